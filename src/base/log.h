@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Logging and trace points. `-d item,...` and `-trace` choose; `-D FILE` redirects. What a guest does wrong is
+ * LOG_GUEST: counted always, printed rate-limited (at most LOG_GUEST_BURST lines a second per call site). Thread: ANY.
+ */
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/err.h"
+
+enum log_item {
+    LOG_GUEST,          /* -d guest_errors */
+    LOG_UNIMP,          /* -d unimp */
+    LOG_CPU,            /* -d cpu */
+    LOG_INT,            /* -d int: traps and interrupts */
+    LOG_IN_ASM,         /* -d in_asm */
+    LOG_EXEC,           /* -d exec */
+    LOG_MMU,            /* -d mmu */
+    LOG_RESET,          /* -d cpu_reset */
+    LOG_TRACE,          /* trace points that -trace enabled */
+    LOG_ITEMS
+};
+
+extern uint32_t log_mask;       /* bit per log_item; written before threads start, or by the monitor */
+static inline bool log_on(enum log_item i) { return __builtin_expect(log_mask >> i & 1, 0); }
+
+struct log_site { uint64_t count; int64_t window_ns; unsigned in_window; };
+void log_write(enum log_item item, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void log_guest_at(struct log_site *site, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* A line for the person at the terminal: "backplane: warning: ...". */
+void log_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
+void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
+uint64_t log_guest_total(void);
+bool log_set_items(const char *comma_list, struct err *e) MUST_CHECK;   /* "help" prints the items and exits 0 */
+bool log_set_file(const char *path, struct err *e) MUST_CHECK;
+
+#define log_guest(...) do { static struct log_site site_; log_guest_at(&site_, __VA_ARGS__); } while (0)
+#define log_unimp(...) do { if (log_on(LOG_UNIMP)) log_write(LOG_UNIMP, __VA_ARGS__); } while (0)
+
+/* Trace points: TRACE(virtio_notify, "vq=%u", n). Off: one predicted branch. Listed by `-trace help`. */
+struct trace_point { const char *name; const char *fmt; bool on; };
+bool trace_enable(const char *pattern, struct err *e) MUST_CHECK;       /* glob; unknown names get the nearest */
+void trace_list(void (*put)(const char *name, void *), void *arg);
+#define TRACE(nm, fm, ...) do {                                                                             \
+        static struct trace_point tp_ __attribute__((section("trace_points"), used, aligned(8))) = { #nm, fm, false };    \
+        if (__builtin_expect(tp_.on, 0)) log_write(LOG_TRACE, #nm " " fm, ##__VA_ARGS__);                     \
+    } while (0)
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Commands and command-line options as rows that any folder may add. QMP and HMP are served from one set; an argument
+ * is a property row over the command's own argument struct.
+ */
+#ifndef CORE_CMD_H
+#define CORE_CMD_H
+
+#include <jansson.h>
+#include "base/linkset.h"
+#include "core/prop.h"
+
+/* QMP command. Runs as a coroutine on the main loop, one at a time per monitor (out-of-band ones apart). */
+struct qmp_cmd {
+    const char *name, *doc;
+    const struct prop *args;            /* NULL: none */
+    size_t args_size;
+    /* New reference (json_object() for "nothing to say"), or NULL with @e filled. */
+    json_t *(*co_run)(void *args, struct err *e);
+    bool preconfig, oob, no_caps;
+};
+LINKSET_DECLARE(qmp_cmds, struct qmp_cmd);
+#define QMP_CMD(ptr) LINKSET_ADD(qmp_cmds, struct qmp_cmd, ptr)
+
+/* QMP event to every monitor: @data stolen, may be NULL. ANY. Rate limits are ctl's. */
+void qmp_event(const char *name, json_t *data);
+extern void (*qmp_event_sink)(const char *name, json_t *data);     /* set by ctl; NULL: dropped */
+
+/* HMP command: `info` subcommands are named "info NAME". Prints to @out. Coroutine on the main loop. */
+struct hmp_cmd {
+    const char *name, *aliases, *args, *doc;    /* "x", "", "/FMT ADDR", "virtual memory dump" */
+    void (*co_run)(const char *arg, struct str *out);
+};
+LINKSET_DECLARE(hmp_cmds, struct hmp_cmd);
+#define HMP_CMD(ptr) LINKSET_ADD(hmp_cmds, struct hmp_cmd, ptr)
+
+/* In which order options take effect, whatever their order on the command line. */
+enum cli_phase {
+    CLI_EARLY,          /* -h, -version, -D, -d, -name, -sandbox, -daemonize */
+    CLI_MACHINE,        /* -M, -cpu, -smp, -m, -accel: collected */
+    CLI_OBJECT,         /* -object: memory, iothreads, secrets, rng */
+    CLI_CHARDEV,
+    CLI_BLOCK,          /* -blockdev, -drive */
+    CLI_NET,            /* -netdev, -nic */
+    CLI_BOARD,          /* the machine is built here, between CLI_NET and CLI_DEVICE */
+    CLI_DEVICE,         /* -device, and what expands to devices */
+    CLI_MONITOR,        /* -qmp, -mon, -monitor, -gdb, -qtest */
+    CLI_RUN,            /* -S, -loadvm, -incoming */
+};
+
+struct cli_opt {
+    const char *name;           /* without dashes */
+    const char *arg;            /* "FILE", or NULL: takes none */
+    const char *doc;            /* for -h */
+    const char *section;        /* "Machine", "Block", "Network", "Character", "Monitor", "Debug" */
+    enum cli_phase phase;
+    /* Called in phase order, command-line order within a phase. @arg is NULL where the option takes none. */
+    bool (*apply)(const char *arg, struct err *e);
+};
+LINKSET_DECLARE(cli_opts, struct cli_opt);
+#define CLI_OPT(ptr) LINKSET_ADD(cli_opts, struct cli_opt, ptr)
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* Help from the tables: what `X help` and `X NAME,help` print, and docs/devices.md. Main loop. */
+#ifndef CORE_HELP_H
+#define CORE_HELP_H
+
+#include "core/obj.h"
+
+/* All classes derived from @base; devices grouped by category with bus and description. */
+void help_classes(const struct obj_class *base, const char *title, struct str *out);
+/* Options of one class: name, type, range, default, text; slot options of its bus included. */
+void help_class(const struct obj_class *c, struct str *out);
+/* The same for a bare property table. */
+void help_props(const struct prop *table, struct str *out);
+/* The reference manual of every device and back end, as Markdown. */
+void help_manual(struct str *out);
+
+#endif
