@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The block layer's front header: what a device, an export or a job needs of a node. The graph and the drivers are in
+ * block/driver.h. A `struct blk` is one user's handle: its permissions, statistics, error policy, throttle.
+ */
+#ifndef BLOCK_BLK_H
+#define BLOCK_BLK_H
+
+#include <sys/uio.h>
+#include "core/obj.h"
+#include "loop/co.h"
+
+struct blk;
+struct blk_node;
+
+extern const struct obj_class blk_node_class;      /* base of every node class; ns "blockdev" */
+
+enum { BLK_PERM_READ = 1, BLK_PERM_WRITE = 2, BLK_PERM_RESIZE = 4 };
+enum { BLK_FUA = 1, BLK_ZERO_UNMAP = 2 /* a zero request may deallocate */, BLK_ZERO_NO_FALLBACK = 4 };
+
+/* What the back end can do: what it cannot is not offered to the guest. */
+struct blk_caps {
+    bool read_only, discard, write_zeroes, flush /* has a volatile cache worth flushing */, fua, zoned, rotational;
+    uint32_t logical_block, physical_block, opt_io, discard_granularity, max_discard, max_zeroes;   /* bytes; 0: no limit */
+    uint32_t mem_align;             /* of buffers, bytes */
+    uint32_t max_transfer;          /* bytes, 0: none */
+};
+
+/* Options common to block front ends: drive=, logical_block_size=, physical_block_size=, min_io_size, opt_io_size,
+ * discard_granularity, write-cache, bootindex, share-rw, rerror, werror, account... PROP_INCLUDE(T, blk, blk_front_props). */
+struct blk_front_opts {
+    struct obj *drive;              /* blk_node */
+    uint32_t logical_block_size, physical_block_size, min_io_size, opt_io_size, discard_granularity;
+    enum tri write_cache;
+    bool share_rw;
+    int rerror, werror;             /* enum blk_on_error */
+    int64_t bootindex;
+    uint32_t cyls, heads, secs;
+};
+extern const struct prop blk_front_props[];
+enum blk_on_error { BLK_ERR_AUTO, BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC /* stop on ENOSPC, else report */ };
+
+/* Opens the front end's handle: permissions are claimed (a conflict names the holder), geometry checked, defaults filled
+ * in (logical_block_size 0 becomes the node's). I/O runs on @dom's home loop. Main loop. NULL with @e filled. */
+struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct domain *dom, bool writable, struct err *e) MUST_CHECK;
+/* The same for others than devices. */
+struct blk *blk_open(struct blk_node *n, unsigned perm, unsigned shared, struct domain *dom, const char *user, struct err *e) MUST_CHECK;
+/* Nothing may be in flight. Main loop. */
+void blk_close(struct blk *b);
+void blk_get_caps(struct blk *b, struct blk_caps *caps);
+uint64_t blk_size(struct blk *b);               /* bytes. ANY */
+struct blk_node *blk_node_of(struct blk *b);
+bool blk_write_cache(struct blk *b);            /* the guest-visible setting; may change at run time */
+void blk_set_write_cache(struct blk *b, bool on);
+/* Told on the domain's loop, lock held, when the size or medium changed. */
+void blk_set_change_cb(struct blk *b, void (*fn)(void *arg), void *arg);
+
+/* Requests: coroutines on the domain's home loop. 0 or -errno, never short. @off and @len are bounded by the handle. */
+int co_blk_preadv(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags);
+int co_blk_pwritev(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags);
+int co_blk_zero(struct blk *b, uint64_t off, uint64_t len, unsigned flags);
+int co_blk_discard(struct blk *b, uint64_t off, uint64_t len);
+int co_blk_flush(struct blk *b);
+/* rerror/werror: what to do with a failed request. BLK_ACT_STOP: the machine was asked to stop; the request is queued by the caller
+ * and tried again when the machine runs. */
+enum blk_action { BLK_ACT_REPORT, BLK_ACT_IGNORE, BLK_ACT_STOP };
+enum blk_action blk_error_action(struct blk *b, bool is_read, int error);
+
+#endif

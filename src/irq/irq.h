@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Interrupt lines and messages. A sink is a leaf: it may be called from any thread with any domain lock held, so it uses
+ * atomics (or a leaf mutex) and never calls back.
+ */
+#ifndef IRQ_IRQ_H
+#define IRQ_IRQ_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One end of a line. Zero-initialised is "not connected". Copied by value. */
+struct irq { void (*set)(void *arg, unsigned n, int level); void *arg; unsigned n; };
+
+static inline void irq_set(const struct irq *i, int level) { if (i->set) i->set(i->arg, i->n, level); }
+static inline void irq_pulse(const struct irq *i) { irq_set(i, 1); irq_set(i, 0); }
+
+/* Wired OR of several sources into one line: source @src of up to 64. ANY. */
+struct irq_or { struct irq out; atomic_uint_least64_t levels; };
+void irq_or_set(struct irq_or *o, unsigned src, int level);
+
+/*
+ * Named inputs and outputs, so that qtest can intercept lines (irq_intercept_in/out) and the monitor can list them.
+ * A controller registers its inputs once: irq_in() then hands out lines that can be watched.
+ */
+struct irq_bank { const char *path; unsigned n; void (*set)(void *arg, unsigned n, int level); void *arg;
+                  void (*_Atomic watch)(void *warg, unsigned n, int level); void *warg; struct irq_bank *next; };
+void irq_bank_register(struct irq_bank *b);
+struct irq irq_in(struct irq_bank *b, unsigned n);
+struct irq_bank *irq_bank_find(const char *path);
+struct irq_bank *irq_bank_next(struct irq_bank *b);     /* NULL: first */
+
+/* A message-signalled interrupt: a 32-bit write. Delivered through the address space by msi_send(): only MSI doorbell
+ * regions (IMSIC) accept it. ANY. */
+struct msi_msg { uint64_t addr; uint32_t data; };
+struct address_space;
+void msi_send(struct address_space *as, struct msi_msg m);
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stackful coroutines: straight-line code for what waits. Born, runs and dies on one loop; while it runs it holds its
+ * domain's lock; every await (each function below but co_spawn, co_wake, co_self) releases it and takes it back.
+ */
+#ifndef LOOP_CO_H
+#define LOOP_CO_H
+
+#include <sys/uio.h>
+#include "loop/loop.h"
+
+struct co;
+
+/* Starts fn(arg) on the domain's home loop (or @l where @dom is NULL): at once if called there, else by a post. ANY. */
+void co_spawn(struct loop *l, struct domain *dom, void (*fn)(void *), void *arg);
+struct co *co_self(void);                   /* NULL outside coroutines */
+
+/* ---- waiting for each other: all on one loop ---- */
+/* A level event: set stays set until cleared. Zero-initialised is clear. */
+struct co_event { struct co *first, *last; bool set; };
+void co_wait(struct co_event *ev);          /* returns at once if set */
+void co_wake(struct co_event *ev);          /* sets; every waiter runs. LOOP */
+void co_event_clear(struct co_event *ev);
+/* Fair mutex between coroutines of one loop. */
+struct co_mutex { struct co *owner, *first, *last; };
+void co_mutex_lock(struct co_mutex *m);
+void co_mutex_unlock(struct co_mutex *m);
+/* Queue: waits in FIFO order until woken. */
+struct co_queue { struct co *first, *last; };
+void co_queue_wait(struct co_queue *q);
+bool co_queue_wake_one(struct co_queue *q);
+void co_queue_wake_all(struct co_queue *q);
+void co_yield(void);                        /* lets others run */
+void co_sleep_until(enum clock_id c, int64_t deadline_ns);
+
+/* ---- system calls that wait. All return >= 0 or -errno ---- */
+/* Waits for LOOP_IN/OUT; returns the events, -ETIMEDOUT at @deadline_ns (CLOCK_HOST; INT64_MAX: none). */
+int co_fd(int fd, unsigned mask, int64_t deadline_ns);
+/* Runs fn on a worker thread with no lock held; returns its value. */
+int co_offload(int (*fn)(void *), void *arg);
+/* One transfer at a file offset; may be short as the system call. -EINTR is retried inside. */
+ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off);
+ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags);
+int co_fdatasync(int fd);
+int co_fallocate(int fd, int mode, uint64_t off, uint64_t len);
+/* Runs @fn as a coroutine on the main loop and serves events until it ended. Main thread, outside coroutines, no domain held:
+ * start-up and shut-down only. */
+void co_run_main(void (*fn)(void *), void *arg);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Event loops, domains, timers, posts. A loop is a thread that serves file descriptors, timers, posts and coroutines; on
+ * io_uring, or epoll and workers where io_uring is refused. A domain is one lock and one home loop (design: section 4);
+ * whatever a loop calls for a domain is called with the domain's lock held.
+ */
+#ifndef LOOP_LOOP_H
+#define LOOP_LOOP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/list.h"
+
+struct loop;
+struct domain;
+
+/* ---- loops ---- */
+bool loop_main_init(struct err *e) MUST_CHECK;      /* the main thread's loop; once */
+struct loop *loop_main(void);                       /* ANY */
+struct loop *loop_current(void);                    /* the loop of this thread, NULL on others */
+/* A loop with a thread of its own (-object iothread). */
+struct loop *loop_new_thread(const char *name, struct err *e) MUST_CHECK;
+void loop_free_thread(struct loop *l);              /* joins; nothing may be attached any more */
+/* Serves events once; waits at most @max_wait_ns (-1: until something happens). LOOP (own thread only). */
+void loop_run_once(struct loop *l, int64_t max_wait_ns);
+bool loop_has_uring(const struct loop *l);
+
+/* ---- domains ---- */
+/* New domain at home on @l. @name is for debug output, borrowed for ever. */
+struct domain *domain_new(struct loop *l, const char *name);
+void domain_free(struct domain *d);                 /* nothing may be queued for it */
+struct loop *domain_loop(const struct domain *d);
+/* Framework only (mem, loop, dev, cpu): device code runs with it held. Asserts in debug builds: one domain a thread. */
+void domain_lock(struct domain *d);
+void domain_unlock(struct domain *d);
+bool domain_locked(const struct domain *d);         /* by this thread; for assertions */
+struct domain *domain_current(void);                /* held by this thread, or NULL */
+
+/* ---- posts: run something later on a loop, coalesced while pending ---- */
+struct post {
+    struct post *next;                  /* private */
+    atomic_bool pending;                /* private */
+    void (*fn)(void *arg);
+    void *arg;
+    struct domain *dom;                 /* its lock is held around fn; NULL: none */
+};
+/* Queues @p unless it is queued already; wakes the loop only if it sleeps. Memory stays the caller's. ANY, lock-free. */
+void loop_post(struct loop *l, struct post *p);
+/* To the domain's home loop (p->dom must be set). ANY. */
+void domain_post(struct post *p);
+/* Makes sure @p is neither queued nor running; LOOP (its home loop). */
+void loop_post_cancel(struct loop *l, struct post *p);
+/* Runs fn(arg) on @l (no domain held) and waits; from the loop's own thread it just calls. No domain lock may be held. */
+void loop_call(struct loop *l, void (*fn)(void *), void *arg);
+
+/* ---- file descriptors ---- */
+enum { LOOP_IN = 1, LOOP_OUT = 4, LOOP_ERR = 8, LOOP_HUP = 16 };    /* POLL* values */
+struct loop_fd {
+    int fd;
+    struct loop *loop;                  /* set by loop_fd_init */
+    struct domain *dom;                 /* lock held around fn; NULL: none */
+    void (*fn)(void *arg, unsigned revents);
+    void *arg;
+    unsigned mask, armed;               /* private */
+    void *priv;                         /* private */
+};
+void loop_fd_init(struct loop_fd *f, struct loop *l, struct domain *dom, int fd, void (*fn)(void *, unsigned), void *arg);
+/* Level triggered: fn is called while a wanted event holds. 0 stops watching; then fn is not called again. LOOP of @f. */
+void loop_fd_watch(struct loop_fd *f, unsigned mask);
+
+/* ---- clocks and timers ---- */
+enum clock_id {
+    CLOCK_VM,           /* ns; stands while the machine is stopped; stepped under qtest; from instructions under -icount */
+    CLOCK_HOST,         /* ns; monotonic */
+    CLOCK_WALL,         /* ns since the epoch; UTC. Timers on it follow steps within a second */
+};
+int64_t clock_now(enum clock_id c);     /* ANY */
+void clock_vm_run(bool running);        /* run state: starts and stops CLOCK_VM. Main loop */
+/* qtest: the VM clock moves only by clock_vm_step(); returns the new time. Timers due on every loop have run on return. Main loop. */
+void clock_vm_set_manual(bool manual);
+int64_t clock_vm_step(int64_t ns);
+int64_t clock_vm_next_deadline(void);   /* earliest VM timer of all loops, INT64_MAX if none. Main loop */
+void clock_vm_set(int64_t ns);          /* snapshot load */
+void clock_vm_set_source(int64_t (*now)(void *), void *arg);    /* -icount; NULL: back to the host's */
+
+struct timer {
+    struct loop *loop; struct domain *dom; enum clock_id clock;
+    void (*fn)(void *arg); void *arg;
+    int64_t deadline;                   /* private; INT64_MAX while not armed */
+    uint32_t slot;                      /* private: heap index */
+    struct timer *rearm_next;           /* private: arming from another thread */
+    _Atomic int64_t want;               /* private */
+    atomic_bool rearm_pending;          /* private */
+};
+/* @dom NULL: on @l without a lock; else on the domain's home loop with its lock. */
+void timer_init(struct timer *t, enum clock_id c, struct loop *l, struct domain *dom, void (*fn)(void *), void *arg);
+/* (Re)arms for an absolute time, or INT64_MAX to disarm. ANY; fires at most once per arming. */
+void timer_arm(struct timer *t, int64_t deadline_ns);
+void timer_disarm(struct timer *t);
+bool timer_armed(const struct timer *t);
+/* After this it will not fire; LOOP of the timer (or the loop is stopped). */
+void timer_fini(struct timer *t);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* Network ports and back ends. Every packet goes from one port to its peer; each side is served in its own domain. */
+#ifndef NET_NET_H
+#define NET_NET_H
+
+#include <sys/uio.h>
+#include "core/obj.h"
+#include "loop/loop.h"
+
+#define NET_MAX_PACKET (65536 + 64)
+
+extern const struct obj_class netdev_class;        /* abstract; ns "netdev" */
+
+/* virtio_net_hdr-style offloads that the back end understands on packets it is given / may give. */
+struct net_caps { bool vnet_hdr, csum, tso4, tso6, ufo, uso, ecn; };
+
+struct net_port;
+struct net_port_ops {
+    /* A packet from the peer, in this port's domain on its home loop. @vnet: NULL, or a struct virtio_net_hdr of 12 bytes.
+     * False: no room now; the packet stays queued until net_port_ready(). */
+    bool (*receive)(void *arg, const uint8_t *pkt, size_t n);
+    void (*link_changed)(void *arg, bool up);       /* may be NULL */
+    void (*sent)(void *arg);                        /* room again after a refused net_send(); may be NULL */
+};
+
+/* Front end side. @netdev from a LINK property; NULL: not connected (packets vanish). One user each. Main loop. */
+struct net_port *net_port_connect(struct obj *netdev, struct domain *dom, const struct net_port_ops *ops, void *arg, const char *user,
+                                  struct err *e) MUST_CHECK;
+/* Back end side: a netdev makes its port in complete(). */
+struct net_port *net_port_new(struct obj *netdev, struct domain *dom, const struct net_port_ops *ops, void *arg);
+void net_port_free(struct net_port *p);
+/* Queues one packet for the peer (copied once). False: the peer's queue is full; wait for `sent` or drop. ANY. */
+bool net_send(struct net_port *p, const struct iovec *iov, unsigned n);
+/* This port can receive again. ANY. */
+void net_port_ready(struct net_port *p);
+bool net_link_up(const struct net_port *p);         /* ANY */
+void net_port_caps(const struct net_port *p, struct net_caps *c);       /* of the peer back end */
+/* Front end chooses which offloads it uses and the header size (0, 10, 12): only if caps.vnet_hdr. */
+void net_port_set_offload(struct net_port *p, const struct net_caps *use, unsigned hdr_len);
+void net_port_info(struct net_port *p, const char *text);       /* for `info network`: "model=virtio-net-pci,macaddr=.." */
+/* MAC given by the user or the next free 52:54:00:12:34:xx. */
+void net_mac_default(uint8_t mac[6]);
+
+/* NIC options of every card: mac=, netdev=, bootindex=. PROP_INCLUDE(T, nic, nic_props). */
+struct nic_opts { uint8_t mac[6]; struct obj *netdev; int64_t bootindex; };
+extern const struct prop nic_props[];
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * PCI functions, buses, config space, BARs, capabilities, INTx and MSI/MSI-X (PCI Local Bus 3.0, PCI Express Base 5.0).
+ * A function is a root device: its own domain. Config accesses arrive with that domain's lock held.
+ */
+#ifndef PCI_PCI_H
+#define PCI_PCI_H
+
+#include "core/dev.h"
+#include "core/state.h"
+#include "irq/irq.h"
+#include "mem/dma.h"
+#include "mem/region.h"
+
+#define PCI_DEVFN(slot, fn) (((slot) & 0x1f) << 3 | ((fn) & 7))
+#define PCI_SLOT(devfn) ((devfn) >> 3 & 0x1f)
+#define PCI_FUNC(devfn) ((devfn) & 7)
+#define PCI_CONFIG_SIZE 256u
+#define PCIE_CONFIG_SIZE 4096u
+#define PCI_BARS 6
+#define PCI_ROM_BAR 6
+
+struct pci_bus;
+struct pci_dev;
+struct msix;
+
+/* Identity and options; PROP_INCLUDEd as `pci.opt` by pci_props. */
+struct pci_opts {
+    int32_t addr;                   /* devfn or -1 */
+    bool multifunction;
+    char *romfile;
+    int32_t rombar;
+    uint64_t rsvd_bits;
+    char *acpi_index_unused;
+};
+extern const struct prop pci_props[];       /* over struct pci_opts */
+
+/* The class part every PCI device declares. */
+struct pci_class {
+    struct dev_class dev;
+    uint16_t vendor, device, subvendor, subdevice;
+    uint32_t class_code;            /* 24 bits */
+    uint8_t revision;
+    bool express;                   /* has a PCI Express capability (added by the base when on an express bus) */
+    bool bridge;
+};
+
+struct pci_bar {
+    struct region *region;          /* NULL: none */
+    uint64_t size;
+    uint8_t type;                   /* PCI_BAR_* bits as in the register */
+    uint64_t mapped;                /* address, ~0 while not mapped */
+};
+enum { PCI_BAR_IO = 1, PCI_BAR_MEM32 = 0, PCI_BAR_MEM64 = 4, PCI_BAR_PREFETCH = 8 };
+
+struct pci_dev {
+    struct dev dev;                 /* first */
+    struct pci_opts opt;
+    int devfn;
+    struct pci_bus *pbus;
+    uint8_t *config, *wmask, *w1cmask, *cmask;      /* PCIE_CONFIG_SIZE bytes each */
+    uint32_t config_size;
+    struct pci_bar bar[PCI_BARS + 1];
+    struct dma dma;                 /* bus master enable gates it */
+    struct msix *msix;
+    uint8_t cap_list_tail, pm_cap, msi_cap, exp_cap, msix_cap;
+    uint16_t ext_cap_tail;
+    bool intx_level, has_intx;
+    /* Hooks; domain lock held. cfg_write is called after the masked bytes changed. */
+    void (*cfg_write)(struct pci_dev *, uint32_t off, unsigned size, uint32_t old);
+    uint32_t (*cfg_read)(struct pci_dev *, uint32_t off, unsigned size, uint32_t val);
+    void (*flr)(struct pci_dev *);  /* function level reset; default: dev_class.reset(RESET_FUNCTION) */
+};
+#define PCI_DEV(d) ((struct pci_dev *)(d))
+#define PCI_CLASS(d) ((const struct pci_class *)((struct dev *)(d))->obj.cls)
+
+extern const struct pci_class pci_dev_class;        /* abstract base; realize order: bus attach fills the header, then the device's realize */
+extern const struct bus_class pci_bus_class;        /* "PCI" */
+extern const struct bus_class pcie_bus_class;       /* "PCIE", is a PCI */
+extern const struct state_desc pci_dev_state;       /* embed in each device's state: STATE_STRUCT(T, pci, &pci_dev_state) */
+
+/* ---- in realize ---- */
+/* Registers BAR @n; @r's size is rounded up to a power of two; the region is mapped as the guest programs it. */
+void pci_bar_add(struct pci_dev *d, unsigned n, uint8_t type, struct region *r);
+/* Adds a capability of @size bytes at @off (0: next free); returns its offset, 0 with @e filled. Bytes are RO until wmask says else. */
+uint8_t pci_cap_add(struct pci_dev *d, uint8_t id, uint8_t off, uint8_t size, struct err *e);
+uint16_t pci_ext_cap_add(struct pci_dev *d, uint16_t id, uint8_t ver, uint16_t off, uint16_t size, struct err *e);
+bool pci_msi_init(struct pci_dev *d, unsigned vectors, bool mask_bits, struct err *e) MUST_CHECK;
+/* MSI-X with table and PBA in BAR @bar at the offsets; the BAR's region must exist as a container or be NULL (own exclusive BAR). */
+bool pci_msix_init(struct pci_dev *d, unsigned vectors, unsigned bar, uint32_t table_off, uint32_t pba_off, struct region *in, struct err *e) MUST_CHECK;
+void pci_intx_init(struct pci_dev *d, unsigned pin /* 1..4 */);
+/* Mirror of all of the above: called by the base after the device's unrealize. */
+void pci_fini(struct pci_dev *d);
+
+/* ---- interrupts: domain lock held or not ---- */
+/* Level of the INTx pin (honours the disable bit). */
+void pci_intx_set(struct pci_dev *d, int level);
+/* Sends vector @v by MSI-X or MSI if enabled (latched while masked); false if neither is: use INTx. */
+bool pci_msi_notify(struct pci_dev *d, unsigned v);
+bool pci_msi_enabled(const struct pci_dev *d);      /* MSI or MSI-X */
+bool pci_msix_enabled(const struct pci_dev *d);
+unsigned pci_msi_vectors(const struct pci_dev *d);
+/* Told when the guest unmasks/masks a vector (irqfd users); may be NULL. */
+void pci_msix_set_notifier(struct pci_dev *d, void (*fn)(struct pci_dev *, unsigned v, bool masked));
+
+/* Parses `addr=`; bus and slot messages live in pci_bus.c. */
+static inline bool pci_bus_master(const struct pci_dev *d) { return atomic_load_explicit(&d->dma.enabled, memory_order_relaxed); }
+
+/* ---- buses ---- */
+struct pci_bus {
+    struct bus bus;
+    struct pci_dev *fn[256];
+    struct pci_dev *bridge;             /* NULL: root bus */
+    struct region *mem, *io;            /* where BARs are mapped */
+    struct address_space *dma_as;
+    bool express;
+    uint8_t max_slot;                   /* 32; 1 below a root port */
+    uint8_t first_slot;                 /* of the automatic choice */
+    /* Root buses: INTx after swizzling, pin 0..3; @dev number is the device's on the root bus. */
+    void (*set_irq)(void *arg, unsigned pin, int level);
+    void *irq_arg;
+    atomic_int irq_count[4];            /* wired OR */
+};
+/* A root bus owned by a host bridge. */
+struct pci_bus *pci_root_bus_new(struct dev *host, const char *name, bool express, struct region *mem, struct region *io, struct err *e);
+/* Secondary bus of a bridge (called by bridge devices). */
+struct pci_bus *pci_bridge_bus_new(struct pci_dev *bridge, const char *name, bool express, struct err *e);
+/* Config access through the hierarchy, as ECAM does: bus number from the bridges' registers. Absent: all ones. Takes the function's domain lock. */
+uint32_t pci_config_read(struct pci_bus *root, unsigned bus, unsigned devfn, uint32_t off, unsigned size);
+void pci_config_write(struct pci_bus *root, unsigned bus, unsigned devfn, uint32_t off, uint32_t v, unsigned size);
+unsigned pci_bus_number(const struct pci_bus *b);
+/* Calls fn for every function below @b. Main loop. */
+void pci_bus_each(struct pci_bus *b, void (*fn)(struct pci_dev *, void *), void *arg);
+
+#endif
