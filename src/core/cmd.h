@@ -60,4 +60,17 @@ struct cli_opt {
 LINKSET_DECLARE(cli_opts, struct cli_opt);
 #define CLI_OPT(ptr) LINKSET_ADD(cli_opts, struct cli_opt, ptr)
 
+/*
+ * Work of a phase that no single option stands for: runs after the phase's options were applied, lower @prio first.
+ * The machine is built by a step of CLI_BOARD; default serial ports and cards are made by steps of their phases.
+ */
+struct cli_step {
+    const char *name;
+    enum cli_phase phase;
+    int prio;
+    bool (*run)(struct err *e);
+};
+LINKSET_DECLARE(cli_steps, struct cli_step);
+#define CLI_STEP(ptr) LINKSET_ADD(cli_steps, struct cli_step, ptr)
+
 #endif
