@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+# Thin rules over Meson and Ninja. `make demo` and `make check` need nothing but Debian 12 and root or sudo.
+BUILD     ?= build
+BUILDTYPE ?= debugoptimized
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+JOBS      ?= $(shell nproc)
+export PATH := /usr/lib/ccache:$(PATH)
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
+
+.PHONY: all build deps guest check demo bench install clean distclean help
+all: build
+
+deps:            # install the Debian packages that are missing
+	@scripts/deps
+
+$(BUILD)/build.ninja: meson.build meson_options.txt
+	@scripts/deps
+	@[ -f $@ ] || meson setup $(BUILD) --buildtype=$(BUILDTYPE) --prefix=$(PREFIX)
+
+build: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) -j$(JOBS)
+
+guest: deps      # fetch the guest: Debian's riscv64 kernel and tools, into build/guest
+	@scripts/guest-fetch
+
+check: deps build  # every test; ends with one line "N passed, N failed, N skipped"
+	@tests/run $(TESTS)
+
+demo: deps build guest  # boot Debian; a shell on a terminal, else a short tour
+	@scripts/demo
+
+bench: deps build guest
+	@bench/run $(BENCH)
+
+install: build
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+
+clean:           # what was built; the fetched guest stays
+	@[ ! -f $(BUILD)/build.ninja ] || ninja -C $(BUILD) -t clean
+	@rm -rf build-gcc build-clang build-asan build-tsan
+
+distclean:       # everything, the guest too
+	@rm -rf $(BUILD) build-gcc build-clang build-asan build-tsan
+
+help:
+	@sed -n 's/^\([a-z]*\):.*# */\1	/p' Makefile
