@@ -47,4 +47,3 @@ const struct dev_class sys_dev_class = {
              .size = sizeof(struct sys_dev), .flags = OCF_ABSTRACT, .finalize = sys_dev_finalize },
     .cat = "Board", .state_none = "abstract",
 };
-OBJ_CLASS(&sys_dev_class.obj);
