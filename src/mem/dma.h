@@ -6,6 +6,8 @@
 #ifndef MEM_DMA_H
 #define MEM_DMA_H
 
+#include <sys/uio.h>
+
 #include "mem/view.h"
 
 struct dma {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* RAM blocks and the memory back ends that make them; dirty tracking by 4 KiB page. */
+/* RAM blocks and the memory back ends that make them; write tracking by 4 KiB page. */
 #ifndef MEM_RAM_H
 #define MEM_RAM_H
 
@@ -7,12 +7,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "base/rcu.h"
 #include "core/obj.h"
 
 #define RAM_PAGE_BITS 12
 #define RAM_PAGE ((uint64_t)1 << RAM_PAGE_BITS)
 
-enum { DIRTY_CODE = 1 << 0 /* 1: no translated code on the page */, DIRTY_MIGRATION = 1 << 1, DIRTY_VGA = 1 << 2 };
+/* Who wants to notice the next write to a page. A fresh page is watched by nobody. */
+enum { WATCH_CODE = 1 << 0 /* translated code is on it */, WATCH_MIGRATION = 1 << 1, WATCH_VGA = 1 << 2 };
 
 struct ram {
     const char *name;
@@ -23,32 +25,50 @@ struct ram {
     bool share, readonly;
     uint64_t page_size;         /* of the backing (huge pages) */
     uint64_t id;                /* guest physical base once mapped, for users that key by it */
-    _Atomic uint8_t *dirty;     /* one byte a page of DIRTY_* bits; clear bit = a write must be noticed */
+    _Atomic uint8_t *watch;     /* one byte a page of WATCH_* bits; untouched pages of it cost nothing */
     struct obj *owner;          /* memory-backend object, or NULL */
+    atomic_uint refs;           /* private: the maker's and one per DMA map */
+    size_t map_len;             /* private */
+    struct rcu_head rcu;        /* private */
 };
 
 /* Anonymous memory of @size bytes (zero, reserved not touched). NULL with @e filled. ANY. */
 struct ram *ram_new(const char *name, uint64_t size, struct err *e) MUST_CHECK;
 struct ram *ram_new_memfd(const char *name, uint64_t size, bool share, struct err *e) MUST_CHECK;
+/* The maker lets go: unmapped when the last DMA map has ended and after a grace period. NULL is fine. ANY. */
 void ram_free(struct ram *r);
+/* One more holder of the mapping; false if it is being freed. Within an RCU section. */
+bool ram_hold(struct ram *r);
+void ram_drop(struct ram *r);
 
 extern const struct obj_class memory_backend_class;    /* abstract: memory-backend-ram, -memfd, -file */
 /* The RAM of a back end; borrowed. A back end serves one user: the second is refused, naming the first. */
 struct ram *memory_backend_claim(struct obj *backend, const char *user, struct err *e) MUST_CHECK;
 void memory_backend_release(struct obj *backend);
 
-/* Called before/after a store to a page whose DIRTY_CODE bit is clear: drops translated code. Set by the CPU. */
+/* Called after a store to a page watched by WATCH_CODE (the bit is clear again): drops translated code. Set by the CPU. */
 extern void (*ram_code_written)(struct ram *r, uint64_t off, uint64_t len);
-/* Marks [off, off+len) written by a device or a CPU slow path; inline fast path: all bits set already. ANY. */
-void ram_mark_dirty_slow(struct ram *r, uint64_t off, uint64_t len);
-static inline void ram_mark_dirty(struct ram *r, uint64_t off, uint64_t len)
+/*
+ * After a write of [off, off + len) by a device or a CPU: whoever watches the pages is told, the bits are cleared. A vCPU
+ * that stores through its TLB does not call it if the page was unwatched when the TLB entry was made. ANY.
+ */
+void ram_written_slow(struct ram *r, uint64_t off, uint64_t len);
+static inline uint8_t ram_watched(const struct ram *r, uint64_t off)
 {
-    if (len <= RAM_PAGE - (off & (RAM_PAGE - 1)) &&
-        atomic_load_explicit(&r->dirty[off >> RAM_PAGE_BITS], memory_order_relaxed) == 0xff)
-        return;
-    ram_mark_dirty_slow(r, off, len);
+    return atomic_load_explicit(&r->watch[off >> RAM_PAGE_BITS], memory_order_relaxed);
 }
-/* Write-protects a page for @bit (it becomes clear); vCPU TLBs must be flushed by the caller. */
+static inline void ram_written(struct ram *r, uint64_t off, uint64_t len)
+{
+    if (len <= RAM_PAGE - (off & (RAM_PAGE - 1)) && !ram_watched(r, off))
+        return;
+    ram_written_slow(r, off, len);
+}
+/*
+ * Watches the pages of a range for @bit. Afterwards a store is noticed if it comes through ram_written() or a TLB entry made
+ * later: the caller flushes the vCPUs' store entries for the pages (as the CPU knows how), then reads what it watches.
+ */
 void ram_watch(struct ram *r, uint64_t off, uint64_t len, uint8_t bit);
+/* Calls fn for each page of the range written since ram_watch(), which watches it again. For VGA and migration. */
+void ram_collect_written(struct ram *r, uint64_t off, uint64_t len, uint8_t bit, void (*fn)(void *, uint64_t off), void *arg);
 
 #endif

@@ -6,6 +6,7 @@
 #ifndef MEM_VIEW_H
 #define MEM_VIEW_H
 
+#include "base/rcu.h"
 #include "mem/region.h"
 #include "mem/ram.h"
 
@@ -18,13 +19,18 @@ struct view_range {
     uint64_t ram_off;
     bool writable;                  /* host may be written */
 };
-struct view { uint64_t gen; size_t n; struct view_range *r; };
+struct view {
+    uint64_t gen;
+    size_t n, big;                  /* ranges; index of the largest RAM range (n: none), tried first */
+    struct view_range *r;           /* sorted by start, disjoint */
+    struct rcu_head rcu;
+};
 
 struct address_space {
     const char *name;
     struct region *root;
     struct view *_Atomic view;
-    struct list listeners, link;
+    struct list listeners, link;     /* of view_listener; of all spaces */
 };
 
 /* The machine's own: system memory. */
@@ -34,6 +40,10 @@ void address_space_fini(struct address_space *as);
 
 /* Within an RCU read section. */
 static inline struct view *view_get(struct address_space *as) { return atomic_load_explicit(&as->view, memory_order_acquire); }
+/*
+ * A vCPU keeps host pointers in its TLB beyond its section: its listener sets a flag, and so does its RCU kick; at the next
+ * block boundary it drops them and calls rcu_quiescent(). RAM is freed only after that.
+ */
 /* The range that holds @addr, NULL if nothing is there. */
 const struct view_range *view_lookup(const struct view *v, uint64_t addr);
 
@@ -44,7 +54,8 @@ const struct view_range *view_lookup(const struct view *v, uint64_t addr);
  */
 bool as_read(struct address_space *as, uint64_t addr, uint64_t *v, unsigned size) MUST_CHECK;
 bool as_write(struct address_space *as, uint64_t addr, uint64_t v, unsigned size) MUST_CHECK;
-/* Bulk, as qtest's read/write and the monitor's xp: MMIO is accessed in the largest sizes it takes. */
+/* Bulk, as qtest's read/write and the monitor's xp: MMIO is accessed in the largest sizes it takes. What cannot be read is
+ * zero and what cannot be written is skipped; the rest is done, and the result is false. */
 bool as_read_bytes(struct address_space *as, uint64_t addr, void *buf, uint64_t n) MUST_CHECK;
 bool as_write_bytes(struct address_space *as, uint64_t addr, const void *buf, uint64_t n) MUST_CHECK;
 /* One leaf access when the range is known already (vCPU slow path). RCU section held by the caller. */
