@@ -8,6 +8,13 @@
 #ifndef BASE_LINKSET_H
 #define BASE_LINKSET_H
 
+/* ASan's red zones between rows would break the array: clang is told so; gcc leaves globals with a section alone. */
+#ifdef __clang__
+#define LINKSET_NO_ASAN __attribute__((no_sanitize("address")))
+#else
+#define LINKSET_NO_ASAN
+#endif
+
 #define LINKSET_DECLARE(set, type)                                                                            \
     extern const type *const __start_##set[] __attribute__((weak, visibility("hidden")));                     \
     extern const type *const __stop_##set[] __attribute__((weak, visibility("hidden")))
@@ -15,7 +22,7 @@
 #define LINKSET_PASTE(a, b) LINKSET_PASTE2(a, b)
 #define LINKSET_ADD(set, type, ptr)                                                                           \
     static const type *const LINKSET_PASTE(set##_row_, __COUNTER__)                                           \
-        __attribute__((used, section(#set), no_sanitize_address)) = (ptr)
+        __attribute__((used, section(#set))) LINKSET_NO_ASAN = (ptr)
 #define LINKSET_EACH(set, type, var)                                                                          \
     for (const type *const *var##_p_ = __start_##set, *var = NULL;                                            \
          var##_p_ < __stop_##set && (var = *var##_p_, 1); var##_p_++)
