@@ -18,12 +18,17 @@ struct qmp_cmd {
     /* New reference (json_object() for "nothing to say"), or NULL with @e filled. */
     json_t *(*co_run)(void *args, struct err *e);
     bool preconfig, oob, no_caps;
+    bool raw;                           /* @args is the json_t object of arguments itself, borrowed, whatever it holds */
 };
 LINKSET_DECLARE(qmp_cmds, struct qmp_cmd);
 #define QMP_CMD(ptr) LINKSET_ADD(qmp_cmds, struct qmp_cmd, ptr)
 
 /* QMP event to every monitor: @data stolen, may be NULL. ANY. Rate limits are ctl's. */
 void qmp_event(const char *name, json_t *data);
+/* Each event that can be sent has a row, in the file that sends it: introspection lists them. */
+struct qmp_event_def { const char *name, *doc; bool limited /* at most one a second, the latest data wins */; };
+LINKSET_DECLARE(qmp_events, struct qmp_event_def);
+#define QMP_EVENT(ptr) LINKSET_ADD(qmp_events, struct qmp_event_def, ptr)
 extern void (*qmp_event_sink)(const char *name, json_t *data);     /* set by ctl; NULL: dropped */
 
 /* HMP command: `info` subcommands are named "info NAME". Prints to @out. Coroutine on the main loop. */
@@ -56,6 +61,8 @@ struct cli_opt {
     enum cli_phase phase;
     /* Called in phase order, command-line order within a phase. @arg is NULL where the option takes none. */
     bool (*apply)(const char *arg, struct err *e);
+    /* apply() of `help` and `X,help` prints and ends the process: done right after CLI_EARLY, before anything is built. */
+    bool helps;
 };
 LINKSET_DECLARE(cli_opts, struct cli_opt);
 #define CLI_OPT(ptr) LINKSET_ADD(cli_opts, struct cli_opt, ptr)

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* Shared by the files of option rows. */
+#ifndef CTL_CLI_INT_H
+#define CTL_CLI_INT_H
+
+#include "core/prop.h"
+
+/*
+ * `-opt a=b,c=d` into a plain struct described by @table: defaults, then every key. @implied is the key of a first bare
+ * word. `help` prints the table and ends the process. @what names the option in messages. Strings are the caller's to
+ * prop_release().
+ */
+bool cli_args(const char *text, const char *implied, const struct prop *table, void *base, const char *what, struct err *e) MUST_CHECK;
+/* Prints and frees @b, ends the process with status 0: how `X help` ends. */
+_Noreturn void cli_print_and_exit(struct str *b);
+
+/* Tells the parent of -daemonize that the machine stands, and leaves the terminal. Nothing without -daemonize. */
+bool cli_daemon_ready(struct err *e) MUST_CHECK;
+/* The name that ps shows. */
+void cli_process_name(const char *name);
+/* Signals that end the program: before the main loop runs they end the process at once, afterwards through the loop. */
+void cli_signals_early(void);
+bool cli_signals_loop(struct err *e) MUST_CHECK;
+
+#endif

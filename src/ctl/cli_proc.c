@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/* The process: pid file, going into the background, who it dies with, signals that end it. */
+#include "ctl/cli.h"
+#include "ctl/cli_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/bits.h"
+#include "chardev/chr.h"
+#include "core/flags.h"
+#include "core/run.h"
+#include "loop/loop.h"
+
+/* ---- -run-with, process name ---- */
+
+struct run_with_args { bool exit_with_parent; };
+static const struct prop run_with_props[] = {
+    PROP_BOOL(struct run_with_args, exit_with_parent, "exit-with-parent", false, "End when the process that started this one ends"),
+    PROP_END };
+static bool exit_with_parent;
+
+static bool apply_run_with(const char *arg, struct err *e)
+{
+    struct run_with_args a = { 0 };
+    if (!cli_args(arg, NULL, run_with_props, &a, "option '-run-with'", e))
+        return false;
+    exit_with_parent = a.exit_with_parent;
+    if (prctl(PR_SET_PDEATHSIG, exit_with_parent ? SIGTERM : 0) < 0)
+        return err_os(e, errno, "exit-with-parent");
+    return true;
+}
+static const struct cli_opt opt_run_with = { "run-with", "exit-with-parent=on|off", "end together with the parent process", "Process", CLI_EARLY, apply_run_with };
+CLI_OPT(&opt_run_with);
+
+void cli_process_name(const char *name)
+{
+    prctl(PR_SET_NAME, name);
+}
+
+/* ---- -daemonize ---- */
+
+static int ready_fd = -1;       /* the parent waits at its other end */
+
+static bool apply_daemonize(const char *arg, struct err *e)
+{
+    cli_flags.daemonize = true;
+    return true;
+}
+static const struct cli_opt opt_daemonize = { "daemonize", NULL, "go into the background once the machine stands", "Process", CLI_EARLY, apply_daemonize };
+CLI_OPT(&opt_daemonize);
+
+/* The process that was started: waits until the machine stands (status 0) or start-up failed (status 1). */
+static _Noreturn void wait_for_daemon(int fd)
+{
+    char ok = 0;
+    ssize_t n;
+    do
+        n = read(fd, &ok, 1);
+    while (n < 0 && errno == EINTR);
+    _exit(n == 1 && ok == 'y' ? 0 : 1);
+}
+
+static bool daemon_fork(struct err *e)
+{
+    if (!cli_flags.daemonize)
+        return true;
+    if (exit_with_parent)
+        return err_set(e, ERR_VALUE, "-daemonize: the parent ends at once, which -run-with exit-with-parent=on would follow");
+    if (cli_flags.nographic) {
+        err_set(e, ERR_VALUE, "-daemonize: leaves no terminal for -nographic");
+        return err_hint(e, "use -display none, with -serial and -monitor on a socket or a file");
+    }
+    int p[2];
+    if (pipe2(p, O_CLOEXEC) < 0)
+        return err_os(e, errno, "-daemonize: pipe");
+    pid_t pid = fork();
+    if (pid < 0)
+        return err_os(e, errno, "-daemonize: fork");
+    if (pid > 0) {
+        close(p[1]);
+        wait_for_daemon(p[0]);
+    }
+    close(p[0]);
+    ready_fd = p[1];
+    if (setsid() < 0)
+        return err_os(e, errno, "-daemonize: setsid");
+    pid = fork();               /* a second time: the daemon can never get a controlling terminal */
+    if (pid < 0)
+        return err_os(e, errno, "-daemonize: fork");
+    if (pid > 0)
+        _exit(0);
+    umask(027);
+    return true;
+}
+static const struct cli_step step_daemon = { "daemonize", CLI_EARLY, 10, daemon_fork };
+CLI_STEP(&step_daemon);
+
+bool cli_daemon_ready(struct err *e)
+{
+    if (ready_fd < 0)
+        return true;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0)
+        return err_os(e, errno, "-daemonize: /dev/null");
+    if (chdir("/") < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
+        return err_os(e, errno, "-daemonize");
+    close(null);
+    ssize_t n = write(ready_fd, "y", 1);
+    close(ready_fd);
+    ready_fd = -1;
+    return n == 1 || err_set(e, ERR_GENERIC, "-daemonize: the process that started this one has gone");
+}
+
+/* ---- -pidfile ---- */
+
+static char *pidfile;           /* absolute, so that -daemonize's chdir does not matter */
+static bool pidfile_ours;
+
+static bool apply_pidfile(const char *arg, struct err *e)
+{
+    if (!*arg)
+        return err_set(e, ERR_VALUE, "needs the name of a file");
+    free(pidfile);
+    pidfile = xstrdup(arg);
+    return true;
+}
+static const struct cli_opt opt_pidfile = { "pidfile", "FILE", "write the process id to FILE", "Process", CLI_EARLY, apply_pidfile };
+CLI_OPT(&opt_pidfile);
+
+static void pidfile_remove(void)
+{
+    if (pidfile_ours)
+        unlink(pidfile);
+    pidfile_ours = false;
+}
+
+static bool pidfile_busy(int fd, struct err *e)
+{
+    struct flock holder = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    int errno_lock = errno;
+    if ((errno_lock == EACCES || errno_lock == EAGAIN) && fcntl(fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK) {
+        err_set(e, ERR_BUSY, "-pidfile %s: in use by process %ld", pidfile, (long)holder.l_pid);
+        return err_hint(e, "each machine needs a pid file of its own");
+    }
+    return err_os(e, errno_lock, "-pidfile %s: cannot be locked", pidfile);
+}
+
+/* The lock lives as long as the process, so that a file left by a crash is taken over and a live one is not. */
+static bool pidfile_write(struct err *e)
+{
+    if (!pidfile)
+        return true;
+    int fd = open(pidfile, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_os(e, errno, "-pidfile %s", pidfile);
+    struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    if (fcntl(fd, F_SETLK, &whole) < 0) {
+        bool r = pidfile_busy(fd, e);
+        close(fd);
+        return r;
+    }
+    char text[32];
+    int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) < 0 || write(fd, text, (size_t)n) != n) {
+        int os = errno;
+        close(fd);
+        unlink(pidfile);
+        return err_os(e, os, "-pidfile %s", pidfile);
+    }
+    char *abs = realpath(pidfile, NULL);
+    if (abs) {
+        free(pidfile);
+        pidfile = abs;
+    }
+    pidfile_ours = true;
+    atexit(pidfile_remove);
+    return true;
+}
+static const struct cli_step step_pidfile = { "pidfile", CLI_EARLY, 20, pidfile_write };
+CLI_STEP(&step_pidfile);
+
+/* ---- signals ---- */
+
+static volatile sig_atomic_t wake_fd = -1;
+static struct loop_fd wake;
+
+/*
+ * Any thread, at any instruction. While the loop runs, the loop ends the machine; during start-up there is nothing to end
+ * but the terminal's mode and the pid file. The status is 0 both times: being told to end is no failure.
+ */
+static void on_end_signal(int sig)
+{
+    int saved = errno;
+    uint64_t v = (uint64_t)sig;
+    if (wake_fd >= 0) {
+        ssize_t n = write(wake_fd, &v, sizeof(v));
+        (void)n;                /* a full counter means that the loop is awake already */
+        errno = saved;
+        return;
+    }
+    chr_term_restore();
+    if (pidfile_ours)
+        unlink(pidfile);
+    _exit(0);
+}
+
+void cli_signals_early(void)
+{
+    struct sigaction sa = { .sa_handler = SIG_IGN };
+    sigaction(SIGPIPE, &sa, NULL);
+    sa = (struct sigaction){ .sa_handler = on_end_signal, .sa_flags = SA_RESTART };
+    sigfillset(&sa.sa_mask);
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGHUP, &sa, NULL);
+}
+
+static void on_wake(void *arg, unsigned revents)
+{
+    uint64_t v;
+    if (read(wake.fd, &v, sizeof(v)) < 0)
+        return;
+    run_request_quit(CAUSE_HOST_SIGNAL, 0);
+}
+
+bool cli_signals_loop(struct err *e)
+{
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (fd < 0)
+        return err_os(e, errno, "eventfd");
+    loop_fd_init(&wake, loop_main(), NULL, fd, on_wake, NULL);
+    loop_fd_watch(&wake, LOOP_IN);
+    wake_fd = fd;
+    return true;
+}

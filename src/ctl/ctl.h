@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* From a command line to a machine and through its life. Main thread. */
+#ifndef CTL_CTL_H
+#define CTL_CTL_H
+
+#include "ctl/cli.h"
+
+/* Builds the machine that @l describes, and everything around it. False with @e filled: the process should end. */
+bool ctl_start(const struct cli_line *l, struct err *e) MUST_CHECK;
+/* Runs the machine until it ends; returns the exit status of the process. */
+int ctl_run(void);
+
+#endif

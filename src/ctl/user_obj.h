@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Objects and devices as a user makes them, by the command line and by monitors alike. Main loop. */
+#ifndef CTL_USER_OBJ_H
+#define CTL_USER_OBJ_H
+
+#include "core/obj.h"
+
+/* -object / object-add: @opts holds "qom-type" and "id". */
+bool user_object_create(json_t *opts, struct err *e) MUST_CHECK;
+/* object-del. */
+bool user_object_delete(const char *id, struct err *e) MUST_CHECK;
+/* True if a property given in @opts names something that is made after the first objects: a chardev, netdev, blockdev. */
+bool user_object_needs_back_end(json_t *opts);
+/* `-object help` (@type NULL or "help"), `-object TYPE,help`. */
+bool user_object_help(const char *type, struct str *out, struct err *e) MUST_CHECK;
+/* `-device help`, `-device DRIVER,help`. */
+bool user_device_help(const char *driver, struct str *out, struct err *e) MUST_CHECK;
+/* A class that -object can make. */
+bool user_object_class(const struct obj_class *c);
+
+#endif
