@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "base/linkset.h"
 
 enum log_item {
     LOG_GUEST,          /* -d guest_errors */
@@ -44,7 +45,7 @@ struct trace_point { const char *name; const char *fmt; bool on; };
 bool trace_enable(const char *pattern, struct err *e) MUST_CHECK;       /* glob; unknown names get the nearest */
 void trace_list(void (*put)(const char *name, void *), void *arg);
 #define TRACE(nm, fm, ...) do {                                                                             \
-        static struct trace_point tp_ __attribute__((section("trace_points"), used, aligned(8))) = { #nm, fm, false };    \
+        static struct trace_point tp_ __attribute__((section("trace_points"), used, aligned(8))) LINKSET_NO_ASAN = { #nm, fm, false };    \
         if (__builtin_expect(tp_.on, 0)) log_write(LOG_TRACE, #nm " " fm, ##__VA_ARGS__);                     \
     } while (0)
 

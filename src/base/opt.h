@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Options as a person types them, in the three dialects of the command line:
- *   driver,key=value,flag        a,b=1,c=off        (a comma in a value is written twice; `noflag` means flag=off)
+ *   driver,key=value,flag        a,b=1,c            (a comma in a value is written twice; a bare `c` means c=on; where a
+ *                                                    table has no row `noc` but a row `c`, a bare `noc` means c=off)
  *   dotted keys                  a,b.c=1,l.0=x      -> {"b": {"c": "1"}, "l": ["x"]}
  *   JSON                         {"driver": "a", "b": {"c": 1}}
  * The result is a json object: leaves are strings in the first two dialects, typed in the third. Thread: ANY.

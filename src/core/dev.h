@@ -8,6 +8,7 @@
 struct bus;
 struct dev;
 struct domain;
+struct loop;
 struct state_desc;
 
 enum reset_kind { RESET_COLD, RESET_WARM, RESET_BUS, RESET_FUNCTION /* FLR, port reset */ };
@@ -16,7 +17,9 @@ struct dev_class {
     struct obj_class obj;
     const char *cat;                        /* "Storage", "Network", "USB", "Input", "Display", "Sound", "Misc", "CPU", "Bridge" */
     const struct bus_class *plugs_into;     /* NULL: stands alone (board devices) */
-    bool (*realize)(struct dev *, struct err *);    /* base classes with bus logic run theirs through bus attach */
+    /* realize and unrealize hold no domain lock: nothing else can reach the device yet / any more.
+     * Base classes with bus logic run theirs through bus attach and detach. */
+    bool (*realize)(struct dev *, struct err *);
     void (*unrealize)(struct dev *);        /* exact mirror of realize; runs with the device quiet */
     void (*reset)(struct dev *, enum reset_kind);   /* phase 1: own state only. Domain lock held */
     void (*reset_out)(struct dev *);        /* phase 2: outputs (irq lines, links) follow the state */
@@ -32,7 +35,9 @@ struct dev {
     struct bus *bus;                /* where it is plugged; NULL for board devices */
     struct list on_bus;             /* in bus->devs */
     struct list buses;              /* of struct bus, that it provides */
-    struct domain *dom;             /* its domain: own if root device, else the parent's. Set before realize */
+    struct list link;               /* in the list of realized devices, parents first */
+    struct loop *home;              /* where its own domain lives; NULL: the main loop. Set by options (iothread=) before realize */
+    struct domain *dom;             /* its domain: own if root device, else the parent's. Set before attach and realize */
     bool owns_dom, realized, hotplugged, unplug_pending;
     int64_t bootindex;              /* -1: none */
 };

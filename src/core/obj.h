@@ -92,4 +92,16 @@ static inline bool obj_is(const struct obj *o, const struct obj_class *c) { retu
 /* Calls @fn for every object of class @c in the tree, depth first; stops when it returns false. Main loop. */
 bool obj_each(struct obj *root, const struct obj_class *c, bool (*fn)(struct obj *, void *), void *arg);
 
+/* -global CLASS.PROP=VALUE: the default of every later instance of the class. Main loop. */
+bool obj_global_add(const char *cls, const char *prop, const char *value, struct err *e) MUST_CHECK;
+/* The first global that no instance has used, as "class.prop"; NULL if all had an effect. */
+const char *obj_global_unused(void);
+
+/*
+ * A class that exists, but not in this build: LINKSET_ADD(obj_absent, struct obj_absent, &row) under #ifndef CONFIG_X, so that the
+ * message can say which library is missing.
+ */
+struct obj_absent { const char *name; const struct obj_class *base; const char *needs; };
+LINKSET_DECLARE(obj_absent, struct obj_absent);
+
 #endif

@@ -34,7 +34,10 @@ void run_cont(void);
 /* Cold/warm reset of the whole machine, vCPUs stopped around it. Main loop. */
 void run_reset(enum run_cause cause);
 
-/* Who wants to know: vCPUs, VM clock, ctl (events), devices with host-side effects. Called on the main loop. */
+/*
+ * Who wants to know: vCPUs, devices with host-side effects. Called on the main loop. Around a reset, stop and start are called too
+ * (the run state stays "running"). The QMP events STOP, RESUME, RESET, POWERDOWN, SHUTDOWN are sent by run.c itself.
+ */
 struct run_listener {
     struct list link;
     int prio;                               /* lower first on start, last on stop */

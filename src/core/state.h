@@ -68,7 +68,7 @@ void state_save(const struct state_desc *d, void *obj, struct str *out);
 bool state_load(const struct state_desc *d, void *obj, const void *data, size_t len, struct err *e) MUST_CHECK;
 /* Test aid: fills every saved field with a pattern within its bounds. */
 void state_scramble(const struct state_desc *d, void *obj, uint32_t seed);
-/* Test aid: names of members of a struct of @size bytes that no field covers are found by offset; false and first gap. */
+/* Test aid: true if some bytes of [from, size) are covered by no field (padding aside); @gap_off is the first of them. */
 bool state_gap(const struct state_desc *d, uint32_t from, uint32_t size, uint32_t *gap_off);
 
 #endif

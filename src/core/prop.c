@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/* Property tables as tables: iteration, defaults, whole option sets, descriptions. Values are in prop_value.c. */
+#include "core/prop.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/log.h"
+#include "base/opt.h"
+#include "core/obj.h"
+#include "core/prop_int.h"
+
+/* Counts @i down over @table and its includes; leaves the row in @out. */
+static bool prop_walk(const struct prop *table, uint32_t off, size_t *i, struct prop *out)
+{
+    for (const struct prop *p = table; p && p->name; p++) {
+        if (p->type == PROP_T_INCLUDE) {
+            if (prop_walk(p->of, off + p->off, i, out))
+                return true;
+        } else if ((*i)-- == 0) {
+            *out = *p;
+            out->off += off;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool prop_nth(const struct prop *table, size_t i, struct prop *out)
+{
+    return prop_walk(table, 0, &i, out);
+}
+
+bool prop_find(const struct prop *table, const char *name, struct prop *out)
+{
+    for (size_t i = 0; prop_nth(table, i, out); i++)
+        if (!strcmp(out->name, name))
+            return true;
+    return false;
+}
+
+void prop_defaults(const struct prop *table, void *base)
+{
+    struct prop p;
+
+    for (size_t i = 0; prop_nth(table, i, &p); i++)
+        prop_value_default(&p, base);
+}
+
+void prop_release(const struct prop *table, void *base)
+{
+    struct prop p;
+
+    for (size_t i = 0; prop_nth(table, i, &p); i++)
+        prop_value_release(&p, base);
+}
+
+/* ---- option sets, over a bare table or over a class chain ---- */
+
+static const char *rows_name(const void *rows, size_t i)
+{
+    static _Thread_local struct prop p;
+    const struct prop_rows *r = rows;
+
+    for (size_t k = 0; r->nth(r->table, k, &p); k++)
+        if (!(p.flags & (PF_HIDDEN | PF_READONLY)) && i-- == 0)
+            return p.name;
+    return NULL;
+}
+
+bool prop_rows_set(const struct prop_rows *r, void *base, struct obj *o, const char *key, json_t *v, const char *what,
+                   struct err *e)
+{
+    struct prop p;
+    char suffix[160];
+    bool ok;
+
+    if (r->find(r->table, key, &p)) {
+        if (p.flags & PF_DEPRECATED)
+            log_warn("%s: '%s' is deprecated: %s", what, key, p.doc);
+        return prop_set(&p, base, o, v, e);
+    }
+    /* The old short form of a switch: "nofoo" for foo=off. */
+    if (!strncmp(key, "no", 2) && json_is_string(v) && !strcmp(json_string_value(v), "on") &&
+        r->find(r->table, key + 2, &p) && (p.type == PROP_T_BOOL || p.type == PROP_T_BIT)) {
+        json_t *off = json_false();
+
+        ok = prop_set(&p, base, o, off, e);
+        json_decref(off);
+        return ok;
+    }
+    snprintf(suffix, sizeof suffix, " for %s", what);
+    return err_unknown(e, "property", key, suffix, rows_name, r);
+}
+
+/* Walks @opts: a key that names a row is set; a group is met with dots, down to its leaves. */
+static bool set_group(const struct prop_rows *r, void *base, struct obj *o, const char *prefix, json_t *opts,
+                      const char *what, struct err *e)
+{
+    const char *key;
+    json_t *v;
+
+    json_object_foreach(opts, key, v) {
+        char *name = xasprintf("%s%s%s", prefix, *prefix ? "." : "", key);
+        struct prop p;
+        bool ok;
+
+        if (json_is_object(v) && !r->find(r->table, name, &p))
+            ok = set_group(r, base, o, name, v, what, e);
+        else
+            ok = prop_rows_set(r, base, o, name, v, what, e);
+        free(name);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+/* Is @name among the keys of @opts, nested groups included? */
+static bool was_given(json_t *opts, const char *name)
+{
+    const char *dot = strchr(name, '.');
+    char head[128];
+
+    if (json_object_get(opts, name))
+        return true;
+    if (!dot || (size_t)(dot - name) >= sizeof head)
+        return false;
+    memcpy(head, name, (size_t)(dot - name));
+    head[dot - name] = '\0';
+    return json_is_object(json_object_get(opts, head)) && was_given(json_object_get(opts, head), dot + 1);
+}
+
+bool prop_rows_set_all(const struct prop_rows *r, void *base, struct obj *o, json_t *opts, const char *what, struct err *e)
+{
+    struct prop p;
+
+    if (!set_group(r, base, o, "", opts, what, e))
+        return false;
+    for (size_t i = 0; r->nth(r->table, i, &p); i++)
+        if ((p.flags & PF_REQUIRED) && !was_given(opts, p.name)) {
+            err_set(e, ERR_VALUE, "%s needs '%s'", what, p.name);
+            return err_hint(e, "%s=...: %s", p.name, p.doc);
+        }
+    return true;
+}
+
+static bool table_nth(const void *table, size_t i, struct prop *out) { return prop_nth(table, i, out); }
+static bool table_find(const void *table, const char *name, struct prop *out) { return prop_find(table, name, out); }
+
+bool prop_set_all(const struct prop *table, void *base, struct obj *o, json_t *opts, const char *what, struct err *e)
+{
+    const struct prop_rows rows = { table, table_nth, table_find };
+
+    return prop_rows_set_all(&rows, base, o, opts, what, e);
+}
+
+static void describe_range(const struct prop *p, struct str *out)
+{
+    uint64_t lo, hi, def = p->def;
+    char a[32], b[32], c[32];
+
+    prop_limits(p, &lo, &hi);
+    if (p->type == PROP_T_S32 || p->type == PROP_T_S64) {
+        str_printf(out, " (%" PRId64 "..%" PRId64 ", default %" PRId64 ")", (int64_t)lo, (int64_t)hi, (int64_t)def);
+    } else if (p->type == PROP_T_SIZE) {
+        str_printf(out, " (%s..%s, default %s)", format_size(lo, a), hi == UINT64_MAX ? "" : format_size(hi, b),
+                   format_size(def, c));
+    } else if (p->flags & PF_HEX) {
+        str_printf(out, " (%#" PRIx64 "..%#" PRIx64 ", default %#" PRIx64 ")", lo, hi, def);
+    } else {
+        str_printf(out, " (%" PRIu64 "..%" PRIu64 ", default %" PRIu64 ")", lo, hi, def);
+    }
+}
+
+static void describe_enum(const struct prop *p, struct str *out)
+{
+    const char *const *names = p->of;
+
+    str_add(out, " (");
+    for (size_t i = 0; names[i]; i++)
+        str_printf(out, "%s%s", i ? "|" : "", names[i]);
+    str_printf(out, ", default %s)", names[p->def]);
+}
+
+void prop_describe_type(const struct prop *p, struct str *out)
+{
+    static const char *const names[] = {
+        [PROP_T_BOOL] = "bool", [PROP_T_BIT] = "bool", [PROP_T_TRI] = "on|off|auto", [PROP_T_U8] = "uint8",
+        [PROP_T_U16] = "uint16", [PROP_T_U32] = "uint32", [PROP_T_U64] = "uint64", [PROP_T_S32] = "int32",
+        [PROP_T_S64] = "int64", [PROP_T_SIZE] = "size", [PROP_T_STR] = "string", [PROP_T_ENUM] = "enum",
+        [PROP_T_MAC] = "MAC address", [PROP_T_UUID] = "UUID", [PROP_T_PCI_ADDR] = "SLOT[.FUNCTION] in hex",
+        [PROP_T_STRV] = "list", [PROP_T_JSON] = "object",
+    };
+
+    if (p->type == PROP_T_LINK) {
+        const struct obj_class *c = p->of;
+        const char *ns = obj_class_ns(c);
+
+        str_printf(out, "id of a %s", ns ? ns : c->name);
+    } else if (p->type == PROP_T_CUSTOM) {
+        str_add(out, ((const struct prop_custom *)p->of)->type_name);
+    } else {
+        str_add(out, names[p->type]);
+    }
+    switch (p->type) {
+    case PROP_T_BOOL: case PROP_T_BIT:
+        str_printf(out, " (default %s)", p->def ? "on" : "off");
+        break;
+    case PROP_T_TRI:
+        str_printf(out, " (default %s)", prop_tri_names[p->def]);
+        break;
+    case PROP_T_U8: case PROP_T_U16: case PROP_T_U32: case PROP_T_U64: case PROP_T_S32: case PROP_T_S64: case PROP_T_SIZE:
+        describe_range(p, out);
+        break;
+    case PROP_T_ENUM:
+        describe_enum(p, out);
+        break;
+    case PROP_T_STR:
+        if (p->def)
+            str_printf(out, " (default %s)", (const char *)(uintptr_t)p->def);
+        break;
+    default:
+        break;
+    }
+    if (p->flags & PF_REQUIRED)
+        str_add(out, ", required");
+    if (p->flags & PF_POW2)
+        str_add(out, ", power of 2");
+}
