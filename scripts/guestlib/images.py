@@ -92,8 +92,8 @@ def root_tree(debs, modules, wanted, release, tree):
         os.symlink("usr/" + name, os.path.join(tree, name))
     for deb in debs:
         apt.unpack(deb, tree, NO_DOCS)
-    for path, text in (("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
-                       ("etc/group", "root:x:0:\nnogroup:x:65534:\n"), ("etc/hostname", "guest\n"),
+    for path, text in (("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+                       ("etc/group", "root:x:0:\n"), ("etc/hostname", "guest\n"),
                        ("etc/hosts", "127.0.0.1 localhost guest\n")):
         with open(os.path.join(tree, path), "w", encoding="utf-8") as f:
             f.write(text)
