@@ -249,7 +249,7 @@ bool state_gap(const struct state_desc *d, uint32_t from, uint32_t size, uint32_
             uint32_t len = is_pointer(f) ? (uint32_t)sizeof(void *) : f->size * f->count;
 
             /* A hole of less than 8 bytes before an aligned member is padding. */
-            if (f->off + len > at && f->off < at + 8 && (f->off <= at || f->off % 8 == 0 || f->off - at < 4)) {
+            if (f->off + len > at && /* range: table constants */ f->off < at + 8 && (f->off <= at || f->off % 8 == 0 || f->off - at < 4)) {
                 at = f->off + len;
                 moved = true;
             }
