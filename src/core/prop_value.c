@@ -344,7 +344,7 @@ static bool set_value(const struct prop *p, void *base, struct obj *o, json_t *v
     case PROP_T_STR: return set_string(p, base, v, e);
     case PROP_T_JSON:
         j = field_of(p, base);
-        json_incref(v);
+        v = json_is_null(v) ? NULL : json_incref(v);
         json_decref(*j);
         *j = v;
         return true;
