@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* -accel: what executes instructions. */
+#include "cpu/riscv/accel.h"
+
+#include <stdlib.h>
+#include "base/bits.h"
+#include "base/opt.h"
+#include "core/flags.h"
+#include "loop/loop.h"
+#include "machine/machine_int.h"
+
+/* The first is the default, which QEMU's name for emulation means too. */
+static const struct accel_ops *const accels[] = { &accel_interp };
+static const struct accel_ops *chosen;
+
+static const char *accel_nth(const void *table, size_t i)
+{
+    return i < ARRAY_SIZE(accels) ? accels[i]->name : i == ARRAY_SIZE(accels) ? "qtest" : NULL;
+}
+
+static bool accel_set(const char *name, bool *found, struct err *e)
+{
+    *found = true;
+    if (!strcmp(name, "qtest")) {
+        cli_flags.qtest = true;
+        clock_vm_set_manual(true);
+        return true;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(accels); i++)
+        if (!strcmp(accels[i]->name, name) || (!i && !strcmp(name, "tcg"))) {
+            chosen = accels[i];
+            return true;
+        }
+    *found = false;
+    if (!strcmp(name, "kvm") || !strcmp(name, "hvf") || !strcmp(name, "xen") || !strcmp(name, "whpx")) {
+        err_set(e, ERR_NOT_BUILT, "accelerator '%s' is not in this build", name);
+        return err_hint(e, "guests are emulated: leave -accel out");
+    }
+    return err_unknown(e, "accelerator", name, NULL, accel_nth, NULL);
+}
+
+bool machine_accel_choose(const char *text, struct err *e)
+{
+    bool found = false;
+    if (cli_flags.qtest || chosen)          /* -accel said it */
+        return true;
+    chosen = accels[0];
+    if (!text)
+        return true;
+    char *copy = xstrdup(text), *save = NULL;
+    for (char *n = strtok_r(copy, ":", &save); n && !found; n = strtok_r(NULL, ":", &save))
+        accel_set(n, &found, e);
+    free(copy);
+    return found || err_prefix(e, "accel=");
+}
+
+/* Options of QEMU's accelerators that choose between ways of which there is one here. */
+static bool accel_options(json_t *o, struct err *e)
+{
+    char buf[32];
+    const char *t = opt_text(o, "thread", buf);
+    if (t && strcmp(t, "multi")) {
+        err_set(e, ERR_VALUE, "thread=%s: each CPU is a thread here", t);
+        return err_hint(e, "leave thread= out");
+    }
+    json_object_del(o, "thread");
+    if (json_object_size(o))
+        return err_set(e, ERR_UNKNOWN, "unknown option '%s'", json_object_iter_key(json_object_iter(o)));
+    return true;
+}
+
+static bool accel_apply(const char *arg, struct err *e)
+{
+    struct str out = { 0 };
+    json_t *o = opt_parse(arg, "accel", e);
+    bool found = false, ok;
+    if (!o)
+        return false;
+    if (opt_asks_help(o) || !strcmp(arg, "help")) {
+        machine_accel_help(&out);
+        fputs(out.s, stdout);
+        exit(0);
+    }
+    char *name = opt_take(o, "accel");
+    if (!name)
+        ok = err_set(e, ERR_VALUE, "no accelerator is named");
+    else if (cli_flags.qtest || chosen)
+        ok = true;                          /* the first that works counts, as on QEMU's command line */
+    else
+        ok = accel_set(name, &found, e);
+    ok = ok && accel_options(o, e);
+    free(name);
+    json_decref(o);
+    return ok;
+}
+
+void machine_accel_help(struct str *out)
+{
+    str_add(out, "Accelerators:\n");
+    for (size_t i = 0; i < ARRAY_SIZE(accels); i++)
+        str_printf(out, "  %-10s %s%s\n", accels[i]->name, accels[i]->desc, i ? "" : " (default; also: tcg)");
+    str_printf(out, "  %-10s %s\n", "qtest", "No CPU runs, the virtual clock moves only when stepped");
+}
+
+const struct accel_ops *machine_accel(void)
+{
+    return cli_flags.qtest ? NULL : chosen;
+}
+
+const char *machine_accel_name(void)
+{
+    return cli_flags.qtest ? "qtest" : chosen ? chosen->name : accels[0]->name;
+}
+
+static const struct cli_opt accel_opt = {
+    .name = "accel", .arg = "NAME", .doc = "what executes instructions (-accel help lists the choices)", .section = "Machine",
+    .phase = CLI_MACHINE, .apply = accel_apply,
+};
+CLI_OPT(&accel_opt);

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* Between the files of src/machine. Main loop. */
+#ifndef MACHINE_MACHINE_INT_H
+#define MACHINE_MACHINE_INT_H
+
+#include "core/help.h"
+#include "core/cmd.h"
+#include "machine/machine.h"
+
+struct accel_ops;
+
+/* Options that are not rows of the machine class. */
+struct machine_args { json_t *smp, *memory; char *cpu, *accel; };
+
+/* What -M, -smp, -m, -cpu, -kernel... have collected so far; borrowed. */
+json_t *machine_collected(void);
+/* "virt" from "virt-machine". */
+void machine_class_name(const struct machine_class *c, char *buf, size_t n);
+void machine_memory_help(struct str *out);
+void machine_smp_help(struct str *out);
+/* mem-merge and dump-guest-core, on the RAM made. */
+bool machine_ram_advise(struct machine *m, struct err *e);
+/* By the name typed after -cpu ("rv64", "rv64-riscv-cpu"); NULL: none. */
+const struct obj_class *machine_cpu_class(const char *name);
+
+/* -accel: "interp", "tcg" (QEMU's name for emulation), "qtest", and lists "a:b" of which the first that exists counts. NULL: default. */
+bool machine_accel_choose(const char *text, struct err *e);
+const struct accel_ops *machine_accel(void);        /* NULL under qtest: no CPU runs */
+const char *machine_accel_name(void);
+void machine_accel_help(struct str *out);
+
+/* -fw_cfg rows collected: array of objects; borrowed, may be NULL. */
+json_t *machine_fw_cfg_args(void);
+/* -rtc: what clock the board's RTC follows ("host", "vm", "rt") and the offset in nanoseconds to add to it. */
+bool machine_rtc(const char **clock, int64_t *base, struct err *e);
+/* -boot: menu and its time-out in ms (-1: none). */
+void machine_boot_menu(bool *menu, int *timeout_ms);
+
+#endif
