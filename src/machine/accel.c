@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* -accel: what executes instructions. */
+#include "cpu/riscv/hart.h"
 #include "cpu/riscv/accel.h"
 
 #include <stdlib.h>

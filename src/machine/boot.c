@@ -91,7 +91,7 @@ bool boot_file_load(const struct boot_file *f, uint64_t addr, struct err *e)
     uint8_t *host = main_memory(addr, f->size, &ram, &off);
     if (host) {
         bool ok = read_all(f, host, e);
-        ram_mark_dirty(ram, off, f->size);
+        ram_written(ram, off, f->size);
         return ok;
     }
     uint8_t *buf = boot_file_read(f, e);

@@ -67,6 +67,15 @@ static bool virt_ecall(struct hart *h, void *opaque)
     return sbi_ecall(h, &((struct virt *)opaque)->sbi);
 }
 
+static bool has_sstc(const struct rv_cpu *c)
+{
+    const char *x = NULL;
+    for (size_t i = 0; (x = rv_cpu_isa_ext(c, i)); i++)
+        if (!strcmp(x, "sstc"))
+            return true;
+    return false;
+}
+
 static bool virt_cpus_build(struct virt *v, struct err *e)
 {
     const struct accel_ops *accel = machine_accel();
@@ -75,6 +84,10 @@ static bool virt_cpus_build(struct virt *v, struct err *e)
     v->env.timer_arm = virt_timer_arm;
     if (v->fw_kind == VIRT_FW_BUILTIN)
         v->env.ecall = virt_ecall;
+    if (v->aia == VIRT_AIA_APLIC_IMSIC) {
+        v->env.imsic = &imsic_hart_ops;
+        v->env.imsic_opaque = &v->imsic;
+    }
     if (!accel)
         return true;
     struct hart_set_config cfg = { .cpu = v->m.cpu, .accel = accel, .env = &v->env, .count = v->m.smp.cpus };
@@ -114,7 +127,7 @@ static bool virt_build(struct machine *m, struct err *e)
     v->sbi.harts = m->harts;
     v->sbi.cpu = m->cpu;
     v->sbi.uart = virt_map[VIRT_UART].base;
-    v->sbi.sstc = virt_cpu_has_sstc(m->cpu);
+    v->sbi.sstc = has_sstc(m->cpu);
     region_batch_begin();
     bool ok = virt_irqchip_build(v, e) && virt_devices_build(v, e);
     region_batch_end();

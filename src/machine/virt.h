@@ -6,6 +6,7 @@
 #ifndef MACHINE_VIRT_H
 #define MACHINE_VIRT_H
 
+#include "hw/riscv/imsic.h"
 #include "hw/riscv/sbi.h"
 #include "machine/boot.h"
 #include "machine/machine.h"
@@ -43,6 +44,7 @@ struct virt {
     enum { VIRT_FW_BUILTIN, VIRT_FW_NONE, VIRT_FW_FILE } fw_kind;
     struct boot_file fw, kernel, initrd, dtb;
     struct sbi sbi;
+    struct imsic_pair imsic;
     struct hart_env env;
 };
 #define VIRT(m) ((struct virt *)(m))
@@ -51,6 +53,8 @@ struct virt {
 struct irq virt_irq(struct virt *v, unsigned n);
 /* virt_irqchip.c: CLINT or ACLINT, PLIC or APLIC and IMSIC. */
 bool virt_irqchip_build(struct virt *v, struct err *e);
+/* What firmware does to the machine-level domain before S mode starts: for the built-in one, after a reset. */
+bool virt_irqchip_firmware(struct virt *v, struct err *e);
 /* virt_devs.c: everything else that has registers. */
 bool virt_devices_build(struct virt *v, struct err *e);
 /* A board device: made, given "key=value" options, connected, realized, its first window mapped. NULL with @e filled. */
@@ -58,6 +62,8 @@ struct sys_dev *virt_dev(struct virt *v, const char *class, const char *const op
                          uint64_t addr, struct err *e);
 /* virt_fdt.c: the device tree, or the user's with /chosen filled in. *@size bytes, the caller frees. NULL with @e filled. */
 void *virt_fdt(struct virt *v, uint64_t initrd, uint64_t initrd_size, uint32_t *size, struct err *e);
+/* Writes the tree to the file that dumpdtb= names and ends the program; returns only on failure. */
+bool virt_dump_fdt(struct virt *v, struct err *e);
 /* virt_boot.c */
 bool virt_boot_open(struct virt *v, struct err *e);
 void virt_boot_close(struct virt *v);

@@ -212,6 +212,7 @@ static bool plic_realize(struct dev *d, struct err *e)
 static void plic_unrealize(struct dev *d)
 {
     struct plic *p = (struct plic *)d;
+    irq_bank_unregister(&p->in);
     region_fini(&p->mmio);
     sys_dev_mmio_forget(&p->sys);
     pthread_mutex_destroy(&p->lock);
