@@ -144,6 +144,12 @@ static void undo_realize(struct dev *d)
     drop_domain(d);
 }
 
+static void hide(struct dev *d)
+{
+    if (d->bus && BUS_CLASS(d->bus)->hide)
+        BUS_CLASS(d->bus)->hide(d->bus, d);
+}
+
 bool dev_realize(struct dev *d, struct err *e)
 {
     const struct dev_class *c = DEV_CLASS(d);
@@ -169,6 +175,7 @@ bool dev_realize(struct dev *d, struct err *e)
     if (b && BUS_CLASS(b)->plugged && !BUS_CLASS(b)->plugged(b, d, e)) {
         list_del(&d->link);
         d->realized = false;
+        hide(d);
         if (c->unrealize)
             c->unrealize(d);
         undo_realize(d);
@@ -307,6 +314,7 @@ void co_dev_remove(struct dev *d)
     list_for_each(b, &d->buses, of_owner)
         while ((child = list_first(&b->devs, struct dev, on_bus)))
             co_dev_remove(child);
+    hide(d);
     co_dev_quiesce(d);
     d->realized = false;
     list_del(&d->link);

@@ -49,6 +49,10 @@ struct bus_class {
     void (*detach)(struct bus *, struct dev *);
     /* After the device's realize (e.g. tell the guest). May be NULL */
     bool (*plugged)(struct bus *, struct dev *, struct err *);
+    /* Before quiesce and unrealize: from its return on the guest cannot reach the device any more. No lock held. May be NULL */
+    void (*hide)(struct bus *, struct dev *);
+    /* The slot's part of a device's reset (configuration space), before the device's own. Its domain lock held. May be NULL */
+    void (*reset_dev)(struct bus *, struct dev *, enum reset_kind);
     /* The guest is asked to let go (hot unplug); NULL: at once. Calls dev_unplug_done() later */
     bool (*unplug_request)(struct bus *, struct dev *, struct err *);
     void (*path)(const struct dev *, char *buf, size_t n);      /* stable path element: snapshots, boot order */

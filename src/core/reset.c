@@ -35,6 +35,8 @@ static void enter(struct dev *d, enum reset_kind k)
     if (!d->realized)
         return;
     domain_lock(d->dom);
+    if (d->bus && BUS_CLASS(d->bus)->reset_dev)
+        BUS_CLASS(d->bus)->reset_dev(d->bus, d, k);
     if (DEV_CLASS(d)->reset)
         DEV_CLASS(d)->reset(d, k);
     list_for_each(b, &d->buses, of_owner)
