@@ -2,8 +2,19 @@
 /* Devices of the `virt` board other than interrupt controllers. */
 #include "machine/virt.h"
 
+#include <stdlib.h>
+#include "base/log.h"
 #include "core/flags.h"
+#include "hw/riscv/fw_cfg.h"
 #include "machine/machine_int.h"
+
+struct fw_cfg_args { char *name, *file, *string; };
+static const struct prop fw_cfg_props[] = {
+    PROP_STR(struct fw_cfg_args, name, "name", PF_REQUIRED, "Name of the item, opt/... for users"),
+    PROP_STR(struct fw_cfg_args, file, "file", 0, "File with the contents"),
+    PROP_STR(struct fw_cfg_args, string, "string", 0, "The contents themselves"),
+    PROP_END,
+};
 
 static bool uart_build(struct virt *v, struct err *e)
 {
@@ -46,8 +57,93 @@ static bool virtio_build(struct virt *v, struct err *e)
     return true;
 }
 
+/* ---- flash ---- */
+
+static bool flash_build(struct virt *v, struct err *e)
+{
+    static const char *const names[VIRT_FLASH_BANKS] = { "virt.flash0", "virt.flash1" };
+    for (unsigned i = 0; i < VIRT_FLASH_BANKS; i++) {
+        char size[24];
+        snprintf(size, sizeof size, "%llu", (unsigned long long)virt_map[VIRT_FLASH].size);
+        const char *const opts[][2] = { { "name", names[i] }, { "size", size },
+                                        { v->pflash[i] ? "drive" : NULL, v->pflash[i] ? v->pflash[i]->id : NULL }, { NULL, NULL } };
+        v->flash[i] = virt_dev(v, "cfi.pflash01", opts, NULL, 0, virt_map[VIRT_FLASH].base + i * virt_map[VIRT_FLASH].size, e);
+        if (!v->flash[i])
+            return err_prefix(e, "pflash%u", i);
+    }
+    return true;
+}
+
+/* ---- firmware configuration ---- */
+
+static bool fw_cfg_user_file(struct virt *v, json_t *o, struct err *e)
+{
+    struct fw_cfg_args a;
+    struct boot_file f = { 0 };
+    uint8_t *data = NULL;
+    prop_defaults(fw_cfg_props, &a);
+    bool ok = prop_set_all(fw_cfg_props, &a, NULL, o, "option '-fw_cfg'", e);
+    if (ok && !a.file == !a.string)
+        ok = err_set(e, ERR_VALUE, "needs one of file= and string=");
+    if (ok && a.file)
+        ok = boot_file_open(&f, "file", a.file, e) && (data = boot_file_read(&f, e));
+    if (ok && f.size > UINT32_MAX)
+        ok = err_set(e, ERR_VALUE, "%s is larger than 4 GiB", a.file);
+    if (ok && strncmp(a.name, "opt/", 4) && strncmp(a.name, "etc/", 4))
+        log_warn("-fw_cfg name=%s: names of users begin with opt/", a.name);
+    ok = ok && fw_cfg_add_file(v->fw_cfg, a.name, a.file ? (void *)data : a.string, a.file ? (uint32_t)f.size : (uint32_t)strlen(a.string), e);
+    free(data);
+    boot_file_close(&f);
+    prop_release(fw_cfg_props, &a);
+    return ok || err_prefix(e, "-fw_cfg");
+}
+
+/* The kernel for firmware in flash, which starts it itself; else firmware is given it in memory. */
+static void fw_cfg_kernel(struct virt *v)
+{
+    struct sys_dev *f = v->fw_cfg;
+    const char *append = v->m.append ? v->m.append : "";
+    if (!v->pflash[0] || !v->kernel.path)
+        return;
+    fw_cfg_add_u32(f, FW_CFG_KERNEL_SIZE, (uint32_t)v->kernel.size);
+    fw_cfg_add_fd(f, FW_CFG_KERNEL_DATA, v->kernel.fd, (uint32_t)v->kernel.size);
+    if (v->initrd.path) {
+        fw_cfg_add_u32(f, FW_CFG_INITRD_SIZE, (uint32_t)v->initrd.size);
+        fw_cfg_add_fd(f, FW_CFG_INITRD_DATA, v->initrd.fd, (uint32_t)v->initrd.size);
+    }
+    fw_cfg_add_u32(f, FW_CFG_CMDLINE_SIZE, (uint32_t)strlen(append) + 1);
+    fw_cfg_add_bytes(f, FW_CFG_CMDLINE_DATA, append, (uint32_t)strlen(append) + 1);
+}
+
+static bool fw_cfg_build(struct virt *v, struct err *e)
+{
+    bool menu;
+    int timeout;
+    uint8_t wait[2];
+    v->fw_cfg = virt_dev(v, "fw_cfg_mem", NULL, NULL, 0, virt_map[VIRT_FW_CFG].base, e);
+    if (!v->fw_cfg)
+        return false;
+    machine_boot_menu(&menu, &timeout);
+    if (cli_flags.has_uuid)
+        fw_cfg_add_bytes(v->fw_cfg, FW_CFG_UUID, cli_flags.uuid, sizeof cli_flags.uuid);
+    fw_cfg_add_u64(v->fw_cfg, FW_CFG_RAM_SIZE, v->m.ram_size);
+    fw_cfg_add_u16(v->fw_cfg, FW_CFG_NOGRAPHIC, cli_flags.nographic);
+    fw_cfg_add_u16(v->fw_cfg, FW_CFG_NB_CPUS, (uint16_t)v->m.smp.cpus);
+    fw_cfg_add_u16(v->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)v->m.smp.max_cpus);
+    fw_cfg_add_u16(v->fw_cfg, FW_CFG_BOOT_MENU, menu);
+    st_le16(wait, (uint16_t)timeout);
+    if (menu && timeout >= 0 && !fw_cfg_add_file(v->fw_cfg, "etc/boot-menu-wait", wait, sizeof wait, e))
+        return false;
+    fw_cfg_kernel(v);
+    json_t *args = machine_fw_cfg_args();
+    for (size_t i = 0; i < json_array_size(args); i++)
+        if (!fw_cfg_user_file(v, json_array_get(args, i), e))
+            return false;
+    return true;
+}
+
 bool virt_devices_build(struct virt *v, struct err *e)
 {
     return virt_dev(v, "riscv.sifive.test", NULL, NULL, 0, virt_map[VIRT_TEST].base, e) && uart_build(v, e) &&
-           rtc_build(v, e) && virtio_build(v, e);
+           rtc_build(v, e) && fw_cfg_build(v, e) && flash_build(v, e) && virtio_build(v, e);
 }
