@@ -88,7 +88,7 @@ class Machine:
     args     more arguments
     modules  modules that the initramfs holds and /init loads
     script   text of a script for /init to run before it powers off; without one, a shell is on the console
-    root     True: go on in a root image (a private copy-on-write view of root.ext4)
+    root     True: go on in a root image (a private copy of root.ext4)
     append   more words for the kernel command line
     kernel   False: no kernel, initrd or command line (firmware tests)
     memory   "512M" ...
@@ -107,7 +107,9 @@ class Machine:
             cmd += ["-nographic"]
         if root:
             modules = ["virtio_blk", "ext4"] + [m for m in modules if m not in ("virtio_blk", "ext4")]
-            cmd += ["-drive", "file=%s,format=raw,if=none,id=rootdisk,snapshot=on" % path("root.ext4"),
+            copy = self.file("root.ext4")
+            subprocess.run(["cp", "--sparse=always", "--reflink=auto", path("root.ext4"), copy], check=True)
+            cmd += ["-drive", "file=%s,format=raw,if=none,id=rootdisk" % copy,
                     "-device", "virtio-blk-pci,drive=rootdisk"]
             append += " bp.root=/dev/vda"
         if kernel:
@@ -207,6 +209,10 @@ class Machine:
         self.send("stty -echo; PS1= PS2=; bind 'set enable-bracketed-paste off' 2>/dev/null; echo BP-SHELL-$((40+2))\n")
         self.expect(r"BP-SHELL-42\s", 60)
         self._shell = True
+
+    def forget_shell(self):
+        """The guest starts again: the next run() meets a new shell."""
+        self._shell = False
 
     def call(self, command, timeout=60):
         """Runs a shell command (one line or several) in the guest; returns (status, what it printed, stripped)."""
