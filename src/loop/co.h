@@ -11,9 +11,14 @@
 
 struct co;
 
-/* Starts fn(arg) on the domain's home loop (or @l where @dom is NULL): at once if called there, else by a post. ANY. */
+/*
+ * Starts fn(arg) on the domain's home loop (or @l where @dom is NULL). Called there, it runs at once up to its first await: under
+ * the caller's lock if that is @dom's, or, if the caller holds another, as soon as that is dropped. From elsewhere: by a post. ANY.
+ */
 void co_spawn(struct loop *l, struct domain *dom, void (*fn)(void *), void *arg);
 struct co *co_self(void);                   /* NULL outside coroutines */
+/* Runs fn(arg) as a coroutine of @dom (NULL: of @l, no lock) and waits until it returned. */
+void co_on_loop(struct loop *l, struct domain *dom, void (*fn)(void *), void *arg);
 
 /* ---- waiting for each other: all on one loop ---- */
 /* A level event: set stays set until cleared. Zero-initialised is clear. */

@@ -51,7 +51,7 @@ struct post {
 void loop_post(struct loop *l, struct post *p);
 /* To the domain's home loop (p->dom must be set). ANY. */
 void domain_post(struct post *p);
-/* Makes sure @p is neither queued nor running; LOOP (its home loop). */
+/* Makes sure @p is neither queued nor running. LOOP, or any other with no domain lock held: waits for the loop then. */
 void loop_post_cancel(struct loop *l, struct post *p);
 /* Runs fn(arg) on @l (no domain held) and waits; from the loop's own thread it just calls. No domain lock may be held. */
 void loop_call(struct loop *l, void (*fn)(void *), void *arg);
@@ -85,14 +85,16 @@ int64_t clock_vm_step(int64_t ns);
 int64_t clock_vm_next_deadline(void);   /* earliest VM timer of all loops, INT64_MAX if none. Main loop */
 void clock_vm_set(int64_t ns);          /* snapshot load */
 void clock_vm_set_source(int64_t (*now)(void *), void *arg);    /* -icount; NULL: back to the host's */
+void clock_vm_notify(void);             /* the source's time passed clock_vm_next_deadline(): loops look at their VM timers. ANY */
 
+/* A timer with a domain that is armed and disarmed under its lock never fires after it was disarmed. */
 struct timer {
     struct loop *loop; struct domain *dom; enum clock_id clock;
     void (*fn)(void *arg); void *arg;
-    int64_t deadline;                   /* private; INT64_MAX while not armed */
-    uint32_t slot;                      /* private: heap index */
-    struct timer *rearm_next;           /* private: arming from another thread */
-    _Atomic int64_t want;               /* private */
+    _Atomic int64_t want;               /* private: the deadline, INT64_MAX while not armed */
+    int64_t key;                        /* private to the loop: heap order; @want may be newer */
+    uint32_t slot, seq;                 /* private to the loop: heap index + 1; arming order */
+    struct timer *rearm_next;           /* private: armed by another thread */
     atomic_bool rearm_pending;          /* private */
 };
 /* @dom NULL: on @l without a lock; else on the domain's home loop with its lock. */
@@ -101,7 +103,7 @@ void timer_init(struct timer *t, enum clock_id c, struct loop *l, struct domain 
 void timer_arm(struct timer *t, int64_t deadline_ns);
 void timer_disarm(struct timer *t);
 bool timer_armed(const struct timer *t);
-/* After this it will not fire; LOOP of the timer (or the loop is stopped). */
+/* After this it will not fire. LOOP of the timer, or any other with no domain lock held: waits for the loop then. */
 void timer_fini(struct timer *t);
 
 #endif

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/* System calls that wait: on the ring where the loop has one, else on descriptors and workers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+#include "loop/loop_int.h"
+
+/* ---- time ---- */
+
+static void sleep_over(void *arg) { co_ready(arg); }
+
+void co_sleep_until(enum clock_id c, int64_t deadline_ns)
+{
+    struct timer t;
+    timer_init(&t, c, loop_current(), NULL, sleep_over, co_self());
+    timer_arm(&t, deadline_ns);
+    co_suspend();
+}
+
+/* ---- workers ---- */
+
+struct offload {
+    struct offload_job job;
+    struct post back;
+    struct loop *loop;
+    struct co *co;
+    int (*fn)(void *);
+    void *arg;
+    int res;
+};
+
+static void offload_run(struct offload_job *job)
+{
+    struct offload *o = container_of(job, struct offload, job);
+    struct loop *l = o->loop;
+    o->res = o->fn(o->arg);
+    loop_post(l, &o->back);         /* *o may be gone from here on */
+    atomic_fetch_sub(&l->offloads, 1);
+}
+
+static void offload_back(void *arg) { co_resume(arg); }
+
+int co_offload(int (*fn)(void *), void *arg)
+{
+    struct offload o = { .job.run = offload_run, .loop = loop_current(), .co = co_self(), .fn = fn, .arg = arg };
+    o.back.fn = offload_back;
+    o.back.arg = o.co;
+    atomic_fetch_add(&o.loop->offloads, 1);
+    offload_submit(&o.job);
+    co_suspend();
+    return o.res;
+}
+
+/* ---- the ring ---- */
+
+#ifdef CONFIG_URING
+struct ring_wait { struct ring_op op; struct co *co; int res; bool done; };
+
+static void ring_done(struct ring_op *op, int res, unsigned flags)
+{
+    struct ring_wait *w = container_of(op, struct ring_wait, op);
+    w->res = res;
+    w->done = true;
+    co_resume(w->co);
+}
+
+/* @sqe is prepared; queues it and waits for its result. */
+static int ring_wait_for(struct io_uring_sqe *sqe)
+{
+    struct ring_wait w = { .op.done = ring_done, .co = co_self() };
+    io_uring_sqe_set_data(sqe, &w.op);
+    co_suspend();
+    return w.res;
+}
+#endif
+
+/* ---- descriptors ---- */
+
+struct fd_wait { struct co *co; struct loop *loop; struct ring_op *op; struct loop_fd f; unsigned revents; bool timed_out, woken; };
+
+static void fd_wake(struct fd_wait *w)
+{
+    if (!w->woken) {
+        w->woken = true;
+        co_ready(w->co);
+    }
+}
+
+static void fd_ready(void *arg, unsigned revents)
+{
+    struct fd_wait *w = arg;
+    loop_fd_watch(&w->f, 0);
+    w->revents = revents;
+    fd_wake(w);
+}
+
+static void fd_timeout(void *arg)
+{
+    struct fd_wait *w = arg;
+    w->timed_out = true;
+#ifdef CONFIG_URING
+    if (w->op) {        /* the poll's own completion wakes us */
+        struct io_uring_sqe *sqe = loop_sqe(w->loop);
+        io_uring_prep_poll_remove(sqe, (uint64_t)(uintptr_t)w->op);
+        io_uring_sqe_set_data(sqe, NULL);
+        return;
+    }
+#endif
+    fd_wake(w);
+}
+
+/* Without a ring: a duplicate, because an epoll set knows a descriptor once only and others may watch it. */
+static int fd_wait_epoll(struct fd_wait *w, int fd, unsigned mask)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0)
+        return -errno;
+    loop_fd_init(&w->f, w->loop, NULL, copy, fd_ready, w);
+    loop_fd_watch(&w->f, mask);
+    co_suspend();
+    loop_fd_watch(&w->f, 0);
+    close(copy);
+    return w->revents;
+}
+
+int co_fd(int fd, unsigned mask, int64_t deadline_ns)
+{
+    struct fd_wait w = { .co = co_self(), .loop = loop_current() };
+    struct timer t;
+    int r;
+    timer_init(&t, CLOCK_HOST, w.loop, NULL, fd_timeout, &w);
+    timer_arm(&t, deadline_ns);
+#ifdef CONFIG_URING
+    if (w.loop->uring) {
+        struct ring_wait rw = { .op.done = ring_done, .co = w.co };
+        struct io_uring_sqe *sqe = loop_sqe(w.loop);
+        io_uring_prep_poll_add(sqe, fd, mask);
+        io_uring_sqe_set_data(sqe, &rw.op);
+        w.op = &rw.op;
+        co_suspend();
+        r = rw.res;
+    } else
+#endif
+        r = fd_wait_epoll(&w, fd, mask);
+    timer_fini(&t);
+    return r <= 0 && w.timed_out ? -ETIMEDOUT : r;
+}
+
+/* ---- files ---- */
+
+struct rw { int fd, n, flags; const struct iovec *iov; uint64_t off, len; ssize_t res; };
+
+static int read_worker(void *arg)
+{
+    struct rw *r = arg;
+    do
+        r->res = preadv(r->fd, r->iov, r->n, (off_t)r->off);
+    while (r->res < 0 && errno == EINTR);
+    return r->res < 0 ? -errno : 0;
+}
+
+static int write_worker(void *arg)
+{
+    struct rw *r = arg;
+    do
+        r->res = pwritev2(r->fd, r->iov, r->n, (off_t)r->off, r->flags);
+    while (r->res < 0 && errno == EINTR);
+    return r->res < 0 ? -errno : 0;
+}
+
+static int sync_worker(void *arg)
+{
+    struct rw *r = arg;
+    return fdatasync(r->fd) ? -errno : 0;
+}
+
+static int fallocate_worker(void *arg)
+{
+    struct rw *r = arg;
+    int x;
+    do
+        x = fallocate(r->fd, r->flags, (off_t)r->off, (off_t)r->len);
+    while (x && errno == EINTR);
+    return x ? -errno : 0;
+}
+
+ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off)
+{
+#ifdef CONFIG_URING
+    struct loop *l = loop_current();
+    for (int r = -EINTR; l->uring; ) {
+        struct io_uring_sqe *sqe = loop_sqe(l);
+        io_uring_prep_readv(sqe, fd, iov, (unsigned)n, off);
+        if ((r = ring_wait_for(sqe)) != -EINTR)
+            return r;
+    }
+#endif
+    struct rw rw = { .fd = fd, .iov = iov, .n = n, .off = off };
+    int r = co_offload(read_worker, &rw);
+    return r < 0 ? r : rw.res;
+}
+
+ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags)
+{
+#ifdef CONFIG_URING
+    struct loop *l = loop_current();
+    for (int r = -EINTR; l->uring; ) {
+        struct io_uring_sqe *sqe = loop_sqe(l);
+        io_uring_prep_writev2(sqe, fd, iov, (unsigned)n, off, rwf_flags);
+        if ((r = ring_wait_for(sqe)) != -EINTR)
+            return r;
+    }
+#endif
+    struct rw rw = { .fd = fd, .iov = iov, .n = n, .off = off, .flags = rwf_flags };
+    int r = co_offload(write_worker, &rw);
+    return r < 0 ? r : rw.res;
+}
+
+int co_fdatasync(int fd)
+{
+#ifdef CONFIG_URING
+    struct loop *l = loop_current();
+    if (l->uring) {
+        struct io_uring_sqe *sqe = loop_sqe(l);
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+        return ring_wait_for(sqe);
+    }
+#endif
+    struct rw rw = { .fd = fd };
+    return co_offload(sync_worker, &rw);
+}
+
+int co_fallocate(int fd, int mode, uint64_t off, uint64_t len)
+{
+#ifdef CONFIG_URING
+    struct loop *l = loop_current();
+    for (int r = -EINTR; l->uring; ) {
+        struct io_uring_sqe *sqe = loop_sqe(l);
+        io_uring_prep_fallocate(sqe, fd, mode, (off_t)off, (off_t)len);
+        if ((r = ring_wait_for(sqe)) != -EINTR)
+            return r;
+    }
+#endif
+    struct rw rw = { .fd = fd, .flags = mode, .off = off, .len = len };
+    return co_offload(fallocate_worker, &rw);
+}

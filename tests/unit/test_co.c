@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+#include "loop_modes.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static char trail[256];
+static void mark(const char *s) { strcat(trail, s); }
+
+static struct loop *thread_loop(const char *name)
+{
+    struct err e = ERR_INIT;
+    struct loop *l = loop_new_thread(name, &e);
+    assert_non_null(l);
+    return l;
+}
+
+/* ---- spawning and locks ---- */
+
+static struct domain *dom;
+
+static void simple(void *arg)
+{
+    assert_non_null(co_self());
+    mark("b");
+    co_yield();
+    mark("d");
+    *(bool *)arg = true;
+}
+
+static void a_spawn_runs_at_once_to_its_first_await(void **state)
+{
+    bool done = false;
+    trail[0] = 0;
+    mark("a");
+    co_spawn(loop_main(), NULL, simple, &done);
+    mark("c");
+    assert_null(co_self());
+    run_until(&done);
+    assert_string_equal(trail, "abcd");
+}
+
+static void locked(void *arg)
+{
+    assert_true(domain_locked(dom));
+    co_yield();
+    assert_true(domain_locked(dom));
+    co_yield();
+    assert_true(domain_locked(dom));
+    *(bool *)arg = true;
+}
+
+static void the_domain_is_held_between_awaits(void **state)
+{
+    bool done[3] = { false };
+    dom = domain_new(loop_main(), "co");
+    co_spawn(NULL, dom, locked, &done[0]);      /* takes the lock itself */
+    assert_null(domain_current());
+    domain_lock(dom);
+    co_spawn(NULL, dom, locked, &done[1]);      /* runs under ours */
+    assert_true(domain_locked(dom));
+    domain_unlock(dom);
+    struct domain *other = domain_new(loop_main(), "other");
+    domain_lock(other);
+    co_spawn(NULL, dom, locked, &done[2]);      /* must wait until we let go */
+    assert_true(domain_locked(other));
+    domain_unlock(other);
+    for (int i = 0; i < 3; i++)
+        run_until(&done[i]);
+    assert_null(domain_current());
+    domain_free(dom);
+    domain_free(other);
+}
+
+static void nest(void *arg)
+{
+    long depth = (long)(intptr_t)arg;
+    char stack[1024];
+    memset(stack, (int)depth, sizeof stack);
+    if (depth)
+        co_spawn(loop_main(), NULL, nest, (void *)(intptr_t)(depth - 1));
+    co_yield();
+    for (size_t i = 0; i < sizeof stack; i++)
+        assert_int_equal((unsigned char)stack[i], depth);
+    trail[depth]++;
+}
+
+static void coroutines_spawn_coroutines(void **state)
+{
+    memset(trail, 0, sizeof trail);
+    co_spawn(loop_main(), NULL, nest, (void *)(intptr_t)200);
+    while (!trail[200] || !trail[0])
+        loop_run_once(loop_main(), 0);
+    for (int i = 0; i <= 200; i++)
+        assert_int_equal(trail[i], 1);
+}
+
+struct there { struct loop *want; struct domain *dom; bool *done; struct post end; };
+static void set_flag(void *arg) { *(volatile bool *)arg = true; }
+static void on_other(void *arg)
+{
+    struct there *t = arg;
+    assert_ptr_equal(loop_current(), t->want);
+    co_yield();
+    assert_ptr_equal(loop_current(), t->want);
+    assert_true(!t->dom || domain_locked(t->dom));
+    loop_post(loop_main(), &t->end);
+}
+
+static void a_coroutine_lives_on_its_home_loop(void **state)
+{
+    bool done = false;
+    struct there t = { .want = thread_loop("home"), .end.fn = set_flag, .end.arg = &done };
+    co_spawn(t.want, NULL, on_other, &t);
+    run_until(&done);
+    done = false;
+    t.dom = domain_new(t.want, "home");
+    co_spawn(loop_main(), t.dom, on_other, &t);
+    run_until(&done);
+    loop_free_thread(t.want);
+    domain_free(t.dom);
+}
+
+static void visit(void *arg)
+{
+    struct there *t = arg;
+    assert_ptr_equal(loop_current(), t->want);
+    assert_true(domain_locked(t->dom));
+    co_yield();
+    trail[0]++;
+}
+static void visitor(void *arg)
+{
+    struct there *t = arg;
+    for (int i = 0; i < 100; i++) {
+        co_on_loop(NULL, t->dom, visit, t);
+        assert_ptr_equal(loop_current(), loop_main());
+        assert_int_equal(trail[0], i + 1);
+    }
+}
+static void a_visit_to_another_loop_returns(void **state)
+{
+    struct there t = { .want = thread_loop("visit") };
+    t.dom = domain_new(t.want, "visit");
+    trail[0] = 0;
+    co_run_main(visitor, &t);
+    loop_free_thread(t.want);
+    domain_free(t.dom);
+}
+
+/* ---- waiting for each other ---- */
+
+static struct co_event ev;
+static int awake;
+static void waiter(void *arg) { co_wait(&ev); awake++; }
+
+static void an_event_wakes_all_and_stays_set(void **state)
+{
+    ev = (struct co_event){ 0 };
+    awake = 0;
+    for (int i = 0; i < 3; i++)
+        co_spawn(loop_main(), NULL, waiter, NULL);
+    loop_run_once(loop_main(), 0);
+    assert_int_equal(awake, 0);
+    co_wake(&ev);
+    loop_run_once(loop_main(), 0);
+    assert_int_equal(awake, 3);
+    co_spawn(loop_main(), NULL, waiter, NULL);
+    assert_int_equal(awake, 4);
+    co_event_clear(&ev);
+    co_spawn(loop_main(), NULL, waiter, NULL);
+    loop_run_once(loop_main(), 0);
+    assert_int_equal(awake, 4);
+    co_wake(&ev);
+    loop_run_once(loop_main(), 0);
+    assert_int_equal(awake, 5);
+}
+
+static struct co_mutex mtx;
+static int inside, entries;
+static char order[16];
+static void critical(void *arg)
+{
+    for (int i = 0; i < 3; i++) {
+        co_mutex_lock(&mtx);
+        assert_int_equal(inside++, 0);
+        order[entries++] = (char)(intptr_t)arg;
+        co_yield();
+        inside--;
+        co_mutex_unlock(&mtx);
+    }
+}
+
+static void a_mutex_is_fair(void **state)
+{
+    memset(order, 0, sizeof order);
+    entries = 0;
+    for (int i = 0; i < 3; i++)
+        co_spawn(loop_main(), NULL, critical, (void *)(intptr_t)('A' + i));
+    while (entries < 9 || mtx.owner)
+        loop_run_once(loop_main(), 0);
+    assert_string_equal(order, "ABCABCABC");
+}
+
+static struct co_queue q;
+static void queued(void *arg)
+{
+    co_queue_wait(&q);
+    mark(arg);
+}
+
+static void a_queue_wakes_in_order(void **state)
+{
+    trail[0] = 0;
+    assert_false(co_queue_wake_one(&q));
+    co_spawn(loop_main(), NULL, queued, "1");
+    co_spawn(loop_main(), NULL, queued, "2");
+    co_spawn(loop_main(), NULL, queued, "3");
+    assert_true(co_queue_wake_one(&q));
+    loop_run_once(loop_main(), 0);
+    assert_string_equal(trail, "1");
+    co_queue_wake_all(&q);
+    loop_run_once(loop_main(), 0);
+    assert_string_equal(trail, "123");
+}
+
+/* ---- system calls that wait ---- */
+
+static void sleeper(void *arg)
+{
+    int64_t start = clock_now(CLOCK_HOST);
+    co_sleep_until(CLOCK_HOST, start + 3000000);
+    assert_true(clock_now(CLOCK_HOST) >= start + 3000000);
+}
+static void sleeping_takes_the_time(void **state) { co_run_main(sleeper, NULL); }
+
+static int blocking(void *arg)
+{
+    assert_null(loop_current());
+    assert_null(domain_current());
+    usleep(1000);
+    return *(int *)arg;
+}
+static int offloaded;
+static void offloader(void *arg)
+{
+    int n = (int)(intptr_t)arg;
+    assert_int_equal(co_offload(blocking, &n), n);
+    assert_true(domain_locked(dom));
+    offloaded++;
+}
+static void workers_run_beside_each_other(void **state)
+{
+    dom = domain_new(loop_main(), "offload");
+    offloaded = 0;
+    for (int i = 0; i < 100; i++)
+        co_spawn(NULL, dom, offloader, (void *)(intptr_t)i);
+    while (offloaded < 100)
+        loop_run_once(loop_main(), -1);
+    domain_free(dom);
+}
+
+static int sock[2], got_in, got_out;
+static void fd_reader(void *arg)
+{
+    char c;
+    got_in = co_fd(sock[0], LOOP_IN, INT64_MAX);
+    assert_int_equal(read(sock[0], &c, 1), 1);
+    *(bool *)arg = true;
+}
+static void fd_writer(void *arg) { got_out = co_fd(sock[0], LOOP_OUT, INT64_MAX); }
+static void fd_times_out(void *arg)
+{
+    int64_t start = clock_now(CLOCK_HOST);
+    assert_int_equal(co_fd(sock[0], LOOP_IN, start + 2000000), -ETIMEDOUT);
+    assert_true(clock_now(CLOCK_HOST) >= start + 2000000);
+    assert_true(co_fd(sock[0], LOOP_OUT, start + 10000000000) & LOOP_OUT);
+}
+
+static void a_descriptor_is_awaited_by_two_and_in_time(void **state)
+{
+    bool done = false;
+    got_out = 0;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sock), 0);
+    co_run_main(fd_times_out, NULL);
+    co_spawn(loop_main(), NULL, fd_reader, &done);
+    co_spawn(loop_main(), NULL, fd_writer, NULL);
+    while (!got_out)
+        loop_run_once(loop_main(), 1000000000);
+    assert_int_equal(write(sock[1], "x", 1), 1);
+    run_until(&done);
+    assert_true(got_in & LOOP_IN);
+    assert_true(got_out & LOOP_OUT);
+    close(sock[0]);
+    close(sock[1]);
+}
+
+static int file;
+static void file_io(void *arg)
+{
+    char a[6] = "hello", b[6] = "world", c[10] = { 0 };
+    struct iovec v[2] = { { a, 5 }, { b, 5 } }, r = { c, 10 };
+    assert_int_equal(co_pwritev(file, v, 2, 100, 0), 10);
+    assert_int_equal(co_preadv(file, &r, 1, 100), 10);
+    assert_memory_equal(c, "helloworld", 10);
+    assert_int_equal(co_preadv(file, &r, 1, 110), 0);
+    assert_int_equal(co_fdatasync(file), 0);
+    assert_int_equal(co_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, 5), 0);
+    assert_int_equal(co_preadv(file, &r, 1, 100), 10);
+    assert_memory_equal(c, "\0\0\0\0\0world", 10);
+    assert_int_equal(co_preadv(-1, &r, 1, 0), -EBADF);
+    assert_int_equal(co_pwritev(file, v, 2, INT64_MAX - 4, 0), -EINVAL);
+    assert_int_equal(co_fdatasync(-1), -EBADF);
+}
+
+static int files_done;
+static void file_many(void *arg)
+{
+    int i = (int)(intptr_t)arg;
+    char w[512], r[512];
+    memset(w, i, sizeof w);
+    struct iovec v = { w, sizeof w }, x = { r, sizeof r };
+    assert_int_equal(co_pwritev(file, &v, 1, (uint64_t)i * 512, 0), 512);
+    assert_int_equal(co_preadv(file, &x, 1, (uint64_t)i * 512), 512);
+    assert_memory_equal(w, r, 512);
+    files_done++;
+}
+
+static void files_are_read_and_written(void **state)
+{
+    char name[] = "/tmp/test_co_XXXXXX";
+    file = mkstemp(name);
+    unlink(name);
+    co_run_main(file_io, NULL);
+    files_done = 0;
+    for (int i = 0; i < 1000; i++)      /* more than the ring holds */
+        co_spawn(loop_main(), NULL, file_many, (void *)(intptr_t)i);
+    while (files_done < 1000)
+        loop_run_once(loop_main(), -1);
+    close(file);
+}
+
+int main(void)
+{
+    const struct CMUnitTest coroutines[] = {
+        cmocka_unit_test(a_spawn_runs_at_once_to_its_first_await),
+        cmocka_unit_test(the_domain_is_held_between_awaits),
+        cmocka_unit_test(coroutines_spawn_coroutines),
+        cmocka_unit_test(a_coroutine_lives_on_its_home_loop),
+        cmocka_unit_test(a_visit_to_another_loop_returns),
+        cmocka_unit_test(an_event_wakes_all_and_stays_set),
+        cmocka_unit_test(a_mutex_is_fair),
+        cmocka_unit_test(a_queue_wakes_in_order),
+        cmocka_unit_test(sleeping_takes_the_time),
+        cmocka_unit_test(workers_run_beside_each_other),
+        cmocka_unit_test(a_descriptor_is_awaited_by_two_and_in_time),
+        cmocka_unit_test(files_are_read_and_written),
+    };
+    return RUN_IN_BOTH_MODES(coroutines);
+}
