@@ -32,6 +32,8 @@ size_t chr_write(struct chr_front *f, const void *buf, size_t n);
 /* can_read() went up: the back end may read again. ANY. */
 void chr_accept(struct chr_front *f);
 bool chr_is_open(const struct chr_front *f);            /* the other side is there */
+/* The oldest file descriptor that the peer passed along (SCM_RIGHTS) and nobody took yet; -1: none. The caller's. Main loop. */
+int chr_take_fd(struct chr_front *f);
 void chr_send_break(struct chr_front *f);
 /* Serial parameters, modem lines where the back end has them (ioctl-like). */
 enum chr_ctl { CHR_SET_PARAMS, CHR_SET_BREAK, CHR_GET_MODEM, CHR_SET_MODEM };

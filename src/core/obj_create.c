@@ -92,8 +92,9 @@ bool obj_user_delete(struct obj *o, struct err *e)
 {
     struct holder h = { o, NULL };
 
-    if (o->cls->can_delete && !o->cls->can_delete(o, e))
-        return false;
+    for (const struct obj_class *c = o->cls; c; c = c->base)
+        if (c->can_delete && !c->can_delete(o, e))
+            return false;
     if (atomic_load(&o->refs) > 1) {
         obj_each(NULL, NULL, find_holder, &h);
         if (h.who)
