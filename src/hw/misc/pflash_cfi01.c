@@ -362,7 +362,7 @@ static bool flash_realize(struct dev *d, struct err *e)
     return true;
 }
 
-static void flash_quiesce(struct dev *d)
+static void flash_co_quiesce(struct dev *d)
 {
     co_wait(&((struct pflash *)d)->written);
 }
@@ -408,7 +408,7 @@ static const struct prop flash_props[] = {
 static const struct dev_class flash_class = {
     .obj = { .name = "cfi.pflash01", .desc = "NOR flash bank with the Intel command set", .base = &sys_dev_class.obj,
              .size = sizeof(struct pflash), .props = flash_props, .flags = OCF_INTERNAL },
-    .cat = "Storage", .realize = flash_realize, .unrealize = flash_unrealize, .reset = flash_reset, .co_quiesce = flash_quiesce,
+    .cat = "Storage", .realize = flash_realize, .unrealize = flash_unrealize, .reset = flash_reset, .co_quiesce = flash_co_quiesce,
     .state = &flash_state,
 };
 OBJ_CLASS(&flash_class.obj);
