@@ -43,6 +43,8 @@ enum blk_on_error { BLK_ERR_AUTO, BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, 
 /* Opens the front end's handle: permissions are claimed (a conflict names the holder), geometry checked, defaults filled
  * in (logical_block_size 0 becomes the node's). I/O runs on @dom's home loop. Main loop. NULL with @e filled. */
 struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct domain *dom, bool writable, struct err *e) MUST_CHECK;
+/* The node of -drive if=@iface (virtio, pflash, sd, mtd), unit @unit, borrowed; NULL: none. Main loop, from CLI_BOARD on. */
+struct obj *blk_drive_find(const char *iface, unsigned unit);
 /* The same for others than devices. */
 struct blk *blk_open(struct blk_node *n, unsigned perm, unsigned shared, struct domain *dom, const char *user, struct err *e) MUST_CHECK;
 /* Nothing may be in flight. Main loop. */

@@ -28,15 +28,15 @@ static inline int loop_modes_setup(void **state)
 #define RUN_IN_BOTH_MODES(tests) run_in_both_modes_(#tests, tests, sizeof(tests) / sizeof((tests)[0]))
 static inline int run_in_both_modes_(const char *name, const struct CMUnitTest *tests, size_t n)
 {
+    int st = 0;
     fflush(NULL);
     pid_t child = fork();
-    if (!child)
+    if (!child) {
         setenv("BACKPLANE_NO_URING", "1", 1);
-    int failed = _cmocka_run_group_tests(child ? name : "without io_uring", tests, n, loop_modes_setup, NULL);
-    if (!child)
-        exit(failed);
-    int st = 0;
+        exit(_cmocka_run_group_tests("without io_uring", tests, n, loop_modes_setup, NULL));
+    }
     waitpid(child, &st, 0);
+    int failed = _cmocka_run_group_tests(name, tests, n, loop_modes_setup, NULL);
     return failed || !WIFEXITED(st) || WEXITSTATUS(st);
 }
 

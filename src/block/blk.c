@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* Front handles: what a device, an export or a job holds of a node. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "block/blk_int.h"
+#include "core/cmd.h"
+#include "core/run.h"
+
+static const char *const on_error_names[] = { "auto", "report", "ignore", "stop", "enospc", NULL };
+
+const struct prop blk_front_props[] = {
+    PROP_LINK(struct blk_front_opts, drive, "drive", &blk_node_class, 0, "Block node (-blockdev, -drive) that holds the data"),
+    PROP_U32(struct blk_front_opts, logical_block_size, "logical_block_size", 0, 0, 2 * MiB, "Smallest unit of a request in bytes; 0: the back end's"),
+    PROP_U32(struct blk_front_opts, physical_block_size, "physical_block_size", 0, 0, 2 * MiB, "Best unit of a write in bytes; 0: the back end's"),
+    PROP_U32(struct blk_front_opts, min_io_size, "min_io_size", 0, 0, 2 * MiB, "Best unit of small requests in bytes; 0: not told"),
+    PROP_U32(struct blk_front_opts, opt_io_size, "opt_io_size", 0, 0, UINT32_MAX, "Best length of large requests in bytes; 0: not told"),
+    PROP_U32(struct blk_front_opts, discard_granularity, "discard_granularity", UINT32_MAX, 0, UINT32_MAX,
+             "Unit of discards in bytes; 4294967295: the back end's"),
+    PROP_TRI(struct blk_front_opts, write_cache, "write-cache", TRI_AUTO, "Volatile write cache as the guest sees it; auto: as the drive says"),
+    PROP_BOOL(struct blk_front_opts, share_rw, "share-rw", false, "Other users may write the same node"),
+    PROP_ENUM(struct blk_front_opts, rerror, "rerror", on_error_names, BLK_ERR_AUTO, "What a failed read does; auto: report it to the guest"),
+    PROP_ENUM(struct blk_front_opts, werror, "werror", on_error_names, BLK_ERR_AUTO,
+              "What a failed write does; auto: stop the machine when the disk is full, else report it to the guest"),
+    PROP_S64(struct blk_front_opts, bootindex, "bootindex", -1, -1, INT32_MAX, "Place in the boot order; -1: none"),
+    PROP_U32(struct blk_front_opts, cyls, "cyls", 0, 0, 65535, "Cylinders of the geometry that the guest is told; 0: computed"),
+    PROP_U32(struct blk_front_opts, heads, "heads", 0, 0, 255, "Heads of the geometry"),
+    PROP_U32(struct blk_front_opts, secs, "secs", 0, 0, 255, "Sectors of the geometry"),
+    PROP_END,
+};
+
+static struct list all = LIST_INIT(all);
+
+/* ---- life ---- */
+
+struct blk *blk_open(struct blk_node *n, unsigned perm, unsigned shared, struct domain *dom, const char *user, struct err *e)
+{
+    struct blk *b = xnew(struct blk);
+    if (!blk_use_add(&b->use, n, perm, shared, user, e)) {
+        free(b);
+        return NULL;
+    }
+    b->use.blk = b;
+    b->node = n;
+    b->dom = dom;
+    b->rerror = BLK_ERR_REPORT;
+    b->werror = BLK_ERR_REPORT;
+    atomic_store(&b->write_cache, true);
+    list_push(&all, &b->link);
+    return b;
+}
+
+void blk_close(struct blk *b)
+{
+    if (!b)
+        return;
+    assert(!atomic_load(&b->in_flight));
+    if (b->change.fn)
+        loop_post_cancel(b->dom ? domain_loop(b->dom) : loop_main(), &b->change);
+    list_del(&b->link);
+    blk_use_del(&b->use);
+    free(b);
+}
+
+void blk_each(void (*fn)(struct blk *, void *), void *arg)
+{
+    struct blk *b;
+    list_for_each(b, &all, link)
+        fn(b, arg);
+}
+
+static bool block_size_ok(const char *name, uint32_t v, struct err *e)
+{
+    return (v >= 512 && is_pow2(v)) || err_set(e, ERR_VALUE, "%s is %u, but must be a power of two from 512 to 2097152", name, v);
+}
+
+/* Fills in what the options leave open, and checks the rest against the node. */
+static bool geometry(struct blk_front_opts *o, const struct blk_node *n, struct err *e)
+{
+    uint32_t least = MAX(n->caps.logical_block, 512u);
+    if (!o->logical_block_size)
+        o->logical_block_size = least;
+    if (!o->physical_block_size)
+        o->physical_block_size = MAX(n->caps.physical_block, o->logical_block_size);
+    if (!block_size_ok("logical_block_size", o->logical_block_size, e) || !block_size_ok("physical_block_size", o->physical_block_size, e))
+        return false;
+    if (o->physical_block_size < o->logical_block_size)
+        return err_set(e, ERR_VALUE, "physical_block_size (%u) is less than logical_block_size (%u)", o->physical_block_size,
+                       o->logical_block_size);
+    if (o->logical_block_size < least) {
+        err_set(e, ERR_VALUE, "logical_block_size is %u, but '%s' takes requests of %u bytes and up only", o->logical_block_size,
+                n->obj.id, least);
+        return err_hint(e, "leave it out, or go through the host's cache: cache.direct=off");
+    }
+    if (o->min_io_size % o->logical_block_size || o->opt_io_size % o->logical_block_size)
+        return err_set(e, ERR_VALUE, "min_io_size and opt_io_size must be multiples of logical_block_size (%u)", o->logical_block_size);
+    if (!!o->cyls != !!o->heads || !!o->cyls != !!o->secs)
+        return err_set(e, ERR_VALUE, "a geometry needs all of cyls, heads and secs");
+    return true;
+}
+
+/* The device's word, else the drive's, else @usual. */
+static enum blk_on_error on_error(int dev, int drive, enum blk_on_error usual)
+{
+    return dev != BLK_ERR_AUTO ? (enum blk_on_error)dev : drive != BLK_ERR_AUTO ? (enum blk_on_error)drive : usual;
+}
+
+struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct domain *dom, bool writable, struct err *e)
+{
+    struct blk_node *n = (struct blk_node *)o->drive;
+    char who[128];
+    if (!n) {
+        err_set(e, ERR_VALUE, "'drive' is missing: this device needs a block node");
+        err_hint(e, "-blockdev node-name=hd0,driver=raw,file.driver=file,file.filename=FILE -device ...,drive=hd0");
+        return NULL;
+    }
+    if (!geometry(o, n, e))
+        return NULL;
+    snprintf(who, sizeof who, "device '%s'", user->id ? user->id : user->cls->name);
+    unsigned perm = BLK_PERM_READ | (writable ? BLK_PERM_WRITE : 0);
+    struct blk *b = blk_open(n, perm, BLK_PERM_READ | BLK_PERM_RESIZE | (o->share_rw ? BLK_PERM_WRITE : 0), dom, who, e);
+    if (!b)
+        return NULL;
+    b->user = user;
+    b->rerror = on_error(o->rerror, n->drive ? n->drive->rerror : BLK_ERR_AUTO, BLK_ERR_REPORT);
+    b->werror = on_error(o->werror, n->drive ? n->drive->werror : BLK_ERR_AUTO, BLK_ERR_ENOSPC);
+    bool off = o->write_cache == TRI_AUTO ? n->drive && n->drive->writethrough : o->write_cache == TRI_OFF;
+    atomic_store(&b->write_cache, !off);
+    return b;
+}
+
+void blk_get_caps(struct blk *b, struct blk_caps *caps)
+{
+    *caps = b->node->caps;
+    caps->read_only |= !(b->use.perm & BLK_PERM_WRITE);
+}
+
+uint64_t blk_size(struct blk *b) { return atomic_load(&b->node->size); }
+struct blk_node *blk_node_of(struct blk *b) { return b->node; }
+bool blk_write_cache(struct blk *b) { return atomic_load(&b->write_cache); }
+void blk_set_write_cache(struct blk *b, bool on) { atomic_store(&b->write_cache, on); }
+
+void blk_set_change_cb(struct blk *b, void (*fn)(void *arg), void *arg)
+{
+    b->change = (struct post){ .fn = fn, .arg = arg, .dom = b->dom };
+}
+
+void blk_node_changed(struct blk_node *n)
+{
+    struct blk_use *u;
+    list_for_each(u, &n->uses, link)
+        if (u->blk && u->blk->change.fn)
+            loop_post(u->blk->dom ? domain_loop(u->blk->dom) : loop_main(), &u->blk->change);
+}
+
+/* ---- requests ---- */
+
+/* Counts a request in and out. */
+static int64_t req_begin(struct blk *b)
+{
+    atomic_fetch_add(&b->in_flight, 1);
+    return clock_now(CLOCK_HOST);
+}
+
+static int req_end(struct blk *b, enum blk_op op, uint64_t len, int64_t start, int r)
+{
+    struct blk_op_stats *s = &b->stats[op];
+    atomic_fetch_add_explicit(r ? &s->failed : &s->ops, 1, memory_order_relaxed);
+    if (!r)
+        atomic_fetch_add_explicit(&s->bytes, len, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->ns, (uint64_t)(clock_now(CLOCK_HOST) - start), memory_order_relaxed);
+    atomic_fetch_sub(&b->in_flight, 1);
+    return r;
+}
+
+/* A guest that switched its write cache off gets every write on the disk. */
+static unsigned write_flags(struct blk *b, unsigned flags)
+{
+    return flags | (atomic_load_explicit(&b->write_cache, memory_order_relaxed) ? 0 : BLK_FUA);
+}
+
+int co_blk_preadv(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags)
+{
+    int64_t t = req_begin(b);
+    return req_end(b, BLK_OP_READ, len, t, co_node_preadv(b->node, off, len, iov, n, flags));
+}
+
+int co_blk_pwritev(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags)
+{
+    int64_t t = req_begin(b);
+    int r = b->use.perm & BLK_PERM_WRITE ? co_node_pwritev(b->node, off, len, iov, n, write_flags(b, flags)) : -EROFS;
+    return req_end(b, BLK_OP_WRITE, len, t, r);
+}
+
+int co_blk_zero(struct blk *b, uint64_t off, uint64_t len, unsigned flags)
+{
+    int64_t t = req_begin(b);
+    int r = b->use.perm & BLK_PERM_WRITE ? co_node_zero(b->node, off, len, write_flags(b, flags)) : -EROFS;
+    return req_end(b, BLK_OP_WRITE, len, t, r);
+}
+
+int co_blk_discard(struct blk *b, uint64_t off, uint64_t len)
+{
+    int64_t t = req_begin(b);
+    int r = b->use.perm & BLK_PERM_WRITE ? co_node_discard(b->node, off, len) : -EROFS;
+    return req_end(b, BLK_OP_DISCARD, len, t, r);
+}
+
+int co_blk_flush(struct blk *b)
+{
+    int64_t t = req_begin(b);
+    return req_end(b, BLK_OP_FLUSH, 0, t, co_node_flush(b->node));
+}
+
+/* ---- errors ---- */
+
+struct io_error { struct post post; char *device, *node, *reason; bool is_read, enospc; enum blk_action act; };
+
+static void report_error(void *arg)
+{
+    static const char *const acts[] = { "report", "ignore", "stop" };
+    struct io_error *x = arg;
+    qmp_event("BLOCK_IO_ERROR", json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "device", x->device, "node-name", x->node,
+        "operation", x->is_read ? "read" : "write", "action", acts[x->act], "nospace", x->enospc, "reason", x->reason));
+    free(x->device);
+    free(x->node);
+    free(x->reason);
+    free(x);
+}
+
+static void tell_error(struct blk *b, bool is_read, int error, enum blk_action act)
+{
+    int64_t now = clock_now(CLOCK_HOST), last = atomic_load(&b->last_warning);
+    const char *file = blk_node_filename(b->node);
+    if (now - last > 1000000000 && atomic_compare_exchange_strong(&b->last_warning, &last, now))
+        log_warn("%s: %s of '%s' failed: %s%s", b->use.who, is_read ? "read" : "write", *file ? file : b->node->obj.id,
+                 strerror(error), act == BLK_ACT_STOP ? "; the machine is stopped" : "");
+    struct io_error *x = xnew(struct io_error);
+    *x = (struct io_error){ .device = xstrdup(b->user && b->user->id ? b->user->id : ""), .node = xstrdup(b->node->obj.id),
+        .reason = xstrdup(strerror(error)), .is_read = is_read, .enospc = error == ENOSPC, .act = act };
+    x->post.fn = report_error;
+    x->post.arg = x;
+    loop_post(loop_main(), &x->post);
+}
+
+enum blk_action blk_error_action(struct blk *b, bool is_read, int error)
+{
+    enum blk_action act = BLK_ACT_REPORT;
+    error = error < 0 ? -error : error;
+    switch (is_read ? b->rerror : b->werror) {
+    case BLK_ERR_IGNORE: act = BLK_ACT_IGNORE; break;
+    case BLK_ERR_STOP: act = BLK_ACT_STOP; break;
+    case BLK_ERR_ENOSPC: act = error == ENOSPC ? BLK_ACT_STOP : BLK_ACT_REPORT; break;
+    case BLK_ERR_AUTO:
+    case BLK_ERR_REPORT: break;
+    }
+    tell_error(b, is_read, error, act);
+    if (act == BLK_ACT_STOP)
+        run_request_stop(RUN_IO_ERROR);
+    return act;
+}

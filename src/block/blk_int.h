@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BLOCK_BLK_INT_H
+#define BLOCK_BLK_INT_H
+
+#include "block/driver.h"
+
+enum blk_op { BLK_OP_READ, BLK_OP_WRITE, BLK_OP_DISCARD, BLK_OP_FLUSH, BLK_OPS };
+struct blk_op_stats { _Atomic uint64_t ops, bytes, ns, failed; };
+
+struct blk {
+    struct list link;               /* of all handles */
+    struct blk_use use;
+    struct blk_node *node;
+    struct domain *dom;
+    struct obj *user;               /* the device, or NULL */
+    enum blk_on_error rerror, werror;
+    atomic_bool write_cache;
+    atomic_uint in_flight;
+    _Atomic int64_t last_warning;
+    struct post change;             /* fn NULL: nobody wants to know */
+    struct blk_op_stats stats[BLK_OPS];
+};
+
+/* Every handle; main loop. */
+void blk_each(void (*fn)(struct blk *, void *), void *arg);
+/* Its size changed: handles tell their devices. Main loop. */
+void blk_node_changed(struct blk_node *n);
+
+#endif

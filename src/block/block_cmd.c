@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* What a monitor asks about the block graph, and does to it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/opt.h"
+#include "block/blk_int.h"
+#include "core/cmd.h"
+
+/* ---- showing ---- */
+
+static json_t *image_json(const struct blk_node *n)
+{
+    const char *file = blk_node_filename(n);
+    const struct obj_class *c = n->obj.cls;
+    return json_pack("{s:s, s:s, s:I, s:b}", "filename", file, "format", c->name + strlen("blockdev-"), "virtual-size",
+                     (json_int_t)atomic_load(&n->size), "dirty-flag", 0);
+}
+
+static json_t *node_json(const struct blk_node *n)
+{
+    static const char *const detect[] = { "off", "on", "unmap" };
+    const struct obj_class *c = n->obj.cls;
+    bool wce = !(n->drive && n->drive->writethrough);
+    json_t *o = json_pack("{s:s, s:s, s:b, s:s, s:b, s:i, s:s, s:o, s:{s:b, s:b, s:b}}", "node-name", n->obj.id, "drv",
+        c->name + strlen("blockdev-"), "ro", n->caps.read_only, "file", blk_node_filename(n), "encrypted", 0,
+        "backing_file_depth", 0, "detect_zeroes", detect[n->detect_zeroes], "image", image_json(n),
+        "cache", "writeback", wce, "direct", n->direct, "no-flush", n->no_flush);
+    static const char *const limits[] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold" };
+    for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
+        json_object_set_new(o, limits[i], json_integer(0));
+    return o;
+}
+
+static bool append_node(struct obj *o, void *list)
+{
+    json_array_append_new(list, node_json((struct blk_node *)o));
+    return true;
+}
+
+static json_t *co_query_named(void *args, struct err *e)
+{
+    json_t *list = json_array();
+    obj_each(NULL, &blk_node_class, append_node, list);
+    return list;
+}
+
+static void append_blk(struct blk *b, void *list)
+{
+    char *qdev = b->user ? obj_path(b->user) : NULL;
+    json_t *o = json_pack("{s:s, s:s, s:b, s:b, s:s, s:o}", "device", b->node->drive ? b->node->obj.id : "", "type", "unknown",
+                          "removable", 0, "locked", 0, "io-status", "ok", "inserted", node_json(b->node));
+    if (qdev)
+        json_object_set_new(o, "qdev", json_string(qdev));
+    json_array_append_new(list, o);
+    free(qdev);
+}
+
+/* A drive that no device took. */
+static bool append_idle_drive(struct obj *o, void *list)
+{
+    const struct blk_node *n = (struct blk_node *)o;
+    if (n->drive && list_empty(&n->uses))
+        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b, s:s, s:o}", "device", n->obj.id, "type", "unknown", "removable", 0,
+                                              "locked", 0, "io-status", "ok", "inserted", node_json(n)));
+    return true;
+}
+
+static json_t *co_query_block(void *args, struct err *e)
+{
+    json_t *list = json_array();
+    blk_each(append_blk, list);
+    obj_each(NULL, &blk_node_class, append_idle_drive, list);
+    return list;
+}
+
+static json_int_t stat_of(const _Atomic uint64_t *v) { return (json_int_t)atomic_load(v); }
+
+static void append_stats(struct blk *b, void *list)
+{
+    static const char *const names[BLK_OPS] = { "rd", "wr", "unmap", "flush" };
+    json_t *s = json_object();
+    char key[48];
+    for (unsigned i = 0; i < BLK_OPS; i++) {
+        const struct { const char *suffix; const _Atomic uint64_t *v; } rows[] = {
+            { "operations", &b->stats[i].ops }, { "bytes", &b->stats[i].bytes }, { "total_time_ns", &b->stats[i].ns },
+        };
+        for (size_t k = 0; k < ARRAY_SIZE(rows); k++) {
+            snprintf(key, sizeof key, "%s_%s", names[i], rows[k].suffix);
+            if (!(i == BLK_OP_FLUSH && k == 1))
+                json_object_set_new(s, key, json_integer(stat_of(rows[k].v)));
+        }
+        snprintf(key, sizeof key, "failed_%s_operations", names[i]);
+        json_object_set_new(s, key, json_integer(stat_of(&b->stats[i].failed)));
+    }
+    char *qdev = b->user ? obj_path(b->user) : NULL;
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "device", b->node->drive ? b->node->obj.id : "", "node-name",
+                                          b->node->obj.id, "qdev", qdev ? qdev : "", "stats", s));
+    free(qdev);
+}
+
+static json_t *co_query_blockstats(void *args, struct err *e)
+{
+    json_t *list = json_array();
+    blk_each(append_stats, list);
+    return list;
+}
+
+/* ---- changing ---- */
+
+static json_t *co_blockdev_add(void *args, struct err *e)
+{
+    return blk_node_create(args, e) ? json_object() : NULL;
+}
+
+struct del_args { char *node_name; };
+static const struct prop del_props[] = {
+    PROP_STR(struct del_args, node_name, "node-name", PF_REQUIRED, "Name of the node"), PROP_END };
+
+static json_t *co_blockdev_del(void *args, struct err *e)
+{
+    struct obj *o = obj_lookup(&blk_node_class, ((struct del_args *)args)->node_name, e);
+    return o && blk_node_delete((struct blk_node *)o, e) ? json_object() : NULL;
+}
+
+struct resize_args { char *device, *node_name; int64_t size; };
+static const struct prop resize_props[] = {
+    PROP_STR(struct resize_args, device, "device", 0, "Name of the drive"),
+    PROP_STR(struct resize_args, node_name, "node-name", 0, "Name of the node"),
+    { .name = "size", .doc = "New size in bytes", .type = PROP_T_S64, .flags = PF_REQUIRED, PROP_OFF(struct resize_args, size), .min = 0,
+      .max = INT64_MAX }, PROP_END };
+
+static bool co_resize(const char *name, int64_t size, struct err *e)
+{
+    struct blk_node *n = (struct blk_node *)obj_lookup(&blk_node_class, name, e);
+    if (!n)
+        return false;
+    if (size % 512)
+        return err_set(e, ERR_VALUE, "size is %lld, but must be a multiple of 512", (long long)size);
+    int r = n->shared & BLK_PERM_RESIZE ? co_node_resize(n, (uint64_t)size) : -EBUSY;
+    if (r)
+        return err_os(e, -r, "cannot resize '%s'", name);
+    blk_node_changed(n);
+    return true;
+}
+
+static json_t *co_block_resize(void *args, struct err *e)
+{
+    struct resize_args *a = args;
+    const char *name = a->node_name ? a->node_name : a->device;
+    if (!name) {
+        err_set(e, ERR_VALUE, "'node-name' or 'device' is missing");
+        return NULL;
+    }
+    return co_resize(name, a->size, e) ? json_object() : NULL;
+}
+
+#define ROW(var, nm, ds, ...) static const struct qmp_cmd var = { .name = nm, .doc = ds, __VA_ARGS__ }; QMP_CMD(&var)
+ROW(cmd_query_block, "query-block", "Drives, and what devices use", .co_run = co_query_block);
+ROW(cmd_query_named, "query-named-block-nodes", "Every node of the block graph", .co_run = co_query_named);
+ROW(cmd_query_stats, "query-blockstats", "Requests of every user of a block node", .co_run = co_query_blockstats);
+ROW(cmd_blockdev_add, "blockdev-add", "Adds a block node: driver, node-name and its options", .co_run = co_blockdev_add, .raw = true);
+ROW(cmd_blockdev_del, "blockdev-del", "Removes a block node that nobody uses", .args = del_props, .args_size = sizeof(struct del_args),
+    .co_run = co_blockdev_del);
+ROW(cmd_resize, "block_resize", "Changes the size of an image; devices tell their guest", .args = resize_props,
+    .args_size = sizeof(struct resize_args), .co_run = co_block_resize);
+
+/* ---- the human monitor ---- */
+
+static void show_node(const struct blk_node *n, const char *who, struct str *out)
+{
+    char size[32];
+    const char *file = blk_node_filename(n);
+    str_printf(out, "%s: %s (%s%s), %s\n", n->obj.id, *file ? file : "(no file)", n->obj.cls->name + strlen("blockdev-"),
+               n->caps.read_only ? ", read-only" : "", format_size(atomic_load(&n->size), size));
+    if (who)
+        str_printf(out, "    Attached to:      %s\n", who);
+    str_printf(out, "    Cache mode:       %s%s%s\n", n->drive && n->drive->writethrough ? "writethrough" : "writeback",
+               n->direct ? ", direct" : "", n->no_flush ? ", no flush" : "");
+}
+
+static void show_blk(struct blk *b, void *out)
+{
+    const struct blk_op_stats *s = b->stats;
+    show_node(b->node, b->use.who, out);
+    str_printf(out, "    Requests:         %lld reads, %lld writes, %lld flushes, %lld failed\n", stat_of(&s[BLK_OP_READ].ops),
+               stat_of(&s[BLK_OP_WRITE].ops), stat_of(&s[BLK_OP_FLUSH].ops),
+               stat_of(&s[BLK_OP_READ].failed) + stat_of(&s[BLK_OP_WRITE].failed) + stat_of(&s[BLK_OP_FLUSH].failed));
+}
+
+static bool show_idle(struct obj *o, void *out)
+{
+    const struct blk_node *n = (struct blk_node *)o;
+    if (list_empty(&n->uses))
+        show_node(n, NULL, out);
+    return true;
+}
+
+static void co_info_block(const char *arg, struct str *out)
+{
+    blk_each(show_blk, out);
+    obj_each(NULL, &blk_node_class, show_idle, out);
+}
+
+static void co_hmp_resize(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    char *name = xstrdup(arg), *size = strchr(name, ' ');
+    uint64_t bytes = 0;
+    if (size)
+        *size++ = 0;
+    if (!size || !parse_size(size, MiB, &bytes))
+        str_add(out, "block_resize DEVICE SIZE: the size is a number of MiB, or has a suffix\n");
+    else if (!co_resize(name, (int64_t)MIN(bytes, (uint64_t)INT64_MAX), &e))
+        str_printf(out, "Error: %s\n", e.msg);
+    free(name);
+}
+
+static const struct hmp_cmd info_block = { "info block", "", "", "block devices and their images", co_info_block };
+HMP_CMD(&info_block);
+static const struct hmp_cmd hmp_resize = { "block_resize", "", "DEVICE SIZE", "changes the size of an image", co_hmp_resize };
+HMP_CMD(&hmp_resize);

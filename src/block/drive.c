@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/* -blockdev, and -drive as a shorthand that expands to it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/opt.h"
+#include "block/driver.h"
+#include "core/backend.h"
+#include "core/cmd.h"
+#include "core/dev.h"
+#include "core/flags.h"
+
+static const char *const ifaces[] = { "virtio", "none", "pflash", "sd", "mtd", "ide", "scsi", "floppy", NULL };
+static const char *const medias[] = { "disk", "cdrom", NULL };
+static const char *const caches[] = { "writeback", "none", "writethrough", "directsync", "unsafe", NULL };
+static const char *const discards[] = { "ignore", "unmap", "off", "on", NULL };
+static const char *const on_errors[] = { "auto", "report", "ignore", "stop", "enospc", NULL };
+
+/* The options of -drive that are not handed on to the node. */
+struct drive_args {
+    json_t *file;
+    char *format, *id, *node_name, *addr;
+    int iface, media, cache, discard, rerror, werror;
+    uint32_t index, unit, bus;
+    enum tri read_only, read_only_dash;
+    enum tri snapshot;
+};
+
+static const struct prop drive_props[] = {
+    PROP_JSON(struct drive_args, file, "file", 0, "Image: a file name, or a block node below (file.driver=..., file.filename=...)"),
+    PROP_STR(struct drive_args, format, "format", 0, "Format of the image; without it the image is raw"),
+    PROP_STR(struct drive_args, id, "id", 0, "Name by which a device finds it (drive=ID)"),
+    PROP_STR(struct drive_args, node_name, "node-name", 0, "As id"),
+    PROP_ENUM(struct drive_args, iface, "if", ifaces, 0, "virtio makes a virtio-blk device; none waits for -device ...,drive=ID; pflash, sd, mtd: the board's"),
+    PROP_U32(struct drive_args, index, "index", UINT32_MAX, 0, UINT32_MAX, "Which of the drives of this interface; else the next"),
+    PROP_U32(struct drive_args, unit, "unit", UINT32_MAX, 0, UINT32_MAX, "As index"),
+    PROP_U32(struct drive_args, bus, "bus", 0, 0, 0, "Only bus 0 exists"),
+    PROP_ENUM(struct drive_args, media, "media", medias, 0, "cdrom: read-only"),
+    PROP_ENUM(struct drive_args, cache, "cache", caches, 0, "none: direct I/O; writethrough: no write cache for the guest; directsync: both; unsafe: never flush"),
+    PROP_ENUM(struct drive_args, discard, "discard", discards, 0, "unmap lets the guest free space of the image"),
+    PROP_TRI(struct drive_args, read_only, "readonly", TRI_AUTO, "Never write to the image"),
+    PROP_TRI(struct drive_args, read_only_dash, "read-only", TRI_AUTO, "As readonly"),
+    PROP_TRI(struct drive_args, snapshot, "snapshot", TRI_AUTO, "Keep what is written in a temporary file; auto: as -snapshot says"),
+    PROP_ENUM(struct drive_args, rerror, "rerror", on_errors, 0, "What a failed read does"),
+    PROP_ENUM(struct drive_args, werror, "werror", on_errors, 0, "What a failed write does"),
+    PROP_END,
+};
+
+/* Handed on to the file below or to the node. */
+static const char *const file_keys[] = { "aio", "locking", NULL };
+static const char *const node_keys[] = { "detect-zeroes", "offset", "size", "cache.direct", "cache.no-flush", "latency-ns", "read-zeroes", NULL };
+
+/* ---- finding -drive's nodes ---- */
+
+struct find { const char *iface; unsigned unit; struct obj *found; };
+
+static bool find_fn(struct obj *o, void *arg)
+{
+    struct find *f = arg;
+    const struct blk_drive *d = ((struct blk_node *)o)->drive;
+    if (d && str_eq(d->iface, f->iface) && d->unit == f->unit)
+        f->found = o;
+    return !f->found;
+}
+
+struct obj *blk_drive_find(const char *iface, unsigned unit)
+{
+    struct find f = { iface, unit, NULL };
+    obj_each(NULL, &blk_node_class, find_fn, &f);
+    return f.found;
+}
+
+/* ---- formats are named, never guessed ---- */
+
+/* The name of the format that the first bytes of @path look like, or NULL. */
+static const char *looks_like(const char *path)
+{
+    static const struct { const char *magic; unsigned len, off; const char *name; } magics[] = {
+        { "QFI\xfb", 4, 0, "qcow2" }, { "KDMV", 4, 0, "vmdk" }, { "COWD", 4, 0, "vmdk" }, { "vhdxfile", 8, 0, "vhdx" },
+        { "conectix", 8, 0, "vpc" }, { "LUKS\xba\xbe", 6, 0, "luks" }, { "QED\0", 4, 0, "qed" },
+        { "WithoutFreeSpace", 16, 0, "parallels" }, { "WithouFreSpacExt", 16, 0, "parallels" }, { "\x7f\x10\xda\xbe", 4, 64, "vdi" },
+        { "\xbe\xda\x10\x7f", 4, 64, "vdi" },
+    };
+    char head[512];
+    struct stat st;
+    int fd = stat(path, &st) || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : pread(fd, head, sizeof head, 0);
+    if (fd >= 0)
+        close(fd);
+    for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
+        if (n >= (ssize_t)(magics[i].off + magics[i].len) && !memcmp(head + magics[i].off, magics[i].magic, magics[i].len))
+            return magics[i].name;
+    return NULL;
+}
+
+/* ---- expanding ---- */
+
+static json_t *file_opts(const char *name)
+{
+    struct stat st;
+    if (str_starts(name, "null-co://") || str_starts(name, "null-aio://"))
+        return json_pack("{s:s}", "driver", name[5] == 'c' ? "null-co" : "null-aio");
+    if (str_starts(name, "file:"))
+        name += 5;
+    bool dev = !stat(name, &st) && S_ISBLK(st.st_mode);
+    return json_pack("{s:s, s:s}", "driver", dev ? "host_device" : "file", "filename", name);
+}
+
+static bool choose_format(const struct drive_args *a, const char **format, struct err *e)
+{
+    const char *name = json_string_value(a->file), *like = name && !a->format ? looks_like(str_starts(name, "file:") ? name + 5 : name) : NULL;
+    *format = a->format ? a->format : "raw";
+    if (!like)
+        return true;
+    err_set(e, ERR_VALUE, "'%s' looks like a %s image, but no format is given", name, like);
+    return err_hint(e, "say format=%s, or format=raw if the guest is to see these very bytes", like);
+}
+
+/* The -blockdev options that @a and the remaining keys @rest stand for; takes keys out of @rest. */
+static json_t *expand(const struct drive_args *a, json_t *rest, const char *format, bool snapshot)
+{
+    json_t *file = json_is_string(a->file) ? file_opts(json_string_value(a->file)) : json_deep_copy(a->file);
+    bool ro = a->read_only == TRI_ON || a->read_only_dash == TRI_ON || a->media == 1 || snapshot;
+    bool may_ro = a->read_only == TRI_AUTO && a->read_only_dash == TRI_AUTO;
+    json_t *n = json_pack("{s:s, s:o, s:b, s:b, s:s}", "driver", format, "file", file, "read-only", ro, "auto-read-only", may_ro && !ro,
+                          "discard", a->discard & 1 ? "unmap" : "ignore");
+    for (const char *const *k = file_keys; *k; k++)
+        if (json_object_get(rest, *k)) {
+            json_object_set(file, *k, json_object_get(rest, *k));
+            json_object_del(rest, *k);
+        }
+    for (const char *const *k = node_keys; *k; k++)
+        if (json_object_get(rest, *k)) {
+            json_object_set(n, *k, json_object_get(rest, *k));
+            json_object_del(rest, *k);
+        }
+    if (a->cache == 1 || a->cache == 3)
+        json_object_set_new(n, "cache.direct", json_true());
+    if (a->cache == 4)
+        json_object_set_new(n, "cache.no-flush", json_true());
+    return n;
+}
+
+static unsigned next_unit(const char *iface)
+{
+    unsigned u = 0;
+    while (blk_drive_find(iface, u))
+        u++;
+    return u;
+}
+
+static bool drive_register(struct blk_node *n, const struct drive_args *a, struct err *e)
+{
+    const char *iface = ifaces[a->iface];
+    unsigned unit = a->index != UINT32_MAX ? a->index : a->unit != UINT32_MAX ? a->unit : next_unit(iface);
+    if (strcmp(iface, "none") && blk_drive_find(iface, unit)) {
+        obj_del(&n->obj);
+        return err_set(e, ERR_BUSY, "there is a drive if=%s,index=%u already", iface, unit);
+    }
+    n->drive = xnew(struct blk_drive);
+    *n->drive = (struct blk_drive){ .iface = xstrdup(iface), .unit = unit, .cdrom = a->media == 1,
+        .writethrough = a->cache == 2 || a->cache == 3, .rerror = a->rerror, .werror = a->werror };
+    return true;
+}
+
+static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
+{
+    static unsigned anonymous;
+    const char *format;
+    char made[32];
+    bool snapshot = a->snapshot == TRI_AUTO ? cli_flags.snapshot && a->media == 0 : a->snapshot == TRI_ON;
+    const char *id = a->id ? a->id : a->node_name;
+    if (a->iface >= 5) {
+        err_set(e, ERR_VALUE, "if=%s: this machine has no such interface", ifaces[a->iface]);
+        return err_hint(e, "if=virtio, or if=none,id=ID with -device DRIVER,drive=ID");
+    }
+    if (!a->file) {
+        err_set(e, ERR_VALUE, "'file' is missing");
+        return err_hint(e, "-drive file=IMAGE,format=raw,if=virtio");
+    }
+    if (!choose_format(a, &format, e))
+        return false;
+    if (!id) {
+        snprintf(made, sizeof made, "%s%u", ifaces[a->iface], anonymous++);
+        id = made;
+    }
+    json_t *o = expand(a, rest, format, snapshot);
+    char *base = snapshot ? xasprintf("%s-base", id) : NULL;
+    json_object_set_new(o, "node-name", json_string(base ? base : id));
+    const char *left = json_object_iter_key(json_object_iter(rest));
+    bool ok = !left || err_unknown(e, "option", left, " for -drive", NULL, NULL);
+    struct blk_node *n = ok ? blk_node_create(o, e) : NULL;
+    if (n && snapshot) {
+        struct blk_node *top = blk_overlay_create(n, id, e);
+        if (!top)
+            obj_del(&n->obj);
+        n = top;
+    }
+    json_decref(o);
+    free(base);
+    return n && drive_register(n, a, e);
+}
+
+/* Moves the keys of @all that -drive has rows for into a new object. */
+static json_t *own_keys(json_t *all)
+{
+    json_t *own = json_object(), *v;
+    const char *key;
+    void *tmp;
+    json_object_foreach_safe(all, tmp, key, v) {
+        struct prop p;
+        if (prop_find(drive_props, key, &p)) {
+            json_object_set(own, key, v);
+            json_object_del(all, key);
+        }
+    }
+    return own;
+}
+
+static bool drive_add(const char *text, const char *extra_if, const char *media, struct err *e)
+{
+    struct drive_args a = { 0 };
+    json_t *all = text ? opt_parse(text, NULL, e) : NULL;
+    if (!all)
+        return false;
+    if (extra_if)
+        json_object_set_new(all, "if", json_string(extra_if));
+    if (media)
+        json_object_set_new(all, "media", json_string(media));
+    if (json_object_get(all, "driver") && !json_object_get(all, "format")) {
+        json_object_set(all, "format", json_object_get(all, "driver"));
+        json_object_del(all, "driver");
+    }
+    json_t *own = own_keys(all);
+    prop_defaults(drive_props, &a);
+    bool ok = prop_set_all(drive_props, &a, NULL, own, "-drive", e) && drive_make(&a, all, e);
+    prop_release(drive_props, &a);
+    json_decref(own);
+    json_decref(all);
+    return ok;
+}
+
+/* ---- options ---- */
+
+static bool opt_drive(const char *arg, struct err *e)
+{
+    if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
+        struct str out = { 0 };
+        str_add(&out, "-drive options (each stands for -blockdev options, and those may be given too):\n");
+        for (const struct prop *p = drive_props; p->name; p++)
+            str_printf(&out, "  %-12s %s\n", p->name, p->doc);
+        backend_help_exit(&out);
+    }
+    return drive_add(arg, NULL, NULL, e);
+}
+static const struct cli_opt cli_drive = { .name = "drive", .arg = "file=IMAGE[,format=F][,if=I][,id=ID][,...]", .section = "Block",
+    .phase = CLI_BLOCK, .doc = "Adds a disk image and, with if=virtio (the default), a device for it", .apply = opt_drive, .helps = true };
+CLI_OPT(&cli_drive);
+
+/* A file name as a value: commas twice. */
+static bool drive_of_file(const char *path, const char *rest, const char *iface, const char *media, struct err *e)
+{
+    struct str b = { 0 };
+    str_add(&b, "file=");
+    for (const char *p = path; *p; p++)
+        str_addn(&b, *p == ',' ? ",," : p, *p == ',' ? 2 : 1);
+    str_add(&b, rest);
+    bool ok = drive_add(b.s, iface, media, e);
+    str_free(&b);
+    return ok;
+}
+
+#define FILE_OPT(nm, fn, rest, iface, media, ds)                                                                    \
+    static bool fn(const char *arg, struct err *e) { return drive_of_file(arg, rest, iface, media, e); }            \
+    static const struct cli_opt cli_##fn = { .name = nm, .arg = "FILE", .section = "Block", .phase = CLI_BLOCK, .doc = ds, .apply = fn }; \
+    CLI_OPT(&cli_##fn)
+FILE_OPT("hda", opt_hda, ",index=0", NULL, NULL, "The first disk, as -drive file=FILE,index=0");
+FILE_OPT("hdb", opt_hdb, ",index=1", NULL, NULL, "The second disk");
+FILE_OPT("hdc", opt_hdc, ",index=2", NULL, NULL, "The third disk");
+FILE_OPT("hdd", opt_hdd, ",index=3", NULL, NULL, "The fourth disk");
+FILE_OPT("cdrom", opt_cdrom, ",index=2", NULL, "cdrom", "A read-only disk, as -drive file=FILE,index=2,media=cdrom");
+FILE_OPT("pflash", opt_pflash, ",format=raw", "pflash", NULL, "The next flash bank, as -drive if=pflash,format=raw,file=FILE");
+FILE_OPT("sd", opt_sd, "", "sd", NULL, "An SD card, as -drive if=sd,file=FILE");
+
+static bool opt_blockdev(const char *arg, struct err *e)
+{
+    json_t *o = opt_parse(arg, "driver", e);
+    if (!o)
+        return false;
+    if (opt_asks_help(o)) {
+        struct str out = { 0 };
+        char *type = opt_take(o, "driver");
+        const struct obj_class *c = type ? backend_find(&blk_node_class, type, e) : NULL;
+        bool bad = type && !c;
+        free(type);
+        json_decref(o);
+        if (bad)
+            return false;
+        if (c)
+            backend_help_type(&blk_node_class, c, &out);
+        else
+            backend_help_types(&blk_node_class, "Block back ends (-blockdev DRIVER,help shows the options)", &out);
+        backend_help_exit(&out);
+    }
+    bool ok = blk_node_create(o, e) != NULL;
+    json_decref(o);
+    return ok;
+}
+static const struct cli_opt cli_blockdev = { .name = "blockdev", .arg = "DRIVER,node-name=NAME[,...]", .section = "Block",
+    .phase = CLI_BLOCK, .doc = "Adds a node to the block graph", .apply = opt_blockdev, .helps = true };
+CLI_OPT(&cli_blockdev);
+
+/* ---- devices of if=virtio ---- */
+
+static bool drives_to_devices(struct err *e)
+{
+    for (unsigned u = 0; u < 256; u++) {
+        struct obj *o = blk_drive_find("virtio", u);
+        if (!o)
+            continue;
+        json_t *opts = json_pack("{s:s, s:s}", "driver", "virtio-blk", "drive", o->id);
+        bool ok = dev_create_from_opts(opts, false, e) != NULL;
+        json_decref(opts);
+        if (!ok)
+            return err_prefix(e, "-drive if=virtio,index=%u", u);
+    }
+    return true;
+}
+static const struct cli_step virtio_step = { .name = "drives", .phase = CLI_BOARD, .prio = 100, .run = drives_to_devices };
+CLI_STEP(&virtio_step);

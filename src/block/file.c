@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT */
+/* "file", "host_device": a file or a block device of the host. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "block/file_int.h"
+
+enum { BOUNCE_MAX = 1 << 20, IOV_BATCH = 1024 };
+
+static struct blk_file *file_of(struct blk_node *n) { return (struct blk_file *)n; }
+
+/* ---- opening ---- */
+
+struct open_try { const char *path; int flags, fd; };
+
+static int open_worker(void *arg)
+{
+    struct open_try *t = arg;
+    t->fd = open(t->path, t->flags | O_CLOEXEC | O_NOCTTY);
+    return t->fd < 0 ? -errno : 0;
+}
+
+static bool open_error(struct blk_file *f, int r, struct err *e)
+{
+    err_os(e, -r, "cannot open '%s'", f->filename);
+    if (r == -EINVAL && f->node.direct)
+        err_hint(e, "its file system may not know direct I/O: try cache.direct=off (cache=writeback)");
+    else if (r == -EACCES || r == -EROFS)
+        err_hint(e, f->node.read_only ? "the user of this process may not read it" : "to read it only, say read-only=on");
+    else if (r == -ENOENT)
+        err_hint(e, "make one first: truncate -s 4G FILE, or qemu-img create");
+    return false;
+}
+
+static bool co_open_fd(struct blk_file *f, struct err *e)
+{
+    struct blk_node *n = &f->node;
+    int direct = n->direct ? O_DIRECT : 0;
+    struct open_try t = { f->filename, (n->read_only ? O_RDONLY : O_RDWR) | direct, -1 };
+    int r = co_offload(open_worker, &t);
+    if (!n->read_only && n->auto_read_only && (r == -EACCES || r == -EROFS || r == -EPERM)) {
+        n->read_only = true;
+        t.flags = O_RDONLY | direct;
+        r = co_offload(open_worker, &t);
+    }
+    f->fd = t.fd;
+    return !r || open_error(f, r, e);
+}
+
+/* What direct I/O needs, by asking or by trying. */
+static void find_alignment(struct blk_file *f)
+{
+    f->align = f->mem_align = 1;
+    if (!f->node.direct)
+        return;
+#ifdef STATX_DIOALIGN
+    struct statx sx;
+    if (!statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) && (sx.stx_mask & STATX_DIOALIGN) && sx.stx_dio_offset_align) {
+        f->align = sx.stx_dio_offset_align;
+        f->mem_align = sx.stx_dio_mem_align;
+        return;
+    }
+#endif
+    void *buf;
+    f->align = f->mem_align = 4096;
+    if (posix_memalign(&buf, 4096, 4096))
+        return;
+    for (unsigned a = 512; a < 4096; a *= 2) {
+        if (pread(f->fd, buf, a, 0) >= 0) {
+            f->align = a;
+            break;
+        }
+    }
+    free(buf);
+}
+
+static bool find_size(struct blk_file *f, struct err *e)
+{
+    off_t end = lseek(f->fd, 0, SEEK_END);
+    if (end < 0)
+        return err_os(e, errno, "cannot tell the size of '%s'", f->filename);
+    atomic_store(&f->node.size, align_up((uint64_t)end, 512));  /* the rest of a last sector reads as zeroes */
+    return true;
+}
+
+/* Whether holes can be made: asked beyond the end, where nothing can be lost. */
+static bool probe_punch(const struct blk_file *f, uint64_t size)
+{
+    if (f->node.read_only)
+        return false;
+    if (f->is_dev)
+        return true;            /* the kernel answers for the device at the first request */
+    return !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)align_up(size, 4096), 4096);
+}
+
+static bool check_kind(struct blk_file *f, const struct stat *st, struct err *e)
+{
+    bool wants_dev = str_eq(f->node.obj.cls->name, "blockdev-host_device");
+    f->is_dev = S_ISBLK(st->st_mode) || S_ISCHR(st->st_mode);
+    if (S_ISDIR(st->st_mode))
+        return err_set(e, ERR_VALUE, "'%s' is a directory, not an image", f->filename);
+    if (f->is_dev && !wants_dev) {
+        err_set(e, ERR_VALUE, "'%s' is a device, not a file", f->filename);
+        return err_hint(e, "use driver=host_device");
+    }
+    if (!f->is_dev && wants_dev) {
+        err_set(e, ERR_VALUE, "'%s' is not a device", f->filename);
+        return err_hint(e, "use driver=file");
+    }
+    return true;
+}
+
+static bool file_open(struct blk_node *n, struct err *e)
+{
+    struct blk_file *f = file_of(n);
+    struct stat st;
+    unsigned logical = 512, physical = 0;
+    if (!co_open_fd(f, e))
+        return false;
+    if (fstat(f->fd, &st))
+        return err_os(e, errno, "cannot look at '%s'", f->filename);
+    if (!check_kind(f, &st, e) || !find_size(f, e))
+        return false;
+    find_alignment(f);
+    if (S_ISBLK(st.st_mode)) {
+        int v = 0;
+        if (!ioctl(f->fd, BLKSSZGET, &v) && v > 0)
+            logical = (unsigned)v;
+        ioctl(f->fd, BLKPBSZGET, &physical);
+    }
+    logical = MAX(logical, f->align);
+    f->can_punch = probe_punch(f, atomic_load(&n->size));
+    bool discard = f->can_punch && n->discard == BLK_DISCARD_UNMAP;
+    n->caps = (struct blk_caps){ .read_only = n->read_only, .discard = discard, .write_zeroes = f->can_punch,
+        .flush = !n->no_flush, .fua = true, .logical_block = logical, .physical_block = MAX(physical, logical),
+        .discard_granularity = discard ? (unsigned)MAX((long)st.st_blksize, 512L) : 0, .mem_align = f->mem_align };
+    return true;
+}
+
+static void file_close(struct blk_node *n)
+{
+    struct blk_file *f = file_of(n);
+    if (f->fd >= 0)
+        close(f->fd);
+    f->fd = -1;
+}
+
+static bool file_init(struct obj *o, struct err *e)
+{
+    ((struct blk_file *)o)->fd = -1;
+    return true;
+}
+
+/* ---- transfers ---- */
+
+struct xfer { struct blk_file *f; bool write; int rwf; };
+
+/* The whole of @iov, however often the host stops in the middle. A read beyond the end finds zeroes. */
+static int co_transfer(const struct xfer *x, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+{
+    struct iovec *rest = NULL;
+    uint64_t done = 0;
+    int r = 0;
+    while (done < len) {
+        const struct iovec *v = iov;
+        unsigned n = niov;
+        if (done || niov > IOV_BATCH) {
+            if (!rest && !(rest = calloc(niov, sizeof *rest)))
+                return -ENOMEM;
+            n = MIN(blk_iov_slice(iov, niov, done, len - done, rest), (unsigned)IOV_BATCH);
+            v = rest;
+        }
+        ssize_t k = x->write ? co_pwritev(x->f->fd, v, (int)n, off + done, x->rwf) : co_preadv(x->f->fd, v, (int)n, off + done);
+        if (k < 0 || (x->write && !k)) {
+            r = k < 0 ? (int)k : -ENOSPC;
+            break;
+        }
+        if (!k) {
+            for (unsigned i = 0; i < n; i++)
+                memset(v[i].iov_base, 0, v[i].iov_len);
+            k = (ssize_t)blk_iov_len(v, n);
+        }
+        done += (uint64_t)k;
+    }
+    free(rest);
+    return r;
+}
+
+static bool aligned(const struct blk_file *f, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+{
+    if (f->align == 1)
+        return true;
+    if ((off | len) & (f->align - 1))
+        return false;
+    for (unsigned i = 0; i < niov; i++)
+        if (((uintptr_t)iov[i].iov_base & (f->mem_align - 1)) || (iov[i].iov_len & (f->align - 1)))
+            return false;
+    return true;
+}
+
+/* Copies between @flat and bytes [at, at + len) of @iov. */
+static void copy_iov(char *flat, const struct iovec *iov, unsigned niov, uint64_t at, uint64_t len, bool to_iov)
+{
+    for (unsigned i = 0; i < niov && len; i++) {
+        if (at >= iov[i].iov_len) {
+            at -= iov[i].iov_len;
+            continue;
+        }
+        char *p = (char *)iov[i].iov_base + at;
+        size_t n = MIN(iov[i].iov_len - at, len);
+        memcpy(to_iov ? p : flat, to_iov ? flat : p, n);
+        flat += n;
+        len -= n;
+        at = 0;
+    }
+}
+
+/* One piece of a request that direct I/O cannot take as it is, through @buf. A write fills up its edges from the disk. */
+static int bounce_piece(const struct xfer *x, char *buf, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, uint64_t at)
+{
+    uint64_t a = x->f->align, start = align_down(off, a), end = align_up(off + len, a);
+    struct iovec v = { buf, end - start };
+    const struct xfer rd = { x->f, false, 0 };
+    int r = 0;
+    if (!x->write || start != off || end != off + len)
+        r = co_transfer(&rd, start, end - start, &v, 1);
+    if (r)
+        return r;
+    copy_iov(buf + (off - start), iov, niov, at, len, !x->write);
+    return x->write ? co_transfer(x, start, end - start, &v, 1) : 0;
+}
+
+struct bounce { const struct xfer *x; uint64_t off, len; const struct iovec *iov; unsigned niov; int r; };
+
+static int bounce_all(const struct bounce *b)
+{
+    uint64_t a = b->x->f->align;
+    char *buf;
+    int r = 0;
+    if (posix_memalign((void **)&buf, MAX(a, 4096u), BOUNCE_MAX + 2 * a))
+        return -ENOMEM;
+    for (uint64_t at = 0; at < b->len && !r;) {
+        uint64_t off = b->off + at, n = MIN(b->len - at, BOUNCE_MAX - (off & (a - 1)));
+        r = bounce_piece(b->x, buf, off, n, b->iov, b->niov, at);
+        at += n;
+    }
+    free(buf);
+    return r;
+}
+
+/* Writes with ragged edges go one after the other, on one loop: two in the same block would undo each other. */
+static void co_bounce_alone(void *arg)
+{
+    struct bounce *b = arg;
+    co_mutex_lock(&b->x->f->partial);
+    b->r = bounce_all(b);
+    co_mutex_unlock(&b->x->f->partial);
+}
+
+static int do_transfer(const struct xfer *x, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+{
+    if (aligned(x->f, off, len, iov, niov))
+        return co_transfer(x, off, len, iov, niov);
+    struct bounce b = { x, off, len, iov, niov, 0 };
+    if (!x->write || !((off | len) & (x->f->align - 1)))
+        return bounce_all(&b);
+    co_on_loop(x->f->node.home, NULL, co_bounce_alone, &b);
+    return b.r;
+}
+
+static int file_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    const struct xfer x = { file_of(n), false, 0 };
+    return do_transfer(&x, off, len, iov, niov);
+}
+
+static int file_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    const struct xfer x = { file_of(n), true, flags & BLK_FUA && !n->no_flush ? RWF_DSYNC : 0 };
+    return do_transfer(&x, off, len, iov, niov);
+}
+
+/* ---- the rest ---- */
+
+static int file_flush(struct blk_node *n) { return co_fdatasync(file_of(n)->fd); }
+
+static int co_file_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    struct blk_file *f = file_of(n);
+    int mode = flags & BLK_ZERO_UNMAP && f->can_punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+    int r = co_fallocate(f->fd, mode | FALLOC_FL_KEEP_SIZE, off, len);
+    if (r == -EINVAL || r == -EOPNOTSUPP || r == -ENODEV || r == -ENOTTY)
+        return -ENOTSUP;
+    return !r && flags & BLK_FUA ? file_flush(n) : r;
+}
+
+static int co_file_discard(struct blk_node *n, uint64_t off, uint64_t len)
+{
+    int r = co_fallocate(file_of(n)->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+    return r == -EOPNOTSUPP || r == -ENODEV || r == -EINVAL ? 0 : r;    /* a hint that this device does not take */
+}
+
+static int file_resize(struct blk_node *n, uint64_t size)
+{
+    struct blk_file *f = file_of(n);
+    if (f->is_dev)
+        return -ENOTSUP;
+    if (ftruncate(f->fd, (off_t)size))
+        return -errno;
+    atomic_store(&n->size, align_up(size, 512));
+    return 0;
+}
+
+struct map_args { int fd; uint64_t off, len; struct blk_extent *out; };
+
+static int map_worker(void *arg)
+{
+    struct map_args *m = arg;
+    off_t off = (off_t)m->off, data = lseek(m->fd, off, SEEK_DATA), next;
+    if (data < 0 && errno != ENXIO)
+        return 0;                               /* cannot tell: all is data, as preset */
+    bool hole = data != off;
+    next = hole ? data : lseek(m->fd, off, SEEK_HOLE);      /* ENXIO: a hole up to the end */
+    m->out->len = next < 0 ? m->len : MIN(m->len, (uint64_t)(next - off));
+    m->out->data = !hole;
+    m->out->zero = hole;
+    return 0;
+}
+
+static int co_file_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
+{
+    struct map_args m = { file_of(n)->fd, off, len, out };
+    return co_offload(map_worker, &m);
+}
+
+static bool file_set_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e)
+{
+    return file_lock_update(file_of(n), perm, shared, e);
+}
+
+static const char *file_filename(const struct blk_node *n) { return ((const struct blk_file *)n)->filename; }
+
+static const char *const aio_names[] = { "threads", "native", "io_uring", NULL };
+static const struct prop file_props[] = {
+    PROP_STR(struct blk_file, filename, "filename", PF_REQUIRED, "File or device of the host"),
+    PROP_TRI(struct blk_file, locking, "locking", TRI_AUTO, "Lock the image against other programs; auto: where the file system can"),
+    { .name = "aio", .doc = "Accepted for compatibility: the event loop uses io_uring where the host has it", .type = PROP_T_ENUM,
+      .flags = PF_HIDDEN, PROP_OFF(struct blk_file, aio), .of = aio_names, .def = 2 },
+    PROP_END,
+};
+
+#define FILE_DRIVER(var, nm, ds) static const struct blk_driver var = {                                                        \
+        .obj = { .name = "blockdev-" nm, .desc = ds, .base = &blk_node_class, .size = sizeof(struct blk_file), .props = file_props, \
+                 .init = file_init }, .flags = BLK_ANY_LOOP, .co_open = file_open, .co_close = file_close, .co_preadv = file_read, \
+        .co_pwritev = file_write, .co_zero = co_file_zero, .co_discard = co_file_discard, .co_flush = file_flush, .co_resize = file_resize, \
+        .co_map = co_file_map, .set_perm = file_set_perm, .filename = file_filename }; OBJ_CLASS(&var.obj)
+FILE_DRIVER(file_driver, "file", "File of the host");
+FILE_DRIVER(host_device_driver, "host_device", "Block device of the host");

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BLOCK_FILE_INT_H
+#define BLOCK_FILE_INT_H
+
+#include "block/driver.h"
+
+struct blk_file {
+    struct blk_node node;
+    char *filename;
+    int aio;
+    enum tri locking;
+    int fd;
+    unsigned align, mem_align;      /* of direct I/O; 1: none needed */
+    bool is_dev, can_punch;
+    bool no_locks;                  /* the file system has none, and locking=auto */
+    unsigned locked;                /* lock bytes held: bit b for 100 + b, bit 8 + b for 200 + b */
+    struct co_mutex partial;        /* read-modify-write of direct I/O, on the home loop */
+};
+
+/* Takes the image locks that QEMU knows: byte 100 + p while a permission p is used, 200 + p while it is not shared. */
+bool file_lock_update(struct blk_file *f, unsigned perm, unsigned shared, struct err *e) MUST_CHECK;
+
+#endif

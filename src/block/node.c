@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* Nodes of the block graph: made from options, used under permissions, deleted when nobody uses them. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/opt.h"
+#include "block/driver.h"
+#include "core/backend.h"
+
+static const char *const discard_names[] = { "ignore", "unmap", NULL };
+static const char *const detect_names[] = { "off", "on", "unmap", NULL };
+
+static const struct prop node_props[] = {
+    PROP_BOOL(struct blk_node, read_only, "read-only", false, "Never write to it"),
+    PROP_BOOL(struct blk_node, auto_read_only, "auto-read-only", false, "Open it read-only where writing is not permitted"),
+    PROP_BOOL(struct blk_node, direct, "cache.direct", false, "Bypass the host's page cache"),
+    PROP_BOOL(struct blk_node, no_flush, "cache.no-flush", false, "Never wait for the disk; a crash of the host loses data"),
+    PROP_ENUM(struct blk_node, discard, "discard", discard_names, BLK_DISCARD_IGNORE, "What a discard by the guest does"),
+    PROP_ENUM(struct blk_node, detect_zeroes, "detect-zeroes", detect_names, BLK_DETECT_OFF,
+              "Look for zeroes in what is written: on writes them efficiently, unmap deallocates"),
+    PROP_END,
+};
+
+void blk_run(void (*fn)(void *), void *arg)
+{
+    if (co_self())
+        fn(arg);
+    else
+        co_run_main(fn, arg);
+}
+
+/* ---- opening and closing ---- */
+
+struct open_args { struct blk_node *n; struct err *e; bool ok; };
+
+static void co_open(void *arg)
+{
+    struct open_args *a = arg;
+    a->ok = BLK_DRIVER(a->n)->co_open(a->n, a->e);
+}
+
+static void co_close(void *arg)
+{
+    struct blk_node *n = arg;
+    if (BLK_DRIVER(n)->co_close)
+        BLK_DRIVER(n)->co_close(n);
+}
+
+static bool node_init(struct obj *o, struct err *e)
+{
+    struct blk_node *n = (struct blk_node *)o;
+    list_init(&n->uses);
+    list_init(&n->child.link);
+    n->home = loop_main();
+    n->shared = BLK_PERM_ALL;
+    return true;
+}
+
+static bool node_check(struct obj *o, struct err *e)
+{
+    struct blk_node *n = (struct blk_node *)o;
+    if (n->detect_zeroes == BLK_DETECT_UNMAP && n->discard != BLK_DISCARD_UNMAP)
+        return err_set(e, ERR_VALUE, "detect-zeroes=unmap needs discard=unmap");
+    return true;
+}
+
+static bool node_complete(struct obj *o, struct err *e)
+{
+    struct open_args a = { (struct blk_node *)o, e, false };
+    blk_run(co_open, &a);
+    a.n->is_open = true;        /* co_close is due in either case */
+    return a.ok;
+}
+
+static void node_finalize(struct obj *o)
+{
+    struct blk_node *n = (struct blk_node *)o;
+    if (n->is_open)
+        blk_run(co_close, n);
+    if (n->drive)
+        free(n->drive->iface);
+    free(n->drive);
+}
+
+/* The first user's name, for "in use by". */
+static bool node_can_delete(struct obj *o, struct err *e)
+{
+    struct blk_node *n = (struct blk_node *)o;
+    struct blk_use *u = list_first(&n->uses, struct blk_use, link);
+    if (u)
+        return err_set(e, ERR_BUSY, "block node '%s' is in use by %s", o->id, u->who);
+    return true;
+}
+
+const struct obj_class blk_node_class = {
+    .name = "blockdev", .desc = "Block back end", .size = sizeof(struct blk_node), .props = node_props, .flags = OCF_ABSTRACT,
+    .ns = "blockdev", .init = node_init, .check = node_check, .complete = node_complete, .can_delete = node_can_delete,
+    .finalize = node_finalize,
+};
+OBJ_CLASS(&blk_node_class);
+
+static struct blk_node *node_create(json_t *opts, bool inline_child, struct err *e)
+{
+    json_t *o = json_copy(opts);
+    char *driver = opt_take(o, "driver"), *name = opt_take(o, "node-name");
+    struct blk_node *n = NULL;
+    if (!driver)
+        err_set(e, ERR_VALUE, "'driver' is missing"), err_hint(e, "driver=TYPE[,...]; types: -blockdev help");
+    else if (!name && !inline_child)
+        err_set(e, ERR_VALUE, "'node-name' is missing: a block node needs a name by which others find it");
+    else {
+        const struct obj_class *c = backend_find(&blk_node_class, driver, e);
+        if (c)
+            n = (struct blk_node *)obj_create(c, name, o, NULL, e);
+        if (n)
+            n->inline_child = inline_child;
+    }
+    free(driver);
+    free(name);
+    json_decref(o);
+    return n;
+}
+
+struct blk_node *blk_node_create(json_t *opts, struct err *e) { return node_create(opts, false, e); }
+
+bool blk_node_delete(struct blk_node *n, struct err *e) { return obj_user_delete(&n->obj, e); }
+
+const char *blk_node_filename(const struct blk_node *n)
+{
+    const char *(*fn)(const struct blk_node *) = BLK_DRIVER(n)->filename;
+    const char *s = fn ? fn(n) : n->child.node ? blk_node_filename(n->child.node) : NULL;
+    return s ? s : "";
+}
+
+/* ---- children ---- */
+
+/* What a child made from its parent's options takes over unless it says otherwise. */
+static json_t *child_opts(const struct blk_node *parent, json_t *v)
+{
+    static const char *const inherited[] = { "read-only", "auto-read-only", "cache.direct", "cache.no-flush", "discard", NULL };
+    json_t *o = json_copy(v);
+    for (const char *const *k = inherited; *k; k++) {
+        struct prop p;
+        if (json_object_get(o, *k) || (str_starts(*k, "cache.") && json_object_get(o, "cache")) || !prop_find(node_props, *k, &p))
+            continue;
+        json_object_set_new(o, *k, prop_to_json(&p, parent, &parent->obj));
+    }
+    return o;
+}
+
+bool blk_child_open(struct blk_node *parent, json_t *v, unsigned perm, unsigned shared, struct err *e)
+{
+    struct blk_node *c = NULL;
+    char who[160];
+    if (json_is_string(v)) {
+        c = (struct blk_node *)obj_lookup(&blk_node_class, json_string_value(v), e);
+    } else if (json_is_object(v)) {
+        json_t *o = child_opts(parent, v);
+        c = node_create(o, true, e);
+        json_decref(o);
+    } else {
+        err_set(e, ERR_VALUE, "'file' must name a block node or hold the options of one");
+    }
+    if (!c)
+        return false;
+    snprintf(who, sizeof who, "block node '%s'", parent->obj.id);
+    bool made = c->inline_child;
+    if (blk_use_add(&parent->child, c, perm, shared, who, e))
+        return true;
+    if (made)
+        obj_del(&c->obj);
+    return false;
+}
+
+void blk_child_close(struct blk_node *parent)
+{
+    struct blk_node *c = parent->child.node;
+    if (!c)
+        return;
+    obj_ref(&c->obj);
+    blk_use_del(&parent->child);
+    if (c->inline_child)
+        obj_del(&c->obj);
+    obj_unref(&c->obj);
+}
+
+void blk_caps_inherit(struct blk_node *n, const struct blk_node *child)
+{
+    n->caps = child->caps;
+    n->caps.read_only |= n->read_only;
+    n->caps.discard &= n->discard == BLK_DISCARD_UNMAP;
+    n->caps.flush &= !n->no_flush;
+    atomic_store(&n->size, atomic_load(&child->size));
+}
+
+/* ---- permissions ---- */
+
+static void perm_names(unsigned perm, struct str *out)
+{
+    static const char *const names[] = { "reads", "writes", "resizes" };
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (perm >> i & 1)
+            str_printf(out, "%s%s", out->len ? " and " : "", names[i]);
+}
+
+static bool use_conflict(const struct blk_node *n, const struct blk_use *other, unsigned denied, const char *why, struct err *e)
+{
+    struct str names = { 0 };
+    perm_names(denied, &names);
+    err_set(e, ERR_BUSY, "block node '%s' is in use by %s, which %s%s", n->obj.id, other->who, why, names.s);
+    err_hint(e, "read-only users may share it; writers share only where both say share-rw=on");
+    str_free(&names);
+    return false;
+}
+
+/* Sums up the uses of @n and tells its driver. */
+static bool perm_update(struct blk_node *n, struct err *e)
+{
+    unsigned perm = 0, shared = BLK_PERM_ALL;
+    struct blk_use *u;
+    list_for_each(u, &n->uses, link) {
+        perm |= u->perm;
+        shared &= u->shared;
+    }
+    if (BLK_DRIVER(n)->set_perm && !BLK_DRIVER(n)->set_perm(n, perm, shared, e))
+        return false;
+    n->perm = perm;
+    n->shared = shared;
+    return true;
+}
+
+bool blk_use_change(struct blk_use *u, unsigned perm, unsigned shared, struct err *e)
+{
+    struct blk_node *n = u->node;
+    struct blk_use *o;
+    if ((perm & (BLK_PERM_WRITE | BLK_PERM_RESIZE)) && n->caps.read_only)
+        return err_set(e, ERR_VALUE, "block node '%s' is read-only", n->obj.id);
+    list_for_each(o, &n->uses, link) {
+        if (o == u)
+            continue;
+        if (perm & ~o->shared)
+            return use_conflict(n, o, perm & ~o->shared, "does not allow that another user ", e);
+        if (o->perm & ~shared)
+            return use_conflict(n, o, o->perm & ~shared, "", e);
+    }
+    unsigned old_perm = u->perm, old_shared = u->shared;
+    u->perm = perm;
+    u->shared = shared;
+    if (perm_update(n, e))
+        return true;
+    u->perm = old_perm;
+    u->shared = old_shared;
+    return false;
+}
+
+bool blk_use_add(struct blk_use *u, struct blk_node *n, unsigned perm, unsigned shared, const char *who, struct err *e)
+{
+    u->node = n;
+    u->perm = 0;
+    u->shared = BLK_PERM_ALL;
+    u->who = xstrdup(who);
+    list_push(&n->uses, &u->link);
+    obj_ref(&n->obj);
+    if (blk_use_change(u, perm, shared, e))
+        return true;
+    blk_use_del(u);
+    return false;
+}
+
+void blk_use_del(struct blk_use *u)
+{
+    struct blk_node *n = u->node;
+    struct err e = ERR_INIT;
+    if (!n)
+        return;
+    list_del(&u->link);
+    bool ok = perm_update(n, &e);       /* less than before: cannot conflict */
+    (void)ok;
+    free(u->who);
+    u->node = NULL;
+    u->who = NULL;
+    obj_unref(&n->obj);
+}
+
+bool blk_pass_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e)
+{
+    return !n->child.node || blk_use_change(&n->child, perm, shared, e);
+}

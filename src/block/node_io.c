@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* Requests to nodes: bounds, zero detection, the visit to the home loop of drivers that keep state there. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "block/driver.h"
+
+enum { ZERO_BUF = 64 * 1024, DETECT_MIN = 4096 };
+
+struct req {
+    struct blk_node *n;
+    enum { R_READ, R_WRITE, R_ZERO, R_DISCARD, R_FLUSH, R_RESIZE, R_MAP } op;
+    uint64_t off, len;
+    const struct iovec *iov;
+    unsigned niov, flags;
+    struct blk_extent *extent;
+    int res;
+};
+
+uint64_t blk_iov_len(const struct iovec *iov, unsigned n)
+{
+    uint64_t len = 0;
+    for (unsigned i = 0; i < n; i++)
+        len += iov[i].iov_len;
+    return len;
+}
+
+unsigned blk_iov_slice(const struct iovec *iov, unsigned n, uint64_t off, uint64_t len, struct iovec *out)
+{
+    unsigned k = 0;
+    for (unsigned i = 0; i < n && len; i++) {
+        if (off >= iov[i].iov_len) {
+            off -= iov[i].iov_len;
+            continue;
+        }
+        uint64_t part = MIN(iov[i].iov_len - off, len);
+        out[k++] = (struct iovec){ (char *)iov[i].iov_base + off, part };
+        len -= part;
+        off = 0;
+    }
+    return k;
+}
+
+/* ---- zeroes ---- */
+
+static bool all_zero(const struct iovec *iov, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const char *p = iov[i].iov_base;
+        size_t len = iov[i].iov_len;
+        if (len && (p[0] || memcmp(p, p + 1, len - 1)))
+            return false;
+    }
+    return true;
+}
+
+/* By writing them: where the driver knows nothing better. */
+static int co_zero_by_writing(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    void *buf = NULL;
+    int r = 0;
+    if (flags & BLK_ZERO_NO_FALLBACK)
+        return -ENOTSUP;
+    if (posix_memalign(&buf, 4096, ZERO_BUF))
+        return -ENOMEM;
+    memset(buf, 0, ZERO_BUF);
+    while (len && !r) {
+        struct iovec v = { buf, MIN(len, (uint64_t)ZERO_BUF) };
+        r = BLK_DRIVER(n)->co_pwritev(n, off, v.iov_len, &v, 1, flags & BLK_FUA);
+        off += v.iov_len;
+        len -= v.iov_len;
+    }
+    free(buf);
+    return r;
+}
+
+static int do_zero(struct req *q)
+{
+    const struct blk_driver *d = BLK_DRIVER(q->n);
+    int r = d->co_zero ? d->co_zero(q->n, q->off, q->len, q->flags) : -ENOTSUP;
+    return r == -ENOTSUP || r == -EOPNOTSUPP ? co_zero_by_writing(q->n, q->off, q->len, q->flags) : r;
+}
+
+static int co_do_write(struct req *q)
+{
+    struct blk_node *n = q->n;
+    if (n->detect_zeroes && q->len >= DETECT_MIN && all_zero(q->iov, q->niov)) {
+        q->flags |= n->detect_zeroes == BLK_DETECT_UNMAP ? BLK_ZERO_UNMAP : 0;
+        return do_zero(q);
+    }
+    return BLK_DRIVER(n)->co_pwritev(n, q->off, q->len, q->iov, q->niov, q->flags);
+}
+
+/* ---- dispatch ---- */
+
+static void co_req_run(void *arg)
+{
+    struct req *q = arg;
+    const struct blk_driver *d = BLK_DRIVER(q->n);
+    switch (q->op) {
+    case R_READ: q->res = d->co_preadv(q->n, q->off, q->len, q->iov, q->niov, q->flags); break;
+    case R_WRITE: q->res = co_do_write(q); break;
+    case R_ZERO: q->res = do_zero(q); break;
+    case R_DISCARD: q->res = d->co_discard ? d->co_discard(q->n, q->off, q->len) : 0; break;
+    case R_FLUSH: q->res = d->co_flush ? d->co_flush(q->n) : 0; break;
+    case R_RESIZE: q->res = d->co_resize ? d->co_resize(q->n, q->len) : -ENOTSUP; break;
+    case R_MAP:
+        *q->extent = (struct blk_extent){ .len = q->len, .data = true };
+        q->res = d->co_map ? d->co_map(q->n, q->off, q->len, q->extent) : 0;
+        break;
+    }
+}
+
+static int req_do(struct req *q)
+{
+    if ((BLK_DRIVER(q->n)->flags & BLK_ANY_LOOP) || loop_current() == q->n->home)
+        co_req_run(q);
+    else
+        co_on_loop(q->n->home, NULL, co_req_run, q);
+    return q->res;
+}
+
+static int check(const struct blk_node *n, uint64_t off, uint64_t len, bool write)
+{
+    if (!range_ok(off, len, atomic_load(&n->size)))
+        return -EIO;
+    return write && n->caps.read_only ? -EROFS : 0;
+}
+
+int co_node_preadv(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    int r = check(n, off, len, false);
+    if (r || !len)
+        return r;
+    if (blk_iov_len(iov, niov) != len)
+        return -EINVAL;
+    return req_do(&(struct req){ .n = n, .op = R_READ, .off = off, .len = len, .iov = iov, .niov = niov, .flags = flags });
+}
+
+int co_node_pwritev(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    int r = check(n, off, len, true);
+    if (r || !len)
+        return r;
+    if (blk_iov_len(iov, niov) != len)
+        return -EINVAL;
+    return req_do(&(struct req){ .n = n, .op = R_WRITE, .off = off, .len = len, .iov = iov, .niov = niov, .flags = flags });
+}
+
+int co_node_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    int r = check(n, off, len, true);
+    if (r || !len)
+        return r;
+    return req_do(&(struct req){ .n = n, .op = R_ZERO, .off = off, .len = len, .flags = flags });
+}
+
+int co_node_discard(struct blk_node *n, uint64_t off, uint64_t len)
+{
+    int r = check(n, off, len, true);
+    if (r || !len || !n->caps.discard)
+        return r;       /* a discard is a hint: one that cannot be used is done */
+    return req_do(&(struct req){ .n = n, .op = R_DISCARD, .off = off, .len = len });
+}
+
+int co_node_flush(struct blk_node *n)
+{
+    if (n->caps.read_only || n->no_flush)
+        return 0;
+    return req_do(&(struct req){ .n = n, .op = R_FLUSH });
+}
+
+int co_node_resize(struct blk_node *n, uint64_t size)
+{
+    if (n->caps.read_only)
+        return -EROFS;
+    if (size > INT64_MAX - 4096)
+        return -EFBIG;
+    return req_do(&(struct req){ .n = n, .op = R_RESIZE, .len = size });
+}
+
+int co_node_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
+{
+    int r = check(n, off, len, false);
+    return r ? r : req_do(&(struct req){ .n = n, .op = R_MAP, .off = off, .len = len, .extent = out });
+}
