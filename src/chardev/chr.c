@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "chardev/ring.h"
+#include "base/ring.h"
 #include "loop/co.h"
 
 enum { OUT_RING = 64 * 1024, IN_RING = 16 * 1024, MAX_EVENTS = 8, DRAIN_ROUNDS = 16, DELIVER_ROUNDS = 64 };

@@ -21,6 +21,8 @@ struct net_port_ops {
     bool (*receive)(void *arg, const uint8_t *pkt, size_t n);
     void (*link_changed)(void *arg, bool up);       /* may be NULL */
     void (*sent)(void *arg);                        /* room again after a refused net_send(); may be NULL */
+    /* Back ends with caps.vnet_hdr: what the front end chose. On the front end's thread while it is quiet; may be NULL */
+    void (*set_offload)(void *arg, const struct net_caps *use, unsigned hdr_len);
 };
 
 /* Front end side. @netdev from a LINK property; NULL: not connected (packets vanish). One user each. Main loop. */

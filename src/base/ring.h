@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A byte ring of a power-of-two size with free-running indices. Thread: the owner's lock. */
-#ifndef CHARDEV_RING_H
-#define CHARDEV_RING_H
+#ifndef BASE_RING_H
+#define BASE_RING_H
 
 #include "base/bits.h"
 #include <stdlib.h>

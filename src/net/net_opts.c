@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/* -netdev, -nic, -net; netdev_add, netdev_del, set_link, info network. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/opt.h"
+#include "core/backend.h"
+#include "core/cmd.h"
+#include "core/dev.h"
+#include "net/net_int.h"
+
+/* Keys that may be given several times: each becomes a list. */
+static const char *const list_keys[] = { "hostfwd", "guestfwd", "dnssearch", NULL };
+
+/* The list @key of @o, made of one string, of strings, or of QMP's {"str": S}. */
+static void to_list(json_t *o, const char *key)
+{
+    json_t *v = json_object_get(o, key), *it, *list;
+    size_t i;
+    if (!v)
+        return;
+    list = json_array();
+    if (!json_is_array(v))
+        json_array_append(list, v);
+    json_array_foreach(v, i, it)
+        json_array_append(list, json_is_object(it) && json_object_get(it, "str") ? json_object_get(it, "str") : it);
+    json_object_set_new(o, key, list);
+}
+
+/* The option text without its repeated keys, which are collected into lists. */
+static json_t *parse_netdev(const char *text, struct err *e)
+{
+    struct str rest = { 0 };
+    json_t *lists = json_object(), *o;
+    const char *key, *at = text;
+    json_t *v;
+    while (*text != '{' && *at) {
+        const char *end = at;
+        while (*end && !(end[0] == ',' && end[1] != ','))
+            end += end[0] == ',' ? 2 : 1;
+        const char *eq = memchr(at, '=', (size_t)(end - at));
+        char *name = eq ? xstrndup(at, (size_t)(eq - at)) : NULL;
+        if (name && str_in_list(name, list_keys)) {
+            if (!json_object_get(lists, name))
+                json_object_set_new(lists, name, json_array());
+            json_array_append_new(json_object_get(lists, name), json_stringn(eq + 1, (size_t)(end - eq - 1)));
+        } else {
+            str_add(&rest, rest.len ? "," : "");
+            str_addn(&rest, at, (size_t)(end - at));
+        }
+        free(name);
+        at = *end ? end + 1 : end;
+    }
+    o = *text == '{' ? opt_parse(text, "type", e) : opt_parse(rest.s ? rest.s : "", "type", e);
+    str_free(&rest);
+    if (o)
+        json_object_foreach(lists, key, v)
+            json_object_set(o, key, v);
+    json_decref(lists);
+    return o;
+}
+
+struct netdev *netdev_create(json_t *opts, struct err *e)
+{
+    struct netdev *nd = NULL;
+    json_t *o = json_deep_copy(opts);
+    char *type = opt_take(o, "type"), *id = opt_take(o, "id");
+    const struct obj_class *c = NULL;
+    for (const char *const *k = list_keys; *k; k++)
+        to_list(o, *k);
+    if (!type)
+        err_set(e, ERR_VALUE, "the type of the network back end is missing"), err_hint(e, "TYPE,id=ID[,...]; types: -netdev help");
+    else if (!id)
+        err_set(e, ERR_VALUE, "'id' is missing: a network back end needs a name by which a device finds it");
+    else
+        c = backend_find(&netdev_class, type, e);
+    if (c)
+        nd = (struct netdev *)obj_create(c, id, o, NULL, e);
+    free(type);
+    free(id);
+    json_decref(o);
+    return nd;
+}
+
+static bool netdev_help(json_t *o, struct err *e)
+{
+    struct str out = { 0 };
+    char *type = opt_take(o, "type");
+    const struct obj_class *k = type ? backend_find(&netdev_class, type, e) : NULL;
+    if (type && !k) {
+        free(type);
+        return false;
+    }
+    free(type);
+    if (k)
+        backend_help_type(&netdev_class, k, &out);
+    else
+        backend_help_types(&netdev_class, "Network back ends (-netdev TYPE,help shows the options)", &out);
+    backend_help_exit(&out);
+}
+
+static bool opt_netdev(const char *arg, struct err *e)
+{
+    json_t *o = parse_netdev(arg, e);
+    bool ok = o && (opt_asks_help(o) ? netdev_help(o, e) : netdev_create(o, e) != NULL);
+    json_decref(o);
+    return ok;
+}
+static const struct cli_opt cli_netdev = { .name = "netdev", .arg = "TYPE,id=ID[,...]", .section = "Network", .phase = CLI_NET,
+    .doc = "Adds a network back end", .apply = opt_netdev, .helps = true };
+CLI_OPT(&cli_netdev);
+
+/* ---- -nic: a back end and its card in one ---- */
+
+static json_t *nic_devices;             /* options of the cards to make in CLI_DEVICE */
+
+static bool opt_nic(const char *arg, struct err *e)
+{
+    static unsigned n;
+    static const char *const card_keys[] = { "mac", "addr", "bus", NULL };
+    char id[24];
+    if (str_eq(arg, "none"))
+        return true;
+    json_t *o = parse_netdev(arg, e);
+    if (!o)
+        return false;
+    if (opt_asks_help(o))
+        return netdev_help(o, e);
+    char *model = opt_take(o, "model"), *given = opt_take(o, "id");
+    snprintf(id, sizeof id, "#net%03u", n++);
+    const char *nd_id = given ? given : id + 1;
+    json_t *card = json_pack("{ssss}", "driver", model ? model : "virtio-net-pci", "netdev", nd_id);
+    for (const char *const *k = card_keys; *k; k++) {
+        char *v = opt_take(o, *k);
+        if (v)
+            json_object_set_new(card, *k, json_string(v));
+        free(v);
+    }
+    json_object_set_new(o, "id", json_string(nd_id));
+    bool ok = netdev_create(o, e) != NULL;
+    if (!nic_devices)
+        nic_devices = json_array();
+    json_array_append_new(nic_devices, card);
+    free(model);
+    free(given);
+    json_decref(o);
+    return ok;
+}
+static const struct cli_opt cli_nic = { .name = "nic", .arg = "TYPE[,model=CARD][,mac=M][,...]", .section = "Network",
+    .phase = CLI_NET, .doc = "Adds a network back end and a card on it; none: no default card", .apply = opt_nic, .helps = true };
+CLI_OPT(&cli_nic);
+
+static bool opt_net(const char *arg, struct err *e)
+{
+    if (str_eq(arg, "none"))
+        return true;
+    err_set(e, ERR_NOT_BUILT, "only 'none' is supported");
+    return err_hint(e, "write -nic %s", arg);
+}
+static const struct cli_opt cli_net = { .name = "net", .arg = "none", .section = "Network", .phase = CLI_NET,
+    .doc = "No default card; anything else is written with -nic", .apply = opt_net };
+CLI_OPT(&cli_net);
+
+static bool step_nic(struct err *e)
+{
+    json_t *card;
+    size_t i;
+    json_array_foreach(nic_devices, i, card)
+        if (!dev_create_from_opts(card, false, e))
+            return err_prefix(e, "-nic");
+    return true;
+}
+static const struct cli_step cli_step_nic = { .name = "nic", .phase = CLI_DEVICE, .prio = 10, .run = step_nic };
+CLI_STEP(&cli_step_nic);
+
+/* ---- monitors ---- */
+
+static json_t *co_netdev_add(void *args, struct err *e)
+{
+    return netdev_create(args, e) ? json_object() : NULL;
+}
+static const struct qmp_cmd qmp_netdev_add = { .name = "netdev_add", .doc = "Adds a network back end", .co_run = co_netdev_add, .raw = true };
+QMP_CMD(&qmp_netdev_add);
+
+struct id_args { char *id; };
+static const struct prop id_args_props[] = { PROP_STR(struct id_args, id, "id", PF_REQUIRED, "Name of the network back end"), PROP_END };
+
+static bool netdev_remove(const char *id, struct err *e)
+{
+    struct obj *o = obj_find("netdev", id);
+    if (!o)
+        return err_set(e, ERR_NOT_FOUND, "Device '%s' not found", id);
+    return obj_user_delete(o, e);
+}
+
+static json_t *co_netdev_del(void *args, struct err *e)
+{
+    return netdev_remove(((struct id_args *)args)->id, e) ? json_object() : NULL;
+}
+static const struct qmp_cmd qmp_netdev_del = { .name = "netdev_del", .doc = "Removes a network back end", .args = id_args_props,
+    .args_size = sizeof(struct id_args), .co_run = co_netdev_del };
+QMP_CMD(&qmp_netdev_del);
+
+/* The port that NAME means: a back end's, or that of the device whose name it is. */
+static struct net_port *port_by_name(const char *name)
+{
+    struct obj *c = obj_container("netdev"), *it;
+    struct obj *o = obj_find("netdev", name);
+    if (o)
+        return ((struct netdev *)o)->port;
+    list_for_each(it, &c->children, sibling) {
+        struct net_port *p = ((struct netdev *)it)->port, *front = p ? net_port_peer(p) : NULL;
+        if (front && str_eq(net_port_user(front), name))
+            return front;
+    }
+    return NULL;
+}
+
+struct link_args { char *name; bool up; };
+static const struct prop link_args_props[] = {
+    PROP_STR(struct link_args, name, "name", PF_REQUIRED, "Name of the back end or of the card"),
+    { .name = "up", .doc = "Whether the cable is plugged in", .type = PROP_T_BOOL, .flags = PF_REQUIRED, PROP_OFF(struct link_args, up) },
+    PROP_END
+};
+
+static json_t *co_set_link(void *args, struct err *e)
+{
+    struct link_args *a = args;
+    struct net_port *p = port_by_name(a->name);
+    if (!p) {
+        err_set(e, ERR_NOT_FOUND, "Device '%s' not found", a->name);
+        return NULL;
+    }
+    net_port_set_link(p, a->up);
+    return json_object();
+}
+static const struct qmp_cmd qmp_set_link = { .name = "set_link", .doc = "Plugs a network cable in or out", .args = link_args_props,
+    .args_size = sizeof(struct link_args), .co_run = co_set_link };
+QMP_CMD(&qmp_set_link);
+
+static void hmp_info_network(const char *arg, struct str *out)
+{
+    struct obj *c = obj_container("netdev"), *it;
+    list_for_each(it, &c->children, sibling) {
+        struct netdev *nd = (struct netdev *)it;
+        struct net_port *front = nd->port ? net_port_peer(nd->port) : NULL;
+        const char *pad = "";
+        if (front) {
+            str_printf(out, "%s: %s\n", net_port_user(front), net_port_text(front));
+            pad = " \\ ";
+        }
+        str_printf(out, "%s%s: type=%s", pad, it->id, backend_type(&netdev_class, it->cls));
+        if (NETDEV_CLASS(nd)->info) {
+            str_add(out, ",");
+            NETDEV_CLASS(nd)->info(nd, out);
+        }
+        str_add(out, nd->port && !net_link_up(nd->port) ? " (link down)" : "");
+        if (nd->port && (net_port_drops(nd->port) || (front && net_port_drops(front))))
+            str_printf(out, " (dropped: %llu to the host, %llu to the guest)", (unsigned long long)net_port_drops(nd->port),
+                       front ? (unsigned long long)net_port_drops(front) : 0ull);
+        str_add(out, "\n");
+    }
+}
+static const struct hmp_cmd hmp_network = { .name = "info network", .aliases = "", .args = "", .doc = "network back ends and cards",
+    .co_run = hmp_info_network };
+HMP_CMD(&hmp_network);
