@@ -42,7 +42,16 @@ MUST_CHECK bool dma_map(struct dma_vec *v, uint64_t iova, uint64_t len);
 void dma_unmap(struct dma_vec *v, uint64_t written);
 void dma_vec_free(struct dma_vec *v);
 /* A small piece of RAM mapped for long (rings): NULL if it is not one contiguous RAM range. Valid until the view changes:
- * the owner compares view generations (as->view->gen) and maps again. */
+ * the owner compares dma_view_gen() and maps again. */
 void *dma_map_fixed(struct dma *d, uint64_t iova, uint64_t len, bool dev_writes, struct ram **ram, uint64_t *ram_off);
+
+/* Changes (never to 0) whenever what dma_map_fixed() gave may have become invalid. ANY. */
+static inline uint64_t dma_view_gen(const struct dma *d)
+{
+    rcu_read_lock();
+    uint64_t gen = view_get(d->as)->gen;
+    rcu_read_unlock();
+    return gen;
+}
 
 #endif
