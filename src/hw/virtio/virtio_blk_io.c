@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* Data path of virtio-blk: each request is a coroutine from its descriptor chain to its status byte (VIRTIO 1.2, 5.2.6). */
+#include <errno.h>
+#include <stdlib.h>
+#include "base/log.h"
+#include "hw/virtio/virtio_blk.h"
+
+static struct virtio_blk *blk_of(const struct vq_elem *e) { return (struct virtio_blk *)e->vq->v; }
+
+/* A range in sectors as bytes; false if it leaves the disk or cuts a logical block. */
+static bool range_bytes(const struct virtio_blk *b, uint64_t sector, uint64_t len, uint64_t *off)
+{
+    uint64_t sectors = blk_size(b->blk) / VBLK_SECTOR;
+
+    if (len % VBLK_SECTOR || !range_ok(sector, len / VBLK_SECTOR, sectors))
+        return false;
+    *off = sector * VBLK_SECTOR;
+    return !(*off % b->opt.logical_block_size) && !(len % b->opt.logical_block_size);
+}
+
+static int co_read(struct virtio_blk *b, struct vq_elem *e, uint64_t sector)
+{
+    uint64_t len = e->in.len - 1, off;
+    struct iovec *own = NULL, *iov;
+    unsigned n;
+    int r;
+
+    if (!range_bytes(b, sector, len, &off))
+        return -EINVAL;
+    iov = vec_slice(&e->in, 0, len, &n, &own);
+    r = iov ? co_blk_preadv(b->blk, off, len, iov, n, 0) : -ENOMEM;
+    free(own);
+    return r;
+}
+
+static int co_write(struct virtio_blk *b, struct vq_elem *e, uint64_t sector)
+{
+    uint64_t len = e->out.len - sizeof(struct vblk_header), off;
+    struct iovec *own = NULL, *iov;
+    unsigned n;
+    int r;
+
+    if (!range_bytes(b, sector, len, &off))
+        return -EINVAL;
+    iov = vec_slice(&e->out, sizeof(struct vblk_header), len, &n, &own);
+    r = iov ? co_blk_pwritev(b->blk, off, len, iov, n, 0) : -ENOMEM;
+    free(own);
+    return r;
+}
+
+/* Discard and write zeroes (5.2.6.2): one range a request is what the configuration space allows. */
+static int co_range(struct virtio_blk *b, struct vq_elem *e, uint32_t type)
+{
+    bool discard = type == VIRTIO_BLK_T_DISCARD;
+    struct vblk_range g;
+    uint64_t off, len;
+
+    if (!virtio_has(&b->v, discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES))
+        return -ENOTSUP;
+    if (b->caps.read_only || e->out.len != sizeof(struct vblk_header) + sizeof g)
+        return -EINVAL;
+    vec_to_buf(&e->out, sizeof(struct vblk_header), &g, sizeof g);
+    len = (uint64_t)le32toh(g.sectors) * VBLK_SECTOR;
+    if ((le32toh(g.flags) & ~1u) || (discard && g.flags))
+        return -ENOTSUP;
+    if (!range_bytes(b, le64toh(g.sector), len, &off))
+        return -EINVAL;
+    if (discard)
+        return co_blk_discard(b->blk, off, len);
+    return co_blk_zero(b->blk, off, len, le32toh(g.flags) & 1 && b->caps.discard ? BLK_ZERO_UNMAP : 0);
+}
+
+static int get_id(struct virtio_blk *b, struct vq_elem *e)
+{
+    char id[VBLK_ID_BYTES] = { 0 };
+
+    if (b->serial)
+        memcpy(id, b->serial, MIN(strlen(b->serial), sizeof id));
+    vec_from_buf(&e->in, 0, id, MIN(sizeof id, e->in.len - 1));
+    return 0;
+}
+
+/* 0 or -errno; @invalid tells a request that the guest got wrong from one that the back end failed. */
+static int co_execute(struct virtio_blk *b, struct vq_elem *e, uint32_t type, uint64_t sector)
+{
+    switch (type) {
+    case VIRTIO_BLK_T_IN: return co_read(b, e, sector);
+    case VIRTIO_BLK_T_OUT: return b->caps.read_only ? -EINVAL : co_write(b, e, sector);
+    case VIRTIO_BLK_T_FLUSH: return virtio_has(&b->v, VIRTIO_BLK_F_FLUSH) ? co_blk_flush(b->blk) : -ENOTSUP;
+    case VIRTIO_BLK_T_GET_ID: return get_id(b, e);
+    case VIRTIO_BLK_T_DISCARD: case VIRTIO_BLK_T_WRITE_ZEROES: return co_range(b, e, type);
+    default: return -ENOTSUP;
+    }
+}
+
+static void finish(struct vq_elem *e, int result)
+{
+    uint8_t status = !result ? VIRTIO_BLK_S_OK : result == -ENOTSUP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+
+    vec_from_buf(&e->in, e->in.len - 1, &status, 1);
+    virtq_push(e, (uint32_t)e->in.len);
+}
+
+static void park(struct virtio_blk *b, struct vblk_req *r)
+{
+    list_push(&b->stopped, &r->link);
+    virtq_park(&r->e);
+}
+
+static void co_request(void *arg)
+{
+    struct vblk_req *r = arg;
+    struct vq_elem *e = &r->e;
+    struct virtio_blk *b = blk_of(e);
+    struct vblk_header h;
+    uint32_t type;
+    int result;
+
+    if (vec_to_buf(&e->out, 0, &h, sizeof h) != sizeof h || e->in.len == 0) {
+        virtio_error(&b->v, "queue %u: a request without header or status", e->vq->index);
+        virtq_push(e, 0);
+        return;
+    }
+    type = le32toh(h.type);
+    result = co_execute(b, e, type, le64toh(h.sector));
+    if (virtq_stale(e)) {
+        virtq_push(e, (uint32_t)e->in.len);     /* what was written is marked; nobody hears of it */
+        return;
+    }
+    if (result == -EINVAL)
+        log_guest("virtio-blk '%s': request of type %u at sector %llu refused", b->v.dev->obj.id, type,
+                  (unsigned long long)le64toh(h.sector));
+    else if (result && result != -ENOTSUP) {
+        switch (blk_error_action(b->blk, type == VIRTIO_BLK_T_IN, -result)) {
+        case BLK_ACT_STOP: park(b, r); return;
+        case BLK_ACT_IGNORE: result = 0; break;
+        case BLK_ACT_REPORT: break;
+        }
+    }
+    finish(e, result);
+}
+
+void vblk_start(struct vblk_req *r)
+{
+    virtq_unpark(&r->e);
+    if (!virtq_remap(&r->e)) {
+        virtq_push(&r->e, 0);
+        return;
+    }
+    co_spawn(NULL, r->e.vq->v->dom, co_request, r);
+}
+
+static bool serve(struct virtq *vq, struct vq_elem *e)
+{
+    co_spawn(NULL, vq->v->dom, co_request, e);
+    return true;
+}
+
+void vblk_kicked(struct virtq *vq)
+{
+    virtq_drain(vq, serve);
+}
