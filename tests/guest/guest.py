@@ -82,6 +82,14 @@ def compose_initrd(out, modules=(), scripts=None):
         f.write(base.read() + a.bytes())
 
 
+def make_disk(where, size, fill=b""):
+    """Makes a raw image of SIZE bytes that begins with FILL; returns its path as text."""
+    with open(where, "wb") as f:
+        f.write(fill)
+        f.truncate(size)
+    return str(where)
+
+
 class Machine:
     """A running emulator whose console is its standard input and output.
 
@@ -127,14 +135,6 @@ class Machine:
     def file(self, name):
         """A path inside this machine's temporary folder."""
         return os.path.join(self.tmp.name, name)
-
-    def disk(self, name, size, fill=None):
-        """Makes a raw image of SIZE bytes (that begins with FILL) in the temporary folder and returns its path."""
-        p = self.file(name)
-        with open(p, "wb") as f:
-            f.write(fill or b"")
-            f.truncate(size)
-        return p
 
     def __enter__(self):
         self.proc = subprocess.Popen(self.cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -206,7 +206,7 @@ class Machine:
     def shell(self):
         """Waits for the shell and quietens it; run() does this by itself."""
         self.expect(r"[#$] $", BOOT_TIMEOUT)
-        self.send("stty -echo; PS1= PS2=; bind 'set enable-bracketed-paste off' 2>/dev/null; echo BP-SHELL-$((40+2))\n")
+        self.send("stty -echo; PS1= PS2=; set +m; bind 'set enable-bracketed-paste off' 2>/dev/null; echo BP-SHELL-$((40+2))\n")
         self.expect(r"BP-SHELL-42\s", 60)
         self._shell = True
 

@@ -44,32 +44,30 @@ def test_smp(harts):
         assert m.wait(QUIT) == 0
 
 
-def test_script_from_a_raw_disk():
+def test_script_from_a_raw_disk(tmp_path):
     """The text on a second disk is a script; its status is told; init powers off."""
-    with guest.Machine() as tmp:
-        disk = tmp.disk("script.img", 64 << 10, b"echo from-the-disk; exit 7\n")
-        with guest.Machine("-drive", "file=%s,format=raw,if=none,id=s,readonly=on" % disk, "-device", "virtio-blk-pci,drive=s",
-                           modules=["virtio_blk"], append="bp.script=/dev/vda") as m:
-            assert m.script_status() == 7
-            assert "from-the-disk" in m.log
-            assert m.wait(QUIT) == 0
+    disk = guest.make_disk(tmp_path / "script.img", 64 << 10, b"echo from-the-disk; exit 7\n")
+    with guest.Machine("-drive", "file=%s,format=raw,if=none,id=s,readonly=on" % disk, "-device", "virtio-blk-pci,drive=s",
+                       modules=["virtio_blk"], append="bp.script=/dev/vda") as m:
+        assert m.script_status() == 7
+        assert "from-the-disk" in m.log
+        assert m.wait(QUIT) == 0
 
 
-def test_initramfs_gz_from_mmio():
+def test_initramfs_gz_from_mmio(tmp_path):
     """The gzip initramfs and a disk on a virtio-mmio slot."""
-    with guest.Machine() as tmp:
-        disk = tmp.disk("d.img", 1 << 20, b"0123456789abcdef")
-        with guest.Machine("-kernel", guest.path("vmlinux"), "-initrd", guest.path("initramfs.cpio.gz"),
-                           "-drive", "file=%s,format=raw,if=none,id=s" % disk, "-device", "virtio-blk-device,drive=s",
-                           *(["-global", "virtio-mmio.force-legacy=false"] if guest.IS_QEMU else []),
-                           "-append", "console=ttyS0 loglevel=4 bp.modules=virtio_mmio,virtio_blk", kernel=False) as m:
-            m.boot()
-            assert m.run("head -c 16 /dev/vda") == "0123456789abcdef"
-            m.run("echo changed | dd of=/dev/vda conv=fsync,notrunc bs=8 2>/dev/null")
-            m.send("poweroff -f\n")
-            assert m.wait(QUIT) == 0
-        with open(disk, "rb") as f:
-            assert f.read(16) == b"changed\n89abcdef"
+    disk = guest.make_disk(tmp_path / "d.img", 1 << 20, b"0123456789abcdef")
+    with guest.Machine("-kernel", guest.path("vmlinux"), "-initrd", guest.path("initramfs.cpio.gz"),
+                       "-drive", "file=%s,format=raw,if=none,id=s" % disk, "-device", "virtio-blk-device,drive=s",
+                       *(["-global", "virtio-mmio.force-legacy=false"] if guest.IS_QEMU else []),
+                       "-append", "console=ttyS0 loglevel=4 bp.modules=virtio_mmio,virtio_blk", kernel=False) as m:
+        m.boot()
+        assert m.run("head -c 16 /dev/vda") == "0123456789abcdef"
+        m.run("echo changed | dd of=/dev/vda conv=fsync,notrunc bs=8 2>/dev/null")
+        m.send("poweroff -f\n")
+        assert m.wait(QUIT) == 0
+    with open(disk, "rb") as f:
+        assert f.read(16) == b"changed\n89abcdef"
 
 
 def test_reboot_starts_again():

@@ -98,7 +98,7 @@ def test_read_only_disk_refuses_writes(lab):
 
 
 def test_dhcp_and_fetch_from_the_host(lab, web):
-    out = lab.m.run(". /etc/profile; net_up eth0")
+    out = lab.m.run("(. /etc/profile; net_up eth0)")
     assert "lease: 10.0.2.15 on eth0, router 10.0.2.2, dns 10.0.2.3" in out
     assert lab.m.run("cat /sys/class/net/eth0/address") == "52:54:00:aa:bb:cc"
     lab.m.run("wget -q -O /tmp/page http://10.0.2.2:%d/page" % web[0])

@@ -43,30 +43,30 @@ def test_uboot_in_m_mode_gives_a_prompt():
         assert m.wait(30) == 0
 
 
-def test_opensbi_uboot_in_s_mode_sees_the_disk():
-    with guest.Machine() as tmp:
-        disk = tmp.disk("d.img", 1 << 20)
-        with guest.Machine("-bios", opensbi(), "-kernel", need(UBOOT), "-drive", "file=%s,format=raw,if=none,id=d" % disk,
-                           "-device", "virtio-blk-pci,drive=d", kernel=False) as m:
-            m.expect("OpenSBI v", 30)
-            m.expect("Hit any key to stop autoboot", 30)
-            m.send("\n")
-            m.expect("=> ", 20)
-            m.send("virtio scan; virtio info\n")
-            m.expect(r"Device 0: .*VirtIO Block Device", 20)
-            m.send("poweroff\n")
-            assert m.wait(30) == 0
+def test_opensbi_uboot_in_s_mode_sees_the_disk(tmp_path):
+    disk = guest.make_disk(tmp_path / "d.img", 1 << 20)
+    with guest.Machine("-bios", opensbi(), "-kernel", need(UBOOT), "-drive", "file=%s,format=raw,if=none,id=d" % disk,
+                       "-device", "virtio-blk-pci,drive=d", kernel=False) as m:
+        m.expect("OpenSBI v", 30)
+        m.expect("Hit any key to stop autoboot", 30)
+        m.send("\n")
+        m.expect("=> ", 20)
+        m.send("virtio scan; virtio info\n")
+        m.expect(r"Device 0: .*VirtIO Block Device", 20)
+        m.send("poweroff\n")
+        assert m.wait(30) == 0
 
 
-def test_edk2_reaches_its_shell():
+def test_edk2_reaches_its_shell(tmp_path):
     """EDK2 in the two flash banks; its variables are written back to the second one."""
-    with guest.Machine() as tmp:
-        code, variables = tmp.file("code.fd"), tmp.file("vars.fd")
-        shutil.copyfile(guest.path("firmware/edk2-code.fd"), code)
-        shutil.copyfile(guest.path("firmware/edk2-vars.fd"), variables)
-        before = open(variables, "rb").read()
-        with guest.Machine("-blockdev", "node-name=pf0,driver=file,read-only=on,filename=" + code,
-                           "-blockdev", "node-name=pf1,driver=file,filename=" + variables,
-                           machine="virt,pflash0=pf0,pflash1=pf1", kernel=False) as m:
-            m.expect(r"UEFI Interactive Shell|BdsDxe: (failed|No bootable)|Shell>", 180)
-        assert open(variables, "rb").read() != before
+    if guest.IS_QEMU:
+        pytest.skip("the QEMU of Debian 12 has no pflash0= on this board")
+    code, variables = str(tmp_path / "code.fd"), str(tmp_path / "vars.fd")
+    shutil.copyfile(guest.path("firmware/edk2-code.fd"), code)
+    shutil.copyfile(guest.path("firmware/edk2-vars.fd"), variables)
+    before = open(variables, "rb").read()
+    with guest.Machine("-blockdev", "node-name=pf0,driver=file,read-only=on,filename=" + code,
+                       "-blockdev", "node-name=pf1,driver=file,filename=" + variables,
+                       machine="virt,pflash0=pf0,pflash1=pf1", kernel=False) as m:
+        m.expect(r"UEFI Interactive Shell|BdsDxe: (failed|No bootable)|Shell>", 180)
+    assert open(variables, "rb").read() != before
