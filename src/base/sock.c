@@ -203,13 +203,15 @@ int sock_listen(const struct sock_addr *a, int backlog, struct err *e)
         int off = 0;
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     }
-    int r = bind(fd, &a->any, a->len);
-    if (r < 0 && errno == EADDRINUSE && a->any.sa_family == AF_UNIX && a->un.sun_path[0] && unix_is_stale(a)) {
+    int failed = bind(fd, &a->any, a->len) < 0 ? errno : 0;
+    if (failed == EADDRINUSE && a->any.sa_family == AF_UNIX && a->un.sun_path[0] && unix_is_stale(a)) {
         unlink(a->un.sun_path);
-        r = bind(fd, &a->any, a->len);
+        failed = bind(fd, &a->any, a->len) < 0 ? errno : 0;
     }
-    if (r < 0 || listen(fd, backlog) < 0) {
-        busy_error(a, errno, e);
+    if (!failed && listen(fd, backlog) < 0)
+        failed = errno;
+    if (failed) {
+        busy_error(a, failed, e);
         close(fd);
         return -1;
     }
