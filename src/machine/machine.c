@@ -56,6 +56,8 @@ static void machine_finalize(struct obj *o)
         obj_unref(&m->cpu->obj);
     if (m->ram_owned)
         ram_free(m->ram);
+    else if (m->ram && m->memory_backend)
+        memory_backend_release(m->memory_backend);
 }
 
 const struct obj_class machine_base_class = {

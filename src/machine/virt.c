@@ -122,6 +122,9 @@ static bool virt_memory_build(struct virt *v, struct err *e)
 static bool virt_build(struct machine *m, struct err *e)
 {
     struct virt *v = VIRT(m);
+    for (unsigned i = 0; i < VIRT_FLASH_BANKS; i++)
+        if (!v->pflash[i])
+            v->pflash[i] = obj_ref(blk_drive_find("pflash", i));
     if (!virt_boot_open(v, e) || !virt_memory_build(v, e) || !virt_cpus_build(v, e))
         return false;
     v->sbi.harts = m->harts;
