@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+#include "loop_modes.h"
+#include <arpa/inet.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/bits.h"
+#include "base/opt.h"
+#include "net/net_int.h"
+#ifdef CONFIG_SLIRP
+#include "net/user_int.h"
+#endif
+
+/* A card that remembers the last packet. */
+struct card { struct net_port *port; uint8_t pkt[NET_MAX_PACKET]; size_t n; unsigned got, sent, link; bool full; };
+
+static bool card_receive(void *arg, const uint8_t *pkt, size_t n)
+{
+    struct card *c = arg;
+    if (c->full)
+        return false;
+    memcpy(c->pkt, pkt, n);
+    c->n = n;
+    c->got++;
+    return true;
+}
+static void card_sent(void *arg) { ((struct card *)arg)->sent++; }
+static void card_link(void *arg, bool up) { ((struct card *)arg)->link++; }
+static const struct net_port_ops card_ops = { .receive = card_receive, .sent = card_sent, .link_changed = card_link };
+
+static struct netdev *make(const char *text)
+{
+    struct err e = ERR_INIT;
+    json_t *o = opt_parse(text, "type", &e);
+    struct netdev *nd = o ? netdev_create(o, &e) : NULL;
+    json_decref(o);
+    if (!nd)
+        fail_msg("%s: %s", text, e.msg);
+    return nd;
+}
+
+static void refuse(const char *text, const char *why)
+{
+    struct err e = ERR_INIT;
+    json_t *o = opt_parse(text, "type", &e);
+    struct netdev *nd = o ? netdev_create(o, &e) : NULL;
+    json_decref(o);
+    if (nd || !strstr(e.msg, why))
+        fail_msg("%s: %s", text, nd ? "accepted" : e.msg);
+}
+
+static struct card *plug(struct netdev *nd)
+{
+    struct err e = ERR_INIT;
+    struct card *c = calloc(1, sizeof *c);
+    c->port = net_port_connect(&nd->obj, NULL, &card_ops, c, "card", &e);
+    if (!c->port)
+        fail_msg("%s", e.msg);
+    return c;
+}
+
+static void unplug(struct card *c)
+{
+    net_port_free(c->port);
+    free(c);
+}
+
+static void unmake(struct netdev *nd)
+{
+    struct err e = ERR_INIT;
+    if (!obj_user_delete(&nd->obj, &e))
+        fail_msg("%s", e.msg);
+}
+
+static bool put(struct card *c, const void *p, size_t n)
+{
+    struct iovec iov = { (void *)p, n };
+    return net_send(c->port, &iov, 1);
+}
+
+#define SERVE_UNTIL(cond) do {                                                                          \
+        int64_t end_ = clock_now(CLOCK_HOST) + 5000000000;                                              \
+        while (!(cond) && clock_now(CLOCK_HOST) < end_) loop_run_once(loop_main(), 20000000);           \
+        if (clock_now(CLOCK_HOST) >= end_)                                                              \
+            fail_msg("waited in vain for %s", #cond);                                                   \
+    } while (0)
+
+static void serve(int rounds)
+{
+    while (rounds--)
+        loop_run_once(loop_main(), 1000000);
+}
+
+/* ---- ports and hubs ---- */
+
+static void hub_copies_to_the_others(void **state)
+{
+    struct netdev *nd[3] = { make("hubport,id=h0,hubid=1"), make("hubport,id=h1,hubid=1"), make("hubport,id=h2,hubid=2") };
+    struct card *c[3];
+    for (int i = 0; i < 3; i++)
+        c[i] = plug(nd[i]);
+    struct iovec iov[2] = { { "abc", 3 }, { "defg", 4 } };
+    assert_true(net_send(c[0]->port, iov, 2));
+    SERVE_UNTIL(c[1]->got == 1);
+    serve(3);
+    assert_int_equal(c[1]->n, 7);
+    assert_memory_equal(c[1]->pkt, "abcdefg", 7);
+    assert_int_equal(c[0]->got + c[2]->got, 0);
+    for (int i = 0; i < 3; i++) {
+        unplug(c[i]);
+        unmake(nd[i]);
+    }
+}
+
+static void queue_is_bounded_ordered_and_wakes(void **state)
+{
+    struct netdev *a = make("hubport,id=a"), *b = make("hubport,id=b");
+    struct card *x = plug(a), *y = plug(b);
+    uint8_t pkt[3001];
+    uint32_t n = 0;
+    y->full = true;
+    /* x's packets wait at y; once y is full the hub loses them and x never waits */
+    for (; n < 1000; n++) {
+        memset(pkt, (int)n, sizeof pkt);
+        memcpy(pkt, &n, sizeof n);
+        assert_true(put(x, pkt, 1514));
+        serve(1);
+    }
+    assert_int_equal(y->got, 0);
+    assert_true(net_port_drops(y->port) > 0);
+    y->full = false;
+    net_port_ready(y->port);
+    SERVE_UNTIL(y->got + net_port_drops(y->port) == n);
+    uint32_t last;
+    memcpy(&last, y->pkt, sizeof last);
+    assert_int_equal(last, y->got - 1);         /* the oldest were kept, in order */
+    assert_int_equal(y->n, 1514);
+    /* straight at a queue: the sender is told */
+    struct net_port *back = a->port;
+    struct iovec iov = { pkt, sizeof pkt };
+    x->full = true;
+    while (net_send(back, &iov, 1))
+        ;
+    x->full = false;
+    net_port_ready(x->port);
+    SERVE_UNTIL(x->got > 100);
+    memset(pkt, 0, sizeof pkt);
+    assert_true(put(x, pkt, NET_MAX_PACKET + 1));           /* no wire carries it */
+    unplug(x);
+    unplug(y);
+    unmake(a);
+    unmake(b);
+}
+
+static void link_down_loses_packets(void **state)
+{
+    struct netdev *a = make("hubport,id=a"), *b = make("hubport,id=b");
+    struct card *x = plug(a), *y = plug(b);
+    net_port_set_link(a->port, false);
+    assert_int_equal(x->link, 1);
+    assert_false(net_link_up(x->port));
+    assert_true(put(x, "lost", 4));
+    serve(5);
+    assert_int_equal(y->got, 0);
+    net_port_set_link(x->port, true);
+    assert_true(put(x, "seen", 4));
+    SERVE_UNTIL(y->got == 1);
+    struct err e = ERR_INIT;
+    assert_null(net_port_connect(&a->obj, NULL, &card_ops, x, "other", &e));
+    assert_non_null(strstr(e.msg, "already used by card"));
+    assert_false(obj_user_delete(&a->obj, &e));
+    unplug(x);
+    unplug(y);
+    unmake(a);
+    unmake(b);
+}
+
+static void errors_name_the_mistake(void **state)
+{
+    refuse("usr,id=a", "usr");
+    refuse("hubport", "'id' is missing");
+    refuse("hubport,id=a,hubid=x", "hubid");
+#ifdef CONFIG_SLIRP
+    refuse("user,id=a,net=10.0.2.0/33", "net");
+    refuse("user,id=a,host=1.2.3.4", "not in the network");
+    refuse("user,id=a,hostfwd=tcp::99999-:22", "99999");
+    refuse("user,id=a,hostfwd=tcp::22", "guest's side");
+    refuse("user,id=a,guestfwd=udp:10.0.2.100:7-cmd:x", "only tcp");
+    refuse("user,id=a,tftp=/nonexistent", "tftp");
+    refuse("user,id=a,smb=/tmp", "smb");
+#endif
+    assert_null(obj_find("netdev", "a"));
+}
+
+/* ---- the user network ---- */
+
+#ifdef CONFIG_SLIRP
+static const uint8_t guest_mac[6] = { 0x52, 0x54, 0, 0x12, 0x34, 0x56 };
+
+static uint16_t ip_sum(const uint8_t *p, size_t n)
+{
+    uint32_t s = 0;
+    for (size_t i = 0; i < n; i += 2)
+        s += ld_be16(p + i);
+    while (s >> 16)
+        s = (s & 0xffff) + (s >> 16);
+    return (uint16_t)~s;
+}
+
+/* An Ethernet frame with IPv4 and @proto around @data, from the guest to @dst; its length. */
+static size_t frame(uint8_t *out, uint32_t src, uint32_t dst, uint8_t proto, const uint8_t *data, size_t n)
+{
+    memset(out, 0xff, 6);
+    memcpy(out + 6, guest_mac, 6);
+    st_be16(out + 12, 0x0800);
+    uint8_t *ip = out + 14;
+    memset(ip, 0, 20);
+    ip[0] = 0x45;
+    st_be16(ip + 2, (uint16_t)(20 + n));
+    ip[8] = 64;
+    ip[9] = proto;
+    st_be32(ip + 12, src);
+    st_be32(ip + 16, dst);
+    st_be16(ip + 10, ip_sum(ip, 20));
+    memcpy(ip + 20, data, n);
+    return 34 + n;
+}
+
+static void dhcp_gives_an_address(void **state)
+{
+    struct netdev *nd = make("user,id=u,net=192.168.7.0/24,dhcpstart=192.168.7.40,hostname=board");
+    struct card *c = plug(nd);
+    uint8_t udp[8 + 240 + 16] = { 0 }, pkt[600], *bootp = udp + 8;
+    st_be16(udp, 68);
+    st_be16(udp + 2, 67);
+    st_be16(udp + 4, sizeof udp);
+    bootp[0] = 1, bootp[1] = 1, bootp[2] = 6;
+    memcpy(bootp + 28, guest_mac, 6);
+    st_be32(bootp + 236, 0x63825363);
+    memcpy(bootp + 240, (const uint8_t[]){ 53, 1, 1, 255 }, 4);          /* DISCOVER (RFC 2132, 9.6) */
+    assert_true(put(c, pkt, frame(pkt, 0, 0xffffffff, 17, udp, sizeof udp)));
+    SERVE_UNTIL(c->got >= 1 && c->n > 300 && ld_be16(c->pkt + 36) == 68);
+    assert_int_equal(ld_be32(c->pkt + 42 + 16), 0xc0a80728);             /* yiaddr 192.168.7.40 */
+    unplug(c);
+    unmake(nd);
+}
+
+/* A TCP connection to a forwarded port reaches the guest as a SYN. */
+static void forwarded_port_reaches_the_guest(void **state)
+{
+    struct err e = ERR_INIT;
+    struct netdev *nd = make("user,id=u,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22");
+    struct card *c = plug(nd);
+    char *text = slirp_connection_info(((struct user_net *)nd)->slirp), *at = strstr(text, "127.0.0.1");
+    unsigned port = 0;
+    assert_non_null(at);
+    assert_int_equal(sscanf(at, "127.0.0.1 %u", &port), 1);
+    assert_true(port > 0);
+    free(text);
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    SERVE_UNTIL(c->got && ld_be16(c->pkt + 12) == 0x0806);               /* who has 10.0.2.15? */
+    uint8_t arp[64] = { 0 };
+    memcpy(arp, c->pkt + 6, 6);
+    memcpy(arp + 6, guest_mac, 6);
+    memcpy(arp + 12, c->pkt + 12, 8);
+    st_be16(arp + 20, 2);
+    memcpy(arp + 22, guest_mac, 6);
+    memcpy(arp + 28, c->pkt + 38, 4);
+    memcpy(arp + 32, c->pkt + 22, 10);
+    assert_true(put(c, arp, 60));
+    SERVE_UNTIL(ld_be16(c->pkt + 12) == 0x0800 && c->pkt[23] == 6);
+    assert_int_equal(ld_be16(c->pkt + 36), 22);
+    assert_int_equal(c->pkt[47] & 0x12, 2);                              /* SYN */
+    char busy[64];
+    snprintf(busy, sizeof busy, "tcp:127.0.0.1:%u-:23", port);
+    assert_false(user_hostfwd_add((struct user_net *)nd, busy, &e));
+    assert_int_equal(e.cls, ERR_BUSY);
+    snprintf(busy, sizeof busy, "tcp:127.0.0.1:%u", port);
+    assert_true(user_hostfwd_remove((struct user_net *)nd, busy, &e));
+    close(fd);
+    unplug(c);
+    unmake(nd);
+}
+
+/* With nothing going on nothing is done: no timer is armed, no descriptor fires. */
+static void idle_network_sleeps(void **state)
+{
+    struct netdev *nd = make("user,id=u");
+    struct user_net *u = (struct user_net *)nd;
+    serve(5);
+    unsigned before = u->generation;
+    int64_t end = clock_now(CLOCK_HOST) + 300000000;
+    while (clock_now(CLOCK_HOST) < end)
+        loop_run_once(loop_main(), end - clock_now(CLOCK_HOST));
+    assert_true(u->generation - before <= 2);
+    unmake(nd);
+}
+
+/* Packets that no guest should send. */
+static void hostile_packets_do_no_harm(void **state)
+{
+    struct netdev *nd = make("user,id=u");
+    struct card *c = plug(nd);
+    uint8_t pkt[2048];
+    uint32_t seed = 1;
+    for (int i = 0; i < 3000; i++) {
+        size_t n = 1 + (size_t)i % 1500;
+        for (size_t k = 0; k < n; k++)
+            pkt[k] = (uint8_t)((seed = seed * 1664525 + 1013904223) >> 24);
+        if (n > 14)
+            st_be16(pkt + 12, i & 1 ? 0x0800 : i & 2 ? 0x86dd : 0x0806);
+        if (n > 15)
+            pkt[14] = i & 1 ? 0x45 : 0x60;
+        put(c, pkt, n);
+        if (i % 50 == 0)
+            serve(1);
+    }
+    serve(10);
+    unplug(c);
+    unmake(nd);
+}
+#endif
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hub_copies_to_the_others), cmocka_unit_test(queue_is_bounded_ordered_and_wakes),
+        cmocka_unit_test(link_down_loses_packets), cmocka_unit_test(errors_name_the_mistake),
+#ifdef CONFIG_SLIRP
+        cmocka_unit_test(dhcp_gives_an_address), cmocka_unit_test(forwarded_port_reaches_the_guest),
+        cmocka_unit_test(idle_network_sleeps), cmocka_unit_test(hostile_packets_do_no_harm),
+#endif
+    };
+    return RUN_IN_BOTH_MODES(tests);
+}
