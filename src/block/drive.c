@@ -112,7 +112,9 @@ static json_t *file_opts(const char *name)
 
 static bool choose_format(const struct drive_args *a, const char **format, struct err *e)
 {
-    const char *name = json_string_value(a->file), *like = name && !a->format ? looks_like(str_starts(name, "file:") ? name + 5 : name) : NULL;
+    json_t *inner = json_is_object(a->file) ? json_object_get(a->file, "filename") : a->file;
+    const char *name = json_string_value(inner);
+    const char *like = name && !a->format ? looks_like(str_starts(name, "file:") ? name + 5 : name) : NULL;
     *format = a->format ? a->format : "raw";
     if (!like)
         return true;
@@ -205,6 +207,47 @@ static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
     return n && drive_register(n, a, e);
 }
 
+/* o["a"]["b"]... = v for a @key "a.b...". */
+static void set_nested(json_t *o, const char *key, json_t *v)
+{
+    for (const char *dot; (dot = strchr(key, '.')); key = dot + 1) {
+        char *part = xstrndup(key, (size_t)(dot - key));
+        json_t *sub = json_object_get(o, part);
+        if (!json_is_object(sub))
+            json_object_set_new(o, part, sub = json_object());
+        free(part);
+        o = sub;
+    }
+    json_object_set(o, key, v);
+}
+
+/*
+ * file=NAME with file.KEY=... beside it, or file.KEY=... alone, become one "file" object. Keys of the node ("cache.direct")
+ * stay as they are.
+ */
+static void gather_file(json_t *all)
+{
+    json_t *file = json_object(), *name = json_object_get(all, "file"), *v;
+    const char *key;
+    void *tmp;
+    json_object_foreach_safe(all, tmp, key, v) {
+        if (str_starts(key, "file.")) {
+            set_nested(file, key + 5, v);
+            json_object_del(all, key);
+        }
+    }
+    if (!json_object_size(file)) {
+        json_decref(file);
+        return;
+    }
+    if (json_is_string(name)) {
+        json_t *from_name = file_opts(json_string_value(name));
+        json_object_update_missing(file, from_name);
+        json_decref(from_name);
+    }
+    json_object_set_new(all, "file", file);
+}
+
 /* Moves the keys of @all that -drive has rows for into a new object. */
 static json_t *own_keys(json_t *all)
 {
@@ -224,9 +267,10 @@ static json_t *own_keys(json_t *all)
 static bool drive_add(const char *text, const char *extra_if, const char *media, struct err *e)
 {
     struct drive_args a = { 0 };
-    json_t *all = text ? opt_parse(text, NULL, e) : NULL;
+    json_t *all = text ? opt_parse_flat(text, NULL, e) : NULL;
     if (!all)
         return false;
+    gather_file(all);
     if (extra_if)
         json_object_set_new(all, "if", json_string(extra_if));
     if (media)

@@ -385,7 +385,7 @@ struct obj *obj_lookup(const struct obj_class *base, const char *id, struct err 
         err_set(e, ERR_NOT_FOUND, "'%s' is a '%s', not a '%s'", id, o->cls->name, base->name);
         return NULL;
     }
-    err_set(e, ERR_NOT_FOUND, "there is no %s with the id '%s'", ns, id);
+    err_set(e, ERR_NOT_FOUND, "there is no %s with the id '%s'", ns ? ns : "object", id);
     near = err_nearest(id, ns_id, ns_find(ns));
     if (near)
         err_hint(e, "did you mean '%s'?", near);
