@@ -169,6 +169,11 @@ static bool drive_register(struct blk_node *n, const struct drive_args *a, struc
     return true;
 }
 
+static const char *drive_key(const void *table, size_t i)
+{
+    return i < ARRAY_SIZE(drive_props) ? drive_props[i].name : NULL;
+}
+
 static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
 {
     static unsigned anonymous;
@@ -194,7 +199,7 @@ static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
     char *base = snapshot ? xasprintf("%s-base", id) : NULL;
     json_object_set_new(o, "node-name", json_string(base ? base : id));
     const char *left = json_object_iter_key(json_object_iter(rest));
-    bool ok = !left || err_unknown(e, "option", left, " for -drive", NULL, NULL);
+    bool ok = !left || err_unknown(e, "option", left, " for -drive", drive_key, NULL);
     struct blk_node *n = ok ? blk_node_create(o, e) : NULL;
     if (n && snapshot) {
         struct blk_node *top = blk_overlay_create(n, id, e);
@@ -362,11 +367,12 @@ CLI_OPT(&cli_blockdev);
 
 static bool drives_to_devices(struct err *e)
 {
+    const char *driver = obj_class_find("virtio-blk") ? "virtio-blk" : "virtio-blk-device";     /* without PCI in this build */
     for (unsigned u = 0; u < 256; u++) {
         struct obj *o = blk_drive_find("virtio", u);
         if (!o)
             continue;
-        json_t *opts = json_pack("{s:s, s:s}", "driver", "virtio-blk", "drive", o->id);
+        json_t *opts = json_pack("{s:s, s:s}", "driver", driver, "drive", o->id);
         bool ok = dev_create_from_opts(opts, false, e) != NULL;
         json_decref(opts);
         if (!ok)

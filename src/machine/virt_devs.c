@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include "base/log.h"
-#include "block/blk.h"
 #include "core/flags.h"
 #include "hw/riscv/fw_cfg.h"
 #include "machine/machine_int.h"
@@ -65,9 +64,6 @@ static bool flash_build(struct virt *v, struct err *e)
     static const char *const names[VIRT_FLASH_BANKS] = { "virt.flash0", "virt.flash1" };
     for (unsigned i = 0; i < VIRT_FLASH_BANKS; i++) {
         char size[24];
-        struct obj *drive = blk_drive_find("pflash", i);
-        if (!v->pflash[i] && drive)
-            v->pflash[i] = obj_ref(drive);      /* -drive if=pflash, -pflash */
         snprintf(size, sizeof size, "%llu", (unsigned long long)virt_map[VIRT_FLASH].size);
         const char *const opts[][2] = { { "name", names[i] }, { "size", size },
                                         { v->pflash[i] ? "drive" : NULL, v->pflash[i] ? v->pflash[i]->id : NULL }, { NULL, NULL } };

@@ -84,7 +84,8 @@ static void mistakes_are_told(void **state)
 {
     image("ok", "x", 1, 65536);
     assert_false(apply("drive", "file=%s/ok,if=none,id=x,cach=none", dir));
-    assert_non_null(strstr(err.msg, "cach"));
+    assert_non_null(strstr(err.msg, "'cach'"));
+    assert_non_null(strstr(err.hint, "'cache'"));
     assert_false(apply("drive", "if=none,id=x"));
     assert_non_null(strstr(err.msg, "'file' is missing"));
     assert_false(apply("drive", "file=%s/ok,if=ide", dir));
