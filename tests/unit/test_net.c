@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "loop_modes.h"
 #include <arpa/inet.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -180,6 +181,10 @@ static void errors_name_the_mistake(void **state)
     refuse("usr,id=a", "usr");
     refuse("hubport", "'id' is missing");
     refuse("hubport,id=a,hubid=x", "hubid");
+    refuse("stream,id=a,addr.type=unix,addr.host=x,addr.port=1", "does not fit");
+    refuse("stream,id=a,server=on,reconnect=1,addr.type=unix,addr.path=/x", "reconnect has no effect");
+    refuse("stream,id=a,addr.type=unix,addr.path=/nonexistent/x", "/nonexistent/x");
+    refuse("socket,id=a", "exactly one");
 #ifdef CONFIG_SLIRP
     refuse("user,id=a,net=10.0.2.0/33", "net");
     refuse("user,id=a,host=1.2.3.4", "not in the network");
@@ -190,6 +195,69 @@ static void errors_name_the_mistake(void **state)
     refuse("user,id=a,smb=/tmp", "smb");
 #endif
     assert_null(obj_find("netdev", "a"));
+}
+
+/* ---- stream ---- */
+
+static void streams_meet(void **state)
+{
+    struct netdev *a = make("stream,id=a,server=on,addr.type=unix,addr.path=/tmp/bp-net-test.sock");
+    struct netdev *b = make("stream,id=b,addr.type=unix,addr.path=/tmp/bp-net-test.sock,reconnect-ms=20");
+    struct card *x = plug(a), *y = plug(b);
+    static uint8_t big[NET_MAX_PACKET];
+    for (size_t i = 0; i < sizeof big; i++)
+        big[i] = (uint8_t)(i * 31 + i / 256);
+    int64_t end = clock_now(CLOCK_HOST) + 5000000000;
+    while (!y->got && clock_now(CLOCK_HOST) < end) {    /* lost until they met */
+        assert_true(put(x, "abc", 3));
+        serve(2);
+    }
+    assert_memory_equal(y->pkt, "abc", 3);
+    unsigned before = y->got;
+    for (unsigned i = 0; i < 5; i++) {
+        assert_true(put(y, big, sizeof big - i));
+        SERVE_UNTIL(x->got == i + 1);
+        assert_int_equal(x->n, sizeof big - i);
+        assert_memory_equal(x->pkt, big, x->n);
+    }
+    assert_true(y->got >= before);
+    unplug(x);
+    unplug(y);
+    unmake(a);
+    unmake(b);
+}
+
+/* A peer that lies about lengths, cuts frames anywhere and does not read. */
+static void hostile_peer_is_bounded(void **state)
+{
+    int fds[2];
+    char opt[64];
+    uint8_t head[4];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    snprintf(opt, sizeof opt, "socket,id=s,fd=%d", fds[0]);
+    struct netdev *nd = make(opt);
+    struct card *c = plug(nd);
+    static const uint8_t two[] = { 0, 0, 0, 3, 'a', 'b', 'c', 0, 0, 0, 2, 'd', 'e' };
+    for (size_t i = 0; i < sizeof two; i++) {
+        assert_int_equal(write(fds[1], two + i, 1), 1);
+        serve(2);
+    }
+    SERVE_UNTIL(c->got == 2);
+    assert_memory_equal(c->pkt, "de", 2);
+    uint8_t pkt[1514] = { 0 };
+    unsigned n = 0;
+    while (put(c, pkt, sizeof pkt) && ++n < 100000)     /* it reads nothing: at some point there is no room */
+        serve(1);
+    assert_true(n < 5000);
+    st_be32(head, NET_MAX_PACKET + 1);
+    assert_int_equal(write(fds[1], head, 4), 4);
+    uint8_t buf[65536];
+    ssize_t r;
+    SERVE_UNTIL((r = read(fds[1], buf, sizeof buf)) == 0 || (r < 0 && errno != EAGAIN));    /* thrown out */
+    SERVE_UNTIL(c->sent > 0);                           /* and the guest's card is free again */
+    unplug(c);
+    unmake(nd);
+    close(fds[1]);
 }
 
 /* ---- the user network ---- */
@@ -328,6 +396,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(hub_copies_to_the_others), cmocka_unit_test(queue_is_bounded_ordered_and_wakes),
         cmocka_unit_test(link_down_loses_packets), cmocka_unit_test(errors_name_the_mistake),
+        cmocka_unit_test(streams_meet), cmocka_unit_test(hostile_peer_is_bounded),
 #ifdef CONFIG_SLIRP
         cmocka_unit_test(dhcp_gives_an_address), cmocka_unit_test(forwarded_port_reaches_the_guest),
         cmocka_unit_test(idle_network_sleeps), cmocka_unit_test(hostile_packets_do_no_harm),
