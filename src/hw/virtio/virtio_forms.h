@@ -59,7 +59,8 @@ struct virtio_dev *virtio_of_dev(struct dev *d);
     OBJ_CLASS(&sym##_pci_tr_class.pci.dev.obj);                                                                           \
     OBJ_CLASS(&sym##_pci_nt_class.pci.dev.obj);
 #else
-#define VIRTIO_PCI_FORMS_(sym, T, label, text, category, props_tbl, state_tbl, mdl, names) static_assert(sizeof(names) > 0, label);
+#define VIRTIO_PCI_FORMS_(sym, T, label, text, category, props_tbl, state_tbl, mdl, names)                               \
+    static const char *const *const sym##_pci_names __attribute__((unused)) = names;
 #endif
 
 /*
