@@ -295,8 +295,10 @@ static void an_idle_loop_uses_no_cpu(void **state)
     timer_arm(&t, clock_now(CLOCK_HOST) + 200000000);
     getrusage(RUSAGE_SELF, &a);
     int rounds = 0;
-    for (; !done; rounds++)
+    while (!done) {
         loop_run_once(loop_main(), -1);
+        rounds++;
+    }
     getrusage(RUSAGE_SELF, &b);
     assert_true(rounds <= 3);
     long us = (b.ru_utime.tv_sec - a.ru_utime.tv_sec + b.ru_stime.tv_sec - a.ru_stime.tv_sec) * 1000000 +
