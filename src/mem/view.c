@@ -96,7 +96,7 @@ static void flat_render(struct flat *f, struct region *g, wide base, wide lo, wi
 static bool range_continues(const struct view_range *a, const struct view_range *b)
 {
     return a->region == b->region && a->start + a->size == b->start && a->region_off + a->size == b->region_off &&
-           a->host == b->host - (b->host ? a->size : 0) && a->writable == b->writable;
+           (a->host ? a->host + a->size : NULL) == b->host && a->writable == b->writable;
 }
 
 static void flat_merge(struct flat *f)
