@@ -153,6 +153,10 @@ static void virt_finalize(struct obj *o)
 {
     struct virt *v = VIRT(o);
     virt_boot_close(v);
+    if (v->ram_region.name)                 /* the build came so far */
+        region_fini(&v->ram_region);
+    if (v->mrom_region.name)
+        region_fini(&v->mrom_region);
     if (v->mrom)
         ram_free(v->mrom);
 }

@@ -8,6 +8,7 @@
 #include "base/err.h"
 
 struct hart;
+struct rv_insn;
 
 struct accel_ops {
     const char *name, *desc;

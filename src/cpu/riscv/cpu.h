@@ -74,8 +74,9 @@ enum rv_cause {
 struct rv_tlb_entry {
     uint64_t rd, wr;                /* tags for loads and for stores */
     uintptr_t addend;               /* host address minus virtual address; meaningless with RV_TLB_IO */
-    uint64_t pa;                    /* physical page address */
+    uint64_t pa;                    /* physical page address | log2 of the leaf's size (RV_TLB_PA) */
 };
+#define RV_TLB_PA(e) ((e)->pa & RV_PAGE_MASK)
 /* Flags in a tag's low bits: any of them fails the fast check. */
 #define RV_TLB_INVALID BIT64(11)
 #define RV_TLB_IO      BIT64(10)    /* not RAM: go through the view */
@@ -86,6 +87,7 @@ struct rv_xtlb_entry {
     uint64_t va;                    /* virtual page address, RV_TLB_NONE when empty */
     uint64_t pa;                    /* physical page address */
     const uint8_t *host;            /* the page's bytes */
+    unsigned shift;                 /* log2 of the leaf's size */
 };
 
 #define RV_TLB_BITS 9
@@ -102,7 +104,8 @@ struct rv_tlb {
      */
     uint32_t id;
     bool used;                                  /* has entries since the last flush */
-    uint64_t large_base, large_mask;            /* smallest aligned range covering every superpage entry; mask 0: none */
+    bool large;                                 /* has superpage entries, all within the aligned range below */
+    uint64_t large_base, large_mask;
 };
 
 /* What a context is: index into rv_as.tlb. */
@@ -165,11 +168,14 @@ struct hart {
     uint64_t miselect, siselect;
     uint64_t hpm_count[RV_HPM_COUNT];           /* value minus the source when running, the value when inhibited */
     uint64_t hpm_event[RV_HPM_COUNT];
+    uint64_t mode_insns[4], mode_since;         /* instructions retired by privilege; rv_retired() at the last change of it */
+    uint32_t hpm_armed;             /* counters whose overflow must be looked for at slice ends (Sscofpmf) */
     uint64_t retired;               /* instructions retired up to the start of this slice */
     int32_t slice;                  /* what budget began with in this slice */
     uint8_t pmpcfg[RV_PMP_COUNT];
     uint64_t pmpaddr[RV_PMP_COUNT];
-    bool pmp_active;                /* some entry could deny something */
+    uint64_t pmp_lo[RV_PMP_COUNT], pmp_hi[RV_PMP_COUNT];        /* derived: inclusive bounds, lo > hi: off */
+    unsigned pmp_used;              /* derived: entries up to the last active one */
 
     /* --- interrupts --- */
     _Atomic uint64_t irq_line;      /* ANY: level of each hardware line (bit = mip bit) */
@@ -178,6 +184,8 @@ struct hart {
     _Atomic uint64_t stimecmp;      /* read by hart_timer_fire() */
 
     /* --- address spaces --- */
+    struct rv_xtlb_entry xtlb_once; /* a fetch translation that must not be kept */
+    bool probe;                     /* walks change nothing and ignore rights (debugger) */
     struct rv_as as[RV_AS_SLOTS];
     struct rv_as *as_now;
     struct rv_tlb *tlb_bare[2];     /* without translation: M mode, and S or U mode with satp bare */
@@ -192,7 +200,7 @@ struct hart {
     struct hart_set *set;
     unsigned index;                 /* within the set; mhartid is set->base + index */
     uint64_t mhartid;
-    struct view *view;              /* flat view of physical memory */
+    struct address_space *mem;      /* physical memory */
     pthread_t thread;
     bool thread_up;
     pthread_mutex_t lock;           /* guards the queue, the run state and cond */
@@ -224,8 +232,12 @@ static inline bool rv_trap_set(struct hart *h, uint64_t cause, uint64_t tval)
 }
 /* Enters the trap in h->trap as taken by the instruction at @pc: writes xepc, xcause, xtval, xstatus, sets h->pc, h->priv and contexts. */
 void rv_trap_take(struct hart *h, uint64_t pc);
+/* Number of the interrupt that would be taken now, 0 if none. */
+unsigned rv_irq_pending(struct hart *h);
 /* Takes the highest-priority enabled interrupt before the instruction at h->pc, if there is one. */
 bool rv_irq_take(struct hart *h);
+/* Changes the privilege mode (accounts for counters; the caller updates contexts). */
+void rv_set_priv(struct hart *h, unsigned priv);
 /* mip as software sees it (lines, software bits, Sstc). ANY for the lines, else VCPU. */
 uint64_t rv_mip(struct hart *h);
 /* sret, mret: false with h->trap set where illegal; sets h->pc. */
@@ -243,6 +255,11 @@ bool rv_csr_access(struct hart *h, unsigned num, bool rd, bool wr, unsigned op, 
 /* As a debugger: no privilege checks, side effects of writes included. False: no such CSR. */
 bool rv_csr_peek(struct hart *h, unsigned num, uint64_t *val);
 bool rv_csr_poke(struct hart *h, unsigned num, uint64_t val);
+/*
+ * Whether an access to the CSR changes nothing but registers and its own value: a block need not end after it. False for those
+ * that may change contexts, interrupts, translations.
+ */
+bool rv_csr_plain(unsigned num);
 /* The CSR's name; NULL if there is none. */
 const char *rv_csr_name(unsigned num);
 /* Instructions retired before the present one; exact when h->budget is. */
@@ -257,17 +274,21 @@ struct rv_xlate {
     bool r, w, x;                   /* rights of the whole 4 KiB page, A and D and PMP considered: may be cached */
     bool io;                        /* Svpbmt NC/IO: informational */
 };
-/* Translates for @priv with the present satp, SUM, MXR; updates A and D as configured. False with h->trap set. VCPU */
-bool rv_walk(struct hart *h, uint64_t va, enum rv_access acc, unsigned priv, struct rv_xlate *out);
+/*
+ * Translates for @priv with the present satp, SUM, MXR; updates A and D as configured; @len bytes, within one page, must pass
+ * PMP. False with h->trap set. VCPU
+ */
+bool rv_walk(struct hart *h, uint64_t va, unsigned len, enum rv_access acc, unsigned priv, struct rv_xlate *out);
 /*
  * Loads and stores of 1, 2, 4 or 8 bytes with any alignment, for RAM and devices, in the present data context; fill the TLB.
  * False with h->trap set. A misaligned access is done bytewise-atomic at best. VCPU
  */
 bool rv_load(struct hart *h, uint64_t va, unsigned size, uint64_t *val);
 bool rv_store(struct hart *h, uint64_t va, unsigned size, uint64_t val);
-/* Host address for an atomic on @size (4, 8, 16) bytes; NULL with h->trap set (misaligned, fault, not RAM). Marks the page written. */
-void *rv_amo_ptr(struct hart *h, uint64_t va, unsigned size, uint64_t *pa);
-/* Fetch translation of the page of @va in the present context; NULL with h->trap set (tval = @va). VCPU */
+/*
+ * Fetch translation of the page of @va in the present context; NULL with h->trap set (tval = @va). When it is &h->xtlb_once
+ * (PMP rights differ within the page) it holds for the two bytes at @va only and nothing derived from it may be kept. VCPU
+ */
 const struct rv_xtlb_entry *rv_xlate_exec(struct hart *h, uint64_t va);
 static inline const struct rv_xtlb_entry *rv_xlate_exec_fast(struct hart *h, uint64_t va)
 {
@@ -286,7 +307,12 @@ bool rv_amo(struct hart *h, const struct rv_insn *in);
 
 /* --- pmp.c --- */
 /* Rights of [pa, pa+len) for @priv: bits 0 r, 1 w, 2 x; *whole tells whether they hold for the whole 4 KiB page. */
+#define RV_PMP_R 1u
+#define RV_PMP_W 2u
+#define RV_PMP_X 4u
+#define RV_PMP_L 0x80u
 unsigned rv_pmp_check(const struct hart *h, uint64_t pa, uint64_t len, unsigned priv, bool *whole);
+/* Recomputes what is derived from pmpcfg and pmpaddr; the caller flushes the TLB. */
 void rv_pmp_changed(struct hart *h);
 
 /* --- code.c: which physical pages hold translated code, across harts and devices --- */
@@ -297,6 +323,8 @@ void rv_pmp_changed(struct hart *h);
 void rv_code_page_add(struct hart *h, uint64_t pa);
 /* A store to [pa, pa+len) has happened or is about to: drops translated code of the page everywhere if there is any. VCPU, LOOP */
 void rv_code_page_written(struct hart_set *s, uint64_t pa, uint64_t len);
+/* WFI: sleeps until an interrupt that mie enables is pending, or the hart is wanted for something else. VCPU */
+void hart_wait(struct hart *h);
 /* fence.i on this hart. VCPU */
 void rv_fence_i(struct hart *h);
 

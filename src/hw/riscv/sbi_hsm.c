@@ -91,7 +91,7 @@ static struct sbi_ret hart_suspend(struct sbi_call *c)
         hart_reg_read(c->hart, REG_PC, &pc);
         hart_x_set(c->hart, 10, 0);
         hart_x_set(c->hart, 11, 0);
-        wait_then(c, pc + 4);
+        wait_then(c, pc);
         c->moved = true;
         return ret(0, 0);
     }

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* Atomics (A, Zacas) on host memory. A reservation is the value that LR saw: SC is a compare-and-swap against it. */
+#include "cpu/riscv/mmu.h"
+
+static bool misaligned(struct hart *h, uint64_t va, bool load)
+{
+    return rv_trap_set(h, load ? RV_EXC_LOAD_MISALIGNED : RV_EXC_STORE_MISALIGNED, va);
+}
+
+static uint64_t sext(uint64_t v, unsigned size)
+{
+    return size == 4 ? (uint64_t)(int64_t)(int32_t)v : v;
+}
+
+static void put(struct hart *h, unsigned rd, uint64_t v)
+{
+    if (rd)
+        h->x[rd] = v;
+}
+
+static bool load_reserved(struct hart *h, const struct rv_insn *in, unsigned size)
+{
+    struct rv_place p;
+    uint64_t va = h->x[in->rs1];
+    if (va & (size - 1))
+        return misaligned(h, va, true);
+    if (!rv_locate(h, va, size, RV_ACC_READ, &p))
+        return false;
+    if (!p.host)
+        return rv_access_fault(h, va, RV_ACC_READ);
+    h->res_val = size == 4 ? __atomic_load_n((uint32_t *)(void *)p.host, __ATOMIC_SEQ_CST)
+                           : __atomic_load_n((uint64_t *)(void *)p.host, __ATOMIC_SEQ_CST);
+    h->res_pa = p.pa;
+    h->res_size = (uint8_t)size;
+    put(h, in->rd, sext(h->res_val, size));
+    return true;
+}
+
+static bool cas(uint8_t *host, unsigned size, uint64_t *expect, uint64_t v)
+{
+    if (size == 8)
+        return __atomic_compare_exchange_n((uint64_t *)(void *)host, expect, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    uint32_t e = (uint32_t)*expect;
+    bool ok = __atomic_compare_exchange_n((uint32_t *)(void *)host, &e, (uint32_t)v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    *expect = e;
+    return ok;
+}
+
+/* Where an AMO or SC stores; false with a trap. */
+static bool target(struct hart *h, uint64_t va, unsigned size, struct rv_place *p)
+{
+    if (va & (size - 1))
+        return misaligned(h, va, false);
+    if (!rv_locate(h, va, size, RV_ACC_WRITE, p))
+        return false;
+    return p->host || rv_access_fault(h, va, RV_ACC_WRITE);
+}
+
+static bool store_conditional(struct hart *h, const struct rv_insn *in, unsigned size)
+{
+    struct rv_place p;
+    uint64_t va = h->x[in->rs1];
+    if (!target(h, va, size, &p))
+        return false;
+    uint64_t expect = h->res_val;
+    bool ok = h->res_pa == p.pa && h->res_size == size && cas(p.host, size, &expect, h->x[in->rs2]);
+    h->res_pa = RV_TLB_NONE;
+    if (ok && p.ram)
+        rv_store_noticed(h, va, &p, size);
+    put(h, in->rd, !ok);
+    return true;
+}
+
+static uint64_t combine(unsigned op, uint64_t a, uint64_t b, unsigned size)
+{
+    int64_t sa = (int64_t)sext(a, size), sb = (int64_t)sext(b, size);
+    uint64_t ua = size == 4 ? (uint32_t)a : a, ub = size == 4 ? (uint32_t)b : b;
+    switch (op) {
+    case RV_OP_AMOSWAP_W: case RV_OP_AMOSWAP_D: return b;
+    case RV_OP_AMOADD_W: case RV_OP_AMOADD_D: return a + b;
+    case RV_OP_AMOXOR_W: case RV_OP_AMOXOR_D: return a ^ b;
+    case RV_OP_AMOAND_W: case RV_OP_AMOAND_D: return a & b;
+    case RV_OP_AMOOR_W: case RV_OP_AMOOR_D: return a | b;
+    case RV_OP_AMOMIN_W: case RV_OP_AMOMIN_D: return sa < sb ? a : b;
+    case RV_OP_AMOMAX_W: case RV_OP_AMOMAX_D: return sa > sb ? a : b;
+    case RV_OP_AMOMINU_W: case RV_OP_AMOMINU_D: return ua < ub ? a : b;
+    default: return ua > ub ? a : b;
+    }
+}
+
+static bool compare_and_swap(struct hart *h, const struct rv_insn *in, unsigned size)
+{
+    struct rv_place p;
+    uint64_t va = h->x[in->rs1], expect = h->x[in->rd];
+    if (!target(h, va, size, &p))
+        return false;
+    if (cas(p.host, size, &expect, h->x[in->rs2]) && p.ram)
+        rv_store_noticed(h, va, &p, size);
+    put(h, in->rd, sext(expect, size));
+    return true;
+}
+
+/* Register pairs; pair 0 reads as zero and is not written. */
+#ifdef __x86_64__
+__attribute__((target("cx16")))
+#endif
+static bool compare_and_swap_q(struct hart *h, const struct rv_insn *in)
+{
+    struct rv_place p;
+    uint64_t va = h->x[in->rs1];
+    if (!target(h, va, 16, &p))
+        return false;
+    unsigned __int128 expect = in->rd ? (unsigned __int128)h->x[in->rd + 1] << 64 | h->x[in->rd] : 0;
+    unsigned __int128 v = in->rs2 ? (unsigned __int128)h->x[in->rs2 + 1] << 64 | h->x[in->rs2] : 0;
+    unsigned __int128 old = __sync_val_compare_and_swap((unsigned __int128 *)(void *)p.host, expect, v);
+    if (old == expect && p.ram)
+        rv_store_noticed(h, va, &p, 16);
+    put(h, in->rd, (uint64_t)old);
+    if (in->rd)
+        h->x[in->rd + 1] = (uint64_t)(old >> 64);
+    return true;
+}
+
+bool rv_amo(struct hart *h, const struct rv_insn *in)
+{
+    unsigned size = (in->raw >> 12 & 7) == 2 ? 4 : 8;
+    struct rv_place p;
+    switch (in->op) {
+    case RV_OP_LR_W: case RV_OP_LR_D: return load_reserved(h, in, size);
+    case RV_OP_SC_W: case RV_OP_SC_D: return store_conditional(h, in, size);
+    case RV_OP_AMOCAS_W: case RV_OP_AMOCAS_D: return compare_and_swap(h, in, size);
+    case RV_OP_AMOCAS_Q: return compare_and_swap_q(h, in);
+    default: break;
+    }
+    uint64_t va = h->x[in->rs1], b = h->x[in->rs2];
+    if (!target(h, va, size, &p))
+        return false;
+    uint64_t old = size == 4 ? *(volatile uint32_t *)(void *)p.host : *(volatile uint64_t *)(void *)p.host;
+    while (!cas(p.host, size, &old, combine(in->op, old, b, size)))
+        ;
+    if (p.ram)
+        rv_store_noticed(h, va, &p, size);
+    put(h, in->rd, sext(old, size));
+    return true;
+}

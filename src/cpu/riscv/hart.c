@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: MIT */
+/* Harts as threads: life, interrupts, requests from others, sleeping. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/rcu.h"
+#include "base/str.h"
+#include "cpu/riscv/accel.h"
+#include "cpu/riscv/fpu.h"
+#include "cpu/riscv/mmu.h"
+
+struct hart_set {
+    unsigned count;
+    struct hart *hart[HART_MAX];
+    struct view_listener listener;
+};
+
+static _Thread_local struct hart *self;
+
+struct hart *hart_self(void) { return self; }
+unsigned hart_set_count(const struct hart_set *s) { return s->count; }
+struct hart *hart_get(struct hart_set *s, unsigned index) { return s->hart[index]; }
+unsigned hart_index(const struct hart *h) { return h->index; }
+uint64_t hart_id(const struct hart *h) { return h->mhartid; }
+uint64_t hart_x(const struct hart *h, unsigned reg) { return h->x[reg & 31]; }
+
+void hart_x_set(struct hart *h, unsigned reg, uint64_t v)
+{
+    if (reg & 31)
+        h->x[reg & 31] = v;
+}
+
+/* ---- being wanted: looked at after at most RV_SLICE instructions, and by sleepers at once ---- */
+
+static void kick_locked(struct hart *h)
+{
+    atomic_store(&h->attention, 1);
+    pthread_cond_broadcast(&h->cond);
+}
+
+static bool pop_request(struct hart *h, struct rv_request *r)
+{
+    if (!h->req_count)
+        return false;
+    *r = h->req[h->req_head];
+    h->req_head = (h->req_head + 1) % RV_REQ_MAX;
+    h->req_count--;
+    return true;
+}
+
+/* Carries out what is queued; h->lock is not held. VCPU */
+static void serve(struct hart *h)
+{
+    struct rv_request r;
+    for (;;) {
+        pthread_mutex_lock(&h->lock);
+        bool any = pop_request(h, &r);
+        pthread_mutex_unlock(&h->lock);
+        if (!any)
+            return;
+        r.fn(h, r.a, r.b);
+        h->stats.requests++;
+        pthread_mutex_lock(&h->lock);
+        atomic_fetch_add(&h->req_done, 1);
+        pthread_cond_broadcast(&h->cond);
+        pthread_mutex_unlock(&h->lock);
+    }
+}
+
+static bool try_post(struct hart *h, const struct rv_request *r, uint64_t *ticket)
+{
+    pthread_mutex_lock(&h->lock);
+    bool room = h->req_count < RV_REQ_MAX;
+    if (room) {
+        h->req[(h->req_head + h->req_count++) % RV_REQ_MAX] = *r;
+        *ticket = ++h->req_posted;
+        kick_locked(h);
+    }
+    pthread_mutex_unlock(&h->lock);
+    return room;
+}
+
+static uint64_t post(struct hart *h, struct rv_request r)
+{
+    uint64_t ticket;
+    while (!try_post(h, &r, &ticket)) {
+        if (self)
+            serve(self);
+        sched_yield();
+    }
+    return ticket;
+}
+
+void hart_request(struct hart *h, void (*fn)(struct hart *, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
+{
+    post(h, (struct rv_request){ fn, a, b });
+}
+
+void hart_request_sync(struct hart_set *s, uint64_t mask, void (*fn)(struct hart *, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
+{
+    uint64_t ticket[HART_MAX];
+    for (unsigned i = 0; i < s->count; i++)
+        if ((mask >> i & 1) && s->hart[i] != self)
+            ticket[i] = post(s->hart[i], (struct rv_request){ fn, a, b });
+    if (self && (mask >> self->index & 1))
+        fn(self, a, b);
+    for (unsigned i = 0; i < s->count; i++) {
+        if (!(mask >> i & 1) || s->hart[i] == self)
+            continue;
+        while ((int64_t)(atomic_load(&s->hart[i]->req_done) - ticket[i]) < 0) {
+            if (self)
+                serve(self);                /* two harts may wait for each other */
+            sched_yield();
+        }
+    }
+}
+
+void hart_do_fence_i(struct hart *h, uint64_t a, uint64_t b) { rv_fence_i(h); }
+
+void hart_do_sfence_vma(struct hart *h, uint64_t start, uint64_t size)
+{
+    if (!size || size > 64 * RV_PAGE_SIZE) {
+        rv_tlb_flush(h, false, 0, false, 0);
+        return;
+    }
+    for (uint64_t at = start & RV_PAGE_MASK; at - (start & RV_PAGE_MASK) < size + (start & ~RV_PAGE_MASK); at += RV_PAGE_SIZE)
+        rv_tlb_flush(h, true, at, false, 0);
+}
+
+void hart_do_sfence_asid(struct hart *h, uint64_t page, uint64_t asid)
+{
+    rv_tlb_flush(h, page != UINT64_MAX, page, true, asid);
+}
+
+/* ---- interrupts ---- */
+
+static void wake(struct hart *h)
+{
+    if (!atomic_load(&h->in_wfi))
+        return;
+    pthread_mutex_lock(&h->lock);
+    pthread_cond_broadcast(&h->cond);
+    pthread_mutex_unlock(&h->lock);
+}
+
+void hart_irq_set(struct hart *h, unsigned bit, bool level)
+{
+    /* SSIP is the hart's to clear: a rising edge sets it. */
+    _Atomic uint64_t *w = bit == HART_IRQ_SSI ? &h->irq_soft : &h->irq_line;
+    if (level) {
+        atomic_fetch_or(w, BIT64(bit));
+        wake(h);
+    } else {
+        atomic_fetch_and(w, ~BIT64(bit));
+    }
+}
+
+void hart_timer_fire(struct hart *h)
+{
+    pthread_mutex_lock(&h->timer_lock);
+    uint64_t cmp = atomic_load(&h->stimecmp);
+    bool due = h->env->time_now(h->env->opaque) >= cmp;
+    if (due)
+        atomic_fetch_or(&h->irq_line, BIT64(HART_IRQ_STI));
+    pthread_mutex_unlock(&h->timer_lock);
+    if (due)
+        wake(h);
+}
+
+/* ---- the thread ---- */
+
+bool hart_poll(struct hart *h)
+{
+    h->retired += (uint64_t)(int64_t)(h->slice - h->budget);
+    h->slice = h->budget = RV_SLICE;
+    h->stats.slices++;
+    rcu_quiescent();
+    if (unlikely(atomic_exchange(&h->attention, 0))) {
+        atomic_store(&h->leave, false);
+        return false;
+    }
+    rv_irq_take(h);
+    return true;
+}
+
+void hart_wait(struct hart *h)
+{
+    h->stats.wfi++;
+    rv_fpu_leave(h);
+    rcu_read_unlock();
+    pthread_mutex_lock(&h->lock);
+    atomic_store(&h->in_wfi, true);
+    while (!(rv_mip(h) & h->mie) && !atomic_load(&h->attention))
+        pthread_cond_wait(&h->cond, &h->lock);
+    atomic_store(&h->in_wfi, false);
+    pthread_mutex_unlock(&h->lock);
+    rcu_read_lock();
+    rv_fpu_enter(h);
+    h->retired += (uint64_t)(int64_t)(h->slice - h->budget);
+    h->slice = h->budget = 0;               /* look around at once */
+}
+
+static void run_slices(struct hart *h)
+{
+    rcu_read_lock();
+    rv_fpu_enter(h);
+    h->accel->run(h);
+    rv_fpu_leave(h);
+    rcu_read_unlock();
+}
+
+static void *hart_thread(void *arg)
+{
+    struct hart *h = arg;
+    self = h;
+    rcu_thread_register();
+    pthread_mutex_lock(&h->lock);
+    while (!h->want_quit) {
+        if (h->req_count) {
+            pthread_mutex_unlock(&h->lock);
+            serve(h);
+            pthread_mutex_lock(&h->lock);
+        } else if (h->want_pause || h->power == HART_OFF) {
+            h->paused = true;
+            pthread_cond_broadcast(&h->cond);
+            pthread_cond_wait(&h->cond, &h->lock);
+        } else {
+            h->paused = false;
+            pthread_mutex_unlock(&h->lock);
+            run_slices(h);
+            pthread_mutex_lock(&h->lock);
+        }
+    }
+    pthread_mutex_unlock(&h->lock);
+    rcu_thread_unregister();
+    return NULL;
+}
+
+void hart_power(struct hart *h, bool on)
+{
+    pthread_mutex_lock(&h->lock);
+    h->power = on ? HART_ON : HART_OFF;
+    if (on)
+        h->paused = h->want_pause;
+    kick_locked(h);
+    pthread_mutex_unlock(&h->lock);
+    if (!on && self == h)
+        h->slice -= h->budget, h->budget = 0;   /* leaves after this instruction */
+}
+
+/* On, or off but not standing yet. */
+bool hart_is_on(struct hart *h)
+{
+    pthread_mutex_lock(&h->lock);
+    bool on = h->power == HART_ON || !h->paused;
+    pthread_mutex_unlock(&h->lock);
+    return on;
+}
+
+void hart_set_pause(struct hart_set *s)
+{
+    for (unsigned i = 0; i < s->count; i++) {
+        pthread_mutex_lock(&s->hart[i]->lock);
+        s->hart[i]->want_pause = true;
+        kick_locked(s->hart[i]);
+        pthread_mutex_unlock(&s->hart[i]->lock);
+    }
+    for (unsigned i = 0; i < s->count; i++) {
+        pthread_mutex_lock(&s->hart[i]->lock);
+        while (!s->hart[i]->paused)
+            pthread_cond_wait(&s->hart[i]->cond, &s->hart[i]->lock);
+        pthread_mutex_unlock(&s->hart[i]->lock);
+    }
+}
+
+void hart_set_resume(struct hart_set *s)
+{
+    for (unsigned i = 0; i < s->count; i++) {
+        struct hart *h = s->hart[i];
+        pthread_mutex_lock(&h->lock);
+        h->want_pause = false;
+        h->paused = h->power == HART_OFF;
+        kick_locked(h);
+        pthread_mutex_unlock(&h->lock);
+    }
+}
+
+/* ---- reset and start ---- */
+
+static uint64_t misa_of(uint64_t ext)
+{
+    static const struct { uint8_t ext, bit; } letters[] = { { RV_EXT_I, 8 }, { RV_EXT_M, 12 }, { RV_EXT_A, 0 }, { RV_EXT_F, 5 }, { RV_EXT_D, 3 },
+                                                            { RV_EXT_C, 2 }, { RV_EXT_S, 18 }, { RV_EXT_U, 20 } };
+    uint64_t v = UINT64_C(2) << 62;
+    for (size_t i = 0; i < ARRAY_SIZE(letters); i++)
+        v |= ext >> letters[i].ext & 1 ? BIT64(letters[i].bit) : 0;
+    return v;
+}
+
+void hart_reset(struct hart *h)
+{
+    memset(h->x, 0, sizeof h->x);
+    memset(h->f, 0, sizeof h->f);
+    h->pc = 0;
+    h->fflags = h->frm = 0;
+    h->ext = h->cpu->ext;
+    h->misa = misa_of(h->ext);
+    h->mstatus = MSTATUS_UXL | MSTATUS_SXL;
+    h->mideleg = h->medeleg = h->mie = h->mtvec = h->mscratch = h->mepc = h->mcause = h->mtval = h->menvcfg = 0;
+    h->stvec = h->sscratch = h->sepc = h->scause = h->stval = h->satp = h->senvcfg = 0;
+    h->mcounteren = h->scounteren = h->mcountinhibit = h->miselect = h->siselect = 0;
+    memset(h->hpm_count, 0, sizeof h->hpm_count);
+    memset(h->hpm_event, 0, sizeof h->hpm_event);
+    memset(h->pmpcfg, 0, sizeof h->pmpcfg);
+    memset(h->pmpaddr, 0, sizeof h->pmpaddr);
+    h->res_pa = RV_TLB_NONE;
+    h->priv = RV_M;
+    atomic_store(&h->irq_soft, 0);
+    atomic_fetch_and(&h->irq_line, ~BIT64(HART_IRQ_STI));
+    atomic_store(&h->stimecmp, UINT64_MAX);
+    rv_pmp_changed(h);
+    rv_ctx_update(h);
+    rv_tlb_flush_all(h);
+    h->accel->flush_all(h);
+}
+
+void hart_set_start(struct hart *h, unsigned priv, uint64_t pc, uint64_t a0, uint64_t a1)
+{
+    hart_reset(h);
+    h->pc = pc;
+    h->x[10] = a0;
+    h->x[11] = a1;
+    if (priv == RV_S) {
+        h->medeleg = 0xb1ff;                /* all but calls from S and M mode */
+        h->mideleg = BIT64(HART_IRQ_SSI) | BIT64(HART_IRQ_STI) | BIT64(HART_IRQ_SEI) | BIT64(HART_IRQ_LCOF);
+        h->mcounteren = UINT32_MAX;
+        rv_csr_poke(h, 0x30a, ENVCFG_STCE | ENVCFG_PBMTE | ENVCFG_CBZE | ENVCFG_CBCFE | ENVCFG_CBIE);
+        h->pmpaddr[0] = BIT64(54) - 1;
+        h->pmpcfg[0] = 3 << 3 | RV_PMP_R | RV_PMP_W | RV_PMP_X;
+        rv_pmp_changed(h);
+        h->priv = RV_S;
+    }
+    rv_ctx_update(h);
+}
+
+/* ---- sets ---- */
+
+static void flush_request(struct hart *h, uint64_t a, uint64_t b) { rv_tlb_flush_all(h); }
+
+static void view_changed(struct view_listener *l)
+{
+    struct hart_set *s = container_of(l, struct hart_set, listener);
+    for (unsigned i = 0; i < s->count; i++) {
+        if (s->hart[i] == self)
+            rv_tlb_flush_all(self);
+        else
+            hart_request(s->hart[i], flush_request, 0, 0);
+    }
+}
+
+static struct hart *hart_new(struct hart_set *s, const struct hart_set_config *cfg, unsigned i, struct err *e)
+{
+    struct hart *h = aligned_alloc(64, (sizeof *h + 63) & ~(size_t)63);
+    if (!h) {
+        err_set(e, ERR_GENERIC, "out of memory for a CPU");
+        return NULL;
+    }
+    memset(h, 0, sizeof *h);
+    h->cpu = cfg->cpu;
+    h->env = cfg->env;
+    h->accel = cfg->accel;
+    h->set = s;
+    h->index = i;
+    h->mhartid = cfg->base_id + i;
+    h->smp = cfg->count > 1;
+    h->mem = &as_memory;
+    h->want_pause = h->paused = true;
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_mutex_init(&h->timer_lock, NULL);
+    pthread_cond_init(&h->cond, NULL);
+    s->hart[s->count++] = h;
+    if (!h->accel->init(h, e))
+        return NULL;
+    hart_reset(h);
+    int r = pthread_create(&h->thread, NULL, hart_thread, h);
+    if (r) {
+        err_os(e, r, "a thread for CPU %u", i);
+        return NULL;
+    }
+    h->thread_up = true;
+    return h;
+}
+
+struct hart_set *hart_set_new(const struct hart_set_config *cfg, struct err *e)
+{
+    struct hart_set *s = xnew(struct hart_set);
+    for (unsigned i = 0; i < cfg->count; i++)
+        if (!hart_new(s, cfg, i, e)) {
+            hart_set_free(s);
+            return NULL;
+        }
+    s->listener.changed = view_changed;
+    view_listen(&as_memory, &s->listener);
+    return s;
+}
+
+void hart_set_free(struct hart_set *s)
+{
+    if (s->listener.changed)
+        view_unlisten(&as_memory, &s->listener);
+    for (unsigned i = 0; i < s->count; i++) {
+        struct hart *h = s->hart[i];
+        pthread_mutex_lock(&h->lock);
+        h->want_quit = true;
+        kick_locked(h);
+        pthread_mutex_unlock(&h->lock);
+        if (h->thread_up)
+            pthread_join(h->thread, NULL);
+        h->accel->fini(h);
+        rv_tlb_free(h);
+        pthread_mutex_destroy(&h->lock);
+        pthread_mutex_destroy(&h->timer_lock);
+        pthread_cond_destroy(&h->cond);
+        free(h);
+    }
+    free(s);
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* Harts seen from outside: registers, translation, text. */
+#include <inttypes.h>
+
+#include "base/str.h"
+#include "cpu/riscv/mmu.h"
+
+enum { REG_PC = 32, REG_F0 = 33, REG_CSR0 = 65, REG_PRIV = 4161 };
+
+bool hart_reg_read(struct hart *h, unsigned n, uint64_t *v)
+{
+    if (n < REG_PC)
+        *v = h->x[n];
+    else if (n == REG_PC)
+        *v = h->pc;
+    else if (n < REG_CSR0)
+        *v = h->f[n - REG_F0];
+    else if (n == REG_PRIV)
+        *v = h->priv;
+    else
+        return n < REG_PRIV && rv_csr_peek(h, n - REG_CSR0, v);
+    return true;
+}
+
+bool hart_reg_write(struct hart *h, unsigned n, uint64_t v)
+{
+    if (n < REG_PC) {
+        hart_x_set(h, n, v);
+    } else if (n == REG_PC) {
+        h->pc = v & ~UINT64_C(1);
+    } else if (n < REG_CSR0) {
+        h->f[n - REG_F0] = v;
+    } else if (n == REG_PRIV) {
+        if (v > RV_M || v == 2)
+            return false;
+        rv_set_priv(h, (unsigned)v);
+        rv_ctx_update(h);
+    } else {
+        return n < REG_PRIV && rv_csr_poke(h, n - REG_CSR0, v);
+    }
+    return true;
+}
+
+bool hart_translate(struct hart *h, uint64_t va, uint64_t *pa)
+{
+    struct rv_xlate x;
+    struct rv_trap keep = h->trap;
+    h->probe = true;
+    bool ok = rv_walk(h, va, 1, RV_ACC_READ, rv_data_priv(h), &x);
+    h->probe = false;
+    h->trap = keep;
+    *pa = ok ? x.pa : 0;
+    return ok;
+}
+
+void hart_dump(struct hart *h, struct str *out)
+{
+    static const struct { const char *name; unsigned csr; } csrs[] = {
+        { "mstatus", 0x300 }, { "mip", 0x344 }, { "mie", 0x304 }, { "mideleg", 0x303 }, { "medeleg", 0x302 }, { "mtvec", 0x305 },
+        { "stvec", 0x105 }, { "mepc", 0x341 }, { "sepc", 0x141 }, { "mcause", 0x342 }, { "scause", 0x142 }, { "mtval", 0x343 },
+        { "stval", 0x143 }, { "satp", 0x180 },
+    };
+    uint64_t v = 0;
+    str_printf(out, " %-8s %016" PRIx64 "  mode %c\n", "pc", h->pc, "US?M"[h->priv & 3]);
+    for (size_t i = 0; i < ARRAY_SIZE(csrs); i++)
+        if (rv_csr_peek(h, csrs[i].csr, &v))
+            str_printf(out, " %-8s %016" PRIx64 "\n", csrs[i].name, v);
+    for (unsigned i = 0; i < 32; i++)
+        str_printf(out, " x%u/%-5s %016" PRIx64 "%s", i, rv_xreg_names[i], h->x[i], i % 4 == 3 ? "\n" : "");
+}
+
+void hart_stats(struct hart *h, void (*put)(void *arg, const char *name, uint64_t v), void *arg)
+{
+    put(arg, "instructions", rv_retired(h));
+    put(arg, "slices", h->stats.slices);
+    put(arg, "traps", h->stats.traps);
+    put(arg, "interrupts", h->stats.irqs);
+    put(arg, "tlb-fills", h->stats.tlb_fills);
+    put(arg, "io-reads", h->stats.io_reads);
+    put(arg, "io-writes", h->stats.io_writes);
+    put(arg, "pages-decoded", h->stats.blocks_built);
+    put(arg, "slow-steps", h->stats.slow_steps);
+    put(arg, "wfi", h->stats.wfi);
+    put(arg, "requests", h->stats.requests);
+}
+
+const char *rv_csr_name(unsigned num)
+{
+    static const struct { uint16_t num; const char *name; } names[] = {
+        { 0x001, "fflags" }, { 0x002, "frm" }, { 0x003, "fcsr" }, { 0x100, "sstatus" }, { 0x104, "sie" }, { 0x105, "stvec" },
+        { 0x106, "scounteren" }, { 0x10a, "senvcfg" }, { 0x140, "sscratch" }, { 0x141, "sepc" }, { 0x142, "scause" }, { 0x143, "stval" },
+        { 0x144, "sip" }, { 0x14d, "stimecmp" }, { 0x150, "siselect" }, { 0x151, "sireg" }, { 0x15c, "stopei" }, { 0x180, "satp" },
+        { 0x300, "mstatus" }, { 0x301, "misa" }, { 0x302, "medeleg" }, { 0x303, "mideleg" }, { 0x304, "mie" }, { 0x305, "mtvec" },
+        { 0x306, "mcounteren" }, { 0x30a, "menvcfg" }, { 0x320, "mcountinhibit" }, { 0x340, "mscratch" }, { 0x341, "mepc" },
+        { 0x342, "mcause" }, { 0x343, "mtval" }, { 0x344, "mip" }, { 0xb00, "mcycle" }, { 0xb02, "minstret" }, { 0xc00, "cycle" },
+        { 0xc01, "time" }, { 0xc02, "instret" }, { 0xda0, "scountovf" }, { 0xdb0, "stopi" }, { 0xf11, "mvendorid" }, { 0xf12, "marchid" },
+        { 0xf13, "mimpid" }, { 0xf14, "mhartid" },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (names[i].num == num)
+            return names[i].name;
+    return NULL;
+}

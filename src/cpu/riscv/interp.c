@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* The interpreter's loop and its pages of decoded instructions; see interp_ops.c. */
+#include <stdlib.h>
+
+#include "cpu/riscv/interp_int.h"
+
+#define SLOTS (RV_PAGE_SIZE / 2)
+#define PAGES 4096u                     /* per hart, direct mapped by physical page number */
+
+struct slot { interp_fn *fn; struct rv_insn in; };
+struct page {
+    uint64_t pa, ext, epoch;            /* epoch: of fence.i when the copy was last compared */
+    uint8_t bytes[RV_PAGE_SIZE];
+    struct slot slot[SLOTS];
+};
+struct interp { uint64_t epoch; struct page *page[PAGES]; };
+
+static struct interp *interp_of(struct hart *h)
+{
+    return h->accel_data;
+}
+
+/* The page's decoded form, in step with memory as far as fence.i demands. */
+static struct page *page_get(struct hart *h, const struct rv_xtlb_entry *x)
+{
+    struct interp *t = interp_of(h);
+    struct page **at = &t->page[x->pa >> RV_PAGE_BITS & (PAGES - 1)], *p = *at;
+    if (likely(p && p->pa == x->pa && p->epoch == t->epoch && p->ext == h->ext))
+        return p;
+    if (!p) {
+        p = *at = malloc(sizeof *p);
+        if (!p)
+            abort();
+        p->pa = RV_TLB_NONE;
+    }
+    if (p->pa != x->pa || p->ext != h->ext || memcmp(p->bytes, x->host, RV_PAGE_SIZE)) {
+        memcpy(p->bytes, x->host, RV_PAGE_SIZE);
+        for (unsigned i = 0; i < SLOTS; i++)
+            p->slot[i].fn = NULL;
+        h->stats.blocks_built++;
+    }
+    p->pa = x->pa;
+    p->ext = h->ext;
+    p->epoch = t->epoch;
+    return p;
+}
+
+static void prepare(struct hart *h, uint32_t raw, struct slot *s)
+{
+    rv_decode(raw, h->ext, &s->in);
+    s->fn = interp_handler(s->in.op);
+    unsigned f = rv_insn_rows[s->in.op].fmt;
+    bool to_f = f == RV_FMT_FLD || f == RV_FMT_R4 || f == RV_FMT_FRM || f == RV_FMT_FRM1 || f == RV_FMT_FR || f == RV_FMT_X2F ||
+                f == RV_FMT_XF || f == RV_FMT_FLI;
+    if (!s->in.rd && !to_f)
+        s->in.rd = 32;
+}
+
+/* The instruction at h->pc where it cannot be cached: across pages, or where rights differ within the page. */
+static bool fetch_once(struct hart *h, struct slot *s)
+{
+    const struct rv_xtlb_entry *x = rv_xlate_exec(h, h->pc);
+    if (!x)
+        return false;
+    uint32_t raw = ld_le16(x->host + (h->pc & ~RV_PAGE_MASK));
+    if (rv_insn_len(raw) == 4) {
+        x = rv_xlate_exec(h, h->pc + 2);
+        if (!x)
+            return false;
+        raw |= (uint32_t)ld_le16(x->host + ((h->pc + 2) & ~RV_PAGE_MASK)) << 16;
+    }
+    prepare(h, raw, s);
+    return true;
+}
+
+/* Executes the prepared instruction at h->pc; false: leave the page loop. */
+static inline bool execute(struct hart *h, const struct slot *s)
+{
+    uint64_t pc = h->pc;
+    h->pc = pc + s->in.len;
+    enum step r = s->fn(h, &s->in, pc);
+    if (likely(r == NEXT)) {
+        h->budget--;
+        return true;
+    }
+    if (r == LEAVE) {
+        h->budget--;
+        rv_irq_take(h);
+        return false;
+    }
+    h->pc = pc;
+    h->budget--;                            /* time passes, but nothing was retired */
+    h->retired--;
+    rv_trap_take(h, pc);
+    rv_irq_take(h);
+    return false;
+}
+
+static void run_page(struct hart *h, struct page *p)
+{
+    uint64_t va = h->pc & RV_PAGE_MASK;
+    while ((h->pc & RV_PAGE_MASK) == va && h->budget > 0) {
+        unsigned off = (unsigned)(h->pc & ~RV_PAGE_MASK);
+        struct slot *s = &p->slot[off / 2], once;
+        if (unlikely(!s->fn)) {
+            uint32_t raw = ld_le16(p->bytes + off);
+            if (rv_insn_len(raw) == 4 && off == RV_PAGE_SIZE - 2) {
+                if (!fetch_once(h, &once)) {
+                    h->budget--;
+                    h->retired--;
+                    rv_trap_take(h, h->pc);
+                    return;
+                }
+                s = &once;
+            } else {
+                if (rv_insn_len(raw) == 4)
+                    raw |= (uint32_t)ld_le16(p->bytes + off + 2) << 16;
+                prepare(h, raw, s);
+            }
+        }
+        if (!execute(h, s))
+            return;
+    }
+}
+
+/* One instruction, nothing kept. */
+void interp_step(struct hart *h)
+{
+    struct slot s;
+    h->stats.slow_steps++;
+    if (!fetch_once(h, &s)) {
+        rv_trap_take(h, h->pc);
+        return;
+    }
+    execute(h, &s);
+}
+
+void interp_exec(struct hart *h, const struct rv_insn *in)
+{
+    struct slot s = { .fn = interp_handler(in->op), .in = *in };
+    execute(h, &s);
+}
+
+static void interp_run(struct hart *h)
+{
+    while (hart_poll(h)) {
+        while (h->budget > 0) {
+            const struct rv_xtlb_entry *x = rv_xlate_exec_fast(h, h->pc);
+            if (unlikely(!x)) {
+                h->budget--;
+                h->retired--;
+                rv_trap_take(h, h->pc);
+            } else if (unlikely(x == &h->xtlb_once)) {
+                interp_step(h);
+            } else {
+                run_page(h, page_get(h, x));
+            }
+        }
+    }
+}
+
+static bool interp_init(struct hart *h, struct err *e)
+{
+    rv_decode_init();
+    h->accel_data = calloc(1, sizeof(struct interp));
+    return h->accel_data || err_set(e, ERR_GENERIC, "out of memory for a CPU");
+}
+
+static void interp_flush_all(struct hart *h)
+{
+    interp_of(h)->epoch++;
+}
+
+static void interp_flush_page(struct hart *h, uint64_t pa)
+{
+    interp_flush_all(h);
+}
+
+static void interp_fini(struct hart *h)
+{
+    struct interp *t = interp_of(h);
+    for (unsigned i = 0; t && i < PAGES; i++)
+        free(t->page[i]);
+    free(t);
+    h->accel_data = NULL;
+}
+
+const struct accel_ops accel_interp = {
+    .name = "interp", .desc = "Interpreter of predecoded instructions", .init = interp_init, .fini = interp_fini, .run = interp_run,
+    .flush_page = interp_flush_page, .flush_all = interp_flush_all,
+};
+
+void rv_fence_i(struct hart *h)
+{
+    h->accel->flush_all(h);
+}

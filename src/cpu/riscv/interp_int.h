@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* Between the files of the interpreter. VCPU */
+#ifndef CPU_RISCV_INTERP_INT_H
+#define CPU_RISCV_INTERP_INT_H
+
+#include "cpu/riscv/accel.h"
+#include "cpu/riscv/cpu.h"
+
+/* What a handler asks of the loop: TRAP: h->trap is set; LEAVE: contexts or interrupts may have changed. */
+enum step { TRAP, NEXT, LEAVE };
+/* Executes @in, which lies at @pc; h->pc is that of the next instruction on entry. */
+typedef enum step interp_fn(struct hart *h, const struct rv_insn *in, uint64_t pc);
+
+interp_fn *interp_handler(unsigned op);
+/* Fences, environment calls, CSRs, cache-block operations, privileged instructions. */
+enum step interp_system(struct hart *h, const struct rv_insn *in, uint64_t pc);
+
+#endif

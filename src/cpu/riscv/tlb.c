@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* The soft TLB's contexts: which one is in force, and what fences take out of them. */
+#include <stdlib.h>
+
+#include "cpu/riscv/mmu.h"
+
+static uint32_t new_id(struct hart *h)
+{
+    if (++h->tlb_next_id == 0)
+        ++h->tlb_next_id;
+    return h->tlb_next_id;
+}
+
+static void tlb_clear(struct hart *h, struct rv_tlb *t)
+{
+    if (t->used) {
+        for (unsigned i = 0; i < RV_TLB_SIZE; i++)
+            t->e[i].rd = t->e[i].wr = RV_TLB_NONE;
+        for (unsigned i = 0; i < RV_XTLB_SIZE; i++)
+            t->x[i].va = RV_TLB_NONE;
+        t->used = false;
+    }
+    t->large = false;
+    t->id = new_id(h);
+}
+
+static struct rv_tlb *tlb_get(struct hart *h, struct rv_tlb **slot)
+{
+    if (!*slot) {
+        *slot = aligned_alloc(64, (sizeof(struct rv_tlb) + 63) & ~(size_t)63);
+        if (!*slot)
+            abort();
+        (*slot)->used = true;
+        tlb_clear(h, *slot);
+    }
+    return *slot;
+}
+
+void rv_tlb_free(struct hart *h)
+{
+    for (unsigned i = 0; i < RV_AS_SLOTS; i++)
+        for (unsigned k = 0; k < RV_TLBK_COUNT; k++) {
+            free(h->as[i].tlb[k]);
+            h->as[i].tlb[k] = NULL;
+        }
+    for (unsigned i = 0; i < 2; i++) {
+        free(h->tlb_bare[i]);
+        h->tlb_bare[i] = NULL;
+    }
+    h->dtlb = h->xtlb = NULL;
+}
+
+/* Calls @fn on every context that exists. */
+#define EACH_AS_TLB(h, as, t)                                                       \
+    for (struct rv_as *as = (h)->as; as < (h)->as + RV_AS_SLOTS; as++)              \
+        for (struct rv_tlb **t = as->tlb; t < as->tlb + RV_TLBK_COUNT; t++)         \
+            if (*t)
+
+static struct rv_as *as_for(struct hart *h)
+{
+    if (h->as_now && h->as_now->satp == h->satp && h->as_now->stamp)
+        return h->as_now;
+    struct rv_as *old = h->as;
+    for (struct rv_as *a = h->as; a < h->as + RV_AS_SLOTS; a++) {
+        if (a->satp == h->satp && a->stamp) {
+            old = a;
+            goto found;
+        }
+        if (a->stamp < old->stamp)
+            old = a;
+    }
+    for (unsigned k = 0; k < RV_TLBK_COUNT; k++)
+        if (old->tlb[k])
+            tlb_clear(h, old->tlb[k]);
+    old->satp = h->satp;
+found:
+    old->stamp = ++h->as_stamp;
+    h->as_now = old;
+    return old;
+}
+
+static struct rv_tlb *context(struct hart *h, unsigned priv, bool data)
+{
+    if (priv == RV_M)
+        return tlb_get(h, &h->tlb_bare[0]);
+    if (!(h->satp >> 60))
+        return tlb_get(h, &h->tlb_bare[1]);
+    struct rv_as *as = as_for(h);
+    bool sum = h->mstatus & MSTATUS_SUM;
+    if (data && (h->mstatus & MSTATUS_MXR)) {
+        struct rv_tlb *t = tlb_get(h, &as->tlb[RV_TLBK_MXR]);
+        if (as->mxr_user != (priv == RV_U) || as->mxr_sum != sum) {
+            tlb_clear(h, t);
+            as->mxr_user = priv == RV_U;
+            as->mxr_sum = sum;
+        }
+        return t;
+    }
+    if (priv == RV_U)
+        return tlb_get(h, &as->tlb[RV_TLBK_U]);
+    /* Fetches do not depend on SUM: they always use the plain supervisor context. */
+    return tlb_get(h, &as->tlb[data && sum ? RV_TLBK_SUM : RV_TLBK_S]);
+}
+
+void rv_ctx_update(struct hart *h)
+{
+    h->xtlb = context(h, h->priv, false);
+    h->dtlb = context(h, rv_data_priv(h), true);
+}
+
+void rv_tlb_note_large(struct rv_tlb *t, uint64_t va, uint64_t span)
+{
+    uint64_t mask = ~(span - 1);
+    if (t->large) {
+        mask &= t->large_mask;
+        while ((t->large_base ^ va) & mask)
+            mask <<= 1;
+    }
+    t->large = true;
+    t->large_mask = mask;
+    t->large_base = va & mask;
+}
+
+/* Whether a tag's page lies in the leaf of 2^shift bytes around @va. */
+static bool same_leaf(uint64_t tag, uint64_t va, unsigned shift) { return tag != RV_TLB_NONE && !((tag ^ va) >> shift); }
+
+static void flush_entry(struct rv_tlb_entry *e, uint64_t va)
+{
+    unsigned shift = e->pa & ~RV_PAGE_MASK;
+    if (same_leaf(e->rd, va, shift) || same_leaf(e->wr, va, shift))
+        e->rd = e->wr = RV_TLB_NONE;
+}
+
+static void flush_va(struct hart *h, struct rv_tlb *t, uint64_t va)
+{
+    if (!t->used)
+        return;
+    if (t->large && (va & t->large_mask) == t->large_base) {
+        for (unsigned i = 0; i < RV_TLB_SIZE; i++)
+            flush_entry(&t->e[i], va);
+        for (unsigned i = 0; i < RV_XTLB_SIZE; i++)
+            if (same_leaf(t->x[i].va, va, t->x[i].shift))
+                t->x[i].va = RV_TLB_NONE;
+    } else {
+        struct rv_xtlb_entry *x = &t->x[va >> RV_PAGE_BITS & (RV_XTLB_SIZE - 1)];
+        flush_entry(&t->e[va >> RV_PAGE_BITS & (RV_TLB_SIZE - 1)], va);
+        if (same_leaf(x->va, va, x->shift))
+            x->va = RV_TLB_NONE;
+    }
+    t->id = new_id(h);
+}
+
+void rv_tlb_flush(struct hart *h, bool has_va, uint64_t va, bool has_asid, uint64_t asid)
+{
+    EACH_AS_TLB(h, as, t) {
+        if (has_asid && (as->satp >> 44 & 0xffff) != asid)
+            continue;
+        if (has_va)
+            flush_va(h, *t, va);
+        else
+            tlb_clear(h, *t);
+    }
+}
+
+void rv_tlb_flush_all(struct hart *h)
+{
+    rv_tlb_flush(h, false, 0, false, 0);
+    for (unsigned i = 0; i < 2; i++)
+        if (h->tlb_bare[i])
+            tlb_clear(h, h->tlb_bare[i]);
+}
+
+static void protect(struct rv_tlb *t, uint64_t pa)
+{
+    if (!t || !t->used)
+        return;
+    for (struct rv_tlb_entry *e = t->e; e < t->e + RV_TLB_SIZE; e++)
+        if (RV_TLB_PA(e) == pa && !(e->wr & (RV_TLB_INVALID | RV_TLB_IO)))
+            e->wr |= RV_TLB_CODE;
+}
+
+void rv_tlb_protect_page(struct hart *h, uint64_t pa)
+{
+    EACH_AS_TLB(h, as, t)
+        protect(*t, pa);
+    protect(h->tlb_bare[0], pa);
+    protect(h->tlb_bare[1], pa);
+}
