@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""`make demo`, without a terminal and on one."""
+import os
+import pty
+import re
+import select
+import subprocess
+import termios
+import time
+
+import pytest
+
+import guest
+
+DEMO = os.path.join(guest.ROOT, "scripts", "demo")
+NEEDS = ["-M", "virt", "-device", "virtio-blk-pci", "-device", "virtio-net-pci", "-device", "virtio-rng-pci"]
+
+
+@pytest.fixture(autouse=True)
+def devices():
+    missing = guest.lacks(guest.EMULATOR, NEEDS)
+    if missing:
+        pytest.skip("this build has no " + missing)
+
+
+def test_tour_without_a_terminal():
+    p = subprocess.run([DEMO], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                       timeout=300, check=False)
+    assert p.returncode == 0, p.stdout[-3000:]
+    for what in ("riscv64 GNU/Linux", "Ethernet controller", "vda ", "lease: 10.0.2.15", "hello from the host",
+                 "the disk holds what was written", "demo: all of it worked"):
+        assert what in p.stdout, what
+
+
+def test_shell_on_a_terminal():
+    """The user is told how to leave, has a working line discipline, and the terminal is as before afterwards."""
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    p = subprocess.Popen([DEMO], stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    seen = ""
+
+    def until(pattern, timeout):
+        nonlocal seen
+        deadline = time.monotonic() + timeout * guest.SCALE
+        while not re.search(pattern, seen):
+            assert time.monotonic() < deadline, seen[-2000:]
+            if select.select([master], [], [], 1)[0]:
+                seen += os.read(master, 65536).decode("utf-8", "replace")
+
+    try:
+        until("Ctrl-a x", 20)
+        until(r"guest:.*# ", 120)
+        os.write(master, b"echo $((6*7))-answer\r")
+        until("42-answer", 30)
+        os.write(master, b"sleep 100\r")
+        time.sleep(1)
+        os.write(master, b"\x03echo after-$((1+1))\r")
+        until("after-2", 20)
+        os.write(master, b"\x01x")
+        assert p.wait(20) == 0
+        assert termios.tcgetattr(slave) == before
+    finally:
+        if p.poll() is None:
+            p.kill()
+            p.wait()
+        os.close(master)
+        os.close(slave)
