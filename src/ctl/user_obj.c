@@ -52,8 +52,6 @@ bool user_object_create(json_t *opts, struct err *e)
     json_object_del(rest, "id");
     struct obj *o = obj_create(c, id, rest, NULL, e);
     json_decref(rest);
-    if (o)
-        o->user = true;
     return o != NULL;
 }
 
@@ -63,6 +61,16 @@ bool user_object_delete(const char *id, struct err *e)
     if (!o)
         return err_set(e, ERR_GENERIC, "object '%s' not found", id);
     return obj_user_delete(o, e);
+}
+
+bool user_device_delete(const char *id, struct err *e)
+{
+    struct obj *o = *id == '/' ? obj_resolve(id) : obj_find("device", id);
+    if (!o || !obj_is(o, &dev_obj_class))
+        return err_set(e, ERR_NOT_FOUND, "Device '%.120s' not found", id);
+    if (!o->user)
+        return err_set(e, ERR_STATE, "device '%s' is part of the board", o->id);
+    return dev_unplug_request((struct dev *)o, e);
 }
 
 bool user_object_needs_back_end(json_t *opts)

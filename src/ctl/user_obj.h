@@ -11,6 +11,8 @@ bool user_object_create(json_t *opts, struct err *e) MUST_CHECK;
 bool user_object_delete(const char *id, struct err *e) MUST_CHECK;
 /* True if a property given in @opts names something that is made after the first objects: a chardev, netdev, blockdev. */
 bool user_object_needs_back_end(json_t *opts);
+/* device_del: by id or by path in the object tree. The device goes when the guest lets it. */
+bool user_device_delete(const char *id, struct err *e) MUST_CHECK;
 /* `-object help` (@type NULL or "help"), `-object TYPE,help`. */
 bool user_object_help(const char *type, struct str *out, struct err *e) MUST_CHECK;
 /* `-device help`, `-device DRIVER,help`. */

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* Commands of the monitor for a person that are about the machine as a whole. */
+#include "ctl/hmp.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/opt.h"
+#include "core/dev.h"
+#include "core/flags.h"
+#include "core/run.h"
+#include "ctl/qmp.h"
+#include "ctl/user_obj.h"
+#include "mem/view.h"
+
+static void put_err(const struct err *e, struct str *out)
+{
+    str_printf(out, "Error: %s\n", e->msg);
+    if (e->hint[0])
+        str_printf(out, "hint: %s\n", e->hint);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const struct hmp_cmd *const *)a)->name, (*(const struct hmp_cmd *const *)b)->name);
+}
+
+static void run_help(const char *arg, struct str *out)
+{
+    size_t n = 0, all = 0;
+    LINKSET_EACH(hmp_cmds, struct hmp_cmd, c)
+        all += c != NULL;
+    const struct hmp_cmd **list = xcalloc(all, sizeof(*list));
+    LINKSET_EACH(hmp_cmds, struct hmp_cmd, c)
+        if (!*arg || str_starts(c->name, arg))
+            list[n++] = c;
+    qsort(list, n, sizeof(*list), by_name);
+    for (size_t i = 0; i < n; i++)
+        str_printf(out, "%s %s -- %s\n", list[i]->name, list[i]->args ? list[i]->args : "", list[i]->doc);
+    free(list);
+}
+static void run_info(const char *arg, struct str *out) { run_help("info ", out); }
+static void run_quit(const char *arg, struct str *out) { run_request_quit(CAUSE_HOST_QMP_QUIT, 0); }
+static void run_pause(const char *arg, struct str *out)
+{
+    if (run_is_running())
+        run_stop(RUN_PAUSED);
+}
+static void run_resume(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    if (!ctl_cont(&e))
+        put_err(&e, out);
+}
+static void run_sysreset(const char *arg, struct str *out) { run_request_reset(CAUSE_HOST_QMP_RESET); }
+static void run_power(const char *arg, struct str *out) { run_request_powerdown(); }
+
+static void run_device_add(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    json_t *o = opt_parse_flat(arg, "driver", &e);
+    const char *driver = json_string_value(json_object_get(o, "driver"));
+    bool ok = o != NULL;
+    if (ok && (opt_asks_help(o) || (driver && !strcmp(driver, "help"))))
+        ok = user_device_help(driver, out, &e);
+    else if (ok)
+        ok = dev_create_from_opts(o, true, &e) != NULL;
+    json_decref(o);
+    if (!ok)
+        put_err(&e, out);
+}
+
+static void run_device_del(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    if (!user_device_delete(arg, &e))
+        put_err(&e, out);
+}
+
+static void run_object_add(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    json_t *o = opt_parse_flat(arg, "qom-type", &e);
+    bool ok = o && user_object_create(o, &e);
+    json_decref(o);
+    if (!ok)
+        put_err(&e, out);
+}
+
+static void run_object_del(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    if (!user_object_delete(arg, &e))
+        put_err(&e, out);
+}
+
+static void info_status(const char *arg, struct str *out)
+{
+    enum run_state s = run_state_get();
+    if (s == RUN_RUNNING || s == RUN_PAUSED)
+        str_printf(out, "VM status: %s\n", run_state_name(s));
+    else
+        str_printf(out, "VM status: paused (%s)\n", run_state_name(s));
+}
+static void info_version(const char *arg, struct str *out) { str_add(out, BP_VERSION "\n"); }
+static void info_name(const char *arg, struct str *out) { str_printf(out, "%s\n", cli_flags.name ? cli_flags.name : ""); }
+
+static void show_dev(const struct dev *d, unsigned depth, struct str *out);
+
+static void show_bus(const struct bus *b, unsigned depth, struct str *out)
+{
+    struct dev *d;
+    str_printf(out, "%*sbus: %s\n%*s  type %s\n", (int)depth * 2, "", b->obj.id, (int)depth * 2, "", b->obj.cls->name);
+    list_for_each(d, &b->devs, on_bus)
+        show_dev(d, depth + 1, out);
+}
+
+static void show_dev(const struct dev *d, unsigned depth, struct str *out)
+{
+    struct prop p;
+    struct bus *b;
+    str_printf(out, "%*sdev: %s, id \"%s\"\n", (int)depth * 2, "", d->obj.cls->name, d->obj.user && d->obj.id[0] != '#' ? d->obj.id : "");
+    for (size_t i = 0; obj_prop_nth(d->obj.cls, i, &p); i++) {
+        if (p.flags & PF_HIDDEN)
+            continue;
+        str_printf(out, "%*s  %s = ", (int)depth * 2, "", p.name);
+        prop_format(&p, d, &d->obj, out);
+        str_add(out, "\n");
+    }
+    if (d->bus && BUS_CLASS(d->bus)->show)
+        BUS_CLASS(d->bus)->show(d->bus, d, out);
+    list_for_each(b, &d->buses, of_owner)
+        show_bus(b, depth + 1, out);
+}
+
+static bool show_root(struct dev *d, void *arg)
+{
+    if (!d->bus)
+        show_dev(d, 0, arg);
+    return true;
+}
+static void info_qtree(const char *arg, struct str *out) { dev_each(show_root, out); }
+
+static void show_obj(const struct obj *o, unsigned depth, struct str *out)
+{
+    struct obj *c;
+    str_printf(out, "%*s/%s (%s)\n", (int)depth * 2, "", o->id, o->cls->name);
+    list_for_each(c, &o->children, sibling)
+        show_obj(c, depth + 1, out);
+}
+static void info_qom_tree(const char *arg, struct str *out) { show_obj(obj_root(), 0, out); }
+
+/* "/4xw ADDR": count, format, size of a memory dump. */
+static void dump(const char *arg, struct str *out)
+{
+    unsigned count = 1, size = 4;
+    char fmt = 'x', *end;
+    uint64_t addr;
+    if (*arg == '/') {
+        count = (unsigned)MIN(strtoul(arg + 1, &end, 10), 4096ul);
+        count = count ? count : 1;
+        for (arg = end; *arg && *arg != ' '; arg++) {
+            const char *at = strchr("bhwg", *arg);
+            if (at)
+                size = 1u << (at - "bhwg");
+            else
+                fmt = *arg;
+        }
+        arg += strspn(arg, " ");
+    }
+    if (!strchr("xduoc", fmt) || !parse_u64(arg, &addr)) {
+        str_add(out, "Error: usage: /COUNT[xduoc][bhwg] ADDRESS\n");
+        return;
+    }
+    for (unsigned i = 0; i < count; i++, addr += size) {
+        uint64_t v;
+        if (!as_read(&as_memory, addr, &v, size)) {
+            str_printf(out, "\nCannot access memory at 0x%llx\n", (unsigned long long)addr);
+            return;
+        }
+        if (i * size % 16 == 0)
+            str_printf(out, "%s%016llx:", i ? "\n" : "", (unsigned long long)addr);
+        str_printf(out, fmt == 'x' ? " 0x%0*llx" : fmt == 'o' ? " 0%0*llo" : " %0*llu", fmt == 'x' ? (int)size * 2 : 0, (unsigned long long)v);
+    }
+    str_add(out, "\n");
+}
+static void run_xp(const char *arg, struct str *out) { dump(arg, out); }
+
+static const struct hmp_cmd rows[] = {
+    { "help", "?", "[COMMAND]", "this list", run_help },
+    { "info", "", "SUBJECT", "what there is to know", run_info },
+    { "quit", "q", "", "end the program", run_quit },
+    { "stop", "s", "", "stop the CPUs and the virtual clock", run_pause },
+    { "cont", "c", "", "let the machine run again", run_resume },
+    { "system_reset", "", "", "reset the machine", run_sysreset },
+    { "system_powerdown", "", "", "press the power button", run_power },
+    { "device_add", "", "DRIVER[,PROP=VALUE...]", "plug in a device", run_device_add },
+    { "device_del", "", "ID", "ask the guest to let go of a device", run_device_del },
+    { "object_add", "", "TYPE,id=ID[,PROP=VALUE...]", "make an object", run_object_add },
+    { "object_del", "", "ID", "delete an object", run_object_del },
+    { "xp", "", "/FMT ADDR", "dump physical memory", run_xp },
+    { "info status", "", "", "the run state", info_status },
+    { "info version", "", "", "the version of the program", info_version },
+    { "info name", "", "", "the name of the machine", info_name },
+    { "info qtree", "", "", "devices and buses", info_qtree },
+    { "info qom-tree", "", "", "the object tree", info_qom_tree },
+};
+#define ROW(i) HMP_CMD(&rows[i])
+ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7); ROW(8); ROW(9);
+ROW(10); ROW(11); ROW(12); ROW(13); ROW(14); ROW(15); ROW(16);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the QMP server share. Main loop. */
+#ifndef CTL_QMP_H
+#define CTL_QMP_H
+
+#include <jansson.h>
+#include "core/cmd.h"
+
+/* The command of that name, NULL if there is none. */
+const struct qmp_cmd *qmp_cmd_find(const char *name);
+/* {"qemu": {...}, "package": ...}: the version of QEMU's protocol that is spoken, and ours. New reference. */
+json_t *qmp_version(void);
+/* Sends to every session that has negotiated; takes over @event. */
+void qmp_broadcast(json_t *event);
+/* Lets the machine run again; refuses where it must be reset first. */
+bool ctl_cont(struct err *e) MUST_CHECK;
+/* Events go to the sessions from now on. */
+void qmp_events_init(void);
+
+#endif

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""The QMP server: sessions, framing of hostile input, errors, run state, introspection; the monitor for a person."""
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib.machine import Machine, Qmp, QmpError, run
+
+BOARD = ("-M", "virt", "-m", "64M", "-S", "-serial", "null")
+
+
+@pytest.fixture(name="m")
+def machine():
+    with Machine("-M", "none", monitor=True) as m:
+        yield m
+
+
+@pytest.fixture(name="board")
+def board_machine():
+    with Machine(*BOARD) as m:
+        yield m
+
+
+def reconnect(m, negotiate=True):
+    m.qmp.close()
+    m.qmp = Qmp(m.connect(m.qmp_path), negotiate)
+    return m.qmp
+
+
+def test_greeting_names_version_and_capabilities(m):
+    version = m.qmp.greeting["QMP"]["version"]
+    assert set(version["qemu"]) == {"major", "minor", "micro"}
+    assert version == m.qmp.cmd("query-version")
+    assert m.qmp.greeting["QMP"]["capabilities"] == ["oob"]
+
+
+def test_commands_wait_for_negotiation(m):
+    q = reconnect(m, negotiate=False)
+    assert q.request({"execute": "query-status"})["error"]["class"] == "CommandNotFound"
+    assert q.request({"execute": "qmp_capabilities", "arguments": {"enable": ["nope"]}})["error"]["class"] == "GenericError"
+    assert q.request({"execute": "qmp_capabilities", "id": [1]}) == {"return": {}, "id": [1]}
+    assert q.request({"execute": "qmp_capabilities"})["error"]["class"] == "CommandNotFound"
+
+
+@pytest.mark.parametrize("text,part", [
+    (b'{"foo": 1}', "'foo' is unexpected"), (b"[1]", "must be a JSON object"), (b"{}", "lacks member 'execute'"),
+    (b'{"execute": 3}', "must be a string"), (b'{"execute": "query-status", "arguments": 3}', "must be an object"),
+    (b'{"execute": "query-status", bad}', "JSON parse error"), (b"nonsense\n", "JSON parse error"),
+    (b'{"execute": "a", "execute": "b"}', "JSON parse error"), (b"[" * 2000 + b"\n", "nested too deeply"),
+    (b'{"execute": "query-status", "arguments": {"x": 1}}', "'x'"), (b'{"exec-oob": "query-status"}', "exec-oob"),
+])
+def test_wrong_input_is_answered_and_the_session_lives(m, text, part):
+    error = m.qmp.request(text)["error"]
+    assert error["class"] == "GenericError" and part in error["desc"]
+    assert m.qmp.cmd("query-status")["status"] == "running"
+
+
+def test_unknown_command(m):
+    with pytest.raises(QmpError) as e:
+        m.qmp.cmd("nosuch")
+    assert (e.value.cls, e.value.desc) == ("CommandNotFound", "The command nosuch has not been found")
+
+
+def test_input_in_pieces_and_in_one_piece(m):
+    for b in b"{'execute': 'query-name', 'id': 'a\"b'}":
+        m.qmp.send(bytes([b]))
+    assert m.qmp.answer() == {"return": {}, "id": 'a"b'}
+    m.qmp.send(b'{"execute":"query-name","id":1}' * 200)
+    assert [m.qmp.answer()["id"] for _ in range(200)] == [1] * 200
+
+
+def test_broken_off_value_is_dropped_by_ff(m):
+    m.qmp.send(b'{"execute": "quit"\xff')
+    assert "error" in m.qmp.answer()
+    assert m.qmp.cmd("query-status")["running"] is True
+
+
+def test_stop_and_cont_send_events_before_the_answer(m):
+    m.qmp.cmd("stop")
+    assert m.qmp.events.pop()["event"] == "STOP"
+    assert m.qmp.cmd("query-status") == {"status": "paused", "running": False}
+    m.qmp.cmd("cont")
+    event = m.qmp.events.pop()
+    assert event["event"] == "RESUME" and abs(event["timestamp"]["seconds"] - time.time()) < 60
+    assert m.qmp.cmd("query-status") == {"status": "running", "running": True}
+
+
+def test_reset_and_powerdown_send_events(m):
+    m.qmp.cmd("system_reset")
+    assert m.qmp.wait_event("RESET")["data"] == {"guest": False, "reason": "host-qmp-system-reset"}
+    m.qmp.cmd("system_powerdown")
+    m.qmp.wait_event("POWERDOWN")
+
+
+def test_quit_answers_and_ends_with_status_0(m):
+    m.qmp.cmd("quit")
+    assert m.qmp.wait_event("SHUTDOWN")["data"] == {"guest": False, "reason": "host-qmp-quit"}
+    assert m.wait() == 0
+    assert not os.path.exists(m.qmp_path)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_with_status_0(m, sig):
+    m.process.send_signal(sig)
+    assert m.qmp.wait_event("SHUTDOWN")["data"]["reason"] == "host-signal"
+    assert m.wait() == 0
+
+
+def test_paused_machine_is_in_prelaunch(board):
+    assert board.qmp.cmd("query-status") == {"status": "prelaunch", "running": False}
+
+
+def test_machines_have_qemus_members(m):
+    machines = {x["name"]: x for x in m.qmp.cmd("query-machines")}
+    assert {"virt", "none"} <= set(machines)
+    assert machines["virt"]["cpu-max"] >= 32 and "default-cpu-type" in machines["virt"]
+    for x in machines.values():
+        assert {"name", "cpu-max", "hotpluggable-cpus", "numa-mem-supported", "deprecated"} <= set(x)
+
+
+def test_types_follow_implements_and_abstract(m):
+    devices = m.qmp.cmd("qom-list-types", implements="device")
+    names = {d["name"] for d in devices}
+    assert names and not any(d.get("abstract") for d in devices)
+    more = m.qmp.cmd("qom-list-types", implements="device", abstract=True)
+    assert names < {d["name"] for d in more} and any(d.get("abstract") for d in more)
+    assert m.qmp.cmd("qom-list-types", implements="no-such") == []
+
+
+def test_every_device_lists_its_properties(m):
+    for d in m.qmp.cmd("qom-list-types", implements="device"):
+        for p in m.qmp.cmd("device-list-properties", typename=d["name"]):
+            assert p["name"] and p["type"] and p["description"], (d, p)
+
+
+def test_tree_can_be_walked(board):
+    def walk(path):
+        for entry in board.qmp.cmd("qom-list", path=path):
+            if entry["type"].startswith("child<"):
+                below = path.rstrip("/") + "/" + entry["name"]
+                assert "child<%s>" % board.qmp.cmd("qom-get", path=below, property="type") == entry["type"]
+                seen.append(entry["type"])
+                walk(below)
+    seen = []
+    walk("/")
+    assert len(seen) > 10
+    with pytest.raises(QmpError) as e:
+        board.qmp.cmd("qom-list", path="/nope")
+    assert e.value.cls == "DeviceNotFound"
+
+
+def test_objects_come_and_go(m):
+    m.qmp.cmd("object-add", qom_type="memory-backend-ram", id="mem0", size=1 << 20)
+    assert m.qmp.cmd("qom-get", path="/objects/mem0", property="size") == 1 << 20
+    with pytest.raises(QmpError) as e:
+        m.qmp.cmd("object-add", qom_type="memory-backend-ram", id="mem0", size=1 << 20)
+    assert "exists already" in e.value.desc
+    m.qmp.cmd("object-del", id="mem0")
+    with pytest.raises(QmpError):
+        m.qmp.cmd("object-del", id="mem0")
+
+
+def test_unknown_names_get_the_nearest(m):
+    with pytest.raises(QmpError) as e:
+        m.qmp.cmd("object-add", qom_type="memory-backend-rom", id="x")
+    assert "memory-backend-ram" in e.value.desc
+    with pytest.raises(QmpError) as e:
+        m.qmp.cmd("device_del", id="nope")
+    assert e.value.cls == "DeviceNotFound"
+
+
+def test_schema_covers_every_command_and_event(m):
+    entries = m.qmp.cmd("query-qmp-schema")
+    names = {(e["meta-type"], e["name"]) for e in entries}
+    assert len(names) == len(entries)
+    for c in m.qmp.cmd("query-commands"):
+        assert ("command", c["name"]) in names
+    for ev in m.qmp.cmd("query-events"):
+        assert ("event", ev["name"]) in names
+    types = {e["name"] for e in entries}
+    for e in entries:
+        for t in [e.get("arg-type"), e.get("ret-type"), e.get("element-type")] + [x["type"] for x in e.get("members", []) if "type" in x]:
+            assert t is None or t in types, e
+
+
+def test_monitor_for_a_person(board):
+    assert board.qmp.hmp("info status") == "VM status: paused (prelaunch)\n"
+    assert "did you mean 'info status'" in board.qmp.hmp("info statsu")
+    assert board.qmp.hmp("xp /2xw 0x1000").startswith("0000000000001000: 0x")
+    assert "Cannot access memory at 0x10" in board.qmp.hmp("xp 0x10")
+    assert "pcie" in board.qmp.hmp("info qtree") or "dev: " in board.qmp.hmp("info qtree")
+    assert "quit  -- end the program" in board.qmp.hmp("help")
+
+
+def test_monitor_edits_its_line(m):
+    s = m.connect(m.hmp_path)
+    text = b""
+    while not text.endswith(b"(backplane) "):
+        text += s.recv(4096)
+    s.sendall(b"info statuX\x7fs\r\n")
+    text = b""
+    while not text.endswith(b"(backplane) "):
+        text += s.recv(4096)
+    assert b"VM status: running\r\n" in text
+    s.sendall(b"quit\n")
+    assert m.wait() == 0
+
+
+@pytest.mark.parametrize("args,part", [
+    (["-deviec", "x"], "did you mean '-device'?"), (["--pidfile"], "a value is missing"), (["-name=x"], "the value is a word of its own: -name x"),
+    (["-display", "gtk"], "display 'gtk' is not in this build"), (["-uuid", "x"], "-uuid x: "), (["-compat", "x"], "-compat x: unknown value 'x'"),
+    (["-action", "reboot=x"], "-action reboot=x: "), (["-mon", "chardev=no"], "-mon chardev=no: "),
+    (["-pidfile", "/nonexistent/x"], "No such file or directory"), (["-object", "memory-backend-ram"], "'id' is missing"),
+    (["-device", "no-such"], "no-such"),
+])
+def test_mistakes_on_the_command_line(args, part):
+    status, _, err = run("-M", "none", *args)
+    assert status == 1 and part in err, err
+
+
+@pytest.mark.parametrize("args", [["-h"], ["--help"], ["-version"], ["-device", "help"], ["-object", "help"], ["-object", "memory-backend-ram,help"]])
+def test_help_prints_and_ends(args):
+    status, out, err = run(*args)
+    assert status == 0 and out and not err
+
+
+def test_pid_file_is_busy_while_the_machine_lives(tmp_path):
+    pid = tmp_path / "pid"
+    with Machine("-M", "none", "-pidfile", str(pid)) as m:
+        assert int(pid.read_text()) == m.process.pid
+        status, _, err = run("-M", "none", "-pidfile", str(pid))
+        assert status == 1 and "in use by process %d" % m.process.pid in err
+        m.qmp.cmd("quit")
+        assert m.wait() == 0
+    assert not pid.exists()
