@@ -214,6 +214,7 @@ struct hart {
     bool want_pause, paused, want_quit;         /* under lock */
     atomic_bool leave;              /* ANY: the accelerator must return from run() */
     atomic_bool in_wfi;             /* ANY */
+    atomic_bool view_stale;         /* ANY: physical memory changed, every translation must go before guest code runs on */
     struct rv_stats stats;
 };
 

@@ -203,6 +203,8 @@ void hart_wait(struct hart *h)
 static void run_slices(struct hart *h)
 {
     rcu_read_lock();
+    if (atomic_exchange(&h->view_stale, false))
+        rv_tlb_flush_all(h);
     rv_fpu_enter(h);
     h->accel->run(h);
     rv_fpu_leave(h);
@@ -345,16 +347,20 @@ void hart_set_start(struct hart *h, unsigned priv, uint64_t pc, uint64_t a0, uin
 
 /* ---- sets ---- */
 
-static void flush_request(struct hart *h, uint64_t a, uint64_t b) { rv_tlb_flush_all(h); }
-
+/* The topology lock is held, which a hart may be waiting for: nothing here waits for a hart. */
 static void view_changed(struct view_listener *l)
 {
     struct hart_set *s = container_of(l, struct hart_set, listener);
     for (unsigned i = 0; i < s->count; i++) {
-        if (s->hart[i] == self)
-            rv_tlb_flush_all(self);
-        else
-            hart_request(s->hart[i], flush_request, 0, 0);
+        struct hart *h = s->hart[i];
+        if (h == self) {
+            rv_tlb_flush_all(h);
+            continue;
+        }
+        atomic_store(&h->view_stale, true);
+        pthread_mutex_lock(&h->lock);
+        kick_locked(h);
+        pthread_mutex_unlock(&h->lock);
     }
 }
 
