@@ -203,8 +203,12 @@ int run_main(void)
         pthread_mutex_unlock(&req.lock);
         if (stop)
             run_stop(req.stop_why);
-        if (shutdown && do_shutdown(req.shutdown_cause, quit))
+        if (shutdown && do_shutdown(req.shutdown_cause, quit)) {
+            /* The guest's last words are still on their way to the character back ends. */
+            for (unsigned i = 0; i < 16; i++)
+                loop_run_once(loop_main(), 0);
             return req.exit_code;
+        }
         if (reset)
             run_reset(req.reset_cause);
         if (powerdown)
