@@ -232,7 +232,7 @@ class Machine:
 
     def shell(self):
         """Waits for the shell and quietens it; run() does this by itself."""
-        self.expect(r"[#$] $", BOOT_TIMEOUT)
+        self.expect(r"[#$] (\x1b\[6n)?$", BOOT_TIMEOUT)    # busybox asks the terminal where the cursor is
         self.send("stty -echo; PS1= PS2=; set +m; bind 'set enable-bracketed-paste off' 2>/dev/null; echo BP-SHELL-$((40+2))\n")
         self.expect(r"BP-SHELL-42\s", 60)
         self._shell = True
