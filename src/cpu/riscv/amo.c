@@ -102,7 +102,7 @@ static bool compare_and_swap(struct hart *h, const struct rv_insn *in, unsigned 
 
 /* Register pairs; pair 0 reads as zero and is not written. */
 #ifdef __x86_64__
-__attribute__((target("cx16")))
+__attribute__((target("cx16"), noinline))      /* inlined, clang would call a library function instead */
 #endif
 static bool compare_and_swap_q(struct hart *h, const struct rv_insn *in)
 {
