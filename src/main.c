@@ -9,6 +9,7 @@ int main(int argc, char **argv)
     cli_program_name(argv[0]);
     if (!cli_collect(&line, argc, argv, &e) || !ctl_start(&line, &e)) {
         err_print(&e);
+        cli_line_free(&line);
         return 1;
     }
     int status = ctl_run();
