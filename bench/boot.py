@@ -55,12 +55,13 @@ def user_process(emulator):
         return time.monotonic() - start
 
 
-def at_rest(emulator, seconds=5):
-    """(per cent of a core, resident KiB) of a guest that waits at its shell."""
+def at_rest(emulator, seconds=10, settle=20):
+    """(per cent of a core, resident KiB) of a guest that waits at its shell. The kernel goes on with work of its start (self
+    tests, keys) for some seconds after the first process runs; SETTLE seconds let it end."""
     with guest.Machine("-smp", "1", emulator=emulator, memory="1G") as m:
         m.boot(300)
         m.run("true")
-        time.sleep(2)
+        time.sleep(settle)
         before = cpu_seconds(m.proc.pid)
         time.sleep(seconds)
         return (cpu_seconds(m.proc.pid) - before) / seconds * 100, rss_kib(m.proc.pid)
