@@ -6,9 +6,12 @@
 #ifndef PCI_PCI_H
 #define PCI_PCI_H
 
+#include <pthread.h>
+
 #include "core/dev.h"
 #include "core/state.h"
 #include "irq/irq.h"
+#include "loop/loop.h"
 #include "mem/dma.h"
 #include "mem/region.h"
 
@@ -22,18 +25,16 @@
 
 struct pci_bus;
 struct pci_dev;
-struct msix;
+struct pci_msi;
+struct pci_msix;
+enum { PCI_SILENT_FLR = 1, PCI_SILENT_BUS_RESET = 2, PCI_SILENT_NO_POWER = 4 };
 
-/* Identity and options; PROP_INCLUDEd as `pci.opt` by pci_props. */
+/* Options of every function. */
 struct pci_opts {
     int32_t addr;                   /* devfn or -1 */
     bool multifunction;
-    char *romfile;
-    int32_t rombar;
-    uint64_t rsvd_bits;
-    char *acpi_index_unused;
 };
-extern const struct prop pci_props[];       /* over struct pci_opts */
+extern const struct prop pci_props[];       /* over struct pci_opts; pci_dev_class has them, devices need not include them */
 
 /* The class part every PCI device declares. */
 struct pci_class {
@@ -46,8 +47,8 @@ struct pci_class {
 };
 
 struct pci_bar {
-    struct region *region;          /* NULL: none */
-    uint64_t size;
+    struct region *region;          /* NULL: none; the device's, it outlives the BAR */
+    uint64_t size;                  /* power of two; what the region leaves of it reads as nothing */
     uint8_t type;                   /* PCI_BAR_* bits as in the register */
     uint64_t mapped;                /* address, ~0 while not mapped */
 };
@@ -55,6 +56,8 @@ enum { PCI_BAR_IO = 1, PCI_BAR_MEM32 = 0, PCI_BAR_MEM64 = 4, PCI_BAR_PREFETCH = 
 
 struct pci_dev {
     struct dev dev;                 /* first */
+    atomic_bool visible;            /* answers configuration accesses: from plugged to hide, powered, not in reset */
+    atomic_uint silent;             /* reasons not to: PCI_SILENT_* */
     struct pci_opts opt;
     int devfn;
     struct pci_bus *pbus;
@@ -62,10 +65,16 @@ struct pci_dev {
     uint32_t config_size;
     struct pci_bar bar[PCI_BARS + 1];
     struct dma dma;                 /* bus master enable gates it */
-    struct msix *msix;
+    struct pci_msi *msi;            /* NULL: none */
+    struct pci_msix *msix;
+    pthread_mutex_t irq_lock;       /* leaf: MSI and MSI-X tables and pending bits */
+    struct post flr_post;
     uint8_t cap_list_tail, pm_cap, msi_cap, exp_cap, msix_cap;
     uint16_t ext_cap_tail;
-    bool intx_level, has_intx;
+    uint8_t intx_pin;               /* 1..4, 0: none */
+    atomic_bool intx_level, intx_off;       /* what the device wants; the disable bit of the command register */
+    bool flr_asked;                 /* the write being handled asks for a function level reset */
+    bool intx_out;                  /* what the root bus counts; its irq_lock */
     /* Hooks; domain lock held. cfg_write is called after the masked bytes changed. */
     void (*cfg_write)(struct pci_dev *, uint32_t off, unsigned size, uint32_t old);
     uint32_t (*cfg_read)(struct pci_dev *, uint32_t off, unsigned size, uint32_t val);
@@ -103,14 +112,15 @@ unsigned pci_msi_vectors(const struct pci_dev *d);
 /* Told when the guest unmasks/masks a vector (irqfd users); may be NULL. */
 void pci_msix_set_notifier(struct pci_dev *d, void (*fn)(struct pci_dev *, unsigned v, bool masked));
 
-/* Parses `addr=`; bus and slot messages live in pci_bus.c. */
 static inline bool pci_bus_master(const struct pci_dev *d) { return atomic_load_explicit(&d->dma.enabled, memory_order_relaxed); }
 
 /* ---- buses ---- */
 struct pci_bus {
     struct bus bus;
-    struct pci_dev *fn[256];
+    struct pci_dev *_Atomic fn[256];    /* written on the main loop, read under RCU */
     struct pci_dev *bridge;             /* NULL: root bus */
+    struct pci_bus *root;
+    struct list roots;                  /* root buses: in the list of all */
     struct region *mem, *io;            /* where BARs are mapped */
     struct address_space *dma_as;
     bool express;
@@ -119,17 +129,21 @@ struct pci_bus {
     /* Root buses: INTx after swizzling, pin 0..3; @dev number is the device's on the root bus. */
     void (*set_irq)(void *arg, unsigned pin, int level);
     void *irq_arg;
-    atomic_int irq_count[4];            /* wired OR */
+    int irq_count[4];                   /* wired OR; under irq_lock, a leaf */
+    pthread_mutex_t irq_lock;
+    /* Hot-plug port above the bus: told when function 0 came; asked when one is to go; may be NULL. Main loop, no lock held */
+    bool (*port_plugged)(struct pci_bus *, struct pci_dev *, struct err *);
+    bool (*port_unplug)(struct pci_bus *, struct pci_dev *, struct err *);
 };
 /* A root bus owned by a host bridge. */
 struct pci_bus *pci_root_bus_new(struct dev *host, const char *name, bool express, struct region *mem, struct region *io, struct err *e);
-/* Secondary bus of a bridge (called by bridge devices). */
-struct pci_bus *pci_bridge_bus_new(struct pci_dev *bridge, const char *name, bool express, struct err *e);
 /* Config access through the hierarchy, as ECAM does: bus number from the bridges' registers. Absent: all ones. Takes the function's domain lock. */
 uint32_t pci_config_read(struct pci_bus *root, unsigned bus, unsigned devfn, uint32_t off, unsigned size);
 void pci_config_write(struct pci_bus *root, unsigned bus, unsigned devfn, uint32_t off, uint32_t v, unsigned size);
 unsigned pci_bus_number(const struct pci_bus *b);
-/* Calls fn for every function below @b. Main loop. */
+/* The i-th root bus, NULL after the last. Main loop. */
+struct pci_bus *pci_root_bus_nth(unsigned i);
+/* Calls fn for every function below @b, bridges before what is behind them. Main loop. */
 void pci_bus_each(struct pci_bus *b, void (*fn)(struct pci_dev *, void *), void *arg);
 
 #endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/* Buses: slots, routing of configuration accesses, INTx. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/rcu.h"
+#include "pci/pci_int.h"
+
+static struct list roots = LIST_INIT(roots);
+
+static struct pci_dev *fn_at(const struct pci_bus *b, unsigned devfn)
+{
+    return atomic_load_explicit(&b->fn[devfn], memory_order_acquire);
+}
+
+/* ---- slots; main loop ---- */
+
+static bool slot_free(const struct pci_bus *b, unsigned slot)
+{
+    for (unsigned f = 0; f < 8; f++)
+        if (fn_at(b, PCI_DEVFN(slot, f)))
+            return false;
+    return true;
+}
+
+/* The first slot that the automatic choice may take; -1: none. */
+static int next_slot(const struct pci_bus *b)
+{
+    for (unsigned s = b->first_slot; s < b->max_slot; s++)
+        if (slot_free(b, s))
+            return (int)s;
+    return -1;
+}
+
+static bool bus_full(const struct bus *b) { return next_slot((const struct pci_bus *)b) < 0; }
+
+static bool hint_slot(const struct pci_bus *b, struct err *e)
+{
+    int s = next_slot(b);
+
+    if (s < 0)
+        return err_hint(e, "the bus is full; add a bridge or root port that brings another");
+    return err_hint(e, "addr=%x is free; without addr= the next free slot is taken", (unsigned)s);
+}
+
+/* An address that the user chose. */
+static bool check_address(const struct pci_bus *b, const struct pci_dev *d, unsigned devfn, struct err *e)
+{
+    const struct pci_dev *there = fn_at(b, devfn), *f0 = fn_at(b, PCI_DEVFN(PCI_SLOT(devfn), 0));
+    const char *name = b->bus.obj.id;
+
+    if (PCI_SLOT(devfn) >= b->max_slot) {
+        err_set(e, ERR_VALUE, "bus '%s' has no slot %x", name, PCI_SLOT(devfn));
+        return hint_slot(b, e);
+    }
+    if (there) {
+        err_set(e, ERR_BUSY, "address %02x.%x of bus '%s' is taken by '%s' (%s)", PCI_SLOT(devfn), PCI_FUNC(devfn), name,
+                there->dev.obj.id, there->dev.obj.cls->name);
+        return hint_slot(b, e);
+    }
+    if (PCI_FUNC(devfn) && f0 && !f0->opt.multifunction) {
+        err_set(e, ERR_VALUE, "function 0 of slot %x of bus '%s' ('%s') is not multifunction", PCI_SLOT(devfn), name, f0->dev.obj.id);
+        return err_hint(e, "give function 0 multifunction=on");
+    }
+    for (unsigned f = 1; !PCI_FUNC(devfn) && !d->opt.multifunction && f < 8; f++)
+        if (fn_at(b, devfn + f)) {
+            err_set(e, ERR_VALUE, "slot %x of bus '%s' has other functions", PCI_SLOT(devfn), name);
+            return err_hint(e, "function 0 needs multifunction=on");
+        }
+    return true;
+}
+
+static bool pci_attach(struct bus *bus, struct dev *dev, struct err *e)
+{
+    struct pci_bus *b = (struct pci_bus *)bus;
+    struct pci_dev *d = PCI_DEV(dev);
+    int slot, devfn = d->opt.addr;
+
+    if (devfn < 0) {
+        slot = next_slot(b);
+        if (slot < 0) {
+            err_set(e, ERR_BUSY, "bus '%s' is full", b->bus.obj.id);
+            return hint_slot(b, e);
+        }
+        devfn = PCI_DEVFN(slot, 0);
+    } else if (!check_address(b, d, (unsigned)devfn, e)) {
+        return false;
+    }
+    d->pbus = b;
+    d->devfn = devfn;
+    if (!pci_header_init(d, e))
+        return false;
+    atomic_store_explicit(&b->fn[devfn], d, memory_order_release);
+    return true;
+}
+
+static void pci_hide(struct bus *bus, struct dev *dev)
+{
+    struct pci_dev *d = PCI_DEV(dev);
+
+    domain_lock(dev->dom);
+    atomic_store(&d->visible, false);
+    pci_update(d);
+    domain_unlock(dev->dom);
+}
+
+static void pci_detach(struct bus *bus, struct dev *dev)
+{
+    struct pci_bus *b = (struct pci_bus *)bus;
+    struct pci_dev *d = PCI_DEV(dev);
+
+    atomic_store(&d->intx_level, false);
+    pci_intx_update(d);
+    atomic_store_explicit(&b->fn[d->devfn], NULL, memory_order_release);
+    rcu_synchronize();                          /* nobody is on the way to it */
+    pci_fini(d);
+    d->devfn = -1;
+    d->pbus = NULL;
+}
+
+static bool pci_plugged(struct bus *bus, struct dev *dev, struct err *e)
+{
+    struct pci_bus *b = (struct pci_bus *)bus;
+    struct pci_dev *d = PCI_DEV(dev);
+
+    domain_lock(dev->dom);
+    atomic_store(&d->visible, true);
+    pci_reset_config(d, RESET_COLD);
+    domain_unlock(dev->dom);
+    return !b->port_plugged || b->port_plugged(b, d, e);
+}
+
+static bool pci_unplug_request(struct bus *bus, struct dev *dev, struct err *e)
+{
+    struct pci_bus *b = (struct pci_bus *)bus;
+
+    if (b->port_unplug)
+        return b->port_unplug(b, PCI_DEV(dev), e);
+    dev_unplug_done(dev);
+    return true;
+}
+
+static void pci_reset_slot(struct bus *bus, struct dev *dev, enum reset_kind k) { pci_reset_config(PCI_DEV(dev), k); }
+
+static void pci_path(const struct dev *dev, char *buf, size_t n)
+{
+    int devfn = ((const struct pci_dev *)dev)->devfn;
+
+    snprintf(buf, n, "%02x.%x", PCI_SLOT(devfn), PCI_FUNC(devfn));
+}
+
+static void pci_show(const struct bus *bus, const struct dev *dev, struct str *out)
+{
+    const struct pci_dev *d = (const struct pci_dev *)dev;
+
+    str_printf(out, "class %06x, addr %02x.%x, pci id %04x:%04x (sub %04x:%04x)\n", (unsigned)ld_le(d->config + PCI_CLASS_PROG, 3),
+               PCI_SLOT(d->devfn), PCI_FUNC(d->devfn), ld_le16(d->config), ld_le16(d->config + PCI_DEVICE_ID),
+               ld_le16(d->config + PCI_SUBVENDOR_ID), ld_le16(d->config + PCI_SUBSYSTEM_ID));
+}
+
+#define PCI_BUS_OPS .attach = pci_attach, .hide = pci_hide, .detach = pci_detach, .plugged = pci_plugged,           \
+    .unplug_request = pci_unplug_request, .reset_dev = pci_reset_slot, .path = pci_path, .full = bus_full, .show = pci_show
+
+static void pci_bus_finalize(struct obj *o)
+{
+    struct pci_bus *b = (struct pci_bus *)o;
+
+    if (b->roots.next)
+        list_del(&b->roots);
+    pthread_mutex_destroy(&b->irq_lock);
+}
+
+static bool pci_bus_init(struct obj *o, struct err *e)
+{
+    struct pci_bus *b = (struct pci_bus *)o;
+
+    list_init(&b->roots);
+    pthread_mutex_init(&b->irq_lock, NULL);
+    return true;
+}
+
+const struct bus_class pci_bus_class = {
+    .obj = { .name = "PCI", .desc = "PCI bus", .base = &bus_obj_class, .size = sizeof(struct pci_bus), .flags = OCF_INTERNAL,
+             .init = pci_bus_init, .finalize = pci_bus_finalize },
+    PCI_BUS_OPS,
+};
+const struct bus_class pcie_bus_class = {
+    .obj = { .name = "PCIE", .desc = "PCI Express bus", .base = &pci_bus_class.obj, .size = sizeof(struct pci_bus), .flags = OCF_INTERNAL },
+    PCI_BUS_OPS,
+};
+OBJ_CLASS(&pci_bus_class.obj);
+OBJ_CLASS(&pcie_bus_class.obj);
+
+struct pci_bus *pci_root_bus_new(struct dev *host, const char *name, bool express, struct region *mem, struct region *io, struct err *e)
+{
+    struct pci_bus *b = (struct pci_bus *)bus_new(express ? &pcie_bus_class : &pci_bus_class, host, name, e);
+
+    if (!b)
+        return NULL;
+    b->root = b;
+    b->mem = mem;
+    b->io = io;
+    b->dma_as = &as_memory;
+    b->express = express;
+    b->max_slot = 32;
+    list_push(&roots, &b->roots);
+    return b;
+}
+
+struct pci_bus *pci_root_bus_nth(unsigned i)
+{
+    struct pci_bus *b;
+
+    list_for_each(b, &roots, roots)
+        if (i-- == 0)
+            return b;
+    return NULL;
+}
+
+void pci_bus_each(struct pci_bus *b, void (*fn)(struct pci_dev *, void *), void *arg)
+{
+    for (unsigned i = 0; i < 256; i++)
+        if (fn_at(b, i))
+            fn(fn_at(b, i), arg);
+}
+
+unsigned pci_bus_number(const struct pci_bus *b) { return b->bridge ? b->bridge->config[PCI_SECONDARY_BUS] : 0; }
+
+/* ---- INTx: PCI-to-PCI Bridge 1.2, section 9.1: each bridge rotates the pins by the slot ---- */
+
+void pci_intx_update(struct pci_dev *d)
+{
+    const struct pci_dev *at = d;
+    struct pci_bus *root = d->pbus ? d->pbus->root : NULL;
+    unsigned pin = d->intx_pin - 1u;
+    bool on = atomic_load(&d->intx_level) && !atomic_load(&d->intx_off);
+
+    if (!root || !d->intx_pin)
+        return;
+    for (const struct pci_bus *b = d->pbus; b; b = at ? at->pbus : NULL) {
+        pin = (pin + PCI_SLOT(at->devfn)) & 3;
+        at = b->bridge;
+    }
+    pthread_mutex_lock(&root->irq_lock);
+    if (on != d->intx_out) {
+        d->intx_out = on;
+        root->irq_count[pin] += on ? 1 : -1;
+        if (root->set_irq)
+            root->set_irq(root->irq_arg, pin, root->irq_count[pin] > 0);
+    }
+    pthread_mutex_unlock(&root->irq_lock);
+}
+
+void pci_intx_set(struct pci_dev *d, int level)
+{
+    atomic_store(&d->intx_level, level != 0);
+    pci_intx_update(d);
+}
+
+/* ---- configuration accesses; any thread that holds no domain lock ---- */
+
+static struct pci_dev *fn_find(struct pci_bus *root, unsigned bus, unsigned devfn)
+{
+    struct pci_dev *d = bus ? NULL : fn_at(root, devfn & 0xff);
+
+    return d && atomic_load(&d->visible) && !atomic_load(&d->silent) ? d : NULL;
+}
+
+uint32_t pci_config_read(struct pci_bus *root, unsigned bus, unsigned devfn, uint32_t off, unsigned size)
+{
+    uint32_t v = (uint32_t)mask_of_size(size);
+
+    rcu_read_lock();
+    struct pci_dev *d = fn_find(root, bus, devfn);
+    if (d) {
+        domain_lock(d->dev.dom);
+        if (atomic_load(&d->visible))
+            v = pci_fn_read(d, off, size);
+        domain_unlock(d->dev.dom);
+    }
+    rcu_read_unlock();
+    return v;
+}
+
+void pci_config_write(struct pci_bus *root, unsigned bus, unsigned devfn, uint32_t off, uint32_t v, unsigned size)
+{
+    rcu_read_lock();
+    struct pci_dev *d = fn_find(root, bus, devfn);
+    if (d) {
+        domain_lock(d->dev.dom);
+        if (atomic_load(&d->visible))
+            pci_fn_write(d, off, v, size);
+        domain_unlock(d->dev.dom);
+    }
+    rcu_read_unlock();
+}
