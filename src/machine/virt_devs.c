@@ -142,8 +142,35 @@ static bool fw_cfg_build(struct virt *v, struct err *e)
     return true;
 }
 
+/* ---- PCI Express ---- */
+
+/* The windows of gpex-pcihost, in its order. */
+enum { GPEX_WIN_ECAM, GPEX_WIN_MMIO, GPEX_WIN_IO, GPEX_WIN_HIGH };
+
+static bool pcie_build(struct virt *v, struct err *e)
+{
+    const struct virt_range *mm = &virt_map[VIRT_PCIE_MMIO], *high = &v->high_mmio;
+    char text[4][24];
+    struct irq lines[4];
+    for (unsigned i = 0; i < 4; i++)
+        lines[i] = virt_irq(v, VIRT_IRQ_PCIE + i);
+    snprintf(text[0], sizeof text[0], "%llu", (unsigned long long)mm->base);
+    snprintf(text[1], sizeof text[1], "%llu", (unsigned long long)mm->size);
+    snprintf(text[2], sizeof text[2], "%llu", (unsigned long long)high->base);
+    snprintf(text[3], sizeof text[3], "%llu", (unsigned long long)high->size);
+    const char *const opts[][2] = { { "mmio-base", text[0] }, { "mmio-size", text[1] }, { "high-base", text[2] },
+                                    { "high-size", text[3] }, { NULL, NULL } };
+    v->gpex = virt_dev(v, "gpex-pcihost", opts, lines, 4, virt_map[VIRT_PCIE_ECAM].base, e);
+    if (!v->gpex)
+        return false;
+    sys_dev_map(v->gpex, GPEX_WIN_MMIO, v->m.memory, mm->base);
+    sys_dev_map(v->gpex, GPEX_WIN_IO, v->m.memory, virt_map[VIRT_PCIE_PIO].base);
+    sys_dev_map(v->gpex, GPEX_WIN_HIGH, v->m.memory, high->base);
+    return true;
+}
+
 bool virt_devices_build(struct virt *v, struct err *e)
 {
     return virt_dev(v, "riscv.sifive.test", NULL, NULL, 0, virt_map[VIRT_TEST].base, e) && uart_build(v, e) &&
-           rtc_build(v, e) && fw_cfg_build(v, e) && flash_build(v, e) && virtio_build(v, e);
+           rtc_build(v, e) && fw_cfg_build(v, e) && flash_build(v, e) && virtio_build(v, e) && pcie_build(v, e);
 }
