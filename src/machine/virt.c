@@ -131,10 +131,7 @@ static bool virt_build(struct machine *m, struct err *e)
     v->sbi.cpu = m->cpu;
     v->sbi.uart = virt_map[VIRT_UART].base;
     v->sbi.sstc = has_sstc(m->cpu);
-    region_batch_begin();
-    bool ok = virt_irqchip_build(v, e) && virt_devices_build(v, e);
-    region_batch_end();
-    return ok && (!m->dumpdtb || virt_dump_fdt(v, e));
+    return virt_irqchip_build(v, e) && virt_devices_build(v, e) && (!m->dumpdtb || virt_dump_fdt(v, e));
 }
 
 static bool virt_check(struct obj *o, struct err *e)

@@ -72,7 +72,7 @@ void region_move(struct region *r, uint64_t off);
 void region_set_enabled(struct region *r, bool on);
 void region_set_size(struct region *r, uint64_t size);
 void region_romd_set(struct region *r, bool reads_ram);
-/* Several changes, one new view. Nests. ANY. */
+/* Several changes, one new view. Nests. The topology lock is held between the two: no domain is locked there. ANY. */
 void region_batch_begin(void);
 void region_batch_end(void);
 /* Where system memory shows the region's start (or would, were its start not hidden). False if no byte of it is visible. */
