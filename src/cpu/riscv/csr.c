@@ -47,6 +47,14 @@ static void counter_write(struct hart *h, unsigned n, uint64_t v)
     h->hpm_count[n] = v - (source && !(h->mcountinhibit >> n & 1) ? rv_retired(h) : 0);
 }
 
+/* An instruction's own write takes the place of its increment (Privileged ISA, "Hardware Performance Monitor"). */
+static void counter_write_insn(struct hart *h, unsigned n, uint64_t v)
+{
+    counter_write(h, n, v);
+    if ((n == 0 || n == 2) && !(h->mcountinhibit >> n & 1))
+        h->hpm_count[n]--;
+}
+
 static void inhibit_write(struct hart *h, uint64_t v)
 {
     uint64_t old[3] = { counter_read(h, 0), 0, counter_read(h, 2) };
@@ -218,9 +226,11 @@ static bool read_machine(struct hart *h, unsigned n, uint64_t *v)
 
 static bool csr_read(struct hart *h, unsigned n, uint64_t *v)
 {
+    if (n >= CSR_CYCLE && n <= CSR_HPM31 && !rv_has(h, n <= CSR_INSTRET ? RV_EXT_ZICNTR : RV_EXT_ZIHPM))
+        return false;
     if (n == CSR_TIME) {
         *v = h->env->time_now(h->env->opaque);
-        return rv_has(h, RV_EXT_ZICNTR);
+        return true;
     }
     if ((n >= CSR_CYCLE && n <= CSR_HPM31) || (n >= CSR_MCYCLE && n <= CSR_MHPM31 && n != CSR_MCYCLE + 1)) {
         *v = counter_read(h, n & 31);
@@ -349,7 +359,11 @@ bool rv_csr_access(struct hart *h, unsigned num, bool rd, bool wr, unsigned op, 
     /* A read-modify-write of mip must not turn line levels into software bits. */
     if (op && (num == CSR_MIP || num == CSR_SIP))
         cur = atomic_load(&h->irq_soft);
-    csr_write(h, num, op == 0 ? val : op == 1 ? cur | val : cur & ~val);
+    uint64_t v = op == 0 ? val : op == 1 ? cur | val : cur & ~val;
+    if (num >= CSR_MCYCLE && num <= CSR_MHPM31)
+        counter_write_insn(h, num & 31, v);
+    else
+        csr_write(h, num, v);
     return true;
 }
 
