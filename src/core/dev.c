@@ -172,6 +172,8 @@ bool dev_realize(struct dev *d, struct err *e)
     }
     d->realized = true;
     list_push(&realized, &d->link);
+    if (d->hotplugged)
+        dev_reset_tree(d, RESET_COLD);      /* before the guest can know of it */
     if (b && BUS_CLASS(b)->plugged && !BUS_CLASS(b)->plugged(b, d, e)) {
         list_del(&d->link);
         d->realized = false;
@@ -258,8 +260,6 @@ static struct dev *create_placed(const struct dev_class *c, struct place *p, jso
         ok = false;
     }
     obj_unref(o);
-    if (ok && hotplug)
-        dev_reset_tree(d, RESET_COLD);
     return ok ? d : NULL;
 }
 

@@ -80,17 +80,23 @@ void pci_msi_written(struct pci_dev *d, uint32_t off, unsigned size)
         if (fire & 1)
             send(d, v & ((unsigned)BIT64(m->log2) - 1));
     pthread_mutex_unlock(&d->irq_lock);
+    pci_intx_update(d);                 /* silent while MSI is on */
 }
 
+/* The registers have their reset values already. */
 void pci_msi_reset(struct pci_dev *d)
 {
-    if (!d->msi)
-        return;
-    uint8_t *c = d->config + d->msi_cap;
-    for (unsigned i = 2; i < (d->msi->mask_bits ? 20u : 14u); i++)
-        c[i] &= (uint8_t)~d->wmask[d->msi_cap + i];
-    atomic_store(&d->msi->pending, 0);
-    pci_msi_written(d, d->msi_cap, 4);
+    if (d->msi)
+        pci_msi_set_pending(d, 0);
+}
+
+void pci_msi_set_pending(struct pci_dev *d, uint32_t pending)
+{
+    struct pci_msi *m = d->msi;
+
+    pthread_mutex_lock(&d->irq_lock);
+    atomic_store(&m->pending, pending & (uint32_t)(BIT64(m->vectors) - 1));
+    pthread_mutex_unlock(&d->irq_lock);
 }
 
 void pci_msi_fini(struct pci_dev *d)
@@ -101,5 +107,14 @@ void pci_msi_fini(struct pci_dev *d)
 }
 
 uint32_t pci_msi_pending(const struct pci_dev *d) { return d->msi->mask_bits ? atomic_load(&d->msi->pending) : 0; }
-unsigned pci_msi_count(const struct pci_dev *d) { return d->msi ? 1u << d->msi->log2 : 0; }
+unsigned pci_msi_count(struct pci_dev *d)
+{
+    if (!d->msi)
+        return 0;
+    pthread_mutex_lock(&d->irq_lock);
+    unsigned n = 1u << d->msi->log2;
+    pthread_mutex_unlock(&d->irq_lock);
+    return n;
+}
+
 bool pci_msi_only_enabled(const struct pci_dev *d) { return d->msi && atomic_load(&d->msi->enabled); }

@@ -108,6 +108,9 @@ bool pci_msix_init(struct pci_dev *d, unsigned vectors, unsigned bar, uint32_t t
     if (bar >= PCI_BARS || (table_off | pba_off) & 7 || ranges_overlap(table_off, tsize, pba_off, psize))
         return err_set(e, ERR_VALUE, "MSI-X table at 0x%x and pending bits at 0x%x of BAR %u: not possible", table_off, pba_off,
                        bar);
+    if (in && !(range_ok(table_off, tsize, in->size) && range_ok(pba_off, psize, in->size)))
+        return err_set(e, ERR_VALUE, "MSI-X table of %u vectors at 0x%x and pending bits at 0x%x do not fit into BAR %u (%llu bytes)",
+                       vectors, table_off, pba_off, bar, (unsigned long long)in->size);
     uint8_t at = pci_cap_add(d, PCI_CAP_MSIX, 0, PCI_MSIX_SIZE, e);
     if (!at)
         return false;
@@ -131,7 +134,7 @@ bool pci_msix_init(struct pci_dev *d, unsigned vectors, unsigned bar, uint32_t t
     st_le16(d->wmask + at + PCI_MSIX_FLAGS, PCI_MSIX_ENABLE | PCI_MSIX_MASK_ALL);
     st_le32(d->config + at + PCI_MSIX_TABLE, table_off | bar);
     st_le32(d->config + at + PCI_MSIX_PBA, pba_off | bar);
-    pci_msix_reset(d);
+    pci_msix_reset(d);              /* every vector masked */
     return true;
 }
 
@@ -151,42 +154,62 @@ void pci_msix_fini(struct pci_dev *d)
     d->msix_cap = 0;
 }
 
-void pci_msix_written(struct pci_dev *d, uint32_t off, unsigned size)
+/* Takes over the flags word; true if vectors went open or shut by it. irq_lock held. */
+static bool take_flags(struct pci_msix *m, uint16_t flags)
 {
-    struct pci_msix *m = d->msix;
-    if (!pci_touches(off, size, d->msix_cap + (uint32_t)PCI_MSIX_FLAGS, 2))
-        return;
-    uint16_t flags = ld_le16(d->config + d->msix_cap + PCI_MSIX_FLAGS);
-    pthread_mutex_lock(&d->irq_lock);
     bool was_open = m->enabled && !m->mask_all;
+
     m->enabled = flags & PCI_MSIX_ENABLE;
     m->mask_all = flags & PCI_MSIX_MASK_ALL;
     atomic_store(&m->is_enabled, m->enabled);
-    bool open = m->enabled && !m->mask_all;
-    for (unsigned v = 0; open && v < m->n; v++)
-        deliver_pending(d, v);
-    pthread_mutex_unlock(&d->irq_lock);
-    for (unsigned v = 0; m->notify && was_open != open && v < m->n; v++) {
+    return was_open != (m->enabled && !m->mask_all);
+}
+
+/* Tells the notifier of every vector. No lock held but the domain's. */
+static void notify_all(struct pci_dev *d)
+{
+    struct pci_msix *m = d->msix;
+
+    for (unsigned v = 0; m->notify && v < m->n; v++) {
         pthread_mutex_lock(&d->irq_lock);
-        bool is_masked = !open || m->table[v * PCI_MSIX_ENTRY + 12] & 1;
+        bool is_masked = !m->enabled || masked(m, v);
         pthread_mutex_unlock(&d->irq_lock);
         m->notify(d, v, is_masked);
     }
 }
 
+void pci_msix_written(struct pci_dev *d, uint32_t off, unsigned size)
+{
+    struct pci_msix *m = d->msix;
+    if (!pci_touches(off, size, d->msix_cap + (uint32_t)PCI_MSIX_FLAGS, 2))
+        return;
+    pthread_mutex_lock(&d->irq_lock);
+    bool moved = take_flags(m, ld_le16(d->config + d->msix_cap + PCI_MSIX_FLAGS));
+    for (unsigned v = 0; v < m->n; v++)
+        deliver_pending(d, v);
+    pthread_mutex_unlock(&d->irq_lock);
+    if (moved)
+        notify_all(d);
+    pci_intx_update(d);                 /* silent while MSI-X is on */
+}
+
+/* In one piece: a message that comes meanwhile is latched or sent by the old rules, or lost, never left pending for the next driver. */
 void pci_msix_reset(struct pci_dev *d)
 {
     struct pci_msix *m = d->msix;
     if (!m)
         return;
+    d->config[d->msix_cap + PCI_MSIX_FLAGS + 1] &= 0x3f;
     pthread_mutex_lock(&d->irq_lock);
+    bool moved = take_flags(m, 0);
     memset(m->table, 0, m->n * (size_t)PCI_MSIX_ENTRY);
     memset(m->pending, 0, (m->n + 63) / 64 * 8);
     for (unsigned v = 0; v < m->n; v++)
         m->table[v * PCI_MSIX_ENTRY + 12] = 1;
     pthread_mutex_unlock(&d->irq_lock);
-    d->config[d->msix_cap + PCI_MSIX_FLAGS + 1] &= 0x3f;
-    pci_msix_written(d, d->msix_cap + (uint32_t)PCI_MSIX_FLAGS, 2);
+    if (moved)
+        notify_all(d);
+    pci_intx_update(d);
 }
 
 /* ---- saved state: table, then pending bits ---- */
@@ -206,10 +229,14 @@ bool pci_msix_load(struct pci_dev *d, const void *data, size_t len, struct err *
         return err_set(e, ERR_VALUE, "saved MSI-X table has %zu bytes, the device's has %zu", len, t + p);
     if (!m)
         return true;
+    pthread_mutex_lock(&d->irq_lock);
     memcpy(m->table, data, t);
     memcpy(m->pending, (const char *)data + t, p);
     for (unsigned v = 0; v < m->n; v++)
         st_le32(m->table + v * PCI_MSIX_ENTRY + 12, m->table[v * PCI_MSIX_ENTRY + 12] & 1);
+    if (m->n & 63)
+        m->pending[m->n / 64] &= BIT64(m->n & 63) - 1;      /* no bits behind the last vector */
+    pthread_mutex_unlock(&d->irq_lock);
     return true;
 }
 
@@ -223,7 +250,14 @@ bool pci_msi_notify(struct pci_dev *d, unsigned v)
 
 bool pci_msix_enabled(const struct pci_dev *d) { return d->msix && atomic_load(&d->msix->is_enabled); }
 bool pci_msi_enabled(const struct pci_dev *d) { return pci_msix_enabled(d) || pci_msi_only_enabled(d); }
-unsigned pci_msi_vectors(const struct pci_dev *d) { return pci_msix_enabled(d) || !d->msi ? d->msix ? d->msix->n : 0 : pci_msi_count(d); }
+
+unsigned pci_msi_vectors(struct pci_dev *d)
+{
+    if (d->msix && (pci_msix_enabled(d) || !d->msi))
+        return d->msix->n;
+    return pci_msi_count(d);
+}
+
 
 void pci_msix_set_notifier(struct pci_dev *d, void (*fn)(struct pci_dev *, unsigned v, bool masked))
 {

@@ -61,24 +61,26 @@ struct pci_dev {
     struct pci_opts opt;
     int devfn;
     struct pci_bus *pbus;
-    uint8_t *config, *wmask, *w1cmask, *cmask;      /* PCIE_CONFIG_SIZE bytes each */
+    /* Configuration space and, bit by bit: what the guest writes, clears by writing 1, what the device itself changes, what only a
+     * cold reset changes; and the values after a reset, taken when the function is plugged. PCIE_CONFIG_SIZE bytes each. */
+    uint8_t *config, *wmask, *w1cmask, *vmask, *smask, *init;
     uint32_t config_size;
+    uint8_t claimed[PCIE_CONFIG_SIZE / 32];         /* a bit a dword: the header's and the capabilities' */
     struct pci_bar bar[PCI_BARS + 1];
     struct dma dma;                 /* bus master enable gates it */
     struct pci_msi *msi;            /* NULL: none */
     struct pci_msix *msix;
     pthread_mutex_t irq_lock;       /* leaf: MSI and MSI-X tables and pending bits */
-    struct post flr_post;
+    struct post flr_post;           /* a function level reset, or the one that ends D3hot */
     uint8_t cap_list_tail, pm_cap, msi_cap, exp_cap, msix_cap;
+    uint8_t pm_state;               /* 0..3, as PMCSR said last */
     uint16_t ext_cap_tail;
     uint8_t intx_pin;               /* 1..4, 0: none */
     atomic_bool intx_level, intx_off;       /* what the device wants; the disable bit of the command register */
-    bool flr_asked;                 /* the write being handled asks for a function level reset */
     bool intx_out;                  /* what the root bus counts; its irq_lock */
     /* Hooks; domain lock held. cfg_write is called after the masked bytes changed. */
     void (*cfg_write)(struct pci_dev *, uint32_t off, unsigned size, uint32_t old);
     uint32_t (*cfg_read)(struct pci_dev *, uint32_t off, unsigned size, uint32_t val);
-    void (*flr)(struct pci_dev *);  /* function level reset; default: dev_class.reset(RESET_FUNCTION) */
 };
 #define PCI_DEV(d) ((struct pci_dev *)(d))
 #define PCI_CLASS(d) ((const struct pci_class *)((struct dev *)(d))->obj.cls)
@@ -86,14 +88,27 @@ struct pci_dev {
 extern const struct pci_class pci_dev_class;        /* abstract base; realize order: bus attach fills the header, then the device's realize */
 extern const struct bus_class pci_bus_class;        /* "PCI" */
 extern const struct bus_class pcie_bus_class;       /* "PCIE", is a PCI */
-extern const struct state_desc pci_dev_state;       /* embed in each device's state: STATE_STRUCT(T, pci, &pci_dev_state) */
+/* Configuration space, MSI, MSI-X, pins: first in each device's state table, STATE_STRUCT(T, pci, &pci_dev_state). */
+extern const struct state_desc pci_dev_state;
 
 /* ---- in realize ---- */
-/* Registers BAR @n; @r's size is rounded up to a power of two; the region is mapped as the guest programs it. */
+/*
+ * Registers BAR @n of a PCI_BAR_* @type; @r's size is rounded up to a power of two; the region is mapped as the guest programs it.
+ * Sizes end at 64 KiB (I/O), 2 GiB (32 bits), 2^62; a 64-bit BAR takes the next number too. The caller has checked what a user chose.
+ */
 void pci_bar_add(struct pci_dev *d, unsigned n, uint8_t type, struct region *r);
-/* Adds a capability of @size bytes at @off (0: next free); returns its offset, 0 with @e filled. Bytes are RO until wmask says else. */
+/*
+ * Adds a capability of @size bytes at @off (0: next free); returns its offset, 0 with @e filled: no room, or another one is there.
+ * Bytes are read-only until wmask says else, and what the registers hold when the function is plugged is their reset value.
+ */
 uint8_t pci_cap_add(struct pci_dev *d, uint8_t id, uint8_t off, uint8_t size, struct err *e);
+/* The same for an extended capability; the first is at 0x100 (PCI Express 5.0, 7.6.1). */
 uint16_t pci_ext_cap_add(struct pci_dev *d, uint16_t id, uint8_t ver, uint16_t off, uint16_t size, struct err *e);
+/*
+ * Power management: D0 and D3hot. On the way back from D3hot the function is reset, unless it says NoSoftReset (@keeps_state).
+ * Config writes answer as ever in D3hot; BARs, bus mastering and INTx are off. PCI-PM 1.2, sections 3.2 and 5.
+ */
+bool pci_pm_init(struct pci_dev *d, bool keeps_state, struct err *e) MUST_CHECK;
 bool pci_msi_init(struct pci_dev *d, unsigned vectors, bool mask_bits, struct err *e) MUST_CHECK;
 /* MSI-X with table and PBA in BAR @bar at the offsets; the BAR's region must exist as a container or be NULL (own exclusive BAR). */
 bool pci_msix_init(struct pci_dev *d, unsigned vectors, unsigned bar, uint32_t table_off, uint32_t pba_off, struct region *in, struct err *e) MUST_CHECK;
@@ -108,7 +123,7 @@ void pci_intx_set(struct pci_dev *d, int level);
 bool pci_msi_notify(struct pci_dev *d, unsigned v);
 bool pci_msi_enabled(const struct pci_dev *d);      /* MSI or MSI-X */
 bool pci_msix_enabled(const struct pci_dev *d);
-unsigned pci_msi_vectors(const struct pci_dev *d);
+unsigned pci_msi_vectors(struct pci_dev *d);       /* that the guest granted; of MSI-X, all */
 /* Told when the guest unmasks/masks a vector (irqfd users); may be NULL. */
 void pci_msix_set_notifier(struct pci_dev *d, void (*fn)(struct pci_dev *, unsigned v, bool masked));
 

@@ -88,8 +88,11 @@ static bool pci_attach(struct bus *bus, struct dev *dev, struct err *e)
     }
     d->pbus = b;
     d->devfn = devfn;
-    if (!pci_header_init(d, e))
+    if (!pci_header_init(d, e)) {
+        d->pbus = NULL;
+        d->devfn = -1;
         return false;
+    }
     atomic_store_explicit(&b->fn[devfn], d, memory_order_release);
     return true;
 }
@@ -102,6 +105,7 @@ static void pci_hide(struct bus *bus, struct dev *dev)
     atomic_store(&d->visible, false);
     pci_update(d);
     domain_unlock(dev->dom);
+    rcu_synchronize();                          /* who found it before waits for the lock, or is in a handler */
 }
 
 static void pci_detach(struct bus *bus, struct dev *dev)
@@ -124,6 +128,7 @@ static bool pci_plugged(struct bus *bus, struct dev *dev, struct err *e)
     struct pci_dev *d = PCI_DEV(dev);
 
     domain_lock(dev->dom);
+    pci_reset_values(d);
     atomic_store(&d->visible, true);
     pci_reset_config(d, RESET_COLD);
     domain_unlock(dev->dom);
@@ -233,7 +238,6 @@ void pci_intx_update(struct pci_dev *d)
     const struct pci_dev *at = d;
     struct pci_bus *root = d->pbus ? d->pbus->root : NULL;
     unsigned pin = d->intx_pin - 1u;
-    bool on = atomic_load(&d->intx_level) && !atomic_load(&d->intx_off);
 
     if (!root || !d->intx_pin)
         return;
@@ -241,7 +245,8 @@ void pci_intx_update(struct pci_dev *d)
         pin = (pin + PCI_SLOT(at->devfn)) & 3;
         at = b->bridge;
     }
-    pthread_mutex_lock(&root->irq_lock);
+    pthread_mutex_lock(&root->irq_lock);        /* looked at inside: the last of two updates sees what is true */
+    bool on = atomic_load(&d->intx_level) && !atomic_load(&d->intx_off) && !pci_msi_enabled(d);
     if (on != d->intx_out) {
         d->intx_out = on;
         root->irq_count[pin] += on ? 1 : -1;
@@ -263,7 +268,7 @@ static struct pci_dev *fn_find(struct pci_bus *root, unsigned bus, unsigned devf
 {
     struct pci_dev *d = bus ? NULL : fn_at(root, devfn & 0xff);
 
-    return d && atomic_load(&d->visible) && !atomic_load(&d->silent) ? d : NULL;
+    return d && pci_answers(d) ? d : NULL;
 }
 
 uint32_t pci_config_read(struct pci_bus *root, unsigned bus, unsigned devfn, uint32_t off, unsigned size)
@@ -274,7 +279,7 @@ uint32_t pci_config_read(struct pci_bus *root, unsigned bus, unsigned devfn, uin
     struct pci_dev *d = fn_find(root, bus, devfn);
     if (d) {
         domain_lock(d->dev.dom);
-        if (atomic_load(&d->visible))
+        if (pci_answers(d))
             v = pci_fn_read(d, off, size);
         domain_unlock(d->dev.dom);
     }
@@ -288,7 +293,7 @@ void pci_config_write(struct pci_bus *root, unsigned bus, unsigned devfn, uint32
     struct pci_dev *d = fn_find(root, bus, devfn);
     if (d) {
         domain_lock(d->dev.dom);
-        if (atomic_load(&d->visible))
+        if (pci_answers(d))
             pci_fn_write(d, off, v, size);
         domain_unlock(d->dev.dom);
     }

@@ -14,10 +14,19 @@ void pci_fn_write(struct pci_dev *d, uint32_t off, uint32_t v, unsigned size);
 /* Command register, power state and BARs took new values: decode, bus mastering, INTx follow. Domain lock held. */
 void pci_update(struct pci_dev *d);
 void pci_unmap_all(struct pci_dev *d);
+/* What is in the registers now is what a reset brings back. */
+void pci_reset_values(struct pci_dev *d);
+/* Something was loaded into the registers: all that follows from them. */
+void pci_loaded(struct pci_dev *d);
 /* Configuration space back to its reset values. Domain lock held. */
 void pci_reset_config(struct pci_dev *d, enum reset_kind k);
 
+/* Claims [off, off + size) of configuration space; false if a byte of it is taken, or not there. */
+bool pci_claim(struct pci_dev *d, uint32_t off, uint32_t size) MUST_CHECK;
+
 /* ---- pci_bus.c ---- */
+/* The function takes configuration accesses. Sure under its domain lock only. */
+static inline bool pci_answers(const struct pci_dev *d) { return atomic_load(&d->visible) && !atomic_load(&d->silent); }
 void pci_intx_update(struct pci_dev *d);
 
 /* ---- msi.c, msix.c ---- */
@@ -26,7 +35,8 @@ void pci_msi_reset(struct pci_dev *d);
 void pci_msi_fini(struct pci_dev *d);
 uint32_t pci_msi_pending(const struct pci_dev *d);
 bool pci_msi_fire(struct pci_dev *d, unsigned v);
-unsigned pci_msi_count(const struct pci_dev *d);
+unsigned pci_msi_count(struct pci_dev *d);
+void pci_msi_set_pending(struct pci_dev *d, uint32_t pending);
 bool pci_msi_only_enabled(const struct pci_dev *d);
 void pci_msix_written(struct pci_dev *d, uint32_t off, unsigned size);
 void pci_msix_reset(struct pci_dev *d);
@@ -36,8 +46,18 @@ bool pci_msix_load(struct pci_dev *d, const void *data, size_t len, struct err *
 
 /* ---- pcie.c ---- */
 bool pcie_cap_init(struct pci_dev *d, unsigned type, unsigned port, struct err *e) MUST_CHECK;
-void pcie_written(struct pci_dev *d, uint32_t off, unsigned size, uint32_t old);
-void pcie_reset(struct pci_dev *d);
+/* @v as the guest wrote it: the reset bit reads as zero. */
+void pcie_written(struct pci_dev *d, uint32_t off, uint32_t v, unsigned size);
+/* The function answers nothing from now until it was reset, on the main loop. Domain lock held. */
+void pci_reset_later(struct pci_dev *d);
+
+void pci_reset_now(void *dev);
+void pcie_keep(const struct pci_dev *d, uint16_t keep[3]);
+void pcie_restore(struct pci_dev *d, const uint16_t keep[3]);
+
+/* ---- cap.c ---- */
+void pci_pm_written(struct pci_dev *d, uint32_t off, unsigned size);
+static inline bool pci_in_d0(const struct pci_dev *d) { return d->pm_state == 0; }
 
 static inline bool pci_touches(uint32_t off, unsigned size, uint32_t reg, unsigned len)
 {
