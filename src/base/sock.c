@@ -165,21 +165,22 @@ bool sock_holder(const struct sock_addr *a, int socktype, char *buf, size_t n)
     return found;
 }
 
-static bool busy_error(const struct sock_addr *a, int os_errno, struct err *e)
+static bool busy_error(const struct sock_addr *a, int socktype, int os_errno, struct err *e)
 {
     char text[SOCK_TEXT], holder[96] = "";
+    const char *verb = socktype == SOCK_STREAM ? "listen on" : "bind to";
     sock_format(a, text);
     if (os_errno != EADDRINUSE)
-        return err_os(e, os_errno, "cannot listen on %s", text);
-    err_set(e, ERR_BUSY, "cannot listen on %s: %s%s%s", text, strerror(os_errno),
-            sock_holder(a, SOCK_STREAM, holder, sizeof holder) ? " by " : "", holder);
+        return err_os(e, os_errno, "cannot %s %s", verb, text);
+    err_set(e, ERR_BUSY, "cannot %s %s: %s%s%s", verb, text, strerror(os_errno),
+            sock_holder(a, socktype, holder, sizeof holder) ? " by " : "", holder);
     e->os_errno = os_errno;
     return false;
 }
 
 /*
- * A socket file without a socket behind it. Asked with a datagram socket: a live stream socket answers EPROTOTYPE and its
- * owner notices nothing.
+ * A socket file without a socket behind it. Asked with a datagram socket: a live stream socket answers EPROTOTYPE, a live
+ * datagram socket accepts, and the owner notices nothing.
  */
 static bool unix_is_stale(const struct sock_addr *a)
 {
@@ -188,6 +189,16 @@ static bool unix_is_stale(const struct sock_addr *a)
     if (fd >= 0)
         close(fd);
     return stale;
+}
+
+/* bind(), which takes the place of a stale socket file; 0 or an errno. */
+static int bind_fresh(int fd, const struct sock_addr *a)
+{
+    int failed = bind(fd, &a->any, a->len) < 0 ? errno : 0;
+    if (failed != EADDRINUSE || a->any.sa_family != AF_UNIX || !a->un.sun_path[0] || !unix_is_stale(a))
+        return failed;
+    unlink(a->un.sun_path);
+    return bind(fd, &a->any, a->len) < 0 ? errno : 0;
 }
 
 int sock_listen(const struct sock_addr *a, int backlog, struct err *e)
@@ -203,15 +214,29 @@ int sock_listen(const struct sock_addr *a, int backlog, struct err *e)
         int off = 0;
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     }
-    int failed = bind(fd, &a->any, a->len) < 0 ? errno : 0;
-    if (failed == EADDRINUSE && a->any.sa_family == AF_UNIX && a->un.sun_path[0] && unix_is_stale(a)) {
-        unlink(a->un.sun_path);
-        failed = bind(fd, &a->any, a->len) < 0 ? errno : 0;
-    }
+    int failed = bind_fresh(fd, a);
     if (!failed && listen(fd, backlog) < 0)
         failed = errno;
     if (failed) {
-        busy_error(a, failed, e);
+        busy_error(a, SOCK_STREAM, failed, e);
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+int sock_bind_dgram(const struct sock_addr *a, bool shared, struct err *e)
+{
+    int one = 1, fd = socket(a->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        err_os(e, errno, "cannot make a socket");
+        return -1;
+    }
+    if (shared)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    int failed = bind_fresh(fd, a);
+    if (failed) {
+        busy_error(a, SOCK_DGRAM, failed, e);
         close(fd);
         return -1;
     }

@@ -32,6 +32,8 @@ void sock_host_port(const struct sock_addr *a, char host[64], char port[8]);
 
 /* Listening socket; a stale socket file is replaced, a live one is refused. A busy address names its holder. -1 on failure. */
 int sock_listen(const struct sock_addr *a, int backlog, struct err *e) MUST_CHECK;
+/* Bound datagram socket, with the same care. @shared: several processes may bind the address (multicast). -1 on failure. */
+int sock_bind_dgram(const struct sock_addr *a, bool shared, struct err *e) MUST_CHECK;
 /* Begins to connect: *@pending tells that sock_connect_finish() must follow once it is writable. -1 on failure. */
 int sock_connect_start(const struct sock_addr *a, int socktype, bool *pending, struct err *e) MUST_CHECK;
 int sock_connect_finish(int fd);                /* 0 or the errno of the attempt */

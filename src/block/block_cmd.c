@@ -212,7 +212,7 @@ static void co_hmp_resize(const char *arg, struct str *out)
     if (!size || !parse_size(size, MiB, &bytes))
         str_add(out, "block_resize DEVICE SIZE: the size is a number of MiB, or has a suffix\n");
     else if (!co_resize(name, (int64_t)MIN(bytes, (uint64_t)INT64_MAX), &e))
-        str_printf(out, "Error: %s\n", e.msg);
+        hmp_error(out, &e);
     free(name);
 }
 

@@ -79,20 +79,13 @@ static bool udp_open(struct chr *c, struct err *e)
 {
     struct chr_udp *s = (struct chr_udp *)c;
     struct udp_open o = { .s = s, .e = e };
-    char text[SOCK_TEXT], who[96] = "";
+    char text[SOCK_TEXT];
     chr_co_call(co_udp_resolve, &o);
     if (!o.ok)
         return false;
-    s->fd = socket(o.remote.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    s->fd = sock_bind_dgram(&o.local, false, e);
     if (s->fd < 0)
-        return err_os(e, errno, "cannot make a socket");
-    if (bind(s->fd, &o.local.any, o.local.len) < 0) {
-        int busy = errno;
-        bool known = busy == EADDRINUSE && sock_holder(&o.local, SOCK_DGRAM, who, sizeof who);
-        err_set(e, ERR_BUSY, "cannot bind to %s: %s%s%s", sock_format(&o.local, text), strerror(busy), known ? " by " : "", who);
-        e->os_errno = busy;
         return false;
-    }
     if (connect(s->fd, &o.remote.any, o.remote.len) < 0)
         return err_os(e, errno, "cannot reach %s", sock_format(&o.remote, text));
     s->buf = xcalloc(1, DATAGRAM_MAX);

@@ -38,6 +38,13 @@ struct hmp_cmd {
 };
 LINKSET_DECLARE(hmp_cmds, struct hmp_cmd);
 #define HMP_CMD(ptr) LINKSET_ADD(hmp_cmds, struct hmp_cmd, ptr)
+/* How a command says that it failed. ANY. */
+static inline void hmp_error(struct str *out, const struct err *e)
+{
+    str_printf(out, "Error: %s\n", e->msg);
+    if (e->hint[0])
+        str_printf(out, "hint: %s\n", e->hint);
+}
 
 /* In which order options take effect, whatever their order on the command line. */
 enum cli_phase {

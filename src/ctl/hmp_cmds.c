@@ -12,13 +12,6 @@
 #include "ctl/user_obj.h"
 #include "mem/view.h"
 
-static void put_err(const struct err *e, struct str *out)
-{
-    str_printf(out, "Error: %s\n", e->msg);
-    if (e->hint[0])
-        str_printf(out, "hint: %s\n", e->hint);
-}
-
 static int by_name(const void *a, const void *b)
 {
     return strcmp((*(const struct hmp_cmd *const *)a)->name, (*(const struct hmp_cmd *const *)b)->name);
@@ -49,7 +42,7 @@ static void run_resume(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
     if (!ctl_cont(&e))
-        put_err(&e, out);
+        hmp_error(out, &e);
 }
 static void run_sysreset(const char *arg, struct str *out) { run_request_reset(CAUSE_HOST_QMP_RESET); }
 static void run_power(const char *arg, struct str *out) { run_request_powerdown(); }
@@ -66,14 +59,14 @@ static void run_device_add(const char *arg, struct str *out)
         ok = dev_create_from_opts(o, true, &e) != NULL;
     json_decref(o);
     if (!ok)
-        put_err(&e, out);
+        hmp_error(out, &e);
 }
 
 static void run_device_del(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
     if (!user_device_delete(arg, &e))
-        put_err(&e, out);
+        hmp_error(out, &e);
 }
 
 static void run_object_add(const char *arg, struct str *out)
@@ -83,14 +76,14 @@ static void run_object_add(const char *arg, struct str *out)
     bool ok = o && user_object_create(o, &e);
     json_decref(o);
     if (!ok)
-        put_err(&e, out);
+        hmp_error(out, &e);
 }
 
 static void run_object_del(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
     if (!user_object_delete(arg, &e))
-        put_err(&e, out);
+        hmp_error(out, &e);
 }
 
 static void info_status(const char *arg, struct str *out)

@@ -9,8 +9,12 @@
 #include <stdlib.h>
 
 #include "base/ring.h"
+#include "loop/co.h"
 
 enum { QUEUE_BYTES = 512 * 1024, DELIVER_BATCH = 64 };
+
+/* Before each packet in a queue. A packet from before a change of headers is not what the receiver expects: lost. */
+struct mark { uint32_t len, hdr_len; };
 
 struct net_port {
     struct netdev *nd;                  /* the back end of this pair; NULL: a front end that is not connected */
@@ -19,14 +23,18 @@ struct net_port {
     const struct net_port_ops *ops;
     void *arg;
     char *user, *text;
-    struct net_caps caps, use;
+    struct net_caps caps;
     struct post deliver;
     atomic_bool link, blocked;          /* blocked: receive() refused; net_port_ready() ends it */
     _Atomic uint64_t drops;
 
     pthread_mutex_t lock;               /* a leaf lock */
-    struct ring queue;                  /* of uint32_t length, then the packet */
+    struct ring queue;                  /* of struct mark, then the packet */
     bool peer_waits, tell_sent;
+    bool offload_due;                   /* the peer chose @use and @use_hdr; ours from the next delivery on */
+    struct net_caps use;
+    unsigned use_hdr;
+    _Atomic unsigned hdr_len;           /* of the offload header that packets from here begin with, and that we expect; 0: none */
     uint8_t *bounce;                    /* a packet that wraps around the ring's end */
 };
 
@@ -39,35 +47,35 @@ static void port_post(struct net_port *p)
 }
 
 /* The oldest packet, in one piece; stays valid until it is skipped. */
-static const uint8_t *port_peek(struct net_port *p, uint32_t *len)
+static const uint8_t *port_peek(struct net_port *p, struct mark *m)
 {
     const uint8_t *run;
     struct ring r = p->queue;           /* a copy to read from */
     if (!ring_used(&r))
         return NULL;
-    ring_get(&r, len, sizeof *len);
-    if (ring_peek(&r, &run) >= *len)
+    ring_get(&r, m, sizeof *m);
+    if (ring_peek(&r, &run) >= m->len)
         return run;
     if (!p->bounce)
         p->bounce = xcalloc(1, NET_MAX_PACKET);
-    ring_get(&r, p->bounce, *len);
+    ring_get(&r, p->bounce, m->len);
     return p->bounce;
 }
 
 static bool port_deliver_one(struct net_port *p)
 {
-    uint32_t len = 0;
+    struct mark m = { 0 };
     pthread_mutex_lock(&p->lock);
-    const uint8_t *pkt = port_peek(p, &len);
+    const uint8_t *pkt = port_peek(p, &m);
     pthread_mutex_unlock(&p->lock);
     if (!pkt || atomic_load(&p->blocked))
         return false;
-    if (atomic_load(&p->link) && !p->ops->receive(p->arg, pkt, len)) {
+    if (atomic_load(&p->link) && m.hdr_len == atomic_load(&p->hdr_len) && !p->ops->receive(p->arg, pkt, m.len)) {
         atomic_store(&p->blocked, true);
         return false;
     }
     pthread_mutex_lock(&p->lock);
-    ring_skip(&p->queue, len + (uint32_t)sizeof len);
+    ring_skip(&p->queue, m.len + (uint32_t)sizeof m);
     bool tell = p->peer_waits && ring_used(&p->queue) <= QUEUE_BYTES / 2;
     if (tell)
         p->peer_waits = false;
@@ -86,9 +94,15 @@ static void port_deliver(void *arg)
 {
     struct net_port *p = arg;
     pthread_mutex_lock(&p->lock);
-    bool sent = p->tell_sent;
-    p->tell_sent = false;
+    bool sent = p->tell_sent, due = p->offload_due;
+    struct net_caps use = p->use;
+    unsigned hdr_len = p->use_hdr;
+    p->tell_sent = p->offload_due = false;
     pthread_mutex_unlock(&p->lock);
+    if (due && p->ops->set_offload) {
+        p->ops->set_offload(p->arg, &use, hdr_len);
+        atomic_store(&p->hdr_len, hdr_len);
+    }
     if (sent && p->ops->sent)
         p->ops->sent(p->arg);
     for (int i = 0; i < DELIVER_BATCH; i++)
@@ -105,11 +119,11 @@ bool net_send(struct net_port *p, const struct iovec *iov, unsigned n)
         total += iov[i].iov_len;
     if (!to || !total || total > NET_MAX_PACKET || !atomic_load(&p->link))
         return true;                    /* nobody there, or nothing that a wire would carry */
-    uint32_t len = (uint32_t)total;
+    struct mark m = { (uint32_t)total, atomic_load(&p->hdr_len) };
     pthread_mutex_lock(&to->lock);
-    bool room = ring_room(&to->queue) >= len + sizeof len;
+    bool room = ring_room(&to->queue) >= m.len + sizeof m;
     if (room) {
-        ring_put(&to->queue, &len, sizeof len);
+        ring_put(&to->queue, &m, sizeof m);
         for (unsigned i = 0; i < n; i++)
             ring_put(&to->queue, iov[i].iov_base, iov[i].iov_len);
     } else {
@@ -185,6 +199,8 @@ void net_port_free(struct net_port *p)
     bool front = p->user != NULL;
     struct loop *home = p->dom ? domain_loop(p->dom) : loop_main();
     if (p->peer) {
+        if (front)
+            net_port_set_offload(p, &(struct net_caps){ 0 }, 0);
         pthread_mutex_lock(&p->peer->lock);
         p->peer->peer = NULL;
         p->peer->queue.tail = front ? p->peer->queue.tail : p->peer->queue.head;
@@ -230,9 +246,16 @@ void net_port_caps(const struct net_port *p, struct net_caps *c)
 
 void net_port_set_offload(struct net_port *p, const struct net_caps *use, unsigned hdr_len)
 {
-    p->use = *use;
-    if (p->peer && p->peer->ops->set_offload)
-        p->peer->ops->set_offload(p->peer->arg, use, hdr_len);
+    struct net_port *back = p->peer;
+    if (!back || !back->caps.vnet_hdr)
+        return;
+    pthread_mutex_lock(&back->lock);
+    back->use = *use;
+    back->use_hdr = hdr_len;
+    back->offload_due = true;
+    pthread_mutex_unlock(&back->lock);
+    atomic_store(&p->hdr_len, hdr_len);
+    port_post(back);
 }
 
 struct net_port *net_port_peer(const struct net_port *p) { return p->peer; }
@@ -263,12 +286,21 @@ const struct prop nic_props[] = {
     PROP_END
 };
 
+void net_co_call(void (*fn)(void *), void *arg)
+{
+    if (co_self())
+        fn(arg);
+    else
+        co_run_main(fn, arg);
+}
+
 /* ---- the class ---- */
 
 static bool netdev_complete(struct obj *o, struct err *e)
 {
     struct netdev *nd = (struct netdev *)o;
-    return NETDEV_CLASS(nd)->open(nd, e);
+    return NETDEV_CLASS(nd)->open ? NETDEV_CLASS(nd)->open(nd, e)
+                                  : err_set(e, ERR_VALUE, "'%s' is only another way to write the options", o->cls->name);
 }
 
 static bool netdev_can_delete(struct obj *o, struct err *e)

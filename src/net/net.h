@@ -16,12 +16,12 @@ struct net_caps { bool vnet_hdr, csum, tso4, tso6, ufo, uso, ecn; };
 
 struct net_port;
 struct net_port_ops {
-    /* A packet from the peer, in this port's domain on its home loop. @vnet: NULL, or a struct virtio_net_hdr of 12 bytes.
-     * False: no room now; the packet stays queued until net_port_ready(). */
+    /* A packet from the peer, in this port's domain on its home loop; it begins with the offload header (VIRTIO 1.2, 5.1.6) of the
+     * size that net_port_set_offload() chose. False: no room now; the packet stays queued until net_port_ready(). */
     bool (*receive)(void *arg, const uint8_t *pkt, size_t n);
     void (*link_changed)(void *arg, bool up);       /* may be NULL */
     void (*sent)(void *arg);                        /* room again after a refused net_send(); may be NULL */
-    /* Back ends with caps.vnet_hdr: what the front end chose. On the front end's thread while it is quiet; may be NULL */
+    /* Back ends with caps.vnet_hdr: what the front end chose, for packets from now on; @hdr_len 0: bare packets. Like receive(). */
     void (*set_offload)(void *arg, const struct net_caps *use, unsigned hdr_len);
 };
 
@@ -37,7 +37,8 @@ bool net_send(struct net_port *p, const struct iovec *iov, unsigned n);
 void net_port_ready(struct net_port *p);
 bool net_link_up(const struct net_port *p);         /* ANY */
 void net_port_caps(const struct net_port *p, struct net_caps *c);       /* of the peer back end */
-/* Front end chooses which offloads it uses and the header size (0, 10, 12): only if caps.vnet_hdr. */
+/* The front end chooses which offloads it takes and the size of the header before each packet, both ways: 0 (at first), 10 or 12.
+ * Packets with another header that are under way are lost. Nothing happens if the back end has no caps.vnet_hdr. ANY. */
 void net_port_set_offload(struct net_port *p, const struct net_caps *use, unsigned hdr_len);
 void net_port_info(struct net_port *p, const char *text);       /* for `info network`: "model=virtio-net-pci,macaddr=.." */
 /* MAC given by the user or the next free 52:54:00:12:34:xx. */

@@ -13,6 +13,8 @@ struct netdev_class {
     bool (*open)(struct netdev *, struct err *);        /* makes nd->port; may wait */
     void (*close)(struct netdev *);                     /* also after a failed open; the port is freed afterwards */
     void (*info)(const struct netdev *, struct str *out);   /* "net=10.0.2.0,restrict=off" for `info network` */
+    /* An older way to write another type: its options, new, with "type". Then nothing else is called. May be NULL. */
+    json_t *(*expand)(json_t *opts, struct err *);
     bool no_peer;                                       /* takes no front end of its own */
 };
 
@@ -20,6 +22,8 @@ struct netdev_class {
 
 /* From options with "type" and "id"; borrowed, NULL with @e filled. */
 struct netdev *netdev_create(json_t *opts, struct err *e) MUST_CHECK;
+/* fn(arg) as a coroutine of the main loop, and waits: for open(), which a monitor calls in one and the command line does not. */
+void net_co_call(void (*fn)(void *), void *arg);
 /* What the back end can take and give; before a front end connects. */
 void net_port_set_caps(struct net_port *p, const struct net_caps *c);
 /* The front end of a back end's port and the reverse; NULL if alone. */

@@ -74,6 +74,14 @@ struct netdev *netdev_create(json_t *opts, struct err *e)
         err_set(e, ERR_VALUE, "'id' is missing: a network back end needs a name by which a device finds it");
     else
         c = backend_find(&netdev_class, type, e);
+    if (c && ((const struct netdev_class *)c)->expand) {
+        json_t *other = ((const struct netdev_class *)c)->expand(o, e);
+        char *as = other ? opt_take(other, "type") : NULL;
+        c = as ? backend_find(&netdev_class, as, e) : NULL;
+        free(as);
+        json_decref(o);
+        o = other;
+    }
     if (c)
         nd = (struct netdev *)obj_create(c, id, o, NULL, e);
     free(type);
@@ -237,6 +245,43 @@ static json_t *co_set_link(void *args, struct err *e)
 static const struct qmp_cmd qmp_set_link = { .name = "set_link", .doc = "Plugs a network cable in or out", .args = link_args_props,
     .args_size = sizeof(struct link_args), .co_run = co_set_link };
 QMP_CMD(&qmp_set_link);
+
+static void hmp_netdev_add(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    json_t *o = parse_netdev(arg, &e);
+    if (!o || !netdev_create(o, &e))
+        hmp_error(out, &e);
+    json_decref(o);
+}
+static const struct hmp_cmd hmp_add = { .name = "netdev_add", .aliases = "", .args = "TYPE,id=ID[,...]", .doc = "adds a network back end",
+    .co_run = hmp_netdev_add };
+HMP_CMD(&hmp_add);
+
+static void hmp_netdev_del(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    if (!netdev_remove(arg, &e))
+        hmp_error(out, &e);
+}
+static const struct hmp_cmd hmp_del = { .name = "netdev_del", .aliases = "", .args = "ID", .doc = "removes a network back end",
+    .co_run = hmp_netdev_del };
+HMP_CMD(&hmp_del);
+
+static void hmp_set_link(const char *arg, struct str *out)
+{
+    char name[64];
+    char state[8];
+    bool ok = sscanf(arg, "%63s %7s", name, state) == 2 && (str_eq(state, "on") || str_eq(state, "off"));
+    struct net_port *p = ok ? port_by_name(name) : NULL;
+    if (p)
+        net_port_set_link(p, str_eq(state, "on"));
+    else
+        str_printf(out, ok ? "Error: Device '%s' not found\n" : "Error: write set_link NAME on|off\n", name);
+}
+static const struct hmp_cmd hmp_link = { .name = "set_link", .aliases = "", .args = "NAME on|off", .doc = "plugs a network cable in or out",
+    .co_run = hmp_set_link };
+HMP_CMD(&hmp_link);
 
 static void hmp_info_network(const char *arg, struct str *out)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * "stream" and the older "socket": Ethernet frames over a stream socket, each after its length as 32 bits in network order.
+ * "stream": Ethernet frames over a stream socket, each after its length as 32 bits in network order.
  * One peer at a time; a peer that announces a frame no wire carries is disconnected. On the main loop.
  */
 #include <errno.h>
@@ -24,7 +24,7 @@ struct stream {
     struct netdev nd;
     /* options */
     int type;
-    char *host, *port, *path, *fd_text, *listen_text, *connect_text;
+    char *host, *port, *path, *fd_text;
     bool server;
     uint32_t reconnect, reconnect_ms;
     /* state */
@@ -289,10 +289,7 @@ static bool stream_open(struct netdev *nd, struct err *e)
         return true;
     }
     struct stream_try *t = try_new(s);
-    if (co_self())
-        co_try(t);
-    else
-        co_run_main(co_try, t);
+    net_co_call(co_try, t);
     bool ok = t->ok;
     if (!ok) {
         *e = t->e;
@@ -390,33 +387,6 @@ static const struct netdev_class stream_class = {
     .open = stream_open, .close = stream_close, .info = stream_info,
 };
 OBJ_CLASS(&stream_class.obj);
-
-/* "socket": the same with listen=, connect= or fd=. */
-static bool socket_check(struct obj *o, struct err *e)
-{
-    struct stream *s = (struct stream *)o;
-    const char *text = s->listen_text ? s->listen_text : s->connect_text;
-    if ((s->listen_text != NULL) + (s->connect_text != NULL) + (s->fd_text != NULL) != 1)
-        return err_set(e, ERR_VALUE, "exactly one of listen, connect and fd must be given");
-    s->server = s->listen_text != NULL;
-    return !text || sock_split(text, &s->host, &s->port, e);
-}
-
-static const struct prop socket_props[] = {
-    PROP_STR(struct stream, listen_text, "listen", 0, "[HOST]:PORT to listen at"),
-    PROP_STR(struct stream, connect_text, "connect", 0, "HOST:PORT to connect to"),
-    PROP_STR(struct stream, fd_text, "fd", 0, "Number of a connected socket that was inherited"),
-    { .name = "#host", .doc = "From listen or connect", .type = PROP_T_STR, .flags = PF_HIDDEN, PROP_OFF(struct stream, host) },
-    { .name = "#port", .doc = "From listen or connect", .type = PROP_T_STR, .flags = PF_HIDDEN, PROP_OFF(struct stream, port) },
-    PROP_END
-};
-
-static const struct netdev_class socket_class = {
-    .obj = { .name = "netdev-socket", .desc = "Older form of stream: listen=, connect= or fd=", .base = &netdev_class,
-             .size = sizeof(struct stream), .props = socket_props, .init = stream_init, .check = socket_check },
-    .open = stream_open, .close = stream_close, .info = stream_info,
-};
-OBJ_CLASS(&socket_class.obj);
 
 static const struct qmp_event_def events[] = {
     { "NETDEV_STREAM_CONNECTED", "A stream network back end has a peer", false },

@@ -252,7 +252,7 @@ static void hostfwd(const char *arg, struct str *out, bool (*fn)(struct user_net
     struct err e = ERR_INIT;
     struct user_net *u = net_of(&arg, &e);
     if (!u || !fn(u, arg, &e))
-        str_printf(out, "Error: %s\n", e.msg);
+        hmp_error(out, &e);
 }
 
 static void hmp_hostfwd_add(const char *arg, struct str *out) { hostfwd(arg, out, user_hostfwd_add); }

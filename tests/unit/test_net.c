@@ -1,96 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "loop_modes.h"
+#include "net_card.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 
-#include "base/bits.h"
-#include "base/opt.h"
-#include "net/net_int.h"
 #ifdef CONFIG_SLIRP
 #include "net/user_int.h"
 #endif
-
-/* A card that remembers the last packet. */
-struct card { struct net_port *port; uint8_t pkt[NET_MAX_PACKET]; size_t n; unsigned got, sent, link; bool full; };
-
-static bool card_receive(void *arg, const uint8_t *pkt, size_t n)
-{
-    struct card *c = arg;
-    if (c->full)
-        return false;
-    memcpy(c->pkt, pkt, n);
-    c->n = n;
-    c->got++;
-    return true;
-}
-static void card_sent(void *arg) { ((struct card *)arg)->sent++; }
-static void card_link(void *arg, bool up) { ((struct card *)arg)->link++; }
-static const struct net_port_ops card_ops = { .receive = card_receive, .sent = card_sent, .link_changed = card_link };
-
-static struct netdev *make(const char *text)
-{
-    struct err e = ERR_INIT;
-    json_t *o = opt_parse(text, "type", &e);
-    struct netdev *nd = o ? netdev_create(o, &e) : NULL;
-    json_decref(o);
-    if (!nd)
-        fail_msg("%s: %s", text, e.msg);
-    return nd;
-}
-
-static void refuse(const char *text, const char *why)
-{
-    struct err e = ERR_INIT;
-    json_t *o = opt_parse(text, "type", &e);
-    struct netdev *nd = o ? netdev_create(o, &e) : NULL;
-    json_decref(o);
-    if (nd || !strstr(e.msg, why))
-        fail_msg("%s: %s", text, nd ? "accepted" : e.msg);
-}
-
-static struct card *plug(struct netdev *nd)
-{
-    struct err e = ERR_INIT;
-    struct card *c = calloc(1, sizeof *c);
-    c->port = net_port_connect(&nd->obj, NULL, &card_ops, c, "card", &e);
-    if (!c->port)
-        fail_msg("%s", e.msg);
-    return c;
-}
-
-static void unplug(struct card *c)
-{
-    net_port_free(c->port);
-    free(c);
-}
-
-static void unmake(struct netdev *nd)
-{
-    struct err e = ERR_INIT;
-    if (!obj_user_delete(&nd->obj, &e))
-        fail_msg("%s", e.msg);
-}
-
-static bool put(struct card *c, const void *p, size_t n)
-{
-    struct iovec iov = { (void *)p, n };
-    return net_send(c->port, &iov, 1);
-}
-
-#define SERVE_UNTIL(cond) do {                                                                          \
-        int64_t end_ = clock_now(CLOCK_HOST) + 5000000000;                                              \
-        while (!(cond) && clock_now(CLOCK_HOST) < end_) loop_run_once(loop_main(), 20000000);           \
-        if (clock_now(CLOCK_HOST) >= end_)                                                              \
-            fail_msg("waited in vain for %s", #cond);                                                   \
-    } while (0)
-
-static void serve(int rounds)
-{
-    while (rounds--)
-        loop_run_once(loop_main(), 1000000);
-}
 
 /* ---- ports and hubs ---- */
 
@@ -185,6 +101,21 @@ static void errors_name_the_mistake(void **state)
     refuse("stream,id=a,server=on,reconnect=1,addr.type=unix,addr.path=/x", "reconnect has no effect");
     refuse("stream,id=a,addr.type=unix,addr.path=/nonexistent/x", "/nonexistent/x");
     refuse("socket,id=a", "exactly one");
+    refuse("socket,id=a,udp=127.0.0.1:1", "localaddr");
+    refuse("socket,id=a,listen=:0,localaddr=:1", "localaddr");
+    refuse("socket,id=a,lisen=:0", "lisen");
+    refuse("dgram,id=a", "peer's address");
+    refuse("dgram,id=a,remote.type=inet,remote.host=127.0.0.1,remote.port=9", "local.* is missing");
+    refuse("dgram,id=a,remote.type=unix,remote.path=/x,local.type=inet,local.port=1", "differ");
+    refuse("dgram,id=a,remote.type=unix,remote.host=x,remote.port=1", "does not fit remote.type");
+    refuse("dgram,id=a,remote.host=239.1.1.1,remote.port=9,local.port=9", "no effect with a multicast group");
+    refuse("dgram,id=a,local.type=fd,local.str=0", "not a socket");
+    refuse("tap,id=a,ifname=nameofmorethan15chars", "ifname");
+    refuse("tap,id=a,fd=0,ifname=x", "no effect");
+    refuse("tap,id=a,fd=0", "not a tap");
+    refuse("bridge,id=a,helper=/nonexistent/helper", "/nonexistent/helper");
+    refuse("bridge,id=a,helper=/bin/false", "status 1");
+    refuse("bridge,id=a,helper=/bin/true,br=br7", "br7");
 #ifdef CONFIG_SLIRP
     refuse("user,id=a,net=10.0.2.0/33", "net");
     refuse("user,id=a,host=1.2.3.4", "not in the network");
