@@ -33,9 +33,9 @@ void co_virtio_bus_dev_quiesce(struct dev *d);
 struct virtio_dev *virtio_of_dev(struct dev *d);
 
 #ifdef CONFIG_PCI
-#define VIRTIO_PCI_FORM_(sym, cname, text, category, mdl, knd, names)                                                    \
+#define VIRTIO_PCI_FORM_(sym, cname, text, category, opts, mdl, knd, names)                                                   \
     { .pci = { .dev = { .obj = { .name = cname, .desc = text, .base = &pci_dev_class.dev.obj, .size = sizeof(struct sym##_pci), \
-                                 .props = sym##_pci_props, .aliases = names },                                            \
+                                 .props = opts, .aliases = names },                                                       \
                         .cat = category, .plugs_into = &pci_bus_class, .realize = virtio_pci_realize,                     \
                         .unrealize = virtio_pci_unrealize, .reset = virtio_pci_reset, .reset_out = virtio_pci_reset_out,  \
                         .co_quiesce = co_virtio_pci_quiesce, .state = &sym##_pci_state, .hotplug = true },                \
@@ -46,15 +46,17 @@ struct virtio_dev *virtio_of_dev(struct dev *d);
     struct sym##_pci { struct virtio_pci p; T m; };                                                                       \
     static const struct prop sym##_pci_props[] = { PROP_INCLUDE(struct sym##_pci, p, virtio_pci_props),                    \
                                                    PROP_INCLUDE(struct sym##_pci, m, props_tbl), PROP_END };               \
+    static const struct prop sym##_pci_fixed_props[] = { PROP_INCLUDE(struct sym##_pci, p, virtio_pci_fixed_props),        \
+                                                         PROP_INCLUDE(struct sym##_pci, m, props_tbl), PROP_END };         \
     static const struct state_field sym##_pci_fields[] = { STATE_STRUCT(struct sym##_pci, p, &virtio_pci_state),           \
                                                            STATE_STRUCT(struct sym##_pci, m, state_tbl), STATE_END };      \
     static const struct state_desc sym##_pci_state = { .name = label "-pci", .version = 1, .fields = sym##_pci_fields };   \
     static const struct virtio_pci_class sym##_pci_class =                                                                \
-        VIRTIO_PCI_FORM_(sym, label "-pci", text ", PCI", category, mdl, VIRTIO_PCI_GENERIC, names);                       \
+        VIRTIO_PCI_FORM_(sym, label "-pci", text ", PCI", category, sym##_pci_props, mdl, VIRTIO_PCI_GENERIC, names);                       \
     static const struct virtio_pci_class sym##_pci_tr_class = VIRTIO_PCI_FORM_(sym, label "-pci-transitional",             \
-        text ", PCI with legacy registers too", category, mdl, VIRTIO_PCI_TRANSITIONAL, NULL);                             \
+        text ", PCI with legacy registers too", category, sym##_pci_fixed_props, mdl, VIRTIO_PCI_TRANSITIONAL, NULL);                             \
     static const struct virtio_pci_class sym##_pci_nt_class = VIRTIO_PCI_FORM_(sym, label "-pci-non-transitional",         \
-        text ", PCI without legacy registers", category, mdl, VIRTIO_PCI_NON_TRANSITIONAL, NULL);                          \
+        text ", PCI without legacy registers", category, sym##_pci_fixed_props, mdl, VIRTIO_PCI_NON_TRANSITIONAL, NULL);                          \
     OBJ_CLASS(&sym##_pci_class.pci.dev.obj);                                                                              \
     OBJ_CLASS(&sym##_pci_tr_class.pci.dev.obj);                                                                           \
     OBJ_CLASS(&sym##_pci_nt_class.pci.dev.obj);

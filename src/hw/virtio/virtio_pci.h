@@ -19,9 +19,10 @@ struct virtio_pci_class {
 struct virtio_pci {
     struct pci_dev pci;                     /* first */
     int disable_legacy;                     /* enum tri */
-    bool disable_modern, page_per_vq, ioeventfd;
+    bool disable_modern, page_per_vq;
     uint32_t n_vectors;                     /* UINT32_MAX: the model's choice */
     bool legacy, modern;                    /* interfaces in use */
+    uint16_t msix_vectors;                  /* that the device has; 0: INTx only */
     struct virtio_dev *v;
     uint32_t device_sel, driver_sel;        /* 4.1.4.3 */
     uint16_t queue_sel;
@@ -29,11 +30,11 @@ struct virtio_pci {
     bool legacy_used;                       /* the driver has written to the legacy registers since the reset */
     uint32_t notify_step;                   /* bytes from one queue's doorbell to the next */
     struct region bar_legacy, bar_modern, common, isr, device, notify;
-    struct doorbell *bells;                 /* of n_queues */
     struct doorbell legacy_bell;
 };
 
 extern const struct prop virtio_pci_props[];        /* over struct virtio_pci */
+extern const struct prop virtio_pci_fixed_props[];  /* the same for the kinds whose name says which registers they have */
 extern const struct state_desc virtio_pci_state;
 
 bool virtio_pci_realize(struct dev *d, struct err *e);
