@@ -7,12 +7,12 @@ int main(int argc, char **argv)
     struct cli_line line = { 0 };
 
     cli_program_name(argv[0]);
-    if (!cli_collect(&line, argc, argv, &e) || !ctl_start(&line, &e)) {
+    int status = 1;
+    if (cli_collect(&line, argc, argv, &e) && ctl_start(&line, &e))
+        status = ctl_run();
+    else
         err_print(&e);
-        cli_line_free(&line);
-        return 1;
-    }
-    int status = ctl_run();
+    ctl_end();
     cli_line_free(&line);
     return status;
 }

@@ -42,6 +42,10 @@ int chr_control(struct chr_front *f, enum chr_ctl c, void *arg);    /* 0 or -err
 /* A chardev from a legacy string ("stdio", "mon:stdio", "unix:PATH,server=on,wait=off", "tcp:HOST:PORT,server", "file:X",
  * "pty", "null", "udp:...", "chardev:ID"), as -serial/-monitor/-qmp take it. @id is its id. Borrowed. Main loop. */
 struct obj *chr_from_legacy(const char *id, const char *text, bool with_mux, struct err *e) MUST_CHECK;
+/* A mux: its front ends take turns, and are told by CHR_MUX_IN and CHR_MUX_OUT. */
+bool chr_is_shared(const struct obj *chardev);
+/* It was written "mon:...": a monitor is to join the front ends. Main loop. */
+bool chr_wants_monitor(const struct obj *chardev);
 /* Restores the terminal; safe in a signal handler and at exit. */
 void chr_term_restore(void);
 

@@ -16,6 +16,7 @@ struct chr {
     /* options of every back end */
     char *logfile;
     bool logappend, mux;
+    bool monitored;                 /* written "mon:...": a monitor shares it */
     /* state */
     struct list links;              /* of struct chr_link, in the order they connected */
     unsigned n_links;

@@ -185,8 +185,13 @@ struct obj *chr_from_legacy(const char *id, const char *text, bool with_mux, str
         json_object_set_new(o, "signal", json_string("off"));
     struct chr *c = chr_create(o, e);
     json_decref(o);
+    if (c)
+        c->monitored = mon && with_mux;
     return c ? &c->obj : NULL;
 }
+
+bool chr_is_shared(const struct obj *chardev) { return obj_is(chardev, &chr_mux_class.obj); }
+bool chr_wants_monitor(const struct obj *chardev) { return obj_is(chardev, &chr_class) && ((const struct chr *)chardev)->monitored; }
 
 /* ---- -chardev ---- */
 

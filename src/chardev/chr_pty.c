@@ -9,6 +9,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/exit_file.h"
 #include "chardev/chr_fds.h"
 #include "chardev/chr_term.h"
 
@@ -20,7 +21,7 @@ struct chr_pty {
     char *path;                         /* option: a symbolic link to the terminal */
     char name[64];
     int fd, watch;                      /* watch: inotify */
-    bool linked;
+    struct exit_file *link;
     struct loop_fd lf, lw;
     struct timer probe;
     bool tx_full;
@@ -126,7 +127,7 @@ static bool pty_open(struct chr *c, struct err *e)
     close(slave);
     if (s->path && symlink(s->name, s->path) < 0)
         return err_os(e, errno, "cannot make the link '%s'", s->path);
-    s->linked = s->path != NULL;
+    s->link = s->path ? exit_file_new(s->path) : NULL;
     loop_fd_init(&s->lf, loop_main(), NULL, s->fd, pty_event, s);
     timer_init(&s->probe, CLOCK_HOST, loop_main(), NULL, pty_probe, s);
     s->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -155,8 +156,7 @@ static void pty_close(struct chr *c)
     }
     if (s->probe.loop)
         timer_fini(&s->probe);
-    if (s->linked)
-        unlink(s->path);
+    exit_file_remove(s->link);
     if (s->fd >= 0)
         close(s->fd);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/exit_file.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "chardev/chr_int.h"
@@ -26,6 +27,7 @@ struct chr_socket {
     /* state */
     struct sock_addr addr;              /* where we listen, or connected to */
     int listen_fd, fd;
+    struct exit_file *file;             /* what we listen on has this name */
     struct loop_fd lw, cw;              /* watching listen_fd, fd */
     unsigned tx_mask;                   /* LOOP_OUT while the socket is full */
     struct sock_try *attempt;           /* running in the background */
@@ -345,6 +347,7 @@ static void co_open_server(struct sock_try *t)
     if (s->addr.any.sa_family != AF_UNIX)
         sock_local(fd, &s->addr);
     s->listen_fd = fd;
+    s->file = s->path && !s->abstract ? exit_file_new(s->path) : NULL;
     loop_fd_init(&s->lw, loop_main(), NULL, fd, sock_accept, s);
     if (s->wait == TRI_OFF) {
         loop_fd_watch(&s->lw, LOOP_IN);
@@ -433,8 +436,8 @@ static void sock_close(struct chr *c)
     if (s->listen_fd >= 0) {
         loop_fd_watch(&s->lw, 0);
         close(s->listen_fd);
-        if (s->path && !s->abstract)
-            unlink(s->path);
+        exit_file_remove(s->file);
+        s->file = NULL;
     }
     s->listen_fd = -1;
     sock_disconnect(s);

@@ -35,6 +35,9 @@ extern void (*qmp_event_sink)(const char *name, json_t *data);     /* set by ctl
 struct hmp_cmd {
     const char *name, *aliases, *args, *doc;    /* "x", "", "/FMT ADDR", "virtual memory dump" */
     void (*co_run)(const char *arg, struct str *out);
+    /* What the argument is, for completion: ids of a namespace ("device", "chardev", ...), "+device" or "+object" for types with
+     * their options, "command", or NULL. */
+    const char *completes;
 };
 LINKSET_DECLARE(hmp_cmds, struct hmp_cmd);
 #define HMP_CMD(ptr) LINKSET_ADD(hmp_cmds, struct hmp_cmd, ptr)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/run.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -192,6 +193,32 @@ static bool do_shutdown(enum run_cause cause, bool quit)
     return !pause;
 }
 
+/* The guest's last words, and the monitors', are still on their way to the character back ends. */
+static void let_go_out(void)
+{
+    for (unsigned i = 0; i < 16; i++)
+        loop_run_once(loop_main(), 0);
+}
+
+void run_end(void)
+{
+    static bool done;
+    if (done || !loop_main() || loop_current() != loop_main())
+        return;
+    done = true;
+    run_stop(RUN_SHUTDOWN);
+    let_go_out();
+    for (int at = INT_MIN; at < INT_MAX;) {
+        int next = INT_MAX;
+        LINKSET_EACH(run_ends, struct run_end, r)
+            if (r->prio == at)
+                r->run();
+        LINKSET_EACH(run_ends, struct run_end, r)
+            next = r->prio > at && r->prio < next ? r->prio : next;
+        at = next;
+    }
+}
+
 int run_main(void)
 {
     for (;;) {
@@ -203,12 +230,8 @@ int run_main(void)
         pthread_mutex_unlock(&req.lock);
         if (stop)
             run_stop(req.stop_why);
-        if (shutdown && do_shutdown(req.shutdown_cause, quit)) {
-            /* The guest's last words are still on their way to the character back ends. */
-            for (unsigned i = 0; i < 16; i++)
-                loop_run_once(loop_main(), 0);
+        if (shutdown && do_shutdown(req.shutdown_cause, quit))
             return req.exit_code;
-        }
         if (reset)
             run_reset(req.reset_cause);
         if (powerdown)

@@ -4,6 +4,7 @@
 #define CORE_RUN_H
 
 #include <stdbool.h>
+#include "base/linkset.h"
 #include "base/list.h"
 
 enum run_state { RUN_PRELAUNCH, RUN_RUNNING, RUN_PAUSED, RUN_SHUTDOWN, RUN_SUSPENDED, RUN_IO_ERROR, RUN_GUEST_PANICKED, RUN_INTERNAL_ERROR };
@@ -49,6 +50,16 @@ struct run_listener {
 };
 void run_listen(struct run_listener *l);
 void run_unlisten(struct run_listener *l);
+/*
+ * What must be taken down before the process ends, on every way out: the end of the machine, a mistake on the command line,
+ * exit(). Rows of any folder, lower @prio first; main thread, outside coroutines, no CPU runs any more.
+ */
+enum { RUN_END_MACHINE = 100, RUN_END_MONITORS = 200, RUN_END_BACKENDS = 300 };
+struct run_end { const char *name; int prio; void (*run)(void); };
+LINKSET_DECLARE(run_ends, struct run_end);
+#define RUN_END(ptr) LINKSET_ADD(run_ends, struct run_end, ptr)
+/* Does it all, once. Main thread. */
+void run_end(void);
 /* Serves requests until the machine ends; returns the exit code. Main thread. */
 int run_main(void);
 

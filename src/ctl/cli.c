@@ -185,7 +185,7 @@ bool cli_apply(const struct cli_line *l, enum cli_phase from, enum cli_phase to,
         for (size_t i = 0; i < l->n; i++)
             if ((int)l->items[i].opt->phase == ph && !apply_item(&l->items[i], e))
                 return false;
-        if (!run_steps(ph, e) || (ph == CLI_EARLY && !answer_help(l, e)))
+        if ((ph == CLI_EARLY && !answer_help(l, e)) || !run_steps(ph, e))
             return false;
     }
     return true;

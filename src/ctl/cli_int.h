@@ -21,5 +21,7 @@ void cli_process_name(const char *name);
 /* Signals that end the program: before the main loop runs they end the process at once, afterwards through the loop. */
 void cli_signals_early(void);
 bool cli_signals_loop(struct err *e) MUST_CHECK;
+/* From now on such a signal cuts the way out short. */
+void cli_signals_end(void);
 
 #endif

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/bits.h"
+#include "base/exit_file.h"
 #include "chardev/chr.h"
 #include "core/flags.h"
 #include "core/run.h"
@@ -120,8 +121,8 @@ bool cli_daemon_ready(struct err *e)
 
 /* ---- -pidfile ---- */
 
-static char *pidfile;           /* absolute, so that -daemonize's chdir does not matter */
-static bool pidfile_ours;
+static char *pidfile;
+static struct exit_file *pidfile_file;
 
 static bool apply_pidfile(const char *arg, struct err *e)
 {
@@ -134,11 +135,11 @@ static bool apply_pidfile(const char *arg, struct err *e)
 static const struct cli_opt opt_pidfile = { "pidfile", "FILE", "write the process id to FILE", "Process", CLI_EARLY, apply_pidfile };
 CLI_OPT(&opt_pidfile);
 
+/* Last of all: who waits for the file to vanish may start the next machine at once. */
 static void pidfile_remove(void)
 {
-    if (pidfile_ours)
-        unlink(pidfile);
-    pidfile_ours = false;
+    exit_file_remove(pidfile_file);
+    pidfile_file = NULL;
 }
 
 static bool pidfile_busy(int fd, struct err *e)
@@ -174,12 +175,7 @@ static bool pidfile_write(struct err *e)
         unlink(pidfile);
         return err_os(e, os, "-pidfile %s", pidfile);
     }
-    char *abs = realpath(pidfile, NULL);
-    if (abs) {
-        free(pidfile);
-        pidfile = abs;
-    }
-    pidfile_ours = true;
+    pidfile_file = exit_file_new(pidfile);
     atexit(pidfile_remove);
     return true;
 }
@@ -192,8 +188,9 @@ static volatile sig_atomic_t wake_fd = -1;
 static struct loop_fd wake;
 
 /*
- * Any thread, at any instruction. While the loop runs, the loop ends the machine; during start-up there is nothing to end
- * but the terminal's mode and the pid file. The status is 0 both times: being told to end is no failure.
+ * Any thread, at any instruction. While the loop runs, the loop ends the machine; during start-up, and when the way out
+ * hangs, the terminal's mode and what bears a name in the file system are put right here. The status is 0 each time: being
+ * told to end is no failure.
  */
 static void on_end_signal(int sig)
 {
@@ -206,8 +203,7 @@ static void on_end_signal(int sig)
         return;
     }
     chr_term_restore();
-    if (pidfile_ours)
-        unlink(pidfile);
+    exit_files_unlink();
     _exit(0);
 }
 
@@ -239,4 +235,9 @@ bool cli_signals_loop(struct err *e)
     loop_fd_watch(&wake, LOOP_IN);
     wake_fd = fd;
     return true;
+}
+
+void cli_signals_end(void)
+{
+    wake_fd = -1;
 }

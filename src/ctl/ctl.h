@@ -9,5 +9,7 @@
 bool ctl_start(const struct cli_line *l, struct err *e) MUST_CHECK;
 /* Runs the machine until it ends; returns the exit status of the process. */
 int ctl_run(void);
+/* Takes down what stands, after ctl_run() and after a failed ctl_start(); once. */
+void ctl_end(void);
 
 #endif

@@ -1,27 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* The monitor for a person: a line editor on a character back end, and the look-up of commands. */
-#include "ctl/mon.h"
+#include "ctl/hmp.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include "core/cmd.h"
-#include "ctl/hmp.h"
+#include "ctl/mon.h"
 #include "loop/co.h"
 
-#define LINE_MAX_BYTES 4096u
 #define PROMPT "(backplane) "
 
 struct hmp_mon {
     struct mon mon;             /* first */
-    char line[LINE_MAX_BYTES];
-    size_t len;
+    struct lineedit edit;
     unsigned cpu;
-    bool running, dead, after_cr;
+    bool running, dead, greeted, away;      /* away: a multiplexer's user looks at another front end */
     char *todo;                 /* the line that runs */
 };
 
 static struct hmp_mon *hmp_of(struct mon *m) { return container_of(m, struct hmp_mon, mon); }
-static void say(struct hmp_mon *h, const char *s) { mon_write(&h->mon, s, strlen(s)); }
 
 unsigned hmp_cpu;
 
@@ -53,15 +49,17 @@ static const char *cmd_name(const void *table, size_t i)
 }
 
 /* "info" and "info X" are one name: the row's name holds a single space. */
-static const struct hmp_cmd *split(const char *line, char name[64], const char **arg)
+const struct hmp_cmd *hmp_cmd_split(const char *line, char name[64], const char **arg)
 {
     size_t n = strcspn(line, " /");
     if (n == 4 && !strncmp(line, "info", 4) && line[n] == ' ') {
         const char *sub = line + n + strspn(line + n, " ");
-        snprintf(name, 64, "info %.*s", (int)MIN(strcspn(sub, " "), (size_t)50), sub);
+        snprintf(name, 64, "info %.50s", sub);
+        name[5 + MIN(strcspn(sub, " "), (size_t)50)] = 0;
         *arg = sub + strcspn(sub, " ");
     } else {
-        snprintf(name, 64, "%.*s", (int)MIN(n, (size_t)60), line);
+        snprintf(name, 64, "%.60s", line);
+        name[MIN(n, (size_t)60)] = 0;
         *arg = line + n;
     }
     *arg += strspn(*arg, " ");
@@ -75,7 +73,7 @@ void co_hmp_execute(const char *line, unsigned *cpu, struct str *out)
     line += strspn(line, " \t");
     if (!*line)
         return;
-    const struct hmp_cmd *c = split(line, name, &arg);
+    const struct hmp_cmd *c = hmp_cmd_split(line, name, &arg);
     if (!c) {
         const char *near = err_nearest(name, cmd_name, NULL);
         str_printf(out, "unknown command: '%s'%s%s%s\n", name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
@@ -88,8 +86,10 @@ void co_hmp_execute(const char *line, unsigned *cpu, struct str *out)
 
 static void maybe_free(struct hmp_mon *h)
 {
-    if (h->dead && !h->running)
-        free(h);
+    if (!h->dead || h->running)
+        return;
+    lineedit_free(&h->edit);
+    free(h);
 }
 
 static void co_run_line(void *arg)
@@ -103,55 +103,61 @@ static void co_run_line(void *arg)
     if (!h->dead) {
         if (out.len)
             mon_write(&h->mon, out.s, out.len);
-        say(h, PROMPT);
+        if (!h->away)
+            lineedit_start(&h->edit);
         mon_accept(&h->mon);
     }
     str_free(&out);
     maybe_free(h);
 }
 
-static void end_line(struct hmp_mon *h)
+static void on_line(void *arg, const char *line)
 {
-    say(h, "\n");
-    h->todo = xstrndup(h->line, h->len);
-    h->len = 0;
+    struct hmp_mon *h = arg;
+    h->todo = xstrdup(line);
     h->running = true;
     co_spawn(loop_main(), NULL, co_run_line, h);
 }
 
-static void key(struct hmp_mon *h, uint8_t c)
-{
-    bool second = c == '\n' && h->after_cr;
-    h->after_cr = c == '\r';
-    if (second)
-        return;
-    if (c == '\r' || c == '\n') {
-        end_line(h);
-    } else if ((c == 0x7f || c == 8) && h->len) {
-        h->len--;
-        say(h, "\b \b");
-    } else if (c == 0x15 || c == 3) {           /* Ctrl-u, Ctrl-c: the line anew */
-        h->len = 0;
-        say(h, "\n" PROMPT);
-    } else if (c >= ' ' && c != 0x7f && h->len < LINE_MAX_BYTES - 1) {
-        h->line[h->len++] = (char)c;
-        mon_write(&h->mon, (const char *)&c, 1);
-    }
-}
+static void echo(void *arg, const char *s, size_t n) { mon_write(&((struct hmp_mon *)arg)->mon, s, n); }
+static void complete(void *arg, const char *text, size_t word, struct lineedit_words *w) { hmp_complete(text, word, w); }
 
 static void on_read(struct mon *m, const uint8_t *buf, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        key(hmp_of(m), buf[i]);
+        lineedit_key(&hmp_of(m)->edit, buf[i]);
+}
+
+static void greet(struct hmp_mon *h)
+{
+    static const char hello[] = "backplane " BP_VERSION " monitor - 'help' lists the commands\n";
+    if (!h->greeted)
+        mon_write(&h->mon, hello, sizeof(hello) - 1);
+    h->greeted = true;
+    if (!h->running)
+        lineedit_start(&h->edit);
 }
 
 static void on_opened(struct mon *m)
 {
-    hmp_of(m)->len = 0;
-    say(hmp_of(m), "backplane " BP_VERSION " monitor - 'help' lists the commands\n" PROMPT);
+    struct hmp_mon *h = hmp_of(m);
+    h->greeted = false;
+    lineedit_free(&h->edit);
+    if (!h->away)
+        greet(h);
 }
 
-static void on_closed(struct mon *m) { hmp_of(m)->len = 0; }
+static void on_focus(struct mon *m, bool here)
+{
+    struct hmp_mon *h = hmp_of(m);
+    h->away = !here;
+    if (here)
+        greet(h);
+    else
+        mon_write(m, "\n", 1);
+}
+
+static void on_closed(struct mon *m) { }
 /* One byte at a time: a line that runs holds up what was typed after it. */
 static bool is_busy(const struct mon *m) { return container_of(m, const struct hmp_mon, mon)->running; }
 
@@ -162,13 +168,16 @@ static void on_free(struct mon *m)
     maybe_free(h);
 }
 
-static const struct mon_ops hmp_ops = { .opened = on_opened, .closed = on_closed, .busy = is_busy, .read = on_read, .free = on_free };
+static const struct mon_ops hmp_ops = { .opened = on_opened, .closed = on_closed, .busy = is_busy, .read = on_read, .focus = on_focus,
+                                        .free = on_free };
 
-struct mon *hmp_mon_new(void)
+struct mon *hmp_mon_new(bool shared)
 {
     struct hmp_mon *h = xnew(struct hmp_mon);
     h->mon.ops = &hmp_ops;
     h->mon.crlf = true;
     h->mon.input_unit = 1;
+    h->away = shared;
+    h->edit = (struct lineedit){ .out = echo, .line = on_line, .complete = complete, .arg = h, .prompt = PROMPT };
     return &h->mon;
 }

@@ -4,10 +4,16 @@
 #define CTL_HMP_H
 
 #include "core/cmd.h"
+#include "ctl/lineedit.h"
 
 /* The CPU that the running command looks at; `cpu N` changes it for its monitor. */
 extern unsigned hmp_cpu;
 /* The command of the first @n bytes of @name ("info status"), or of an alias. */
 const struct hmp_cmd *hmp_cmd_find(const char *name, size_t n);
+
+/* The command that @line begins with, its full name and where its argument begins; NULL if there is none. */
+const struct hmp_cmd *hmp_cmd_split(const char *line, char name[64], const char **arg);
+/* Adds what the word of @word bytes at the end of @text could become. */
+void hmp_complete(const char *text, size_t word, struct lineedit_words *w);
 
 #endif

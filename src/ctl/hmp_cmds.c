@@ -179,17 +179,17 @@ static void dump(const char *arg, struct str *out)
 static void run_xp(const char *arg, struct str *out) { dump(arg, out); }
 
 static const struct hmp_cmd rows[] = {
-    { "help", "?", "[COMMAND]", "this list", run_help },
+    { "help", "?", "[COMMAND]", "this list", run_help, "command" },
     { "info", "", "SUBJECT", "what there is to know", run_info },
     { "quit", "q", "", "end the program", run_quit },
     { "stop", "s", "", "stop the CPUs and the virtual clock", run_pause },
     { "cont", "c", "", "let the machine run again", run_resume },
     { "system_reset", "", "", "reset the machine", run_sysreset },
     { "system_powerdown", "", "", "press the power button", run_power },
-    { "device_add", "", "DRIVER[,PROP=VALUE...]", "plug in a device", run_device_add },
-    { "device_del", "", "ID", "ask the guest to let go of a device", run_device_del },
-    { "object_add", "", "TYPE,id=ID[,PROP=VALUE...]", "make an object", run_object_add },
-    { "object_del", "", "ID", "delete an object", run_object_del },
+    { "device_add", "", "DRIVER[,PROP=VALUE...]", "plug in a device", run_device_add, "+device" },
+    { "device_del", "", "ID", "ask the guest to let go of a device", run_device_del, "device" },
+    { "object_add", "", "TYPE,id=ID[,PROP=VALUE...]", "make an object", run_object_add, "+object" },
+    { "object_del", "", "ID", "delete an object", run_object_del, "object" },
     { "xp", "", "/FMT ADDR", "dump physical memory", run_xp },
     { "info status", "", "", "the run state", info_status },
     { "info version", "", "", "the version of the program", info_version },

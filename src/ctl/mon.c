@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "core/run.h"
 
 static struct list mons = LIST_INIT(mons);
 
@@ -92,8 +93,8 @@ static void on_event(void *arg, enum chr_event ev)
     struct mon *m = arg;
     if (ev == CHR_OPENED || ev == CHR_CLOSED)
         set_open(m, ev == CHR_OPENED);
-    else if (ev == CHR_MUX_IN && m->ops->focus)
-        m->ops->focus(m);
+    else if ((ev == CHR_MUX_IN || ev == CHR_MUX_OUT) && m->ops->focus)
+        m->ops->focus(m, ev == CHR_MUX_IN);
 }
 
 static void mon_free(struct mon *m)
@@ -142,7 +143,7 @@ static bool any_unread(void)
     return false;
 }
 
-void mon_close_all(int ms)
+static void mon_close_all(int ms)
 {
     int64_t end = clock_now(CLOCK_HOST) + ms * INT64_C(1000000);
     while (any_unread() && clock_now(CLOCK_HOST) < end)
@@ -151,3 +152,10 @@ void mon_close_all(int ms)
     list_for_each(m, &mons, link)
         mon_free(m);
 }
+
+static void end_monitors(void)
+{
+    mon_close_all(200);
+}
+static const struct run_end monitors_end = { "monitors", RUN_END_MONITORS, end_monitors };
+RUN_END(&monitors_end);

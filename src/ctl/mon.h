@@ -19,7 +19,7 @@ struct mon_ops {
     void (*closed)(struct mon *);       /* it went: drop what was begun */
     bool (*busy)(const struct mon *);   /* no further input now */
     void (*read)(struct mon *, const uint8_t *buf, size_t n);
-    void (*focus)(struct mon *);        /* a multiplexer's user switched to this monitor; may be NULL */
+    void (*focus)(struct mon *, bool here);     /* a multiplexer's user came or went; may be NULL */
     void (*free)(struct mon *);
 };
 
@@ -41,13 +41,12 @@ void mon_write(struct mon *m, const char *s, size_t n);
 size_t mon_unread(const struct mon *m);
 /* Input may be taken again: after ops->busy() became false. */
 void mon_accept(struct mon *m);
-/* Sends what waits, for at most @ms milliseconds, then closes all monitors: the end of the program. */
-void mon_close_all(int ms);
 bool mon_each(bool (*fn)(struct mon *, void *), void *arg);
 
 /* Made unconnected. */
 struct mon *qmp_mon_new(bool pretty);
-struct mon *hmp_mon_new(void);
+/* @shared: quiet until a multiplexer gives it the focus. */
+struct mon *hmp_mon_new(bool shared);
 /* One command line as a person types it; a coroutine. @cpu: what `info registers` and `x` look at. */
 void co_hmp_execute(const char *line, unsigned *cpu, struct str *out);
 

@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "chardev/chr.h"
 #include "core/cmd.h"
+#include "core/run.h"
 #include "irq/irq.h"
 #include "mem/view.h"
 
@@ -265,6 +266,15 @@ static bool apply_qtest_log(const char *arg, struct err *e)
     err_set(e, ERR_NOT_BUILT, "a log of the test interface is not in this build");
     return err_hint(e, "only 'none' and '/dev/null' are");
 }
+
+static void end_qtest(void)
+{
+    chr_disconnect(&qt.front);
+    str_free(&qt.in);
+    str_free(&qt.out);
+}
+static const struct run_end qtest_end = { "qtest", RUN_END_MONITORS, end_qtest };
+RUN_END(&qtest_end);
 
 static const struct cli_opt opts[] = {
     { "qtest", "CHARDEV", "a test drives buses and clock (with -accel qtest)", "Debug", CLI_MONITOR, apply_qtest },

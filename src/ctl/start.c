@@ -2,10 +2,11 @@
 #include "ctl/ctl.h"
 #include "ctl/cli_int.h"
 
+#include <stdlib.h>
+#include "base/bits.h"
 #include "chardev/chr.h"
 #include "core/flags.h"
 #include "core/run.h"
-#include "ctl/mon.h"
 #include "ctl/qmp.h"
 #include "loop/loop.h"
 
@@ -15,32 +16,47 @@ static bool events_init(void)
     return true;
 }
 
+/* `exit()` somewhere below ends as returning from main() does. */
+static bool end_init(void)
+{
+    return atexit(ctl_end) == 0;
+}
+
 bool ctl_start(const struct cli_line *l, struct err *e)
 {
     cli_signals_early();
     return cli_apply(l, CLI_EARLY, CLI_EARLY, e) &&     /* may fork: no thread may exist yet */
            loop_main_init(e) &&
            events_init() &&
+           end_init() &&
            cli_apply(l, CLI_MACHINE, CLI_RUN, e) &&
            cli_daemon_ready(e) &&
            cli_signals_loop(e);
-}
-
-/* Sockets and pipes leave the file system with their chardev; those that a device still holds go with the process. */
-static void close_chardevs(void)
-{
-    struct obj *all = obj_container(chr_class.ns), *c;
-    list_for_each(c, &all->children, sibling)
-        obj_del(c);
 }
 
 int ctl_run(void)
 {
     if (!cli_flags.paused)
         run_cont();
-    int status = run_main();
-    mon_close_all(200);
-    close_chardevs();
-    chr_term_restore();
-    return status;
+    return run_main();
 }
+
+void ctl_end(void)
+{
+    cli_signals_end();
+    run_end();
+    chr_term_restore();
+}
+
+/* What users of back ends still hold when the machine has gone goes with the process; files are closed and sockets removed. */
+static void end_back_ends(void)
+{
+    static const char *const spaces[] = { "export", "job", "netdev", "chardev", "blockdev", "object" };
+    for (size_t i = 0; i < ARRAY_SIZE(spaces); i++) {
+        struct obj *all = obj_container(spaces[i]), *o;
+        while ((o = list_first(&all->children, struct obj, sibling)))
+            obj_del(o);
+    }
+}
+static const struct run_end back_ends = { "back ends", RUN_END_BACKENDS, end_back_ends };
+RUN_END(&back_ends);

@@ -248,18 +248,17 @@ static bool machine_build(struct machine *m, const struct machine_args *a, struc
     m->memory = xnew(struct region);
     region_init_container(m->memory, "system", UINT64_MAX);
     address_space_init(&as_memory, "memory", m->memory);
+    list_init(&m->listener.link);
+    current = m;                            /* from here on machine_destroy() undoes */
     if (!machine_smp_parse(a->smp, c, &m->smp, e) || !machine_make_cpu(m, a->cpu, e) ||
         !machine_make_ram(m, a->memory, e))
         return false;
-    current = m;
-    if (!c->build(m, e)) {
-        current = NULL;
-        return false;
-    }
-    m->listener = (struct run_listener){ .prio = 100, .start = machine_on_start, .stop = machine_on_stop,
-                                         .reset = machine_on_reset };
+    m->listener.prio = 100;
+    m->listener.start = machine_on_start;
+    m->listener.stop = machine_on_stop;
+    m->listener.reset = machine_on_reset;
     run_listen(&m->listener);
-    return true;
+    return c->build(m, e);
 }
 
 struct machine *machine_create(json_t *given, struct err *e)
@@ -278,8 +277,11 @@ struct machine *machine_create(json_t *given, struct err *e)
     if (o) {
         snprintf(what, sizeof what, "machine '%s'", c->obj.name);
         if (machine_accel_choose(a.accel, e) && obj_set_opts(o, opts, what, e) && obj_check(o, e) &&
-            obj_add(o, obj_container("machine"), e) && machine_build(MACHINE(o), &a, e))
-            m = MACHINE(o);
+            obj_add(o, obj_container("machine"), e)) {
+            m = machine_build(MACHINE(o), &a, e) ? MACHINE(o) : NULL;
+            if (!m)
+                machine_destroy();
+        }
         obj_unref(o);
     }
     json_decref(a.smp);
@@ -303,6 +305,14 @@ static void co_remove_all(void *arg)
         co_dev_remove(d);
 }
 
+/* Devices whose start failed stand in the tree, but nowhere else. */
+static void remove_unfinished(void)
+{
+    struct obj *all = obj_container("unattached"), *o;
+    while ((o = list_first(&all->children, struct obj, sibling)))
+        obj_del(o);
+}
+
 void machine_destroy(void)
 {
     struct machine *m = current;
@@ -311,6 +321,7 @@ void machine_destroy(void)
     run_stop(RUN_SHUTDOWN);
     run_unlisten(&m->listener);
     co_run_main(co_remove_all, NULL);
+    remove_unfinished();
     struct region *root = m->memory;
     current = NULL;
     obj_del(&m->obj);
@@ -318,3 +329,6 @@ void machine_destroy(void)
     region_fini(root);
     free(root);
 }
+
+static const struct run_end machine_end = { "machine", RUN_END_MACHINE, machine_destroy };
+RUN_END(&machine_end);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/exit_file.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "core/cmd.h"
@@ -30,6 +31,7 @@ struct stream {
     /* state */
     struct sock_addr addr;
     int listen_fd, fd, last_errno;
+    struct exit_file *file;             /* what we listen on has this name */
     struct loop_fd lw, cw;
     struct timer retry;
     struct stream_try *attempt;
@@ -297,6 +299,7 @@ static bool stream_open(struct netdev *nd, struct err *e)
         s->addr = t->addr;
         if (s->server) {
             s->listen_fd = t->fd;
+            s->file = s->path ? exit_file_new(s->path) : NULL;
             if (s->addr.any.sa_family != AF_UNIX)
                 sock_local(t->fd, &s->addr);
             loop_fd_init(&s->lw, loop_main(), NULL, t->fd, stream_accept, s);
@@ -319,8 +322,7 @@ static void stream_close(struct netdev *nd)
     if (s->listen_fd >= 0) {
         loop_fd_watch(&s->lw, 0);
         close(s->listen_fd);
-        if (s->path)
-            unlink(s->path);
+        exit_file_remove(s->file);
     }
     if (s->fd >= 0) {
         loop_fd_watch(&s->cw, 0);

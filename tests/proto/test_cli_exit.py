@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""Every way out, in every state: the terminal is given back, sockets and the pid file are gone, what was written is on disk."""
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib.machine import BINARY, Machine, Qmp, connect, run
+from lib.term import Terminal
+
+STATES = {"running": [], "not-started": ["-S"], "qtest": ["-accel", "qtest"]}
+WAYS = ["ctrl-a-x", "monitor-quit", "qmp-quit", "SIGTERM", "SIGINT", "SIGHUP"]
+
+
+def board(tmp_path, *more):
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    return ["-M", "virt", "-m", "64M", "-display", "none", "-serial", "mon:stdio", "-pidfile", str(tmp_path / "pid"),
+            "-qmp", "unix:%s,server=on,wait=off" % (tmp_path / "qmp"), "-chardev", "socket,id=c,path=%s,server=on,wait=off" % (tmp_path / "c"),
+            "-chardev", "pty,id=p,path=%s" % (tmp_path / "pty"), "-netdev", "stream,id=n,server=on,addr.type=unix,addr.path=%s" % (tmp_path / "net"),
+            "-drive", "file=%s,format=raw,if=none,id=d" % disk, "-device", "virtio-blk-device,drive=d", *more]
+
+
+def leave(way, t, tmp_path):
+    if way == "ctrl-a-x":
+        t.type("\x01x")
+    elif way == "monitor-quit":
+        t.type("\x01c")
+        t.until("(backplane) ")
+        t.type("quit\r")
+    elif way == "qmp-quit":
+        q = Qmp(connect(str(tmp_path / "qmp"), t.process))
+        q.cmd("quit")
+        q.close()
+    else:
+        t.process.send_signal(getattr(signal, way))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("state", STATES)
+def test_way_out(tmp_path, state, way):
+    with Terminal(*board(tmp_path, *STATES[state]), env={"TMPDIR": str(tmp_path)}) as t:
+        t.until_raw()
+        connect(str(tmp_path / "qmp"), t.process).close()
+        assert {"pid", "c", "pty", "net"} <= set(os.listdir(tmp_path))
+        leave(way, t, tmp_path)
+        assert t.wait() == 0, t.text
+        assert t.is_restored()
+    assert os.listdir(tmp_path) == ["disk"]
+
+
+def test_stopped_machine_leaves_cleanly(tmp_path):
+    with Terminal(*board(tmp_path)) as t:
+        q = Qmp(connect(str(tmp_path / "qmp"), t.process))
+        q.cmd("stop")
+        q.cmd("quit")
+        assert t.wait() == 0 and t.is_restored()
+    assert os.listdir(tmp_path) == ["disk"]
+
+
+@pytest.mark.parametrize("mistake,part", [
+    (["-device", "nosuch"], "unknown device 'nosuch'"), (["-monitor", "unix:/nonexistent/x,server=on,wait=off"], "No such file or directory"),
+    (["-kernel", "/nonexistent"], "/nonexistent"), (["-device", "virtio-blk-device,drive=d"], "in use by"),
+])
+def test_mistake_at_start(tmp_path, mistake, part):
+    with Terminal(*board(tmp_path, *mistake)) as t:
+        assert t.wait() == 1 and part in t.text, t.text
+        assert t.is_restored()
+    assert os.listdir(tmp_path) == ["disk"]
+
+
+def test_signal_while_a_server_waits_for_its_client(tmp_path):
+    with Terminal("-M", "none", "-serial", "stdio", "-pidfile", str(tmp_path / "pid"), "-chardev", "socket,id=c,path=%s,server=on" % (tmp_path / "c")) as t:
+        t.until("waiting for connection")
+        assert set(os.listdir(tmp_path)) == {"pid", "c"}
+        t.process.send_signal(signal.SIGTERM)
+        assert t.wait() == 0 and t.is_restored()
+    assert os.listdir(tmp_path) == []
+
+
+def test_ctrl_c_ends_where_the_terminal_sends_signals():
+    with Terminal("-M", "virt", "-m", "64M", "-display", "none", "-serial", "stdio", "-S") as t:
+        t.until_raw()
+        t.type("\x03")
+        assert t.wait() == 0 and t.is_restored()
+
+
+def code(*words):
+    return b"".join(struct.pack("<I", w) for w in words)
+
+
+# lui t0,0x100; lui t1,VALUE>>12; addi t1,t1,LOW; sw t1,0(t0); j .
+def test_device_image(value):
+    low = value & 0xfff
+    return code(0x001002b7, ((value + 0x800) & 0xfffff000) | 0x337, (low << 20) | 0x30313, 0x0062a023, 0x0000006f)
+
+
+test_device_image.__test__ = False
+
+
+@pytest.mark.parametrize("value,status", [(0x5555, 0), (0x3333 | 7 << 16, 7)])
+def test_the_guest_ends_it(tmp_path, value, status):
+    image = tmp_path / "image"
+    image.write_bytes(test_device_image(value))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with Terminal(*board(folder, "-bios", str(image))) as t:
+        assert t.wait() == status and t.is_restored(), t.text
+    assert os.listdir(folder) == ["disk"]
+
+
+def test_exit_with_parent(tmp_path):
+    pid = tmp_path / "pid"
+    parent = subprocess.Popen(["sh", "-c", '"$@" & sleep 60', "sh", BINARY, "-M", "none", "-run-with", "exit-with-parent=on", "-pidfile", str(pid),
+                               "-display", "none", "-qmp", "unix:%s,server=on,wait=off" % (tmp_path / "qmp")])
+    try:
+        connect(str(tmp_path / "qmp"), parent).close()
+    finally:
+        parent.kill()
+        parent.wait()
+    end = time.monotonic() + 20
+    while os.listdir(tmp_path):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_daemon_with_relative_names_leaves_nothing(tmp_path):
+    r = subprocess.run([BINARY, "-M", "none", "-daemonize", "-display", "none", "-pidfile", "pid", "-qmp", "unix:qmp,server=on,wait=off"],
+                       cwd=tmp_path, check=False, stdin=subprocess.DEVNULL, timeout=30)
+    assert r.returncode == 0
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+    end = time.monotonic() + 20
+    while os.listdir(tmp_path):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_another_owners_socket_is_left_alone(tmp_path):
+    with Machine("-M", "none", "-chardev", "socket,id=c,path=%s,server=on,wait=off" % (tmp_path / "c")) as m:
+        os.rename(tmp_path / "c", tmp_path / "old")
+        (tmp_path / "c").write_text("another's")
+        m.qmp.cmd("quit")
+        assert m.wait() == 0
+    assert (tmp_path / "c").read_text() == "another's"
+
+
+def test_dumpdtb_tears_down(tmp_path):
+    status, _, err = run("-M", "virt,dumpdtb=%s" % (tmp_path / "dtb"), "-display", "none", "-pidfile", str(tmp_path / "pid"))
+    assert status == 0 and (tmp_path / "dtb").stat().st_size > 1000, err
+    assert os.listdir(tmp_path) == ["dtb"]
