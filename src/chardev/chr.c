@@ -24,7 +24,7 @@ struct chr_link {
     char *user;
     struct post deliver, drain, resume; /* deliver: the front end's domain; the others: main loop */
     bool delivering, dead;              /* the front end's domain; disconnected from inside a callback */
-    atomic_bool open;
+    atomic_bool open, front_open;
     atomic_bool starved;                /* the back end waits for room in @in */
 
     pthread_mutex_t lock;               /* all below; a leaf lock */
@@ -340,6 +340,22 @@ bool chr_is_open(const struct chr_front *f)
     return l && atomic_load(&l->open);
 }
 
+void chr_set_front_open(struct chr_front *f, bool open)
+{
+    struct chr_link *l = f->priv;
+    if (l)
+        atomic_store(&l->front_open, open);
+}
+
+bool chr_front_open(const struct chr *c)
+{
+    struct chr_link *l;
+    list_for_each(l, &c->links, on_chr)
+        if (atomic_load(&l->front_open))
+            return true;
+    return false;
+}
+
 int chr_control(struct chr_front *f, enum chr_ctl ctl, void *arg)
 {
     struct chr_link *l = f->priv;
@@ -404,6 +420,7 @@ bool chr_connect(struct chr_front *f, struct obj *chardev, struct domain *dom, c
     struct chr_link *l = xnew(struct chr_link);
     l->f = f;
     l->user = xstrdup(user);
+    atomic_store(&l->front_open, true);
     pthread_mutex_init(&l->lock, NULL);
     ring_init(&l->in, IN_RING);
     ring_init(&l->out, OUT_RING);

@@ -34,6 +34,9 @@ void chr_accept(struct chr_front *f);
 bool chr_is_open(const struct chr_front *f);            /* the other side is there */
 /* The oldest file descriptor that the peer passed along (SCM_RIGHTS) and nobody took yet; -1: none. The caller's. Main loop. */
 int chr_take_fd(struct chr_front *f);
+/* The front end has somebody who reads and writes (a guest's process holds the port): "frontend-open" of query-chardev. True
+ * from chr_connect() on until it is told otherwise. ANY. */
+void chr_set_front_open(struct chr_front *f, bool open);
 void chr_send_break(struct chr_front *f);
 /* Serial parameters, modem lines where the back end has them (ioctl-like). */
 enum chr_ctl { CHR_SET_PARAMS, CHR_SET_BREAK, CHR_GET_MODEM, CHR_SET_MODEM };

@@ -64,6 +64,7 @@ size_t chr_link_room(struct chr_link *l);
 void chr_link_rx(struct chr_link *l, const uint8_t *buf, size_t n);
 void chr_link_event(struct chr_link *l, enum chr_event ev);
 const char *chr_link_user(const struct chr_link *l);
+bool chr_front_open(const struct chr *c);                       /* some front end is open (chr_set_front_open) */
 struct chr_link *chr_link_next(struct chr *c, struct chr_link *l);  /* in a circle; NULL if there is none */
 /* The link whose bytes write() is being given. */
 struct chr_link *chr_tx_link(const struct chr *c);

@@ -24,7 +24,7 @@ static json_t *co_query_chardev(void *args, struct err *e)
     for (size_t i = 0; (c = chr_nth(i)); i++) {
         struct str name = { 0 };
         chr_filename(c, &name);
-        json_array_append_new(list, json_pack("{sssssb}", "label", c->obj.id, "filename", name.s, "frontend-open", c->n_links > 0));
+        json_array_append_new(list, json_pack("{sssssb}", "label", c->obj.id, "filename", name.s, "frontend-open", chr_front_open(c)));
         str_free(&name);
     }
     return list;

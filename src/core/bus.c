@@ -35,6 +35,16 @@ void bus_default_name(const struct dev *owner, unsigned n, char *buf, size_t len
     snprintf(buf, len, "%s.%u", owner->obj.id && owner->obj.id[0] != '#' ? owner->obj.id : owner->obj.cls->name, n);
 }
 
+void bus_free_name(const struct bus_class *c, const struct dev *owner, unsigned n, char *buf, size_t len)
+{
+    if (owner->obj.id && owner->obj.id[0] != '#') {
+        bus_default_name(owner, n, buf, len);
+        return;
+    }
+    for (n = 0; n == 0 || bus_find(buf); n++)
+        snprintf(buf, len, "%s.%u", c->obj.name, n);
+}
+
 struct bus *bus_find(const char *name)
 {
     return (struct bus *)obj_find("bus", name);

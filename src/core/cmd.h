@@ -26,7 +26,11 @@ LINKSET_DECLARE(qmp_cmds, struct qmp_cmd);
 /* QMP event to every monitor: @data stolen, may be NULL. ANY. Rate limits are ctl's. */
 void qmp_event(const char *name, json_t *data);
 /* Each event that can be sent has a row, in the file that sends it: introspection lists them. */
-struct qmp_event_def { const char *name, *doc; bool limited /* at most one a second, the latest data wins */; };
+struct qmp_event_def {
+    const char *name, *doc;
+    bool limited;               /* at most one a second, the latest data wins */
+    const char *key;            /* with limited: the member of the data that tells apart whose second it is ("id"). May be NULL */
+};
 LINKSET_DECLARE(qmp_events, struct qmp_event_def);
 #define QMP_EVENT(ptr) LINKSET_ADD(qmp_events, struct qmp_event_def, ptr)
 extern void (*qmp_event_sink)(const char *name, json_t *data);     /* set by ctl; NULL: dropped */

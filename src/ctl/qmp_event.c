@@ -20,7 +20,7 @@ static unsigned n_queued;
 static struct post post;
 
 /* Of one limited kind: what waits for the end of its second. */
-struct limit { struct list link; const char *name; json_t *waiting; int64_t last; struct timer timer; };
+struct limit { struct list link; const char *name; char *key; json_t *waiting; int64_t last; struct timer timer; };
 static struct list limits = LIST_INIT(limits);
 
 static void limit_over(void *arg)
@@ -34,29 +34,38 @@ static void limit_over(void *arg)
     qmp_broadcast(e);
 }
 
-static struct limit *limit_of(const char *name)
+static const struct qmp_event_def *limited_def(const char *name)
 {
-    struct limit *l;
-    list_for_each(l, &limits, link)
-        if (!strcmp(l->name, name))
-            return l;
-    LINKSET_EACH(qmp_events, struct qmp_event_def, d) {
-        if (strcmp(d->name, name) || !d->limited)
-            continue;
-        l = xnew(struct limit);
-        l->name = d->name;
-        l->last = INT64_MIN / 2;
-        timer_init(&l->timer, CLOCK_HOST, loop_main(), NULL, limit_over, l);
-        list_push(&limits, &l->link);
-        return l;
-    }
+    LINKSET_EACH(qmp_events, struct qmp_event_def, d)
+        if (!strcmp(d->name, name))
+            return d->limited ? d : NULL;
     return NULL;
+}
+
+/* The limit that @json falls under; NULL: none. */
+static struct limit *limit_of(const char *name, json_t *json)
+{
+    const struct qmp_event_def *d = limited_def(name);
+    const char *key = d && d->key ? json_string_value(json_object_get(json_object_get(json, "data"), d->key)) : NULL;
+    struct limit *l;
+    if (!d)
+        return NULL;
+    list_for_each(l, &limits, link)
+        if (!strcmp(l->name, name) && str_eq(l->key, key))
+            return l;
+    l = xnew(struct limit);
+    l->name = d->name;
+    l->key = xstrdup(key);
+    l->last = INT64_MIN / 2;
+    timer_init(&l->timer, CLOCK_HOST, loop_main(), NULL, limit_over, l);
+    list_push(&limits, &l->link);
+    return l;
 }
 
 /* Takes over @json. */
 static void deliver(const char *name, json_t *json)
 {
-    struct limit *l = limit_of(name);
+    struct limit *l = limit_of(name, json);
     int64_t now = clock_now(CLOCK_HOST);
     if (!l || (now - l->last >= LIMIT_NS && !l->waiting)) {
         if (l)

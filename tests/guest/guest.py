@@ -292,7 +292,7 @@ class Qmp:
         self.greeting = json.loads(self.file.readline())
         self.cmd("qmp_capabilities")
 
-    def cmd(self, name, **arguments):
+    def cmd(self, name, /, **arguments):
         """Runs a command; returns its "return" member; raises GuestError with the text of an error."""
         q = {"execute": name}
         if arguments:

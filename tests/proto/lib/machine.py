@@ -58,7 +58,7 @@ class Qmp:
         self.send(data)
         return self.answer()
 
-    def cmd(self, name, **arguments):
+    def cmd(self, name, /, **arguments):
         arguments = {k.replace("_", "-") if k != "qom_type" else "qom-type": v for k, v in arguments.items()}
         m = self.request({"execute": name, "arguments": arguments})
         if "error" in m:
