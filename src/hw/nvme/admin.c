@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/* From a fetched command to its handler; the admin commands about queues, aborts and events (section 5). */
+#include "base/log.h"
+#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/queue_int.h"
+
+/* ---- queues, 5.4 to 5.7 ---- */
+
+static bool qid_ok(const struct nvme *n, uint32_t qid) { return qid && qid <= n->max_ioqpairs; }
+
+/* Entry sizes come from CC (3.1.3.5); sizes are 0's based. */
+static uint16_t queue_args(const struct nvme_req *r, unsigned es_shift, unsigned es)
+{
+    const struct nvme_cmd *c = &r->cmd;
+    uint32_t size = c->cdw10 >> 16;
+
+    if (!size || size >= NVME_QUEUE_ENTRIES || (r->n->cc >> es_shift & 15) != es)
+        return NVME_INVALID_QSIZE | NVME_DNR;
+    if (c->prp1 & (nvme_page(r->n) - 1))
+        return NVME_PRP_OFFSET | NVME_DNR;
+    return c->cdw11 & 1 ? NVME_OK : NVME_INVALID_FIELD | NVME_DNR;      /* CAP.CQR: one piece of memory */
+}
+
+static uint32_t vectors_now(struct nvme *n)
+{
+    if (pci_msix_enabled(&n->pci))
+        return n->vectors;
+    return pci_msi_enabled(&n->pci) ? pci_msi_vectors(&n->pci) : 1;
+}
+
+static uint16_t co_create_cq(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    uint32_t qid = r->cmd.cdw10 & 0xffff, iv = r->cmd.cdw11 >> 16, irq = r->cmd.cdw11 & 2;
+    uint16_t st;
+
+    if (!qid_ok(n, qid) || n->cq[qid].live)
+        return NVME_INVALID_QID | NVME_DNR;
+    st = queue_args(r, NVME_CC_IOCQES_SHIFT, 4);
+    if (!st && irq && iv >= vectors_now(n))
+        st = NVME_INVALID_VECTOR | NVME_DNR;
+    if (st)
+        return st;
+    nvme_cq_open(&n->cq[qid], (uint16_t)iv, irq, r->cmd.prp1, (r->cmd.cdw10 >> 16) + 1);
+    n->queues_made = true;
+    return NVME_OK;
+}
+
+static uint16_t co_create_sq(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    uint32_t qid = r->cmd.cdw10 & 0xffff, cqid = r->cmd.cdw11 >> 16;
+    uint16_t st;
+
+    if (!qid_ok(n, cqid) || !n->cq[cqid].live)
+        return NVME_INVALID_CQID | NVME_DNR;
+    if (!qid_ok(n, qid) || n->sq[qid].live)
+        return NVME_INVALID_QID | NVME_DNR;
+    st = queue_args(r, NVME_CC_IOSQES_SHIFT, 6);
+    if (!st)
+        nvme_sq_open(&n->sq[qid], (uint16_t)cqid, r->cmd.prp1, (r->cmd.cdw10 >> 16) + 1, r->cmd.cdw11 >> 1 & 3);
+    return st;
+}
+
+static uint16_t co_delete_cq(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    uint32_t qid = r->cmd.cdw10 & 0xffff;
+
+    if (!qid_ok(n, qid) || !n->cq[qid].live)
+        return NVME_INVALID_QID | NVME_DNR;
+    if (n->cq[qid].sqs)
+        return NVME_INVALID_QDEL | NVME_DNR;
+    nvme_cq_close(&n->cq[qid]);
+    nvme_pin_update(n);
+    return NVME_OK;
+}
+
+/* Entries not fetched yet are gone; what runs is waited for. */
+static uint16_t co_delete_sq(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    uint32_t qid = r->cmd.cdw10 & 0xffff;
+    struct nvme_sq *sq = &n->sq[qid_ok(n, qid) ? qid : 0];
+    struct nvme_req *q;
+
+    if (!sq->id || !sq->live || sq->deleting)
+        return NVME_INVALID_QID | NVME_DNR;
+    sq->deleting = true;
+    list_for_each(q, &sq->reqs, link)
+        q->abort = true;
+    if (sq->first) {
+        sq->first->status = NVME_ABORT_SQ_DELETED;
+        nvme_complete(sq->first);
+        sq->first = NULL;
+    }
+    co_queue_wake_all(&n->delayed);
+    while (sq->in_flight && !nvme_stale(r))
+        co_queue_wait(&n->drained);
+    if (nvme_stale(r))
+        return NVME_OK;
+    sq->live = false;
+    n->cq[sq->cqid].sqs--;
+    return NVME_OK;
+}
+
+/* ---- events, 5.2 ---- */
+
+static void events_deliver(struct nvme *n)
+{
+    for (unsigned i = 0; i < n->n_events && n->n_aer;) {
+        uint32_t ev = n->events[i];
+
+        if (n->masked_events >> (ev & 7) & 1) {
+            i++;
+            continue;
+        }
+        n->masked_events |= 1u << (ev & 7);
+        n->n_events--;
+        memmove(&n->events[i], &n->events[i + 1], (n->n_events - i) * sizeof ev);
+        uint16_t cid = n->aer[0];
+        memmove(&n->aer[0], &n->aer[1], --n->n_aer * sizeof cid);
+        nvme_complete_cid(n, cid, NVME_OK, ev);
+    }
+}
+
+/* 5.27.1.8: the bit of the Asynchronous Event Configuration that lets an event through; 0: it always goes. */
+static uint32_t config_bit(unsigned type_info)
+{
+    switch (type_info) {
+    case NVME_EV_RELIABILITY: return 1u << 2;
+    case NVME_EV_TEMPERATURE: return 1u << 1;
+    case NVME_EV_SPARE: return 1u << 0;
+    case NVME_EV_NS_CHANGED: return 1u << 8;
+    case NVME_EV_FW_START: return 1u << 9;
+    case NVME_EV_TELEMETRY: return 1u << 10;
+    case NVME_EV_ANA: return 1u << 11;
+    case NVME_EV_ZONES: return 1u << 27;
+    default: return 0;
+    }
+}
+
+void nvme_event(struct nvme *n, unsigned type_info, uint8_t log)
+{
+    uint32_t ev = type_info >> 8 | (type_info & 0xff) << 8 | (uint32_t)log << 16, bit = config_bit(type_info);
+
+    if (bit && !(n->feat[NVME_FEAT_ASYNC] & bit))
+        return;
+    for (unsigned i = 0; i < n->n_events; i++)
+        if (n->events[i] == ev)
+            return;
+    if (n->n_events == MIN(n->aer_max_queued, NVME_EVENTS_MAX)) {
+        log_guest("nvme '%s': asynchronous event %x lost, too many wait", n->pci.dev.obj.id, ev);
+        return;
+    }
+    n->events[n->n_events++] = ev;
+    events_deliver(n);
+}
+
+void nvme_event_unmask(struct nvme *n, uint8_t type)
+{
+    n->masked_events &= ~(1u << type);
+    events_deliver(n);
+}
+
+void nvme_events_reset(struct nvme *n) { n->n_aer = n->n_events = n->masked_events = 0; }
+
+static uint16_t co_event_request(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+
+    if (n->n_aer > n->aerl)
+        return NVME_AER_LIMIT | NVME_DNR;
+    n->aer[n->n_aer++] = r->cmd.cid;
+    events_deliver(n);
+    return NVME_HELD;
+}
+
+/* ---- abort, 5.1 ---- */
+
+static bool abort_event(struct nvme *n, uint16_t cid)
+{
+    for (unsigned i = 0; i < n->n_aer; i++)
+        if (n->aer[i] == cid) {
+            memmove(&n->aer[i], &n->aer[i + 1], (--n->n_aer - i) * sizeof cid);
+            nvme_complete_cid(n, cid, NVME_ABORT_REQUESTED, 0);
+            return true;
+        }
+    return false;
+}
+
+static uint16_t co_abort(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    uint32_t qid = r->cmd.cdw10 & 0xffff;
+    uint16_t cid = (uint16_t)(r->cmd.cdw10 >> 16);
+    struct nvme_req *q;
+
+    r->result = 1;                      /* not aborted */
+    if (qid > n->max_ioqpairs || !n->sq[qid].live)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    if (!qid && abort_event(n, cid)) {
+        r->result = 0;
+        return NVME_OK;
+    }
+    list_for_each(q, &n->sq[qid].reqs, link)
+        if (q != r && q->cmd.cid == cid && !q->abort && q->delayed) {
+            q->abort = true;
+            r->result = 0;
+        }
+    if (!r->result)
+        co_queue_wake_all(&n->delayed);
+    return NVME_OK;
+}
+
+static uint16_t co_keep_alive(struct nvme_req *r)
+{
+    nvme_keep_alive(r->n);
+    return NVME_OK;
+}
+
+static uint16_t co_identify(struct nvme_req *r) { return nvme_identify(r); }
+
+#define EFF_CSUPP 1u
+#define EFF_LBCC 2u                     /* 5.16.1.6: contents change */
+#define EFF_NCC 4u
+#define EFF_NIC 8u
+#define EFF_CCC 16u
+#define EFF_CSE_NS (1u << 16)           /* no other command to the namespace */
+#define EFF_CSE_ALL (2u << 16)
+
+const struct nvme_op nvme_admin_ops[] = {
+    { NVME_ADM_DELETE_SQ, "delete-sq", 0, NVME_OP_SANITIZE, co_delete_sq },
+    { NVME_ADM_CREATE_SQ, "create-sq", 0, NVME_OP_SANITIZE, co_create_sq },
+    { NVME_ADM_GET_LOG, "get-log", 0, NVME_OP_SANITIZE, co_nvme_get_log },
+    { NVME_ADM_DELETE_CQ, "delete-cq", 0, NVME_OP_SANITIZE, co_delete_cq },
+    { NVME_ADM_CREATE_CQ, "create-cq", 0, NVME_OP_SANITIZE, co_create_cq },
+    { NVME_ADM_IDENTIFY, "identify", 0, NVME_OP_SANITIZE, co_identify },
+    { NVME_ADM_ABORT, "abort", 0, NVME_OP_SANITIZE, co_abort },
+    { NVME_ADM_SET_FEATURE, "set-feature", EFF_CCC, NVME_OP_SANITIZE, co_nvme_set_feature },
+    { NVME_ADM_GET_FEATURE, "get-feature", 0, NVME_OP_SANITIZE, co_nvme_get_feature },
+    { NVME_ADM_AER, "async-event", 0, NVME_OP_SANITIZE, co_event_request },
+    { NVME_ADM_KEEP_ALIVE, "keep-alive", 0, NVME_OP_SANITIZE, co_keep_alive },
+    { 0, NULL, 0, 0, NULL }
+};
+
+const struct nvme_op *nvme_op_find(const struct nvme_op *t, uint8_t opcode)
+{
+    for (; t->name; t++)
+        if (t->opcode == opcode)
+            return t;
+    return NULL;
+}
+
+/* ---- dispatch ---- */
+
+/* Finds the namespace of a command that needs one. */
+static uint16_t take_ns(struct nvme_req *r, const struct nvme_op *op)
+{
+    uint32_t nsid = r->cmd.nsid;
+
+    if (!(op->flags & NVME_OP_NS) || (op->flags & NVME_OP_ALL_NS && nsid == UINT32_MAX))
+        return NVME_OK;
+    if (!nsid || nsid > NVME_NS_MAX)
+        return NVME_INVALID_NSID | NVME_DNR;
+    r->ns = nvme_ns_get(r->n, nsid);
+    if (!r->ns)
+        return NVME_INVALID_FIELD | NVME_DNR;           /* an inactive one, 3.2.1.4 */
+    if (op->flags & NVME_OP_ZONED && r->ns->csi != NVME_CSI_ZONED)
+        return NVME_INVALID_OPCODE | NVME_DNR;
+    return r->sq->id ? nvme_io_allowed(r, op) : NVME_OK;
+}
+
+static uint16_t co_execute(struct nvme_req *r)
+{
+    const struct nvme_op *op = nvme_op_find(r->sq->id ? nvme_io_ops : nvme_admin_ops, r->cmd.opcode);
+    uint16_t st;
+
+    if (!op)
+        return NVME_INVALID_OPCODE | NVME_DNR;
+    if (!r->sq->id && r->cmd.flags & NVME_CMD_FUSE)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    st = take_ns(r, op);
+    if (!st)
+        st = r->fused ? co_nvme_fused(r) : op->co(r);
+    if (r->ns)
+        nvme_ns_put(r->ns);
+    r->ns = NULL;
+    return st;
+}
+
+/* The machine is about to stop for an error: the command begins again when it runs (saved with the controller). */
+static void park(struct nvme_req *r)
+{
+    dma_unmap(&r->data, 0);
+    dma_unmap(&r->meta, 0);
+    r->park = false;
+    nvme_req_set_aside(r, &r->n->parked);
+}
+
+void co_nvme_command(void *arg)
+{
+    struct nvme_req *r = arg;
+
+    r->status = co_execute(r);
+    if (r->park && !r->fused && !nvme_stale(r)) {
+        park(r);
+        return;
+    }
+    if (r->fused) {
+        if (r->status && !r->fused->status)
+            r->fused->status = NVME_FUSED_FAILED;
+        nvme_complete(r->fused);
+    }
+    if (r->status == NVME_HELD)
+        nvme_req_free(r);
+    else
+        nvme_complete(r);
+}

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/* Get and Set Features (5.15, 5.27). A row says what a feature can; values are scalars unless a row has its own code. */
+#include "hw/nvme/cmd_int.h"
+
+enum { F_SAVE = 1, F_NS = 2, F_CHANGE = 4 };            /* as Get Features with Select 3 tells them */
+enum { SEL_CURRENT, SEL_DEFAULT, SEL_SAVED, SEL_CAPS };
+
+struct feature {
+    uint8_t fid, caps;
+    uint32_t def, mask;                                 /* bits of dword 11 that are kept */
+    uint16_t (*get)(struct nvme_req *r);                /* NULL: the scalar */
+    uint16_t (*co_set)(struct nvme_req *r, uint32_t v); /* before the scalar is kept; NULL: nothing to check */
+};
+
+/* ---- those with code ---- */
+
+static uint16_t *threshold(struct nvme_req *r)
+{
+    unsigned sensor = r->cmd.cdw11 >> 16 & 15, kind = r->cmd.cdw11 >> 20 & 3;
+
+    if ((sensor != 0 && sensor != 15) || kind > 1)
+        return NULL;
+    return kind ? &r->n->temp_under : &r->n->temp_over;
+}
+
+void nvme_check_temperature(struct nvme *n)
+{
+    bool bad = n->temperature >= n->temp_over || n->temperature <= n->temp_under, was = n->critical & 2;
+
+    n->critical = (uint8_t)((n->critical & ~2) | (bad ? 2 : 0));
+    if (bad && !was)
+        nvme_event(n, NVME_EV_TEMPERATURE, NVME_LOG_SMART);
+}
+
+static uint16_t get_temperature(struct nvme_req *r)
+{
+    uint16_t *t = threshold(r);
+
+    if (!t)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    r->result = *t;
+    return NVME_OK;
+}
+
+static uint16_t co_set_temperature(struct nvme_req *r, uint32_t v)
+{
+    uint16_t *t = threshold(r);
+
+    if (!t)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    *t = (uint16_t)v;
+    nvme_check_temperature(r->n);
+    return NVME_OK;
+}
+
+static uint16_t co_set_power(struct nvme_req *r, uint32_t v)
+{
+    return v & 31 ? NVME_INVALID_FIELD | NVME_DNR : NVME_OK;        /* one power state, NPSS 0 */
+}
+
+static uint16_t co_set_write_cache(struct nvme_req *r, uint32_t v)
+{
+    if (!r->n->has_cache)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    return v & 1 ? NVME_OK : co_nvme_flush_all(r->n);
+}
+
+static uint16_t get_queues(struct nvme_req *r)
+{
+    r->result = (r->n->max_ioqpairs - 1) | (r->n->max_ioqpairs - 1) << 16;
+    return NVME_OK;
+}
+
+static uint16_t co_set_queues(struct nvme_req *r, uint32_t v)
+{
+    if (r->n->queues_made)
+        return NVME_SEQUENCE | NVME_DNR;
+    if ((v & 0xffff) == 0xffff || v >> 16 == 0xffff)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    return get_queues(r);
+}
+
+static uint16_t get_vector(struct nvme_req *r)
+{
+    uint32_t iv = r->cmd.cdw11 & 0xffff;
+
+    if (iv >= r->n->vectors)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    r->result = iv | (r->n->vector_off[iv / 32] >> (iv & 31) & 1) << 16;
+    return NVME_OK;
+}
+
+static uint16_t co_set_vector(struct nvme_req *r, uint32_t v)
+{
+    uint32_t iv = v & 0xffff;
+
+    if (iv >= r->n->vectors)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    if (v >> 16 & 1)
+        r->n->vector_off[iv / 32] |= 1u << (iv & 31);
+    else
+        r->n->vector_off[iv / 32] &= ~(1u << (iv & 31));
+    return NVME_OK;
+}
+
+static uint16_t get_recovery(struct nvme_req *r)
+{
+    struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
+
+    if (!ns)
+        return NVME_INVALID_NSID | NVME_DNR;
+    r->result = (r->n->feat[NVME_FEAT_ERROR_RECOVERY] & 0xffff) | (ns->dulbe ? 1u << 16 : 0);
+    return NVME_OK;
+}
+
+static uint16_t co_set_recovery(struct nvme_req *r, uint32_t v)
+{
+    struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
+    bool all = r->cmd.nsid == UINT32_MAX;
+
+    if (!ns && !all)
+        return NVME_INVALID_NSID | NVME_DNR;
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        struct nvme_ns *each = nvme_ns_at(r->n, i);
+        if (each && (all || each == ns))
+            each->dulbe = v >> 16 & 1;
+    }
+    return NVME_OK;
+}
+
+static uint16_t get_apst(struct nvme_req *r) { return nvme_to_host(r, r->n->apst, sizeof r->n->apst); }
+static uint16_t co_set_apst(struct nvme_req *r, uint32_t v) { return nvme_from_host(r, r->n->apst, sizeof r->n->apst); }
+
+uint64_t nvme_timestamp(const struct nvme *n)
+{
+    uint64_t ms = (uint64_t)(clock_now(CLOCK_VM) - n->timestamp_set) / 1000000;
+
+    return ((n->timestamp + ms) & (BIT64(48) - 1)) | (uint64_t)n->timestamp_origin << 49;
+}
+
+static uint16_t get_timestamp(struct nvme_req *r)
+{
+    uint64_t v = htole64(nvme_timestamp(r->n));
+
+    return nvme_to_host(r, &v, sizeof v);
+}
+
+static uint16_t co_set_timestamp(struct nvme_req *r, uint32_t v)
+{
+    uint64_t t;
+    uint16_t st = nvme_from_host(r, &t, sizeof t);
+
+    if (st)
+        return st;
+    r->n->timestamp = le64toh(t) & (BIT64(48) - 1);
+    r->n->timestamp_set = clock_now(CLOCK_VM);
+    r->n->timestamp_origin = 1;
+    return NVME_OK;
+}
+
+static uint16_t co_set_keep_alive(struct nvme_req *r, uint32_t v)
+{
+    r->n->feat[NVME_FEAT_KEEP_ALIVE] = v;
+    nvme_keep_alive(r->n);
+    return NVME_OK;
+}
+
+static uint16_t get_behavior(struct nvme_req *r)
+{
+    uint8_t b[512] = { 0 };
+
+    memcpy(b, r->n->host_behavior, sizeof r->n->host_behavior);
+    return nvme_to_host(r, b, sizeof b);
+}
+
+static uint16_t co_set_behavior(struct nvme_req *r, uint32_t v)
+{
+    uint8_t b[512];
+    uint16_t st = nvme_from_host(r, b, sizeof b);
+
+    if (st)
+        return st;
+    if (b[0] > 1 || b[1] > 1 || b[2] > 1)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    memcpy(r->n->host_behavior, b, sizeof r->n->host_behavior);
+    return NVME_OK;
+}
+
+static uint16_t get_host_id(struct nvme_req *r)
+{
+    return nvme_to_host(r, r->n->host_id, r->cmd.cdw11 & 1 ? 16 : 8);
+}
+
+static uint16_t co_set_host_id(struct nvme_req *r, uint32_t v)
+{
+    uint64_t id[2] = { 0 };
+    uint16_t st = nvme_from_host(r, id, v & 1 ? 16 : 8);
+
+    if (st)
+        return st;
+    memcpy(r->n->host_id, id, sizeof id);
+    r->n->host_id_wide = v & 1;
+    return NVME_OK;
+}
+
+/* 8.12.1: protection until the power cycle and for ever cannot be taken back. */
+static uint16_t get_protect(struct nvme_req *r)
+{
+    struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
+
+    if (!ns)
+        return NVME_INVALID_NSID | NVME_DNR;
+    r->result = ns->write_protect;
+    return NVME_OK;
+}
+
+static uint16_t co_set_protect(struct nvme_req *r, uint32_t v)
+{
+    struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
+
+    if (!ns)
+        return NVME_INVALID_NSID | NVME_DNR;
+    if (v & ~7u || v > 1)
+        return NVME_INVALID_FIELD | NVME_DNR;           /* NWPC: until changed only */
+    if (ns->write_protect > 1)
+        return NVME_FEATURE_NOT_CHANGEABLE | NVME_DNR;
+    if (v && co_blk_flush(ns->unit->blk))
+        return NVME_WRITE_FAULT;
+    ns->write_protect = (uint8_t)v;
+    nvme_ns_changed(ns->ss, ns->nsid, r->n);
+    return NVME_OK;
+}
+
+static uint16_t co_set_profile(struct nvme_req *r, uint32_t v)
+{
+    return v & 0x1ff ? NVME_IOCS_REJECTED | NVME_DNR : NVME_OK;     /* one combination, 5.27.1.21 */
+}
+
+static const struct feature features[] = {
+    { NVME_FEAT_ARBITRATION, F_SAVE | F_CHANGE, 7, 0xffffff07, NULL, NULL },
+    { NVME_FEAT_POWER, F_SAVE | F_CHANGE, 0, 0xff, NULL, co_set_power },
+    { NVME_FEAT_TEMPERATURE, F_CHANGE, 0, 0, get_temperature, co_set_temperature },
+    { NVME_FEAT_ERROR_RECOVERY, F_NS | F_CHANGE, 0, 0x1ffff, get_recovery, co_set_recovery },
+    { NVME_FEAT_WRITE_CACHE, F_SAVE | F_CHANGE, 1, 1, NULL, co_set_write_cache },
+    { NVME_FEAT_QUEUES, F_CHANGE, 0, 0, get_queues, co_set_queues },
+    { NVME_FEAT_COALESCING, F_SAVE | F_CHANGE, 0, 0xffff, NULL, NULL },
+    { NVME_FEAT_VECTOR, F_CHANGE, 0, 0, get_vector, co_set_vector },
+    { NVME_FEAT_ATOMIC, F_SAVE | F_CHANGE, 0, 1, NULL, NULL },
+    { NVME_FEAT_ASYNC, F_SAVE | F_CHANGE, 0, 0x08007fff, NULL, NULL },
+    { NVME_FEAT_APST, F_CHANGE, 0, 1, get_apst, co_set_apst },
+    { NVME_FEAT_TIMESTAMP, F_CHANGE, 0, 0, get_timestamp, co_set_timestamp },
+    { NVME_FEAT_KEEP_ALIVE, F_CHANGE, 0, UINT32_MAX, NULL, co_set_keep_alive },
+    { NVME_FEAT_HOST_BEHAVIOR, F_CHANGE, 0, 0, get_behavior, co_set_behavior },
+    { NVME_FEAT_IOCS_PROFILE, F_CHANGE, 0, 0x1ff, NULL, co_set_profile },
+    { NVME_FEAT_SW_PROGRESS, F_SAVE | F_CHANGE, 0, 0xff, NULL, NULL },
+    { NVME_FEAT_HOST_ID, F_CHANGE, 0, 0, get_host_id, co_set_host_id },
+    { NVME_FEAT_WRITE_PROTECT, F_NS | F_CHANGE, 0, 0, get_protect, co_set_protect },
+};
+
+static const struct feature *find(uint8_t fid)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(features); i++)
+        if (features[i].fid == fid)
+            return &features[i];
+    return NULL;
+}
+
+bool nvme_feature_effects(uint8_t fid, uint32_t *effects)
+{
+    const struct feature *f = find(fid);
+
+    if (f)
+        *effects = 1 | (f->caps & F_NS ? 1u << 20 : 1u << 21);      /* 5.16.1.18: supported; scope */
+    return f;
+}
+
+uint16_t co_nvme_get_feature(struct nvme_req *r)
+{
+    const struct feature *f = find((uint8_t)r->cmd.cdw10);
+    unsigned sel = r->cmd.cdw10 >> 8 & 7;
+
+    if (!f || sel > SEL_CAPS)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    switch (sel) {
+    case SEL_CAPS: r->result = f->caps; return NVME_OK;
+    case SEL_DEFAULT:
+        r->result = f->fid == NVME_FEAT_TEMPERATURE && !(r->cmd.cdw11 >> 20 & 3) ? NVME_TEMP_OVER : f->def;
+        return NVME_OK;
+    case SEL_SAVED:
+        if (f->caps & F_SAVE) {
+            r->result = r->n->feat_saved[f->fid];
+            return NVME_OK;
+        }
+        break;                                          /* not saveable: as current, 5.15 */
+    }
+    if (f->get)
+        return f->get(r);
+    r->result = r->n->feat[f->fid];
+    return NVME_OK;
+}
+
+uint16_t co_nvme_set_feature(struct nvme_req *r)
+{
+    const struct feature *f = find((uint8_t)r->cmd.cdw10);
+    bool save = r->cmd.cdw10 >> 31;
+    uint32_t nsid = r->cmd.nsid, v = r->cmd.cdw11;
+    uint16_t st;
+
+    if (!f)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    if (save && !(f->caps & F_SAVE))
+        return NVME_FEATURE_NOT_SAVEABLE | NVME_DNR;
+    if (!(f->caps & F_NS) && nsid && nsid != UINT32_MAX)
+        return nsid > NVME_NS_MAX ? NVME_INVALID_NSID | NVME_DNR : NVME_FEATURE_NOT_NS | NVME_DNR;
+    st = f->co_set ? f->co_set(r, v) : NVME_OK;
+    if (st || nvme_stale(r))
+        return st;
+    r->n->feat[f->fid] = v & f->mask;
+    if (save)
+        r->n->feat_saved[f->fid] = v & f->mask;
+    return NVME_OK;
+}
+
+void nvme_features_reset(struct nvme *n, bool first)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
+        const struct feature *f = &features[i];
+
+        if (first)
+            n->feat_saved[f->fid] = f->def;
+        n->feat[f->fid] = f->caps & F_SAVE ? n->feat_saved[f->fid] : f->def;
+    }
+    memset(n->vector_off, 0, sizeof n->vector_off);
+    memset(n->apst, 0, sizeof n->apst);
+    memset(n->host_id, 0, sizeof n->host_id);
+    memset(n->host_behavior, 0, sizeof n->host_behavior);
+    n->temp_over = NVME_TEMP_OVER;
+    n->temp_under = 0;
+    n->critical = 0;
+}

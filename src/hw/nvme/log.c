@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* Get Log Page (5.16). Each page is built whole; the host takes the part that it asked for. */
+#include "base/str.h"
+#include "hw/nvme/cmd_int.h"
+
+#define DATA_UNITS 1000u                /* of 512 bytes, in SMART's counts */
+
+/* Room for @n more bytes, zeroed. */
+static uint8_t *room(struct str *s, size_t n)
+{
+    static const uint8_t zeroes[4096];
+    size_t at = s->len;
+
+    for (size_t left = n; left; left -= MIN(left, sizeof zeroes))
+        str_addn(s, zeroes, MIN(left, sizeof zeroes));
+    return (uint8_t *)s->s + at;
+}
+
+/* ---- error information, 5.16.1.2 ---- */
+
+void nvme_log_error(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    struct nvme_error *e;
+
+    if ((r->status & 0x700) == 0x300)
+        return;                         /* paths are no errors of this controller */
+    e = &n->error[n->errors++ % NVME_ERRORS];
+    *e = (struct nvme_error){ .count = n->errors, .sqid = r->sq->id, .cid = r->cmd.cid, .status = (uint16_t)(r->status << 1), .location = 0xffff,
+                              .nsid = r->cmd.nsid, .opcode = r->cmd.opcode, .lba = r->sq->id ? nvme_slba(&r->cmd) : 0 };
+}
+
+static uint16_t log_error(struct nvme_req *r, struct str *s)
+{
+    const struct nvme *n = r->n;
+
+    for (unsigned i = 0; i < NVME_ERRORS; i++) {
+        uint8_t *b = room(s, 64);
+        const struct nvme_error *e = &n->error[(n->errors - 1 - i) % NVME_ERRORS];
+
+        if (i >= n->errors)
+            continue;
+        st_le64(b, e->count);
+        st_le16(b + 8, e->sqid);
+        st_le16(b + 10, e->cid);
+        st_le16(b + 12, e->status);
+        st_le16(b + 14, e->location);
+        st_le64(b + 16, e->lba);
+        st_le32(b + 24, e->nsid);
+        b[29] = 0;                      /* TRTYPE: PCI */
+        b[32] = e->opcode;
+    }
+    return NVME_OK;
+}
+
+/* ---- health, 5.16.1.3 ---- */
+
+static uint16_t log_smart(struct nvme_req *r, struct str *s)
+{
+    struct nvme *n = r->n;
+    uint64_t rd = 0, wr = 0, mins = (uint64_t)(clock_now(CLOCK_VM) - n->powered_ns) / INT64_C(60000000000);
+    uint8_t *b;
+
+    if (r->cmd.nsid && r->cmd.nsid != UINT32_MAX && !nvme_ns_at(n, r->cmd.nsid))
+        return NVME_INVALID_NSID | NVME_DNR;
+    if (r->cmd.nsid && r->cmd.nsid != UINT32_MAX)
+        return NVME_INVALID_FIELD | NVME_DNR;           /* LPA: not by namespace */
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        const struct nvme_ns *ns = nvme_ns_at(n, i);
+        rd += ns ? atomic_load_explicit(&ns->units_read, memory_order_relaxed) : 0;
+        wr += ns ? atomic_load_explicit(&ns->units_written, memory_order_relaxed) : 0;
+    }
+    b = room(s, 512);
+    b[0] = n->critical;
+    st_le16(b + 1, n->temperature);
+    b[3] = 100;                                         /* available spare, its threshold, used */
+    b[4] = 10;
+    st_le64(b + 32, (rd + DATA_UNITS - 1) / DATA_UNITS);
+    st_le64(b + 48, (wr + DATA_UNITS - 1) / DATA_UNITS);
+    st_le64(b + 64, n->reads);
+    st_le64(b + 80, n->writes);
+    st_le64(b + 112, n->power_cycles);
+    st_le64(b + 128, mins / 60);
+    st_le64(b + 144, n->unsafe_shutdowns);
+    st_le64(b + 176, n->errors);
+    st_le16(b + 200, n->temperature);
+    return NVME_OK;
+}
+
+/* ---- firmware, 5.16.1.4 ---- */
+
+static uint16_t log_firmware(struct nvme_req *r, struct str *s)
+{
+    uint8_t *b = room(s, 512);
+
+    b[0] = 1;
+    memset(b + 8, ' ', 8);
+    memcpy(b + 8, BP_VERSION, MIN(strlen(BP_VERSION), 8));
+    return NVME_OK;
+}
+
+/* ---- changed namespaces, 5.16.1.5 ---- */
+
+static uint16_t log_changed(struct nvme_req *r, struct str *s)
+{
+    struct nvme *n = r->n;
+    uint8_t *b = room(s, 4096);
+    unsigned k = 0;
+
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        uint32_t bit = 1u << (i & 31);
+        if (atomic_load(&n->changed_ns[i / 32]) & bit) {
+            atomic_fetch_and(&n->changed_ns[i / 32], ~bit);
+            st_le32(b + 4 * k++, i);
+        }
+    }
+    return NVME_OK;
+}
+
+/* ---- what there is: 5.16.1.1, 5.16.1.6, 5.16.1.18 ---- */
+
+static uint16_t log_effects(struct nvme_req *r, struct str *s)
+{
+    uint8_t csi = (uint8_t)(r->cmd.cdw14 >> 24), *b = room(s, 4096);
+
+    if (csi != NVME_CSI_NVM && csi != NVME_CSI_ZONED)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    for (const struct nvme_op *op = nvme_admin_ops; op->name; op++)
+        st_le32(b + 4 * op->opcode, 1 | op->effects);
+    for (const struct nvme_op *op = nvme_io_ops; op->name; op++)
+        if (csi == NVME_CSI_ZONED || !(op->flags & NVME_OP_ZONED))
+            st_le32(b + 1024 + 4 * op->opcode, 1 | op->effects);
+    return NVME_OK;
+}
+
+static uint16_t log_feature_effects(struct nvme_req *r, struct str *s)
+{
+    uint8_t *b = room(s, 1024);
+
+    for (unsigned i = 0; i < 256; i++) {
+        uint32_t eff = 0;
+        if (nvme_feature_effects((uint8_t)i, &eff))
+            st_le32(b + 4 * i, eff);
+    }
+    return NVME_OK;
+}
+
+static uint16_t log_supported(struct nvme_req *r, struct str *s);
+
+/* @event: type of the events that reading the page lets come again, -1: none. */
+static const struct page { uint8_t lid; int event; uint16_t (*fn)(struct nvme_req *, struct str *); } pages[] = {
+    { NVME_LOG_SUPPORTED, -1, log_supported }, { NVME_LOG_ERROR, 0, log_error }, { NVME_LOG_SMART, 1, log_smart },
+    { NVME_LOG_FIRMWARE, 2, log_firmware }, { NVME_LOG_CHANGED_NS, 2, log_changed }, { NVME_LOG_EFFECTS, -1, log_effects },
+    { NVME_LOG_FID_EFFECTS, -1, log_feature_effects },
+};
+
+static uint16_t log_supported(struct nvme_req *r, struct str *s)
+{
+    uint8_t *b = room(s, 1024);
+
+    for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
+        st_le32(b + 4 * pages[i].lid, 1);
+    return NVME_OK;
+}
+
+uint16_t co_nvme_get_log(struct nvme_req *r)
+{
+    const struct nvme_cmd *c = &r->cmd;
+    uint64_t off = c->cdw12 | (uint64_t)c->cdw13 << 32, len = ((uint64_t)(c->cdw11 & 0xffff) << 16 | c->cdw10 >> 16) + 1;
+    const struct page *p = NULL;
+    struct str s = { 0 };
+    uint16_t st;
+
+    for (size_t i = 0; i < ARRAY_SIZE(pages) && !p; i++)
+        p = pages[i].lid == (c->cdw10 & 0xff) ? &pages[i] : NULL;
+    if (!p)
+        return NVME_INVALID_LOG | NVME_DNR;
+    len *= 4;
+    if (off & 3 || c->cdw14 >> 23 & 1 || len > nvme_max_transfer(r->n))
+        return NVME_INVALID_FIELD | NVME_DNR;
+    st = p->fn(r, &s);
+    if (!st && off > s.len)
+        st = NVME_INVALID_FIELD | NVME_DNR;
+    if (!st)
+        st = nvme_to_host_part(r, s.s, s.len, off, len);
+    str_free(&s);
+    if (!st && p->event >= 0 && !(c->cdw10 >> 15 & 1))
+        nvme_event_unmask(r->n, (uint8_t)p->event);
+    return st;
+}

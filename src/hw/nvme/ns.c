@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* Namespaces: made from options, given a format, attached to controllers. The slots of a subsystem live as long as it does. */
+#include <stdlib.h>
+#include <sys/random.h>
+#include "base/str.h"
+#include "hw/nvme/cmd_int.h"
+
+static const struct nvme_fmt formats[NVME_FORMATS] = {
+    { 9, 0 }, { 12, 0 }, { 10, 0 }, { 11, 0 }, { 13, 0 }, { 14, 0 }, { 15, 0 }, { 16, 0 },
+};
+
+void nvme_formats(struct nvme_fmt *out) { memcpy(out, formats, sizeof formats); }
+
+void nvme_ns_set_format(struct nvme_ns *ns, unsigned lbaf, bool extended, unsigned pi, bool pil)
+{
+    const struct nvme_fmt *f = &ns->lbaf[lbaf];
+
+    ns->shift = f->ds;
+    ns->ms = f->ms;
+    ns->extended = extended && f->ms;
+    ns->flbas = (uint8_t)((lbaf & 15) | (ns->extended ? 1 << 4 : 0) | lbaf >> 4 << 5);
+    ns->pi = (uint8_t)(f->ms ? pi : 0);
+    ns->pil = pil && ns->pi;
+    ns->nsze = ns->space / ((UINT64_C(1) << f->ds) + f->ms);
+    ns->meta_off = ns->nsze << f->ds;
+}
+
+/* ---- access ---- */
+
+struct nvme_ns *nvme_ns_get(struct nvme *n, uint32_t nsid)
+{
+    struct nvme_ns *ns = nvme_ns_at(n, nsid);
+
+    if (!ns)
+        return NULL;
+    atomic_fetch_add(&ns->in_flight, 1);
+    if (atomic_load(&ns->live) && atomic_load(&n->ns[nsid]) == ns)
+        return ns;
+    nvme_ns_put(ns);
+    return NULL;
+}
+
+void nvme_ns_put(struct nvme_ns *ns) { atomic_fetch_sub(&ns->in_flight, 1); }
+
+static void cache_update(struct nvme *n)
+{
+    bool cache = false;
+
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        const struct nvme_ns *ns = nvme_ns_at(n, i);
+        cache |= ns && ns->unit->caps.flush;
+    }
+    n->has_cache = cache;
+}
+
+void nvme_attach(struct nvme *n, struct nvme_ns *ns)
+{
+    atomic_store(&n->ns[ns->nsid], ns);
+    cache_update(n);
+}
+
+void nvme_detach(struct nvme *n, struct nvme_ns *ns)
+{
+    atomic_store(&n->ns[ns->nsid], NULL);
+    cache_update(n);
+}
+
+void nvme_attach_shared(struct nvme *n)
+{
+    for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
+        struct nvme_ns *ns = nvme_ns_allocated(n->ss, i);
+        if (ns && ns->shared && !ns->boot_detached)
+            nvme_attach(n, ns);
+    }
+}
+
+void nvme_attach_all(struct nvme_ns *ns)
+{
+    pthread_mutex_lock(&ns->ss->lock);
+    for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
+        if (ns->ss->ctrl[i])
+            nvme_attach(ns->ss->ctrl[i], ns);
+    pthread_mutex_unlock(&ns->ss->lock);
+}
+
+void nvme_ns_changed(struct nvme_subsys *ss, uint32_t nsid, const struct nvme *but)
+{
+    pthread_mutex_lock(&ss->lock);
+    for (unsigned i = 0; i < NVME_CTRL_MAX; i++) {
+        struct nvme *n = ss->ctrl[i];
+
+        if (!n || n == but)
+            continue;
+        atomic_fetch_or(&n->changed_ns[nsid / 32], 1u << (nsid & 31));
+        atomic_store(&n->ns_change, true);
+        domain_post(&n->events_post);
+    }
+    pthread_mutex_unlock(&ss->lock);
+}
+
+/* ---- life ---- */
+
+/* The size or medium behind the unit changed: namespaces at its end grow or shrink. */
+static void unit_changed(void *arg)
+{
+    struct nvme_unit *u = arg;
+    struct nvme_subsys *ss = u->ss;
+
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        struct nvme_ns *ns = nvme_ns_allocated(ss, i);
+
+        if (!ns || ns->unit != u || ns->base || ns->space == blk_size(u->blk) || ns->zones)
+            continue;
+        ns->space = blk_size(u->blk);
+        if (!ns->ms)
+            nvme_ns_set_format(ns, (ns->flbas & 15u) | (ns->flbas >> 5 & 3u) << 4, ns->extended, ns->pi, ns->pil);
+        nvme_ns_changed(ss, i, NULL);
+    }
+}
+
+bool nvme_unit_open(struct nvme_unit *u, struct nvme_subsys *ss, struct blk_front_opts *opt, struct dev *user, struct err *e)
+{
+    u->blk = blk_front_open(opt, &user->obj, user->dom, true, e);
+    if (!u->blk)
+        return false;
+    blk_get_caps(u->blk, &u->caps);
+    u->opt = opt;
+    u->ss = ss;
+    blk_set_change_cb(u->blk, unit_changed, u);
+    list_push(&ss->units, &u->link);
+    return true;
+}
+
+void nvme_unit_close(struct nvme_unit *u)
+{
+    if (!u->blk)
+        return;
+    list_del(&u->link);
+    blk_close(u->blk);
+    u->blk = NULL;
+}
+
+static uint32_t free_nsid(const struct nvme_subsys *ss)
+{
+    for (uint32_t i = 1; i <= NVME_NS_MAX; i++)
+        if (!nvme_ns_allocated(ss, i))
+            return i;
+    return 0;
+}
+
+/* The format of @shift and @ms, added where it is none of the usual. */
+static unsigned format_for(struct nvme_ns *ns, uint8_t shift, uint16_t ms)
+{
+    nvme_formats(ns->lbaf);
+    ns->n_lbaf = NVME_FORMATS;
+    for (unsigned i = 0; i < ns->n_lbaf; i++)
+        if (ns->lbaf[i].ds == shift && ns->lbaf[i].ms == ms)
+            return i;
+    if (ns->n_lbaf == NVME_LBAF_MAX)
+        ns->n_lbaf--;
+    ns->lbaf[ns->n_lbaf] = (struct nvme_fmt){ shift, ms };
+    return ns->n_lbaf++;
+}
+
+static bool nguid_parse(const char *s, uint8_t out[16], struct err *e)
+{
+    unsigned k = 0;
+
+    for (; s && *s; s++) {
+        const char *hex = "0123456789abcdef", *p;
+
+        if (*s == '-')
+            continue;
+        p = strchr(hex, *s | 0x20);
+        if (!p || k == 32)
+            return err_set(e, ERR_VALUE, "nguid must be 32 hexadecimal digits");
+        out[k / 2] = (uint8_t)(out[k / 2] << 4 | (p - hex));
+        k++;
+    }
+    return !s || k == 32 || err_set(e, ERR_VALUE, "nguid must be 32 hexadecimal digits, not %u", k);
+}
+
+struct nvme_ns *nvme_ns_new(struct nvme_subsys *ss, uint32_t nsid, struct err *e)
+{
+    struct nvme_ns *ns;
+
+    if (!nsid)
+        nsid = free_nsid(ss);
+    if (!nsid || nvme_ns_allocated(ss, nsid)) {
+        err_set(e, ERR_BUSY, nsid ? "namespace id %u is in use" : "all %u namespace ids are in use", nsid ? nsid : NVME_NS_MAX);
+        return NULL;
+    }
+    ns = ss->ns[nsid] ? ss->ns[nsid] : xnew(struct nvme_ns);
+    *ns = (struct nvme_ns){ .ss = ss, .nsid = nsid, .mssrl = 128, .mcl = 128, .msrc = 127, .anagrp = 1 };
+    ss->ns[nsid] = ns;
+    return ns;
+}
+
+/* A random UUID (RFC 9562, version 4) where none was given. */
+static void uuid_default(uint8_t u[16])
+{
+    static const uint8_t none[16];
+
+    if (memcmp(u, none, 16) || getrandom(u, 16, 0) != 16)
+        return;
+    u[6] = (uint8_t)((u[6] & 0x0f) | 0x40);
+    u[8] = (uint8_t)((u[8] & 0x3f) | 0x80);
+}
+
+struct nvme_ns *nvme_ns_create(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, struct blk_front_opts *opt,
+                               struct nvme_ns_opts *no, struct dev *user, struct err *e)
+{
+    struct nvme_ns *ns = nvme_ns_new(ss, no->nsid, e);
+
+    if (!ns || !nvme_unit_open(u, ss, opt, user, e))
+        return NULL;
+    ns->unit = u;
+    ns->space = blk_size(u->blk);
+    ns->shared = !ss->own && no->shared_opt != TRI_OFF;
+    ns->boot_detached = no->detached;
+    memcpy(ns->uuid, no->uuid, sizeof ns->uuid);
+    uuid_default(ns->uuid);
+    ns->eui64 = no->eui64 ? no->eui64 : no->eui64_default ? UINT64_C(0x5254000000000000) + ns->nsid : 0;
+    ns->mssrl = no->mssrl;
+    ns->mcl = no->mcl;
+    ns->msrc = no->msrc;
+    if (opt->logical_block_size > 64 * KiB) {
+        err_set(e, ERR_VALUE, "logical_block_size is %u, but the most that a namespace has is 65536", opt->logical_block_size);
+    } else if (nguid_parse(no->nguid, ns->nguid, e)) {
+        nvme_ns_set_format(ns, format_for(ns, (uint8_t)ctz64(opt->logical_block_size), no->ms), no->mset, no->pi, no->pil);
+        if (ns->nsze) {
+            atomic_store(&ns->live, true);
+            if (!no->detached && n)
+                nvme_attach(n, ns);
+            return ns;
+        }
+        err_set(e, ERR_VALUE, "'%s' is too small for one block of %u bytes", ((struct obj *)blk_node_of(u->blk))->id, opt->logical_block_size);
+    }
+    nvme_unit_close(u);
+    return NULL;
+}
+
+void nvme_ns_destroy(struct nvme_ns *ns)
+{
+    atomic_store(&ns->live, false);
+    pthread_mutex_lock(&ns->ss->lock);
+    for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
+        if (ns->ss->ctrl[i] && nvme_ns_at(ns->ss->ctrl[i], ns->nsid) == ns)
+            nvme_detach(ns->ss->ctrl[i], ns);
+    pthread_mutex_unlock(&ns->ss->lock);
+}

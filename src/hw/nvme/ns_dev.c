@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* The device `nvme-ns` and the bus of a controller that it plugs into. */
+#include <stdio.h>
+#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/subsys_int.h"
+
+struct nvme_ns_dev {
+    struct dev dev;                     /* first */
+    struct blk_front_opts opt;
+    struct nvme_ns_opts ns_opt;
+    struct nvme_unit unit;
+    struct nvme_ns *ns;
+    uint32_t nsid;
+};
+
+static void bus_path(const struct dev *d, char *buf, size_t n)
+{
+    snprintf(buf, n, "namespace@%x,0", ((const struct nvme_ns_dev *)d)->nsid);
+}
+
+const struct bus_class nvme_bus_class = {
+    .obj = { .name = "nvme-bus", .desc = "Namespaces of an NVMe controller", .base = &bus_obj_class, .size = sizeof(struct bus) },
+    .path = bus_path, .shares_domain = true,
+};
+OBJ_CLASS(&nvme_bus_class.obj);
+
+static bool ns_realize(struct dev *d, struct err *e)
+{
+    struct nvme_ns_dev *x = (struct nvme_ns_dev *)d;
+    struct nvme *n = (struct nvme *)d->bus->owner;
+
+    if (!x->opt.drive)
+        return err_set(e, ERR_VALUE, "'drive' is missing: a namespace needs a block node");
+    d->bootindex = x->opt.bootindex;
+    x->ns = nvme_ns_create(n->ss, x->ns_opt.detached ? NULL : n, &x->unit, &x->opt, &x->ns_opt, d, e);
+    if (!x->ns)
+        return false;
+    x->nsid = x->ns->nsid;
+    if (x->ns->shared && !x->ns_opt.detached)
+        nvme_attach_all(x->ns);
+    nvme_ns_changed(n->ss, x->nsid, NULL);
+    return true;
+}
+
+static void ns_unrealize(struct dev *d)
+{
+    struct nvme_ns_dev *x = (struct nvme_ns_dev *)d;
+
+    if (atomic_load(&x->ns->live))
+        nvme_ns_destroy(x->ns);
+    nvme_ns_changed(x->ns->ss, x->nsid, NULL);
+    nvme_unit_close(&x->unit);
+    x->ns = NULL;
+}
+
+/* Before unrealize: no controller may reach it, and nothing may be in flight. */
+static void co_ns_quiesce(struct dev *d)
+{
+    struct nvme_ns_dev *x = (struct nvme_ns_dev *)d;
+
+    nvme_ns_destroy(x->ns);
+    while (atomic_load(&x->ns->in_flight))
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 100000);     /* controllers on other loops end them */
+}
+
+static const struct prop ns_dev_props[] = {
+    PROP_INCLUDE(struct nvme_ns_dev, opt, blk_front_props),
+    PROP_INCLUDE(struct nvme_ns_dev, ns_opt, nvme_ns_props),
+    PROP_END
+};
+
+static const struct state_field ns_fields[] = { STATE_UINT(struct nvme_ns_dev, nsid, .max = NVME_NS_MAX), STATE_END };
+static const struct state_desc ns_state = { .name = "nvme-ns", .version = 1, .fields = ns_fields };
+
+static const struct dev_class nvme_ns_class = {
+    .obj = { .name = "nvme-ns", .desc = "Namespace of an NVMe controller or subsystem", .base = &dev_obj_class,
+             .size = sizeof(struct nvme_ns_dev), .props = ns_dev_props },
+    .cat = "Storage", .plugs_into = &nvme_bus_class, .realize = ns_realize, .unrealize = ns_unrealize, .co_quiesce = co_ns_quiesce,
+    .state = &ns_state, .hotplug = true,
+};
+OBJ_CLASS(&nvme_ns_class.obj);
+
+const struct prop nvme_ns_props[] = {
+    PROP_U32(struct nvme_ns_opts, nsid, "nsid", 0, 0, NVME_NS_MAX, "Namespace id; 0: the next free one"),
+    PROP_BOOL(struct nvme_ns_opts, detached, "detached", false, "Attached to no controller until the host asks"),
+    PROP_TRI(struct nvme_ns_opts, shared_opt, "shared", TRI_AUTO, "Every controller of the subsystem has it; auto: yes, in a subsystem"),
+    PROP_UUID(struct nvme_ns_opts, uuid, "uuid", "UUID; a random one if left out"),
+    PROP_STR(struct nvme_ns_opts, nguid, "nguid", 0, "Globally unique identifier, 32 hexadecimal digits"),
+    PROP_U64(struct nvme_ns_opts, eui64, "eui64", 0, 0, UINT64_MAX, "Extended unique identifier; 0: none"),
+    PROP_BOOL(struct nvme_ns_opts, eui64_default, "eui64-default", false, "Make an extended unique identifier from the namespace id"),
+    PROP_U16(struct nvme_ns_opts, mssrl, "mssrl", 128, 1, UINT16_MAX, "Copy: blocks of one source range at most"),
+    PROP_U32(struct nvme_ns_opts, mcl, "mcl", 128, 1, UINT32_MAX, "Copy: blocks of one command at most"),
+    PROP_U8(struct nvme_ns_opts, msrc, "msrc", 127, 0, 255, "Copy: source ranges of one command at most, less one"),
+    PROP_END
+};

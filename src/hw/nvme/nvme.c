@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/* The device `nvme`: options and life. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include "base/str.h"
+#include "hw/nvme/ctrl_int.h"
+#include "hw/nvme/subsys_int.h"
+#include "loop/iothread.h"
+
+#define REGS_SIZE NVME_REG_DOORBELL
+
+static struct nvme *nvme_of(struct dev *d) { return (struct nvme *)d; }
+
+static bool nvme_init(struct obj *o, struct err *e)
+{
+    struct nvme *n = (struct nvme *)o;
+
+    nvme_subsys_init(&n->own_ss);
+    n->own_ss.own = true;
+    list_init(&n->free_reqs);
+    list_init(&n->parked);
+    return true;
+}
+
+static void nvme_finalize(struct obj *o) { nvme_subsys_fini(&((struct nvme *)o)->own_ss); }
+
+/* ---- stop and go ---- */
+
+static void resumed(void *arg)
+{
+    struct nvme *n = arg;
+    struct list again = LIST_INIT(again), *l;
+
+    n->quiesced = false;
+    while ((l = list_pop(&n->parked)))
+        list_push(&again, l);
+    while ((l = list_pop(&again))) {
+        struct nvme_req *r = list_entry(l, struct nvme_req, link);
+        list_push(&r->sq->reqs, &r->link);
+        n->in_flight++;
+        co_spawn(NULL, n->pci.dev.dom, co_nvme_command, r);
+    }
+    if (nvme_ready(n))
+        nvme_kick_all(n);
+}
+
+static void run_started(struct run_listener *l) { domain_post(&container_of(l, struct nvme, listener)->resume); }
+
+static void co_quiesce(struct dev *d)
+{
+    struct nvme *n = nvme_of(d);
+
+    n->quiesced = true;
+    nvme_queues_rewind(n);
+    co_queue_wake_all(&n->delayed);
+    while (n->in_flight)
+        co_queue_wait(&n->drained);
+}
+
+static void nvme_dev_reset(struct dev *d, enum reset_kind k) { nvme_ctrl_reset(nvme_of(d), k == RESET_COLD || k == RESET_WARM); }
+
+/* ---- realize ---- */
+
+static void bars_init(struct nvme *n)
+{
+    uint64_t db = (n->max_ioqpairs + 1) * UINT64_C(8), table = align_up(REGS_SIZE + db, 4096);
+    uint64_t pba = align_up(table + n->msix_qsize * UINT64_C(16), 4096), size = 1;
+
+    while (size < pba + 4096)
+        size <<= 1;
+    n->msix_table = (uint32_t)table;
+    n->msix_pba = (uint32_t)pba;
+    region_init_container(&n->bar, "nvme", size);
+    region_init_mmio(&n->regs, "nvme-registers", REGS_SIZE, &nvme_regs_ops, n, n->pci.dev.dom);
+    region_init_mmio(&n->doorbells, "nvme-doorbells", db, &nvme_doorbell_ops, n, n->pci.dev.dom);
+    region_add(&n->bar, 0, &n->regs, 0);
+    region_add(&n->bar, REGS_SIZE, &n->doorbells, 0);
+}
+
+static bool pci_init(struct nvme *n, struct err *e)
+{
+    struct pci_dev *p = &n->pci;
+
+    bars_init(n);
+    pci_bar_add(p, 0, PCI_BAR_MEM64, &n->bar);
+    pci_intx_init(p, 1);
+    if (n->intel_id) {
+        st_le16(p->config, 0x8086);
+        st_le16(p->config + 2, 0x5845);
+    }
+    return pci_msix_init(p, n->msix_qsize, 0, n->msix_table, n->msix_pba, &n->bar, e) && pci_msi_init(p, 32, true, e);
+}
+
+static void regions_fini(struct nvme *n)
+{
+    region_fini(&n->doorbells);
+    region_fini(&n->regs);
+    region_fini(&n->bar);
+}
+
+static void posts_init(struct nvme *n)
+{
+    struct domain *dom = n->pci.dev.dom;
+
+    n->resume = (struct post){ .fn = resumed, .arg = n, .dom = dom };
+    n->events_post = (struct post){ .fn = nvme_told, .arg = n, .dom = dom };
+    n->listener = (struct run_listener){ .start = run_started };
+    nvme_keep_alive_init(n);
+    run_listen(&n->listener);
+}
+
+static void posts_fini(struct nvme *n)
+{
+    run_unlisten(&n->listener);
+    loop_post_cancel(domain_loop(n->pci.dev.dom), &n->resume);
+    loop_post_cancel(domain_loop(n->pci.dev.dom), &n->events_post);
+    timer_fini(&n->keep_alive);
+}
+
+static bool own_namespace(struct nvme *n, struct err *e)
+{
+    if (!n->opt.drive)
+        return true;
+    n->pci.dev.bootindex = n->opt.bootindex;
+    n->ns_opt.nsid = n->ns_opt.nsid ? n->ns_opt.nsid : 1;
+    n->own_ns = nvme_ns_create(n->ss, n, &n->own_unit, &n->opt, &n->ns_opt, &n->pci.dev, e);
+    return n->own_ns;
+}
+
+static bool nvme_realize(struct dev *d, struct err *e)
+{
+    struct nvme *n = nvme_of(d);
+    struct nvme_subsys *ss = n->subsys_link ? &((struct nvme_subsys_dev *)n->subsys_link)->ss : &n->own_ss;
+
+    n->mdts_field = n->mdts ? n->mdts : NVME_MDTS_MAX;
+    n->vectors = n->msix_qsize;
+    n->cap = nvme_cap_value();
+    n->temperature = 0x143;
+    if (n->own_ss.own && !n->subsys_link)
+        snprintf(ss->nqn, sizeof ss->nqn, "nqn.2019-08.org.qemu:%s", n->serial);
+    n->n_queues = n->max_ioqpairs + 1;
+    nvme_queues_init(n);
+    posts_init(n);
+    if (nvme_subsys_join(ss, n, e)) {
+        n->bus = bus_new(&nvme_bus_class, d, d->obj.id, e);
+        if (n->bus && own_namespace(n, e)) {
+            nvme_attach_shared(n);
+            if (pci_init(n, e))
+                return true;
+            pci_fini(&n->pci);
+            regions_fini(n);
+            if (n->own_ns) {
+                nvme_ns_destroy(n->own_ns);
+                nvme_unit_close(&n->own_unit);
+            }
+        }
+        nvme_subsys_leave(n);
+    }
+    posts_fini(n);
+    nvme_queues_fini(n);
+    return false;
+}
+
+static void nvme_unrealize(struct dev *d)
+{
+    struct nvme *n = nvme_of(d);
+
+    posts_fini(n);
+    regions_fini(n);
+    if (n->own_ns) {
+        nvme_ns_destroy(n->own_ns);
+        nvme_unit_close(&n->own_unit);
+        n->own_ns = NULL;
+    }
+    nvme_queues_close(n);
+    nvme_subsys_leave(n);
+    nvme_queues_fini(n);
+}
+
+/* ---- options ---- */
+
+static bool nvme_check(struct obj *o, struct err *e)
+{
+    struct nvme *n = (struct nvme *)o;
+
+    if (strlen(n->serial) > 20)
+        return err_set(e, ERR_VALUE, "serial has %zu characters, the most is 20", strlen(n->serial));
+    if (n->max_ioqpairs + 1 > n->msix_qsize && n->msix_qsize < 2)
+        return err_set(e, ERR_VALUE, "msix_qsize is %u, but a controller needs two vectors at least", n->msix_qsize);
+    return true;
+}
+
+static bool iothread_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    struct obj *t = *(struct obj **)((char *)o + p->off);
+
+    ((struct dev *)o)->home = t ? iothread_loop(t) : NULL;
+    return true;
+}
+
+static const struct prop nvme_props[] = {
+    PROP_INCLUDE(struct nvme, opt, blk_front_props),
+    PROP_STR(struct nvme, serial, "serial", PF_REQUIRED, "Serial number (20 characters)"),
+    PROP_LINK(struct nvme, subsys_link, "subsys", &nvme_subsys_class.obj, 0, "NVM subsystem (nvme-subsys) that the controller belongs to; its own if left out"),
+    PROP_U32(struct nvme, max_ioqpairs, "max_ioqpairs", 64, 1, 0xfffe, "I/O queue pairs at most"),
+    PROP_U16(struct nvme, msix_qsize, "msix_qsize", 65, 1, 2048, "MSI-X vectors"),
+    PROP_U8(struct nvme, mdts, "mdts", 7, 0, NVME_MDTS_MAX, "Longest transfer: 2^N pages of 4 KiB; 0: the longest, 2 MiB"),
+    PROP_U8(struct nvme, aerl, "aerl", 3, 0, NVME_AER_MAX - 1, "Asynchronous event requests at a time, less one"),
+    PROP_U32(struct nvme, aer_max_queued, "aer_max_queued", 64, 0, NVME_EVENTS_MAX, "Asynchronous events that wait for a request"),
+    PROP_BOOL(struct nvme, intel_id, "use-intel-id", false, "The PCI identity of Intel's controller (8086:5845)"),
+    { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
+      PROP_OFF(struct nvme, iothread), .of = &iothread_class, .changed = iothread_changed },
+    PROP_END
+};
+
+static const struct pci_class nvme_class = {
+    .dev = { .obj = { .name = "nvme", .desc = "NVM Express controller", .base = &pci_dev_class.dev.obj, .size = sizeof(struct nvme),
+                      .props = nvme_props, .init = nvme_init, .check = nvme_check, .finalize = nvme_finalize },
+             .cat = "Storage", .plugs_into = &pci_bus_class, .realize = nvme_realize, .unrealize = nvme_unrealize,
+             .reset = nvme_dev_reset, .co_quiesce = co_quiesce, .state = &nvme_state, .hotplug = true },
+    .vendor = 0x1b36, .device = 0x0010, .subvendor = 0x1af4, .subdevice = 0x1100, .class_code = 0x010802, .revision = 2, .express = true,
+};
+OBJ_CLASS(&nvme_class.dev.obj);

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Submission and completion queues (3.3, 3.3.3). A doorbell write latches its value and posts; the post fetches what is
+ * there, and one post after a batch of completions raises its interrupt. Life and completion; fetching is in fetch.c.
+ */
+#include <stdlib.h>
+#include "base/log.h"
+#include "base/str.h"
+#include "hw/nvme/queue_int.h"
+
+#define FREE_REQS_MAX 1024u             /* idle requests that are kept */
+
+/* ---- doorbells: ANY, no lock ---- */
+
+static void doorbell_write(void *opaque, uint64_t off, uint64_t v, unsigned size)
+{
+    struct nvme *n = opaque;
+    uint64_t q = off / 8;
+
+    if (q > n->max_ioqpairs)
+        return;
+    if (off & 4) {
+        atomic_store(&n->cq[q].head_db, (uint32_t)v);
+        atomic_store(&n->cq[q].rung, true);
+        domain_post(&n->cq[q].post);
+    } else {
+        atomic_store(&n->sq[q].tail_db, (uint32_t)v);
+        atomic_store(&n->sq[q].rung, true);
+        domain_post(&n->sq[q].post);
+    }
+}
+
+static uint64_t doorbell_read(void *opaque, uint64_t off, unsigned size) { return 0; }   /* 3.1.4.1: vendor specific */
+
+const struct mmio_ops nvme_doorbell_ops = { .read = doorbell_read, .write = doorbell_write, .min = 4, .max = 4, .valid_min = 4,
+                                            .lockless = true };
+
+/* ---- requests ---- */
+
+struct nvme_req *nvme_req_get(struct nvme_sq *sq)
+{
+    struct nvme *n = sq->n;
+    struct list *l = list_pop(&n->free_reqs);
+    struct nvme_req *r = l ? list_entry(l, struct nvme_req, link) : xnew(struct nvme_req);
+
+    if (l) {
+        n->n_free--;
+    } else {
+        list_init(&r->link);
+        r->n = n;
+        dma_vec_init(&r->data, &n->pci.dma, true);
+        dma_vec_init(&r->meta, &n->pci.dma, true);
+    }
+    r->sq = sq;
+    r->ns = NULL;
+    r->fused = NULL;
+    r->gen = n->gen;
+    r->result = 0;
+    r->abort = r->delayed = r->park = false;
+    list_push(&sq->reqs, &r->link);
+    sq->in_flight++;
+    n->in_flight++;
+    return r;
+}
+
+void nvme_req_set_aside(struct nvme_req *r, struct list *where)
+{
+    list_del(&r->link);
+    list_push(where, &r->link);
+    if (!--r->n->in_flight)
+        nvme_drained(r->n);
+}
+
+static void req_destroy(struct nvme_req *r)
+{
+    dma_vec_free(&r->data);
+    dma_vec_free(&r->meta);
+    free(r->bounce);
+    free(r);
+}
+
+void nvme_req_free(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+
+    dma_unmap(&r->data, 0);
+    dma_unmap(&r->meta, 0);
+    list_del(&r->link);
+    n->in_flight--;
+    if (r->gen == n->gen && --r->sq->in_flight == 0)
+        co_queue_wake_all(&n->drained);
+    if (n->n_free < FREE_REQS_MAX) {
+        list_push_front(&n->free_reqs, &r->link);
+        n->n_free++;
+    } else {
+        req_destroy(r);
+    }
+    if (!n->in_flight)
+        nvme_drained(n);
+}
+
+/* ---- interrupts ---- */
+
+void nvme_pin_update(struct nvme *n)
+{
+    bool level = false;
+
+    for (unsigned i = 0; i <= n->max_ioqpairs && !level && !pci_msi_enabled(&n->pci); i++) {
+        const struct nvme_cq *cq = &n->cq[i];
+        level = cq->live && cq->irq_on && cq->raised && cq->head != cq->tail && !(n->intms >> (cq->vector & 31) & 1);
+    }
+    pci_intx_set(&n->pci, level);
+}
+
+/* 5.27.1.6: whether the interrupt of @cq may wait for more completions. */
+static bool coalesced(const struct nvme_cq *cq)
+{
+    const struct nvme *n = cq->n;
+    uint32_t c = n->feat[NVME_FEAT_COALESCING];
+
+    if (!cq->id || !(c >> 8 & 0xff) || !(c & 0xff) || n->vector_off[cq->vector / 32] >> (cq->vector & 31) & 1)
+        return false;
+    return cq->held < (c & 0xff) + 1u;
+}
+
+static void cq_interrupt(struct nvme_cq *cq)
+{
+    cq->notify = false;
+    cq->raised = true;
+    cq->held = 0;
+    timer_disarm(&cq->coalesce);
+    if (cq->live && cq->irq_on && !pci_msi_notify(&cq->n->pci, cq->vector))
+        nvme_pin_update(cq->n);
+}
+
+static void coalesce_due(void *arg) { cq_interrupt(arg); }
+
+static void cq_tell(struct nvme_cq *cq)
+{
+    cq->notify = false;
+    if (!coalesced(cq))
+        cq_interrupt(cq);
+    else if (!timer_armed(&cq->coalesce))
+        timer_arm(&cq->coalesce, clock_now(CLOCK_VM) + (cq->n->feat[NVME_FEAT_COALESCING] >> 8 & 0xff) * INT64_C(100000));
+}
+
+/* ---- completion ---- */
+
+static bool cq_full(const struct nvme_cq *cq) { return (cq->tail + 1) % cq->size == cq->head; }
+
+/* The status, with the phase that makes the entry valid, goes last: the host may look at any moment. */
+static void cqe_write(struct nvme_cq *cq, uint16_t sqid, uint16_t cid, uint16_t status, uint64_t result)
+{
+    struct nvme *n = cq->n;
+    const struct nvme_sq *sq = &n->sq[sqid];
+    uint64_t at = cq->addr + (uint64_t)cq->tail * sizeof(struct nvme_cqe);
+    struct nvme_cqe e = { .result = htole64(result), .sq_head = htole16((uint16_t)sq->head), .sq_id = htole16(sqid),
+                          .cid = htole16(cid), .status = htole16((uint16_t)(status << 1 | cq->phase)) };
+    bool ok = dma_write(&n->pci.dma, at, &e, 12);
+
+    atomic_thread_fence(memory_order_release);
+    if (!ok || !dma_write(&n->pci.dma, at + 12, &e.cid, 4)) {
+        nvme_fail(n, "a completion queue is not in memory");
+        return;
+    }
+    if (++cq->tail == cq->size) {
+        cq->tail = 0;
+        cq->phase = !cq->phase;
+    }
+    cq->held++;
+    if (cq->irq_on && !cq->notify) {
+        cq->notify = true;
+        domain_post(&cq->post);
+    }
+}
+
+void nvme_complete(struct nvme_req *r)
+{
+    struct nvme_cq *cq = &r->n->cq[r->sq->cqid];
+
+    dma_unmap(&r->data, r->data.len);
+    dma_unmap(&r->meta, r->meta.len);
+    if (nvme_stale(r)) {
+        nvme_req_free(r);
+        return;
+    }
+    if (r->status & NVME_STATUS_MASK)
+        nvme_log_error(r);
+    if (cq_full(cq) || !list_empty(&cq->waiting)) {
+        nvme_req_set_aside(r, &cq->waiting);
+        return;
+    }
+    cqe_write(cq, r->sq->id, r->cmd.cid, r->status, r->result);
+    nvme_req_free(r);
+}
+
+void nvme_complete_cid(struct nvme *n, uint16_t cid, uint16_t status, uint64_t result)
+{
+    struct nvme_req *r;
+
+    if (!n->sq[0].live)
+        return;
+    r = nvme_req_get(&n->sq[0]);
+    r->cmd = (struct nvme_cmd){ .opcode = NVME_ADM_AER, .cid = cid };
+    r->status = status;
+    r->result = result;
+    nvme_complete(r);
+}
+
+static void cq_head(struct nvme_cq *cq)
+{
+    uint32_t head = atomic_load(&cq->head_db);
+    struct nvme_req *r;
+
+    if (head >= cq->size) {
+        nvme_event(cq->n, NVME_EV_BAD_DOORBELL_VALUE, NVME_LOG_ERROR);
+        return;
+    }
+    cq->head = head;
+    cq->raised &= head != cq->tail;
+    while (!cq_full(cq) && (r = list_first(&cq->waiting, struct nvme_req, link))) {
+        cq->n->in_flight++;
+        cqe_write(cq, r->sq->id, r->cmd.cid, r->status, r->result);
+        domain_post(&r->sq->post);
+        nvme_req_free(r);
+    }
+}
+
+static void cq_served(void *arg)
+{
+    struct nvme_cq *cq = arg;
+    struct nvme *n = cq->n;
+
+    if (atomic_exchange(&cq->rung, false)) {
+        if (cq->live)
+            cq_head(cq);
+        else if (nvme_ready(n))
+            nvme_event(n, NVME_EV_BAD_DOORBELL_REG, NVME_LOG_ERROR);
+        if (!pci_msi_enabled(&n->pci))
+            nvme_pin_update(n);
+    }
+    if (cq->notify)
+        cq_tell(cq);
+}
+
+/* ---- life ---- */
+
+void nvme_queues_init(struct nvme *n)
+{
+    n->sq = xcalloc(n->max_ioqpairs + 1, sizeof *n->sq);
+    n->cq = xcalloc(n->max_ioqpairs + 1, sizeof *n->cq);
+    list_init(&n->free_reqs);
+    list_init(&n->parked);
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++) {
+        n->sq[i].n = n->cq[i].n = n;
+        n->sq[i].id = n->cq[i].id = (uint16_t)i;
+        n->sq[i].post = (struct post){ .fn = nvme_sq_served, .arg = &n->sq[i], .dom = n->pci.dev.dom };
+        n->cq[i].post = (struct post){ .fn = cq_served, .arg = &n->cq[i], .dom = n->pci.dev.dom };
+        timer_init(&n->cq[i].coalesce, CLOCK_VM, NULL, n->pci.dev.dom, coalesce_due, &n->cq[i]);
+        list_init(&n->sq[i].reqs);
+        list_init(&n->cq[i].waiting);
+    }
+}
+
+void nvme_queues_fini(struct nvme *n)
+{
+    struct list *l;
+
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++) {
+        loop_post_cancel(domain_loop(n->pci.dev.dom), &n->sq[i].post);
+        loop_post_cancel(domain_loop(n->pci.dev.dom), &n->cq[i].post);
+        timer_fini(&n->cq[i].coalesce);
+    }
+    while ((l = list_pop(&n->free_reqs)))
+        req_destroy(list_entry(l, struct nvme_req, link));
+    n->n_free = 0;
+    free(n->sq);
+    free(n->cq);
+    n->sq = NULL;
+    n->cq = NULL;
+}
+
+void nvme_sq_open(struct nvme_sq *sq, uint16_t cqid, uint64_t addr, uint32_t size, uint8_t prio)
+{
+    sq->cqid = cqid;
+    sq->addr = addr;
+    sq->size = size;
+    sq->prio = prio;
+    sq->head = 0;
+    sq->in_flight = 0;
+    sq->first = NULL;
+    sq->deleting = false;
+    atomic_store(&sq->tail_db, 0);
+    atomic_store(&sq->rung, false);
+    sq->live = true;
+    sq->n->cq[cqid].sqs++;
+}
+
+void nvme_cq_open(struct nvme_cq *cq, uint16_t vector, bool irq_on, uint64_t addr, uint32_t size)
+{
+    cq->vector = vector;
+    cq->irq_on = irq_on;
+    cq->addr = addr;
+    cq->size = size;
+    cq->head = cq->tail = cq->sqs = cq->held = 0;
+    cq->phase = true;
+    cq->notify = cq->raised = false;
+    atomic_store(&cq->head_db, 0);
+    atomic_store(&cq->rung, false);
+    cq->live = true;
+}
+
+void nvme_cq_close(struct nvme_cq *cq)
+{
+    struct nvme_req *r;
+
+    cq->live = cq->notify = false;
+    timer_disarm(&cq->coalesce);
+    while ((r = list_first(&cq->waiting, struct nvme_req, link))) {
+        cq->n->in_flight++;
+        nvme_req_free(r);
+    }
+}
+
+static void sq_abandon(struct nvme_sq *sq)
+{
+    struct nvme_req *r;
+
+    list_for_each(r, &sq->reqs, link)
+        r->abort = true;                /* it is in a handler's hands; nobody hears of its end */
+    sq->live = false;
+    if (sq->first)
+        nvme_req_free(sq->first);
+    sq->first = NULL;
+}
+
+void nvme_queues_rewind(struct nvme *n)
+{
+    for (unsigned i = 1; i <= n->max_ioqpairs; i++) {
+        struct nvme_sq *sq = &n->sq[i];
+
+        if (!sq->first)
+            continue;
+        sq->head = (sq->head + sq->size - 1) % sq->size;
+        nvme_req_free(sq->first);
+        sq->first = NULL;
+    }
+}
+
+void nvme_queues_close(struct nvme *n)
+{
+    struct list *l;
+
+    n->gen++;
+    while ((l = list_pop(&n->parked))) {
+        n->in_flight++;                 /* a parked one is not counted */
+        nvme_req_free(list_entry(l, struct nvme_req, link));
+    }
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++) {
+        sq_abandon(&n->sq[i]);
+        nvme_cq_close(&n->cq[i]);
+    }
+    co_queue_wake_all(&n->drained);
+    co_queue_wake_all(&n->delayed);
+    nvme_pin_update(n);
+}
+
+void nvme_kick_all(struct nvme *n)
+{
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++)
+        if (n->sq[i].live)
+            domain_post(&n->sq[i].post);
+}

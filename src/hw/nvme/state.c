@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* Saved state of a controller. Nothing is in flight; commands that werror=stop parked are saved whole and begin again. */
+#include <stdlib.h>
+#include "base/str.h"
+#include "hw/nvme/ctrl_int.h"
+#include "hw/nvme/queue_int.h"
+
+#define SQ(f, ...) STATE_UINT(struct nvme_sq, f, __VA_ARGS__)
+#define CQ(f, ...) STATE_UINT(struct nvme_cq, f, __VA_ARGS__)
+
+static const struct state_field sq_fields[] = {
+    STATE_SKIP(struct nvme_sq, n, "the owner"), STATE_SKIP(struct nvme_sq, post, "rung again after a load"),
+    SQ(tail_db), STATE_SKIP(struct nvme_sq, rung, "rung again after a load"), STATE_BOOL(struct nvme_sq, live),
+    STATE_BOOL(struct nvme_sq, deleting), SQ(prio, .max = 3), STATE_SKIP(struct nvme_sq, id, "its place"), SQ(cqid), SQ(size), SQ(head),
+    SQ(addr), STATE_SKIP(struct nvme_sq, in_flight, "nothing is, but what is parked"),
+    STATE_SKIP(struct nvme_sq, reqs, "nothing is in flight"),
+    STATE_SKIP(struct nvme_sq, first, "back in the queue when it is saved"), STATE_END
+};
+static const struct state_desc sq_state = { .name = "nvme-sq", .version = 1, .fields = sq_fields };
+
+static const struct state_field cq_fields[] = {
+    STATE_SKIP(struct nvme_cq, n, "the owner"), STATE_SKIP(struct nvme_cq, post, "nothing to tell when quiet"), CQ(head_db),
+    STATE_SKIP(struct nvme_cq, rung, "rung again after a load"), STATE_BOOL(struct nvme_cq, live), STATE_BOOL(struct nvme_cq, phase),
+    STATE_BOOL(struct nvme_cq, irq_on), STATE_BOOL(struct nvme_cq, notify), STATE_BOOL(struct nvme_cq, raised), STATE_SKIP(struct nvme_cq, id, "its place"), CQ(vector),
+    CQ(size), CQ(head), CQ(tail), CQ(addr), STATE_SKIP(struct nvme_cq, sqs, "counted again"), CQ(held),
+    STATE_SKIP(struct nvme_cq, coalesce, "an interrupt that waited is sent after a load"),
+    STATE_SKIP(struct nvme_cq, waiting, "saved with the controller"), STATE_END
+};
+static const struct state_desc cq_state = { .name = "nvme-cq", .version = 1, .fields = cq_fields };
+
+static const struct state_field error_fields[] = {
+    STATE_UINT(struct nvme_error, count), STATE_UINT(struct nvme_error, lba), STATE_UINT(struct nvme_error, sqid),
+    STATE_UINT(struct nvme_error, cid), STATE_UINT(struct nvme_error, status), STATE_UINT(struct nvme_error, location),
+    STATE_UINT(struct nvme_error, nsid), STATE_UINT(struct nvme_error, opcode), STATE_END
+};
+static const struct state_desc error_state = { .name = "nvme-error", .version = 1, .fields = error_fields };
+
+/* ---- commands that wait: parked ones, and completions without room ---- */
+
+struct saved_req { struct nvme_cmd cmd; uint64_t result; uint16_t sqid, status; uint32_t done; };
+
+static void put_req(const struct nvme_req *r, bool done, struct str *out)
+{
+    struct saved_req s = { .cmd = r->cmd, .result = r->result, .sqid = r->sq->id, .status = r->status, .done = done };
+
+    str_addn(out, &s, sizeof s);
+}
+
+static void reqs_save(const void *obj, struct str *out)
+{
+    const struct nvme *n = obj;
+    struct nvme_req *r;
+
+    list_for_each(r, &n->parked, link)
+        put_req(r, false, out);
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++)
+        list_for_each(r, &n->cq[i].waiting, link)
+            put_req(r, true, out);
+}
+
+static bool reqs_load(void *obj, const void *data, size_t len, struct err *e)
+{
+    struct nvme *n = obj;
+
+    if (len % sizeof(struct saved_req))
+        return err_set(e, ERR_VALUE, "nvme: commands of %zu bytes", len);
+    for (size_t at = 0; at < len; at += sizeof(struct saved_req)) {
+        struct saved_req s;
+        struct nvme_req *r;
+
+        memcpy(&s, (const char *)data + at, sizeof s);
+        if (s.sqid > n->max_ioqpairs)
+            return err_set(e, ERR_VALUE, "nvme: a command of queue %u", s.sqid);
+        r = nvme_req_get(&n->sq[s.sqid]);
+        r->cmd = s.cmd;
+        r->result = s.result;
+        r->status = s.status;
+        list_del(&r->link);
+        list_push(&n->parked, &r->link);                /* sorted out once the queues are loaded */
+        r->park = !s.done;
+        n->in_flight--;
+    }
+    return true;
+}
+static const struct state_custom reqs_custom = { reqs_save, reqs_load };
+
+static bool queues_ok(struct nvme *n, struct err *e)
+{
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++) {
+        struct nvme_sq *sq = &n->sq[i];
+        struct nvme_cq *cq = &n->cq[i];
+
+        if (cq->live && (cq->size < 2 || cq->size > 4096 || cq->head >= cq->size || cq->tail >= cq->size || cq->vector >= 2048))
+            return err_set(e, ERR_VALUE, "nvme: completion queue %u is not possible", i);
+        if (sq->live && (sq->size < 2 || sq->size > 4096 || sq->head >= sq->size || sq->cqid > n->max_ioqpairs || !n->cq[sq->cqid].live))
+            return err_set(e, ERR_VALUE, "nvme: submission queue %u is not possible", i);
+    }
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++)
+        n->cq[i].sqs = 0;
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++) {
+        n->cq[i].notify |= n->cq[i].held != 0;          /* an interrupt that waited for more */
+        if (n->cq[i].live && n->cq[i].notify)
+            domain_post(&n->cq[i].post);
+    }
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++)
+        if (n->sq[i].live)
+            n->cq[n->sq[i].cqid].sqs++;
+    return true;
+}
+
+static bool loaded(void *obj, struct err *e)
+{
+    struct nvme *n = obj;
+    struct nvme_req *r;
+
+    if (!queues_ok(n, e))
+        return false;
+    list_for_each(r, &n->parked, link) {
+        if (r->park)
+            continue;
+        list_del(&r->link);                             /* done: it waits for room in its completion queue */
+        list_push(&n->cq[r->sq->cqid].waiting, &r->link);
+    }
+    n->n_aer = MIN(n->n_aer, NVME_AER_MAX);
+    n->n_events = MIN(n->n_events, NVME_EVENTS_MAX);
+    nvme_pin_update(n);
+    return true;
+}
+
+#define N(f, ...) STATE_UINT(struct nvme, f, __VA_ARGS__)
+#define HOST(f) STATE_SKIP(struct nvme, f, "an option or the host's")
+#define IDLE(f) STATE_SKIP(struct nvme, f, "nothing is in flight when it is saved")
+static const struct state_field fields[] = {
+    STATE_STRUCT(struct nvme, pci, &pci_dev_state), HOST(opt), HOST(ns_opt), HOST(serial), HOST(subsys_link), HOST(iothread),
+    HOST(max_ioqpairs), HOST(aer_max_queued), HOST(msix_qsize), HOST(mdts), HOST(mdts_field), HOST(aerl), HOST(zasl), HOST(intel_id),
+    HOST(has_cache), HOST(own_ss), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
+    HOST(own_unit), HOST(own_ns), IDLE(keep_alive), HOST(listener), IDLE(resume), IDLE(events_post), HOST(cntlid), HOST(vectors), HOST(cap),
+    N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), STATE_BOOL(struct nvme, queues_made), IDLE(gen),
+    IDLE(in_flight), IDLE(drained), IDLE(delayed),
+    { .name = "sq", .kind = ST_PTR_STRUCT, .off = offsetof(struct nvme, sq), .size = sizeof(struct nvme_sq), .count_off = offsetof(struct nvme, n_queues),
+      .max = 65536, .sub = &sq_state },
+    { .name = "cq", .kind = ST_PTR_STRUCT, .off = offsetof(struct nvme, cq), .size = sizeof(struct nvme_cq), .count_off = offsetof(struct nvme, n_queues),
+      .max = 65536, .sub = &cq_state },
+    IDLE(free_reqs), STATE_CUSTOM(struct nvme, parked, &reqs_custom), IDLE(n_free), HOST(n_queues), HOST(ns), STATE_ARRAY(struct nvme, aer),
+    N(n_aer, .max = NVME_AER_MAX), N(n_events, .max = NVME_EVENTS_MAX), N(masked_events), STATE_ARRAY(struct nvme, events),
+    STATE_ARRAY(struct nvme, changed_ns), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), STATE_ARRAY(struct nvme, feat),
+    STATE_ARRAY(struct nvme, feat_saved), STATE_ARRAY(struct nvme, vector_off), STATE_ARRAY(struct nvme, host_id), STATE_ARRAY(struct nvme, apst),
+    N(timestamp_set), N(timestamp), N(timestamp_origin), STATE_ARRAY(struct nvme, host_behavior), STATE_BOOL(struct nvme, host_id_wide),
+    STATE_BOOL(struct nvme, clean_shutdown), N(temp_over), N(temp_under), N(reads), N(writes), N(errors), N(power_cycles), N(unsafe_shutdowns),
+    N(powered_ns), STATE_STRUCTS(struct nvme, error, &error_state), N(temperature), N(critical), STATE_END
+};
+const struct state_desc nvme_state = { .name = "nvme", .version = 1, .fields = fields, .post_load = loaded };
