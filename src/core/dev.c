@@ -31,14 +31,14 @@ OBJ_CLASS(&dev_obj_class);
 
 /* ---- where to plug ---- */
 
-struct find_bus { const struct bus_class *kind; struct bus *free, *any; };
+struct find_bus { const struct bus_class *kind; bool hotplug; struct bus *free, *any; };
 
 static bool consider_bus(struct obj *o, void *arg)
 {
     struct find_bus *f = arg;
     struct bus *b = (struct bus *)o;
 
-    if (!obj_is(o, &f->kind->obj))
+    if (!obj_is(o, &f->kind->obj) || (f->hotplug && !b->hotplug))
         return true;
     f->any = f->any ? f->any : b;
     if (!BUS_CLASS(b)->full || !BUS_CLASS(b)->full(b))
@@ -46,28 +46,52 @@ static bool consider_bus(struct obj *o, void *arg)
     return !f->free;
 }
 
-struct bus_names { const struct bus_class *kind; struct str s; };
+struct bus_names { const struct bus_class *kind; bool hotplug; struct str s; };
 
 static bool add_bus_name(struct obj *o, void *arg)
 {
     struct bus_names *n = arg;
 
-    if (obj_is(o, &n->kind->obj))
+    if (obj_is(o, &n->kind->obj) && (!n->hotplug || ((struct bus *)o)->hotplug))
         str_printf(&n->s, "%s%s", n->s.len ? ", " : "", o->id);
     return true;
+}
+
+/* "ID.N" is the N-th bus of device ID, and "ID" its only one, whatever names they go by. */
+static struct bus *bus_of_device(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    char *id = dot ? xstrndup(name, (size_t)(dot - name)) : NULL;
+    struct dev *d = (struct dev *)obj_find("device", name);
+    struct bus *b, *found = NULL;
+    uint64_t n = 0;
+
+    if (!d && id && parse_u64(dot + 1, &n))
+        d = (struct dev *)obj_find("device", id);
+    free(id);
+    if (!d)
+        return NULL;
+    list_for_each(b, &d->buses, of_owner)
+        if (n-- == 0)
+            found = b;
+    return found;
 }
 
 /* The bus that the user named, if the device fits it. */
 static struct bus *named_bus(const struct dev_class *c, const char *name, struct err *e)
 {
-    struct bus_names names = { c->plugs_into, { 0 } };
+    struct bus_names names = { c->plugs_into, false, { 0 } };
     struct obj *o;
 
     if (!c->plugs_into) {
         err_set(e, ERR_VALUE, "device '%s' is not plugged into a bus, so bus=%s has no meaning", c->obj.name, name);
         return NULL;
     }
-    o = obj_lookup(&bus_obj_class, name, e);
+    o = obj_find("bus", name);
+    if (!o)
+        o = (struct obj *)bus_of_device(name);
+    if (!o)
+        o = obj_lookup(&bus_obj_class, name, e);
     if (o && obj_is(o, &c->plugs_into->obj))
         return (struct bus *)o;
     if (o)
@@ -81,9 +105,9 @@ static struct bus *named_bus(const struct dev_class *c, const char *name, struct
     return NULL;
 }
 
-static struct bus *infer_bus(const struct dev_class *c, struct err *e)
+static struct bus *infer_bus(const struct dev_class *c, bool hotplug, struct err *e)
 {
-    struct find_bus f = { c->plugs_into, NULL, NULL };
+    struct find_bus f = { c->plugs_into, hotplug, NULL, NULL };
 
     obj_each(NULL, &bus_obj_class, consider_bus, &f);
     if (f.free)
@@ -91,11 +115,29 @@ static struct bus *infer_bus(const struct dev_class *c, struct err *e)
     if (f.any) {
         err_set(e, ERR_BUSY, "bus '%s' is full: no place for '%s'", f.any->obj.id, c->obj.name);
         err_hint(e, "add a device that brings another %s bus, and name it with bus=", c->plugs_into->obj.name);
+    } else if (hotplug) {
+        err_set(e, ERR_STATE, "no %s bus here takes devices while the machine runs", c->plugs_into->obj.name);
+        err_hint(e, "%s", c->plugs_into->hotplug_hint ? c->plugs_into->hotplug_hint : "plug it in before the start, with -device");
     } else {
         err_set(e, ERR_NOT_FOUND, "no %s bus for device '%s'", c->plugs_into->obj.name, c->obj.name);
         err_hint(e, "the machine has none: add a device that brings one");
     }
     return NULL;
+}
+
+/* A bus that takes devices before the start only: which ones do better. False. */
+static bool no_hotplug(const struct bus *bus, const struct bus_class *kind, struct err *e)
+{
+    struct bus_names names = { kind, true, { 0 } };
+
+    err_set(e, ERR_STATE, "bus '%s' does not take devices while the machine runs", bus->obj.id);
+    obj_each(NULL, &bus_obj_class, add_bus_name, &names);
+    if (names.s.len)
+        err_hint(e, "these do: %s", names.s.s);
+    else if (kind->hotplug_hint)
+        err_hint(e, "%s", kind->hotplug_hint);
+    str_free(&names.s);
+    return false;
 }
 
 /* ---- life ---- */
@@ -240,10 +282,10 @@ static struct dev *create_placed(const struct dev_class *c, struct place *p, jso
         err_set(e, ERR_STATE, "device '%s' cannot be plugged while the machine runs", c->obj.name);
         return NULL;
     }
-    if (p->bus ? !(bus = named_bus(c, p->bus, e)) : c->plugs_into && !(bus = infer_bus(c, e)))
+    if (p->bus ? !(bus = named_bus(c, p->bus, e)) : c->plugs_into && !(bus = infer_bus(c, hotplug, e)))
         return NULL;
     if (hotplug && bus && !bus->hotplug) {
-        err_set(e, ERR_STATE, "bus '%s' does not take devices while the machine runs", bus->obj.id);
+        no_hotplug(bus, c->plugs_into, e);
         return NULL;
     }
     o = obj_new(&c->obj, p->id, e);

@@ -59,6 +59,7 @@ struct bus_class {
     bool (*full)(const struct bus *);       /* no slot is free: skipped when the place is inferred. May be NULL */
     void (*reset)(struct bus *, enum reset_kind);
     void (*show)(const struct bus *, const struct dev *, struct str *out);  /* `info qtree` extra lines. May be NULL */
+    const char *hotplug_hint;       /* what to add at the start so that devices can come while the machine runs; NULL: nothing can */
     bool shares_domain;             /* devices on it share the domain of the bus's owner (private buses) */
 };
 
@@ -78,7 +79,8 @@ extern const struct obj_class bus_obj_class;
 #define BUS_CLASS(b) ((const struct bus_class *)(b)->obj.cls)
 
 /*
- * -device / device_add: finds the class, the bus (bus=ID, or the first bus of the class's kind with a free slot), attaches,
+ * -device / device_add: finds the class, the bus (bus=NAME, the ID of a device that brings one, "ID.N"; else the first of the
+ * class's kind with a free slot, that takes devices while the machine runs where it does), attaches,
  * checks, realizes. @opts holds "driver". Everything undone on failure. Returns a borrowed pointer. Main loop.
  */
 struct dev *dev_create_from_opts(json_t *opts, bool hotplug, struct err *e) MUST_CHECK;

@@ -95,6 +95,8 @@ bool pci_header_init(struct pci_dev *d, struct err *e)
     st_le16(d->vmask + PCI_STATUS, 0xf900);
     d->wmask[PCI_CACHE_LINE] = d->wmask[PCI_INT_LINE] = 0xff;
     dma_init(&d->dma, d->pbus->dma_as);
+    atomic_store(&d->dma.enabled, false);
+    atomic_store(&d->master, false);
     return !(c->express && d->pbus->express && !c->bridge) ||
            pcie_cap_init(d, d->pbus->bridge ? PCI_EXP_TYPE_ENDPOINT : PCI_EXP_TYPE_RC_ENDPOINT, 0, e);
 }
@@ -190,7 +192,8 @@ void pci_update(struct pci_dev *d)
     for (unsigned n = 0; n <= PCI_ROM_BAR; n++)
         bar_map(d, n, bar_address(d, n));
     region_batch_end();
-    atomic_store(&d->dma.enabled, cmd & PCI_COMMAND_MASTER && d0 && atomic_load(&d->visible));
+    atomic_store(&d->master, cmd & PCI_COMMAND_MASTER && d0 && atomic_load(&d->visible));
+    pci_master_update(d);
     atomic_store(&d->intx_off, cmd & PCI_COMMAND_INTX_DISABLE || !d0);
     pci_intx_update(d);
 }

@@ -27,6 +27,7 @@ struct pci_bus;
 struct pci_dev;
 struct pci_msi;
 struct pci_msix;
+/* Why configuration accesses are not answered: of a function, of a bus. */
 enum { PCI_SILENT_FLR = 1, PCI_SILENT_BUS_RESET = 2, PCI_SILENT_NO_POWER = 4 };
 
 /* Options of every function. */
@@ -67,7 +68,9 @@ struct pci_dev {
     uint32_t config_size;
     uint8_t claimed[PCIE_CONFIG_SIZE / 32];         /* a bit a dword: the header's and the capabilities' */
     struct pci_bar bar[PCI_BARS + 1];
-    struct dma dma;                 /* bus master enable gates it */
+    struct pci_bus *_Atomic sec;    /* bridges: the bus below */
+    atomic_bool master;             /* its own bus master enable, in D0 */
+    struct dma dma;                 /* on while it and every bridge above it is a bus master */
     struct pci_msi *msi;            /* NULL: none */
     struct pci_msix *msix;
     pthread_mutex_t irq_lock;       /* leaf: MSI and MSI-X tables and pending bits */
@@ -109,6 +112,12 @@ uint16_t pci_ext_cap_add(struct pci_dev *d, uint16_t id, uint8_t ver, uint16_t o
  * Config writes answer as ever in D3hot; BARs, bus mastering and INTx are off. PCI-PM 1.2, sections 3.2 and 5.
  */
 bool pci_pm_init(struct pci_dev *d, bool keeps_state, struct err *e) MUST_CHECK;
+/* The PCI Express capability of a @type (PCI_EXP_TYPE_*), link of port @port. Endpoints on an express bus have it without asking. */
+bool pcie_cap_init(struct pci_dev *d, unsigned type, unsigned port, struct err *e) MUST_CHECK;
+/* Extended capabilities at @off (0: next free): AER with the root port's part or without, ACS of a port, ARI. 0 with @e filled. */
+uint16_t pcie_aer_init(struct pci_dev *d, uint16_t off, bool root, struct err *e);
+uint16_t pcie_acs_init(struct pci_dev *d, uint16_t off, struct err *e);
+uint16_t pcie_ari_init(struct pci_dev *d, uint16_t off, uint8_t next_fn, struct err *e);
 bool pci_msi_init(struct pci_dev *d, unsigned vectors, bool mask_bits, struct err *e) MUST_CHECK;
 /* MSI-X with table and PBA in BAR @bar at the offsets; the BAR's region must exist as a container or be NULL (own exclusive BAR). */
 bool pci_msix_init(struct pci_dev *d, unsigned vectors, unsigned bar, uint32_t table_off, uint32_t pba_off, struct region *in, struct err *e) MUST_CHECK;
@@ -141,21 +150,28 @@ struct pci_bus {
     bool express;
     uint8_t max_slot;                   /* 32; 1 below a root port */
     uint8_t first_slot;                 /* of the automatic choice */
-    /* Root buses: INTx after swizzling, pin 0..3; @dev number is the device's on the root bus. */
+    atomic_uint range;                  /* its number, and the last one below it << 8 */
+    atomic_uint silent;                 /* PCI_SILENT_*: nothing on it answers */
+    /* Root buses: INTx after swizzling, pin 0..3. */
     void (*set_irq)(void *arg, unsigned pin, int level);
     void *irq_arg;
-    int irq_count[4];                   /* wired OR; under irq_lock, a leaf */
+    int irq_count[4];                   /* wired OR; under irq_lock, a leaf, which also orders changes of bus mastering */
     pthread_mutex_t irq_lock;
-    /* Hot-plug port above the bus: told when function 0 came; asked when one is to go; may be NULL. Main loop, no lock held */
+    /* Port above the bus: told when a function came; asked when one is to go; told when it went. May be NULL. Main loop, no lock held */
     bool (*port_plugged)(struct pci_bus *, struct pci_dev *, struct err *);
     bool (*port_unplug)(struct pci_bus *, struct pci_dev *, struct err *);
+    void (*port_gone)(struct pci_bus *);
 };
 /* A root bus owned by a host bridge. */
 struct pci_bus *pci_root_bus_new(struct dev *host, const char *name, bool express, struct region *mem, struct region *io, struct err *e);
 /* Config access through the hierarchy, as ECAM does: bus number from the bridges' registers. Absent: all ones. Takes the function's domain lock. */
 uint32_t pci_config_read(struct pci_bus *root, unsigned bus, unsigned devfn, uint32_t off, unsigned size);
 void pci_config_write(struct pci_bus *root, unsigned bus, unsigned devfn, uint32_t off, uint32_t v, unsigned size);
-unsigned pci_bus_number(const struct pci_bus *b);
+unsigned pci_bus_number(const struct pci_bus *b);     /* ANY */
+static inline struct pci_dev *pci_bus_fn(const struct pci_bus *b, unsigned devfn)    /* NULL: none. RCU section or main loop */
+{
+    return atomic_load_explicit(&b->fn[devfn & 0xff], memory_order_acquire);
+}
 /* The i-th root bus, NULL after the last. Main loop. */
 struct pci_bus *pci_root_bus_nth(unsigned i);
 /* Calls fn for every function below @b, bridges before what is behind them. Main loop. */

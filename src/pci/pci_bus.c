@@ -8,17 +8,12 @@
 
 static struct list roots = LIST_INIT(roots);
 
-static struct pci_dev *fn_at(const struct pci_bus *b, unsigned devfn)
-{
-    return atomic_load_explicit(&b->fn[devfn], memory_order_acquire);
-}
-
 /* ---- slots; main loop ---- */
 
 static bool slot_free(const struct pci_bus *b, unsigned slot)
 {
     for (unsigned f = 0; f < 8; f++)
-        if (fn_at(b, PCI_DEVFN(slot, f)))
+        if (pci_bus_fn(b, PCI_DEVFN(slot, f)))
             return false;
     return true;
 }
@@ -46,7 +41,7 @@ static bool hint_slot(const struct pci_bus *b, struct err *e)
 /* An address that the user chose. */
 static bool check_address(const struct pci_bus *b, const struct pci_dev *d, unsigned devfn, struct err *e)
 {
-    const struct pci_dev *there = fn_at(b, devfn), *f0 = fn_at(b, PCI_DEVFN(PCI_SLOT(devfn), 0));
+    const struct pci_dev *there = pci_bus_fn(b, devfn), *f0 = pci_bus_fn(b, PCI_DEVFN(PCI_SLOT(devfn), 0));
     const char *name = b->bus.obj.id;
 
     if (PCI_SLOT(devfn) >= b->max_slot) {
@@ -63,7 +58,7 @@ static bool check_address(const struct pci_bus *b, const struct pci_dev *d, unsi
         return err_hint(e, "give function 0 multifunction=on");
     }
     for (unsigned f = 1; !PCI_FUNC(devfn) && !d->opt.multifunction && f < 8; f++)
-        if (fn_at(b, devfn + f)) {
+        if (pci_bus_fn(b, devfn + f)) {
             err_set(e, ERR_VALUE, "slot %x of bus '%s' has other functions", PCI_SLOT(devfn), name);
             return err_hint(e, "function 0 needs multifunction=on");
         }
@@ -87,7 +82,7 @@ static bool pci_attach(struct bus *bus, struct dev *dev, struct err *e)
         return false;
     }
     d->pbus = b;
-    d->devfn = devfn;
+    d->devfn = d->opt.addr = devfn;             /* what was chosen is what is shown */
     if (!pci_header_init(d, e)) {
         d->pbus = NULL;
         d->devfn = -1;
@@ -120,6 +115,8 @@ static void pci_detach(struct bus *bus, struct dev *dev)
     pci_fini(d);
     d->devfn = -1;
     d->pbus = NULL;
+    if (b->port_gone)
+        b->port_gone(b);
 }
 
 static bool pci_plugged(struct bus *bus, struct dev *dev, struct err *e)
@@ -163,7 +160,8 @@ static void pci_show(const struct bus *bus, const struct dev *dev, struct str *o
                ld_le16(d->config + PCI_SUBVENDOR_ID), ld_le16(d->config + PCI_SUBSYSTEM_ID));
 }
 
-#define PCI_BUS_OPS .attach = pci_attach, .hide = pci_hide, .detach = pci_detach, .plugged = pci_plugged,           \
+#define HOTPLUG_HINT "start with a port, -device pcie-root-port,id=NAME, and plug in with bus=NAME"
+#define PCI_BUS_OPS .hotplug_hint = HOTPLUG_HINT, .attach = pci_attach, .hide = pci_hide, .detach = pci_detach, .plugged = pci_plugged,           \
     .unplug_request = pci_unplug_request, .reset_dev = pci_reset_slot, .path = pci_path, .full = bus_full, .show = pci_show
 
 static void pci_bus_finalize(struct obj *o)
@@ -208,6 +206,7 @@ struct pci_bus *pci_root_bus_new(struct dev *host, const char *name, bool expres
     b->dma_as = &as_memory;
     b->express = express;
     b->max_slot = 32;
+    atomic_store(&b->range, 0xff00);
     list_push(&roots, &b->roots);
     return b;
 }
@@ -224,12 +223,45 @@ struct pci_bus *pci_root_bus_nth(unsigned i)
 
 void pci_bus_each(struct pci_bus *b, void (*fn)(struct pci_dev *, void *), void *arg)
 {
-    for (unsigned i = 0; i < 256; i++)
-        if (fn_at(b, i))
-            fn(fn_at(b, i), arg);
+    for (unsigned i = 0; i < 256; i++) {
+        struct pci_dev *d = pci_bus_fn(b, i);
+
+        if (!d)
+            continue;
+        fn(d, arg);
+        if (atomic_load(&d->sec))
+            pci_bus_each(atomic_load(&d->sec), fn, arg);
+    }
 }
 
-unsigned pci_bus_number(const struct pci_bus *b) { return b->bridge ? b->bridge->config[PCI_SECONDARY_BUS] : 0; }
+unsigned pci_bus_number(const struct pci_bus *b) { return atomic_load(&b->range) & 0xff; }
+
+/* ---- bus mastering: a bridge that is no master forwards no requests (PCI Express 7.5.1.1.3) ---- */
+
+static void master_set(struct pci_dev *d, bool open)
+{
+    struct pci_bus *sec = atomic_load(&d->sec);
+    bool on = open && atomic_load(&d->master);
+
+    atomic_store(&d->dma.enabled, on);
+    for (unsigned i = 0; sec && i < 256; i++)
+        if (pci_bus_fn(sec, i))
+            master_set(pci_bus_fn(sec, i), on);
+}
+
+void pci_master_update(struct pci_dev *d)
+{
+    struct pci_bus *root = d->pbus->root;
+    bool open = true;
+
+    pthread_mutex_lock(&root->irq_lock);        /* the last of two changes sees both */
+    rcu_read_lock();
+    for (const struct pci_bus *b = d->pbus; b->bridge; b = b->bridge->pbus)
+        open = open && atomic_load(&b->bridge->master);
+    master_set(d, open);
+    rcu_read_unlock();
+    pthread_mutex_unlock(&root->irq_lock);
+}
 
 /* ---- INTx: PCI-to-PCI Bridge 1.2, section 9.1: each bridge rotates the pins by the slot ---- */
 
@@ -264,10 +296,27 @@ void pci_intx_set(struct pci_dev *d, int level)
 
 /* ---- configuration accesses; any thread that holds no domain lock ---- */
 
-static struct pci_dev *fn_find(struct pci_bus *root, unsigned bus, unsigned devfn)
+/* The bus below @b on the way to bus @nr; NULL: no bridge claims the number. RCU section. */
+static struct pci_bus *bus_towards(const struct pci_bus *b, unsigned nr)
 {
-    struct pci_dev *d = bus ? NULL : fn_at(root, devfn & 0xff);
+    for (unsigned i = 0; i < 256; i++) {
+        struct pci_dev *d = pci_bus_fn(b, i);
+        struct pci_bus *sec = d && pci_answers(d) ? atomic_load(&d->sec) : NULL;
+        unsigned range = sec ? atomic_load(&sec->range) : 0;
 
+        if (sec && (range & 0xff) && nr >= (range & 0xff) && nr <= range >> 8)
+            return sec;
+    }
+    return NULL;
+}
+
+static struct pci_dev *fn_find(struct pci_bus *root, unsigned nr, unsigned devfn)
+{
+    struct pci_bus *b = root;
+
+    while (b && !atomic_load(&b->silent) && pci_bus_number(b) != nr)
+        b = bus_towards(b, nr);
+    struct pci_dev *d = b && !atomic_load(&b->silent) ? pci_bus_fn(b, devfn) : NULL;
     return d && pci_answers(d) ? d : NULL;
 }
 

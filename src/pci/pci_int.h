@@ -28,6 +28,8 @@ bool pci_claim(struct pci_dev *d, uint32_t off, uint32_t size) MUST_CHECK;
 /* The function takes configuration accesses. Sure under its domain lock only. */
 static inline bool pci_answers(const struct pci_dev *d) { return atomic_load(&d->visible) && !atomic_load(&d->silent); }
 void pci_intx_update(struct pci_dev *d);
+/* d->master changed: its DMA and that of all below follows. */
+void pci_master_update(struct pci_dev *d);
 
 /* ---- msi.c, msix.c ---- */
 void pci_msi_written(struct pci_dev *d, uint32_t off, unsigned size);
@@ -45,7 +47,6 @@ void pci_msix_save(const struct pci_dev *d, struct str *out);
 bool pci_msix_load(struct pci_dev *d, const void *data, size_t len, struct err *e) MUST_CHECK;
 
 /* ---- pcie.c ---- */
-bool pcie_cap_init(struct pci_dev *d, unsigned type, unsigned port, struct err *e) MUST_CHECK;
 /* @v as the guest wrote it: the reset bit reads as zero. */
 void pcie_written(struct pci_dev *d, uint32_t off, uint32_t v, unsigned size);
 /* The function answers nothing from now until it was reset, on the main loop. Domain lock held. */
