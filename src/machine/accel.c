@@ -11,7 +11,12 @@
 #include "machine/machine_int.h"
 
 /* The first is the default, which QEMU's name for emulation means too. */
-static const struct accel_ops *const accels[] = { &accel_interp };
+static const struct accel_ops *const accels[] = {
+    &accel_interp,
+#ifdef __x86_64__
+    &accel_jit,
+#endif
+};
 static const struct accel_ops *chosen;
 
 static const char *accel_nth(const void *table, size_t i)

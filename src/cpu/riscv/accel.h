@@ -28,7 +28,7 @@ struct accel_ops {
     void (*stats)(const struct hart *h, void (*put)(void *, const char *name, uint64_t v), void *arg);
 };
 
-extern const struct accel_ops accel_interp;
+extern const struct accel_ops accel_interp, accel_jit;
 
 /*
  * What every accelerator does when the budget is used up, or after an instruction that may have unmasked an interrupt: carries

@@ -144,6 +144,11 @@ struct hart {
     int32_t budget;
     atomic_uint attention;          /* ANY: requests, exit or interrupts to look at; cleared by hart_poll() */
     struct rv_tlb *dtlb, *xtlb;     /* present contexts of loads and stores, and of fetches */
+    struct {                        /* the translator's (jit_int.h) */
+        uint64_t vbase;             /* virtual address of the page that runs */
+        uint32_t ctx;
+        const void *rcu_seen;
+    } jit;
     uint64_t f[32];                 /* raw; single and half are NaN-boxed */
     uint8_t fflags;                 /* accrued; the host's sticky flags are added by rv_fpu_sync() */
     uint8_t frm;                    /* 0..7; 5, 6, 7 are invalid and trap on use */

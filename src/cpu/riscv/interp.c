@@ -45,15 +45,20 @@ static struct page *page_get(struct hart *h, const struct rv_xtlb_entry *x)
     return p;
 }
 
-static void prepare(struct hart *h, uint32_t raw, struct slot *s)
+void interp_prepare(const struct hart *h, uint32_t raw, struct rv_insn *in)
 {
-    rv_decode(raw, h->ext, &s->in);
-    s->fn = interp_handler(s->in.op);
-    unsigned f = rv_insn_rows[s->in.op].fmt;
+    rv_decode(raw, h->ext, in);
+    unsigned f = rv_insn_rows[in->op].fmt;
     bool to_f = f == RV_FMT_FLD || f == RV_FMT_R4 || f == RV_FMT_FRM || f == RV_FMT_FRM1 || f == RV_FMT_FR || f == RV_FMT_X2F ||
                 f == RV_FMT_XF || f == RV_FMT_FLI;
-    if (!s->in.rd && !to_f)
-        s->in.rd = 32;
+    if (!in->rd && !to_f)
+        in->rd = 32;
+}
+
+static void prepare(struct hart *h, uint32_t raw, struct slot *s)
+{
+    interp_prepare(h, raw, &s->in);
+    s->fn = interp_handler(s->in.op);
 }
 
 /* The instruction at h->pc where it cannot be cached: across pages, or where rights differ within the page. */

@@ -143,6 +143,41 @@ void x86_setcc(struct emit *e, unsigned cc, unsigned reg)
     x86_rr(e, X_MOVZX8, false, reg, reg);
 }
 
+void x86_push(struct emit *e, unsigned reg)
+{
+    if (reg >> 3)
+        emit_8(e, 0x41);
+    emit_8(e, 0x50 | (reg & 7));
+}
+
+void x86_pop(struct emit *e, unsigned reg)
+{
+    if (reg >> 3)
+        emit_8(e, 0x41);
+    emit_8(e, 0x58 | (reg & 7));
+}
+
+void x86_ret(struct emit *e) { emit_8(e, 0xc3); }
+
+static void ff(struct emit *e, unsigned digit, unsigned reg)
+{
+    if (reg >> 3)
+        emit_8(e, 0x41);
+    emit_8(e, 0xff);
+    modrm_rr(e, digit, reg);
+}
+
+void x86_jmp_reg(struct emit *e, unsigned reg) { ff(e, 4, reg); }
+void x86_call_reg(struct emit *e, unsigned reg) { ff(e, 2, reg); }
+
+void x86_rx(struct emit *e, unsigned op, bool w, unsigned reg, unsigned index, unsigned scale, uint32_t addr)
+{
+    opcode(e, op, w, reg, index, 0);
+    emit_8(e, (reg & 7) << 3 | 4);
+    emit_8(e, scale << 6 | (index & 7) << 3 | 5);
+    emit_32(e, addr);
+}
+
 void x86_bswap(struct emit *e, unsigned reg)
 {
     emit_8(e, 0x48 | reg >> 3);

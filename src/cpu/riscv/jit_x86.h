@@ -19,7 +19,7 @@ enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC
 /* Opcodes with a ModRM operand: reg is the destination unless it says "to". */
 enum {
     X_ADD = 0x03, X_OR = 0x0b, X_AND = 0x23, X_SUB = 0x2b, X_XOR = 0x33, X_CMP = 0x3b, X_TEST = 0x85, X_MOV = 0x8b, X_MOV_TO = 0x89,
-    X_LEA = 0x8d, X_MOVSXD = 0x63, X_IMUL = 0x0faf, X_MOVZX8 = 0x0fb6, X_MOVZX16 = 0x0fb7, X_MOVSX8 = 0x0fbe, X_MOVSX16 = 0x0fbf,
+    X_LEA = 0x8d, X_ADD_TO = 0x01, X_MOVSXD = 0x63, X_IMUL = 0x0faf, X_MOVZX8 = 0x0fb6, X_MOVZX16 = 0x0fb7, X_MOVSX8 = 0x0fbe, X_MOVSX16 = 0x0fbf,
     X_MOV8_TO = 0x88, X_CMOV = 0x0f40, X_POPCNT = 0xf30fb8, X_LZCNT = 0xf30fbd, X_TZCNT = 0xf30fbc, X_BT = 0x0fa3,
     /* scalar floating point; | X_SINGLE for single precision */
     X_MOVSD = 0xf20f10, X_MOVSD_TO = 0xf20f11, X_ADDSD = 0xf20f58, X_MULSD = 0xf20f59, X_SUBSD = 0xf20f5c, X_DIVSD = 0xf20f5e,
@@ -73,6 +73,13 @@ void x86_mov_imm(struct emit *e, unsigned reg, uint64_t v);
 void x86_mov_mi(struct emit *e, unsigned base, int32_t disp, int32_t imm);
 /* setcc r8 and zero-extension to the whole register. */
 void x86_setcc(struct emit *e, unsigned cc, unsigned reg);
+void x86_push(struct emit *e, unsigned reg);
+void x86_pop(struct emit *e, unsigned reg);
+void x86_ret(struct emit *e);
+void x86_jmp_reg(struct emit *e, unsigned reg);
+void x86_call_reg(struct emit *e, unsigned reg);
+/* op reg, [index * 2^scale + address below 2 GiB]. */
+void x86_rx(struct emit *e, unsigned op, bool w, unsigned reg, unsigned index, unsigned scale, uint32_t addr);
 void x86_bswap(struct emit *e, unsigned reg);
 /* Jumps with a 32-bit displacement; they return where it is, for x86_patch(). @to 0: filled in later. */
 uint8_t *x86_jcc(struct emit *e, unsigned cc, uint32_t to);

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/* The memory of translated code and the routines every block uses: entry, exit, the call of a handler, the look at the budget. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/rcu.h"
+#include "cpu/riscv/jit_int.h"
+
+#define STUBS_SIZE 4096u
+
+const int8_t jit_reg[32] = {
+    [0] = -1, [1] = -1, [2] = RBX, [3] = -1, [4] = -1, [5] = -1, [6] = -1, [7] = -1, [8] = RSI, [9] = RDI, [10] = R8, [11] = R9,
+    [12] = R10, [13] = R11, [14] = R14, [15] = R13, [16] = -1, [17] = -1, [18] = -1, [19] = -1, [20] = -1, [21] = -1, [22] = -1,
+    [23] = -1, [24] = -1, [25] = -1, [26] = -1, [27] = -1, [28] = -1, [29] = -1, [30] = -1, [31] = -1,
+};
+
+void jit_spill(struct emit *e)
+{
+    for (unsigned r = 1; r < 32; r++)
+        if (jit_reg[r] >= 0)
+            x86_rm(e, X_MOV_TO, true, (unsigned)jit_reg[r], RBP, JIT_X(r));
+    x86_rm(e, X_MOV_TO, false, R15, RBP, JIT_DISP(budget));
+}
+
+void jit_reload(struct emit *e)
+{
+    x86_rm(e, X_MOV, false, R15, RBP, JIT_DISP(budget));
+    for (unsigned r = 1; r < 32; r++)
+        if (jit_reg[r] >= 0)
+            x86_rm(e, X_MOV, true, (unsigned)jit_reg[r], RBP, JIT_X(r));
+}
+
+static const uint8_t saved[] = { RBX, RBP, R12, R13, R14, R15 };
+
+/* uint64_t enter(struct hart *, uint32_t far entry): runs from h->pc; returns what the exit left in rax. */
+static void make_enter(struct jit *j, struct emit *e)
+{
+    j->enter = (uint64_t (*)(struct hart *, uint32_t))(uintptr_t)emit_here(e);
+    for (unsigned i = 0; i < sizeof saved; i++)
+        x86_push(e, saved[i]);
+    x86_ri(e, G_SUB, true, RSP, 8);
+    x86_rm(e, X_LEA, true, RBP, RDI, JIT_BIAS);
+    x86_rr(e, X_MOV, false, RDX, RSI);
+    x86_rm(e, X_MOV, true, RAX, RBP, JIT_DISP(pc));
+    jit_reload(e);
+    x86_jmp_reg(e, RDX);
+}
+
+/* exit: rax is handed to C; registers still in place. spilled: they are in memory. */
+static uint32_t make_exit(struct jit *j, struct emit *e)
+{
+    j->stub_exit = emit_here(e);
+    jit_spill(e);
+    uint32_t spilled = emit_here(e);
+    x86_ri(e, G_ADD, true, RSP, 8);
+    for (unsigned i = sizeof saved; i-- > 0;)
+        x86_pop(e, saved[i]);
+    x86_ret(e);
+    return spilled;
+}
+
+/* Called with eax = site. */
+static void make_slow(struct jit *j, struct emit *e, uint32_t spilled)
+{
+    j->stub_slow = emit_here(e);
+    jit_spill(e);
+    x86_rm(e, X_LEA, true, RDI, RBP, -JIT_BIAS);
+    x86_rr(e, X_MOV, false, RSI, RAX);
+    x86_ri(e, G_SUB, true, RSP, 8);
+    x86_mov_imm(e, RAX, (uintptr_t)jit_slow);
+    x86_call_reg(e, RAX);
+    x86_ri(e, G_ADD, true, RSP, 8);
+    x86_rr(e, X_TEST, false, RAX, RAX);
+    uint8_t *leave = x86_jcc(e, CC_NE, 0);
+    jit_reload(e);
+    x86_ret(e);
+    x86_patch(e, leave, emit_here(e));
+    x86_ri(e, G_ADD, true, RSP, 8);
+    x86_rr(e, X_XOR, false, RAX, RAX);
+    x86_jmp(e, spilled);
+}
+
+/*
+ * Called where the budget is used up, with eax = offset in the page (poll_at: rax = pc, kept). Does what hart_poll() does when
+ * nothing is wanted, and returns; else leaves to C with h->pc set.
+ */
+static void make_poll(struct jit *j, struct emit *e)
+{
+    uint8_t *leave[3];
+    j->stub_poll = emit_here(e);
+    x86_rm(e, X_ADD, true, RAX, RBP, JIT_DISP(jit.vbase));
+    j->stub_poll_at = emit_here(e);
+    x86_mi(e, G_CMP, false, RBP, JIT_DISP(attention), 0);
+    leave[0] = x86_jcc(e, CC_NE, 0);
+    x86_rm(e, X_MOV, true, RCX, RBP, JIT_DISP(irq_line));
+    x86_rm(e, X_OR, true, RCX, RBP, JIT_DISP(irq_soft));
+    x86_rm(e, X_AND, true, RCX, RBP, JIT_DISP(mie));
+    leave[1] = x86_jcc(e, CC_NE, 0);
+    x86_rm(e, X_MOV, true, RCX, RBP, JIT_DISP(jit.rcu_seen));
+    x86_rm(e, X_MOV, true, RCX, RCX, 0);
+    x86_mov_imm(e, RDX, (uintptr_t)&rcu_period);
+    x86_rm(e, X_CMP, true, RCX, RDX, 0);
+    leave[2] = x86_jcc(e, CC_NE, 0);
+    x86_rm(e, X_MOVSXD, true, RCX, RBP, JIT_DISP(slice));
+    x86_rr(e, X_MOVSXD, true, RDX, R15);
+    x86_rr(e, X_SUB, true, RCX, RDX);
+    x86_rm(e, X_ADD_TO, true, RCX, RBP, JIT_DISP(retired));
+    x86_mov_imm(e, R15, RV_SLICE);
+    x86_rm(e, X_MOV_TO, false, R15, RBP, JIT_DISP(slice));
+    x86_mi(e, G_ADD, true, RBP, JIT_DISP(stats.slices), 1);
+    x86_ret(e);
+    for (unsigned i = 0; i < 3; i++)
+        x86_patch(e, leave[i], emit_here(e));
+    x86_ri(e, G_ADD, true, RSP, 8);
+    j->stub_miss = emit_here(e);            /* jumped to with rax = pc */
+    x86_rm(e, X_MOV_TO, true, RAX, RBP, JIT_DISP(pc));
+    x86_rr(e, X_XOR, false, RAX, RAX);
+    x86_jmp(e, j->stub_exit);
+}
+
+static void make_stubs(struct jit *j)
+{
+    struct emit e = { .p = j->w, .run_delta = j->x - j->w };
+    make_enter(j, &e);
+    make_slow(j, &e, make_exit(j, &e));
+    make_poll(j, &e);
+    j->stubs = STUBS_SIZE;
+}
+
+void jit_code_reset(struct jit *j)
+{
+    j->used = j->stubs;
+    j->sites = j->links = 0;
+    j->blocks = 1;
+    memset(j->hash, 0, sizeof j->hash);
+    memset(j->jump, 0, sizeof *j->jump * JIT_JUMP_SIZE);
+}
+
+static void *low_map(size_t size, int prot, int flags, int fd)
+{
+    return mmap(NULL, size, prot, flags | MAP_32BIT, fd, 0);
+}
+
+bool jit_code_init(struct jit *j, size_t size, struct err *e)
+{
+    int fd = memfd_create("translated code", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0) {
+        if (fd >= 0)
+            close(fd);
+        return err_os(e, errno, "memory for translated code");
+    }
+    j->size = size;
+    j->w = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    j->x = low_map(size, PROT_READ | PROT_EXEC, MAP_SHARED, fd);
+    close(fd);
+    j->max_sites = j->max_links = (unsigned)(size / 128);
+    j->max_blocks = (unsigned)(size / 128);
+    size_t none = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    j->jump = low_map(sizeof *j->jump * JIT_JUMP_SIZE, PROT_READ | PROT_WRITE, (int)none, -1);
+    j->site = low_map(sizeof *j->site * j->max_sites, PROT_READ | PROT_WRITE, (int)none, -1);
+    j->link = low_map(sizeof *j->link * j->max_links, PROT_READ | PROT_WRITE, (int)none, -1);
+    j->block = mmap(NULL, sizeof *j->block * j->max_blocks, PROT_READ | PROT_WRITE, (int)none, -1, 0);
+    if (j->w == MAP_FAILED || j->x == MAP_FAILED || j->jump == MAP_FAILED || j->site == MAP_FAILED || j->link == MAP_FAILED ||
+        j->block == MAP_FAILED)
+        return err_set(e, ERR_GENERIC, "no room for %zu MiB of translated code below 2 GiB", size >> 20);
+    make_stubs(j);
+    jit_code_reset(j);
+    return true;
+}
+
+static void unmap(void *p, size_t size)
+{
+    if (p && p != MAP_FAILED)
+        munmap(p, size);
+}
+
+void jit_code_fini(struct jit *j)
+{
+    unmap(j->w, j->size);
+    unmap(j->x, j->size);
+    unmap(j->jump, sizeof *j->jump * JIT_JUMP_SIZE);
+    unmap(j->site, sizeof *j->site * j->max_sites);
+    unmap(j->link, sizeof *j->link * j->max_links);
+    unmap(j->block, sizeof *j->block * j->max_blocks);
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* Translation of one block: which instructions belong to it, how it ends, and the code out of line. */
+#include "cpu/riscv/jit_int.h"
+
+/* ---- guest registers ---- */
+
+unsigned jit_src(struct jit_tr *t, unsigned r, unsigned tmp)
+{
+    if (jit_reg[r] >= 0)
+        return (unsigned)jit_reg[r];
+    jit_get(t, tmp, r);
+    return tmp;
+}
+
+void jit_get(struct jit_tr *t, unsigned host, unsigned r)
+{
+    if (!r)
+        x86_rr(&t->e, X_XOR, false, host, host);
+    else if (jit_reg[r] < 0)
+        x86_rm(&t->e, X_MOV, true, host, RBP, JIT_X(r));
+    else if ((unsigned)jit_reg[r] != host)
+        x86_rr(&t->e, X_MOV, true, host, (unsigned)jit_reg[r]);
+}
+
+unsigned jit_dst(struct jit_tr *t, unsigned rd, unsigned tmp)
+{
+    return rd < 32 && jit_reg[rd] >= 0 ? (unsigned)jit_reg[rd] : tmp;
+}
+
+void jit_put(struct jit_tr *t, unsigned rd, unsigned host)
+{
+    if (rd >= 32 || !rd)
+        return;
+    if (jit_reg[rd] < 0)
+        x86_rm(&t->e, X_MOV_TO, true, host, RBP, JIT_X(rd));
+    else if ((unsigned)jit_reg[rd] != host)
+        x86_rr(&t->e, X_MOV, true, (unsigned)jit_reg[rd], host);
+}
+
+void jit_op(struct jit_tr *t, unsigned op, bool w, unsigned dst, unsigned r)
+{
+    if (jit_reg[r] >= 0)
+        x86_rr(&t->e, op, w, dst, (unsigned)jit_reg[r]);
+    else
+        x86_rm(&t->e, op, w, dst, RBP, JIT_X(r));       /* x0 is there, too, and 0 */
+}
+
+/* ---- out of line ---- */
+
+static struct jit_cold *cold(struct jit_tr *t, enum jit_cold_kind kind, uint8_t *from)
+{
+    struct jit_cold *c = &t->cold[t->n_cold++];
+    *c = (struct jit_cold){ .kind = kind, .from = from };
+    return c;
+}
+
+uint32_t jit_site(struct jit_tr *t)
+{
+    struct jit_site *s = &t->j->site[t->j->sites++];
+    *s = (struct jit_site){ .fn = interp_handler(t->insn[t->i].in.op), .in = t->insn[t->i].in, .off = t->insn[t->i].off,
+                            .index = (uint16_t)t->i };
+    return (uint32_t)(uintptr_t)s;
+}
+
+void jit_cold_slow(struct jit_tr *t, uint8_t *from)
+{
+    struct jit_cold *c = cold(t, COLD_SLOW, from);
+    c->arg = jit_site(t);
+    c->back = emit_here(&t->e);
+}
+
+void jit_call_handler(struct jit_tr *t)
+{
+    x86_mov_imm(&t->e, RAX, jit_site(t));
+    x86_call(&t->e, t->j->stub_slow);
+}
+
+/* ---- ways out ---- */
+
+static uint32_t find_near(struct jit_tr *t, unsigned off)
+{
+    struct jit *j = t->j;
+    uint64_t key = jit_key(t->page->pa, off, t->fp, 0);
+    if (off == t->insn[0].off && !t->variant)
+        return t->head;
+    for (uint32_t b = j->hash[jit_hash(key)]; b; b = j->block[b].next)
+        if (j->block[b].key == key)
+            return j->block[b].near;
+    return 0;
+}
+
+static void spend(struct jit_tr *t, unsigned done, enum jit_cold_kind poll, uint32_t arg)
+{
+    x86_ri(&t->e, G_SUB, false, R15, (int32_t)done);
+    struct jit_cold *c = cold(t, poll, x86_jcc(&t->e, CC_LE, 0));
+    c->arg = arg;
+    c->back = emit_here(&t->e);
+}
+
+void jit_exit_rax(struct jit_tr *t, unsigned done)
+{
+    struct emit *e = &t->e;
+    uint32_t line = (uint32_t)(uintptr_t)t->j->jump;
+    spend(t, done, COLD_POLL_AT, 0);
+    x86_rr(e, X_MOV, false, RCX, RAX);
+    x86_shift_i(e, G_SHR, false, RCX, 11);
+    x86_rr(e, X_XOR, false, RCX, RAX);
+    x86_ri(e, G_AND, false, RCX, (JIT_JUMP_SIZE - 1) << 1);
+    x86_rx(e, X_CMP, true, RAX, RCX, 3, line + offsetof(struct jit_jump, pc));
+    x86_jcc(e, CC_NE, t->j->stub_miss);
+    x86_rm(e, X_MOV, false, RDX, RBP, JIT_DISP(jit.ctx));
+    x86_rx(e, X_CMP, false, RDX, RCX, 3, line + offsetof(struct jit_jump, ctx));
+    x86_jcc(e, CC_NE, t->j->stub_miss);
+    x86_rx(e, X_MOV, false, RDX, RCX, 3, line + offsetof(struct jit_jump, code));
+    x86_jmp_reg(e, RDX);
+}
+
+/* An instruction across the page's end is reached through the jump cache, like another page. */
+static bool same_page(const struct jit_tr *t, int64_t target)
+{
+    return target >= 0 && target <= (int64_t)RV_PAGE_SIZE - 4;
+}
+
+void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done)
+{
+    if (!same_page(t, target)) {
+        x86_rm(&t->e, X_MOV, true, RAX, RBP, JIT_DISP(jit.vbase));
+        if (target)
+            x86_ri(&t->e, G_ADD, true, RAX, (int32_t)target);
+        jit_exit_rax(t, done);
+        return;
+    }
+    spend(t, done, COLD_POLL, (uint32_t)target);
+    uint32_t to = find_near(t, (unsigned)target);
+    uint8_t *at = x86_jmp(&t->e, to);
+    if (!to)
+        cold(t, COLD_LINK, at)->arg = (uint32_t)target;
+}
+
+void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned done)
+{
+    struct jit_cold *c = cold(t, COLD_EXIT, from);
+    c->target = target;
+    c->done = (uint16_t)done;
+}
+
+static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
+{
+    struct emit *e = &t->e;
+    x86_patch(e, c->from, emit_here(e));
+    switch (c->kind) {
+    case COLD_SLOW:
+        x86_mov_imm(e, RAX, c->arg);
+        x86_call(e, t->j->stub_slow);
+        x86_jmp(e, c->back);
+        break;
+    case COLD_POLL:
+        x86_mov_imm(e, RAX, c->arg);
+        x86_call(e, t->j->stub_poll);
+        x86_jmp(e, c->back);
+        break;
+    case COLD_POLL_AT:
+        x86_call(e, t->j->stub_poll_at);
+        x86_jmp(e, c->back);
+        break;
+    case COLD_LINK: {
+        struct jit_link *l = &t->j->link[t->j->links++];
+        *l = (struct jit_link){ .at = c->from, .off = (uint16_t)c->arg, .variant = c->variant };
+        x86_mov_imm(e, RAX, (uintptr_t)l);
+        x86_jmp(e, t->j->stub_exit);
+        break;
+    }
+    case COLD_EXIT:
+        jit_exit_to(t, c->target, c->done);
+        break;
+    }
+}
+
+/* ---- which instructions ---- */
+
+static unsigned fetch16(struct jit_tr *t, unsigned off)
+{
+    unsigned line = off >> 6;
+    if (!(t->page->lines >> line & 1)) {
+        memcpy(t->page->bytes + line * 64, t->host + line * 64, 64);
+        t->page->lines |= BIT64(line);
+    }
+    return ld_le16(t->page->bytes + off);
+}
+
+/* Whether nothing can follow the instruction in its block. */
+static bool ends_block(const struct rv_insn *in)
+{
+    switch (in->op) {
+    case RV_OP_JALR: case RV_OP_ECALL: case RV_OP_EBREAK: case RV_OP_SRET: case RV_OP_MRET: case RV_OP_WFI: case RV_OP_FENCE_I:
+    case RV_OP_ILLEGAL: case RV_OP_SFENCE_VMA: case RV_OP_SINVAL_VMA: case RV_OP_WRS_NTO: case RV_OP_WRS_STO:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool in_block(const struct jit_tr *t, int64_t off)
+{
+    for (unsigned i = 0; i < t->n; i++)
+        if (t->insn[i].off == off)
+            return true;
+    return false;
+}
+
+/* Follows the guest's code from @off: over branches forward, through direct jumps within the page. */
+static void collect(struct jit_tr *t, unsigned off)
+{
+    while (t->n < JIT_INSNS && off <= RV_PAGE_SIZE - 2) {
+        uint32_t raw = fetch16(t, off);
+        if (rv_insn_len(raw) == 4) {
+            if (off == RV_PAGE_SIZE - 2)
+                return;
+            raw |= fetch16(t, off + 2) << 16;
+        }
+        struct rv_insn *in = &t->insn[t->n].in;
+        interp_prepare(t->h, raw, in);
+        t->insn[t->n++].off = (uint16_t)off;
+        int64_t target = (int64_t)off + in->imm;
+        bool branch = rv_insn_rows[in->op].fmt == RV_FMT_B;
+        if (ends_block(in) || (branch && in->imm <= 0))
+            return;
+        off += in->len;
+        if (in->op == RV_OP_JAL) {
+            if (!same_page(t, target) || (target & 3 && !rv_has(t->h, RV_EXT_C)) || in_block(t, target))
+                return;
+            off = (unsigned)target;
+        }
+    }
+}
+
+static void emit_insn(struct jit_tr *t)
+{
+    const struct rv_insn *in = &t->insn[t->i].in;
+    if (jit_emit_int(t, in) || jit_emit_mem(t, in) || jit_emit_fp(t, in))
+        return;
+    jit_call_handler(t);
+}
+
+static uint32_t new_block(struct jit_tr *t)
+{
+    struct jit *j = t->j;
+    uint32_t n = j->blocks++;
+    struct jit_block *b = &j->block[n];
+    b->key = jit_key(t->page->pa, t->insn[0].off, t->fp, t->variant);
+    b->page_next = t->page->blocks;
+    t->page->blocks = n;
+    b->next = j->hash[jit_hash(b->key)];
+    j->hash[jit_hash(b->key)] = n;
+    return n;
+}
+
+uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, unsigned off, unsigned fp, unsigned variant)
+{
+    struct jit_tr *t = &j->tr;
+    *t = (struct jit_tr){ .j = j, .h = j->h, .page = p, .host = host, .fp = fp, .variant = variant,
+                          .e = { .p = j->w + j->used, .run_delta = j->x - j->w } };
+    collect(t, off);
+    uint32_t n = new_block(t), far = emit_here(&t->e);
+    if (off)
+        x86_ri(&t->e, G_SUB, true, RAX, (int32_t)off);
+    x86_rm(&t->e, X_MOV_TO, true, RAX, RBP, JIT_DISP(jit.vbase));
+    t->head = emit_here(&t->e);
+    j->block[n].far = far;
+    j->block[n].near = t->head;
+    for (t->i = 0; t->i < t->n; t->i++)
+        emit_insn(t);
+    const struct rv_insn *last = &t->insn[t->n - 1].in;
+    if (!t->ended)
+        jit_exit_to(t, last->op == RV_OP_JAL ? t->insn[t->n - 1].off + last->imm : t->insn[t->n - 1].off + last->len, t->n);
+    for (unsigned i = 0; i < t->n_cold; i++)
+        emit_cold(t, &t->cold[i]);
+    j->n.blocks++;
+    j->n.insns += t->n;
+    j->n.bytes += (uint64_t)(t->e.p - (j->w + j->used));
+    j->used = align_up((size_t)(t->e.p - j->w), 16);
+    return n;
+}

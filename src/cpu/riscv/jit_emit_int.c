@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/* Integer instructions, branches and jumps in x86-64 code. */
+#include "cpu/riscv/jit_int.h"
+
+/* The immediate may be written into rd before rs1 is read only if they differ. */
+static void move_op_imm(struct jit_tr *t, const struct rv_insn *in, unsigned group, bool w)
+{
+    unsigned d = jit_dst(t, in->rd, RAX);
+    jit_get(t, d, in->rs1);
+    x86_ri(&t->e, group, w, d, in->imm);
+    if (!w)
+        x86_rr(&t->e, X_MOVSXD, true, d, d);
+    jit_put(t, in->rd, d);
+}
+
+static void add_imm(struct jit_tr *t, const struct rv_insn *in)
+{
+    unsigned d = jit_dst(t, in->rd, RAX);
+    if (!in->rs1) {
+        if (d == RAX)
+            x86_mov_mi(&t->e, RBP, JIT_X(in->rd), in->imm);
+        else
+            x86_mov_imm(&t->e, d, (uint64_t)(int64_t)in->imm);
+        return;
+    }
+    if (in->rd == in->rs1 && jit_reg[in->rd] < 0) {
+        x86_mi(&t->e, G_ADD, true, RBP, JIT_X(in->rd), in->imm);
+        return;
+    }
+    unsigned s = jit_src(t, in->rs1, RAX);
+    if (s == d && in->imm)
+        x86_ri(&t->e, G_ADD, true, d, in->imm);
+    else if (in->imm)
+        x86_rm(&t->e, X_LEA, true, d, s, in->imm);
+    else if (s != d)
+        x86_rr(&t->e, X_MOV, true, d, s);
+    jit_put(t, in->rd, d);
+}
+
+/* addw, subw and the like: 32 bits, sign-extended. */
+static void two_ops(struct jit_tr *t, const struct rv_insn *in, unsigned op, bool w, bool commutes)
+{
+    unsigned d = jit_dst(t, in->rd, RAX), a = in->rs1, b = in->rs2;
+    if (commutes && in->rd == b && a != b) {
+        a = in->rs2;
+        b = in->rs1;
+    }
+    if (in->rd == b && a != b && d != RAX)
+        d = RAX;                            /* b is needed after a was moved */
+    jit_get(t, d, a);
+    jit_op(t, op, w, d, b);
+    if (!w)
+        x86_rr(&t->e, X_MOVSXD, true, jit_dst(t, in->rd, d), d), d = jit_dst(t, in->rd, d);
+    jit_put(t, in->rd, d);
+}
+
+static void add_regs(struct jit_tr *t, const struct rv_insn *in)
+{
+    unsigned d = jit_dst(t, in->rd, RAX);
+    if (d != RAX && in->rd != in->rs1 && in->rd != in->rs2 && jit_reg[in->rs1] >= 0 && jit_reg[in->rs2] >= 0)
+        x86_rmx(&t->e, X_LEA, true, d, (unsigned)jit_reg[in->rs1], (unsigned)jit_reg[in->rs2], 0, 0);
+    else
+        two_ops(t, in, X_ADD, true, true);
+}
+
+static void shift_imm(struct jit_tr *t, const struct rv_insn *in, unsigned group, bool w)
+{
+    unsigned d = jit_dst(t, in->rd, RAX);
+    jit_get(t, d, in->rs1);
+    x86_shift_i(&t->e, group, w, d, (unsigned)in->imm);
+    if (!w)
+        x86_rr(&t->e, X_MOVSXD, true, d, d);
+    jit_put(t, in->rd, d);
+}
+
+/* shlx (pp 1), sarx (2), shrx (3). */
+static void shift_reg(struct jit_tr *t, const struct rv_insn *in, unsigned pp, bool w)
+{
+    unsigned a = jit_src(t, in->rs1, RAX), n = jit_src(t, in->rs2, RCX), d = jit_dst(t, in->rd, RAX);
+    x86_vex_rrr(&t->e, 2, pp, 0xf7, w, d, n, a);
+    if (!w)
+        x86_rr(&t->e, X_MOVSXD, true, d, d);
+    jit_put(t, in->rd, d);
+}
+
+static void rotate_reg(struct jit_tr *t, const struct rv_insn *in, unsigned group, bool w)
+{
+    jit_get(t, RCX, in->rs2);
+    jit_get(t, RAX, in->rs1);
+    x86_shift_cl(&t->e, group, w, RAX);
+    if (!w)
+        x86_rr(&t->e, X_MOVSXD, true, RAX, RAX);
+    jit_put(t, in->rd, RAX);
+}
+
+static void compare(struct jit_tr *t, unsigned a, unsigned b)
+{
+    if (b)
+        jit_op(t, X_CMP, true, jit_src(t, a, RAX), b);
+    else if (jit_reg[a] >= 0)
+        x86_rr(&t->e, X_TEST, true, (unsigned)jit_reg[a], (unsigned)jit_reg[a]);
+    else
+        x86_mi(&t->e, G_CMP, true, RBP, JIT_X(a), 0);
+}
+
+/* compare() leaves carry clear where the second is x0, as cmp with 0 would. */
+static void set_less(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
+{
+    compare(t, in->rs1, in->rs2);
+    x86_setcc(&t->e, cc, RAX);
+    jit_put(t, in->rd, RAX);
+}
+
+static void set_less_imm(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
+{
+    if (jit_reg[in->rs1] >= 0)
+        x86_ri(&t->e, G_CMP, true, (unsigned)jit_reg[in->rs1], in->imm);
+    else
+        x86_mi(&t->e, G_CMP, true, RBP, JIT_X(in->rs1), in->imm);
+    x86_setcc(&t->e, cc, RAX);
+    jit_put(t, in->rd, RAX);
+}
+
+/* ---- multiplication and division ---- */
+
+static void multiply_high(struct jit_tr *t, const struct rv_insn *in, unsigned group)
+{
+    jit_get(t, RAX, in->rs1);
+    unsigned b = jit_src(t, in->rs2, RCX);
+    x86_f7(&t->e, group, true, b);
+    jit_put(t, in->rd, RDX);
+}
+
+/* mulhsu: the unsigned high product, less b where a is negative. */
+static void multiply_high_su(struct jit_tr *t, const struct rv_insn *in)
+{
+    jit_get(t, RAX, in->rs1);
+    jit_get(t, RCX, in->rs2);
+    x86_f7(&t->e, G_MUL, true, RCX);
+    jit_get(t, RAX, in->rs1);
+    x86_shift_i(&t->e, G_SAR, true, RAX, 63);
+    x86_rr(&t->e, X_AND, true, RAX, RCX);
+    x86_rr(&t->e, X_SUB, true, RDX, RAX);
+    jit_put(t, in->rd, RDX);
+}
+
+/* Division by 0 gives all ones and the dividend; the most negative by -1 must not reach idiv. */
+static void divide(struct jit_tr *t, const struct rv_insn *in, bool is_signed, bool rem, bool w)
+{
+    struct emit *e = &t->e;
+    uint8_t *minus = NULL;
+    jit_get(t, RAX, in->rs1);
+    jit_get(t, RCX, in->rs2);
+    x86_rr(e, X_TEST, w, RCX, RCX);
+    uint8_t *zero = x86_jcc(e, CC_E, 0);
+    if (is_signed) {
+        x86_ri(e, G_CMP, w, RCX, -1);
+        minus = x86_jcc(e, CC_E, 0);
+        if (w)
+            emit_8(e, 0x48);
+        emit_8(e, 0x99);                    /* cdq, cqo */
+    } else {
+        x86_rr(e, X_XOR, false, RDX, RDX);
+    }
+    x86_f7(e, is_signed ? G_IDIV : G_DIV, w, RCX);
+    uint8_t *end = x86_jmp(e, 0), *end2 = NULL;
+    if (minus) {
+        x86_patch(e, minus, emit_here(e));
+        x86_f7(e, G_NEG, w, RAX);
+        x86_rr(e, X_XOR, false, RDX, RDX);
+        end2 = x86_jmp(e, 0);
+    }
+    x86_patch(e, zero, emit_here(e));
+    x86_rr(e, X_MOV, true, RDX, RAX);
+    x86_mov_imm(e, RAX, UINT64_MAX);
+    x86_patch(e, end, emit_here(e));
+    if (end2)
+        x86_patch(e, end2, emit_here(e));
+    unsigned r = rem ? RDX : RAX;
+    if (!w)
+        x86_rr(e, X_MOVSXD, true, r, r);
+    jit_put(t, in->rd, r);
+}
+
+/* ---- Zba, Zbb, Zbs, Zicond ---- */
+
+static void shift_add(struct jit_tr *t, const struct rv_insn *in, unsigned n, bool uw)
+{
+    unsigned a = RAX, b = jit_src(t, in->rs2, RCX), d = jit_dst(t, in->rd, RAX);
+    if (uw) {
+        jit_get(t, RAX, in->rs1);
+        x86_rr(&t->e, X_MOV, false, RAX, RAX);
+    } else {
+        a = jit_src(t, in->rs1, RAX);
+    }
+    x86_rmx(&t->e, X_LEA, true, d, b, a, n, 0);
+    jit_put(t, in->rd, d);
+}
+
+/* andn, orn, xnor: with the complement of rs2. */
+static void with_not(struct jit_tr *t, const struct rv_insn *in, unsigned op)
+{
+    jit_get(t, RAX, in->rs2);
+    x86_f7(&t->e, G_NOT, true, RAX);
+    jit_op(t, op, true, RAX, in->rs1);
+    jit_put(t, in->rd, RAX);
+}
+
+static void one_op(struct jit_tr *t, const struct rv_insn *in, unsigned op, bool w)
+{
+    unsigned a = jit_src(t, in->rs1, RAX), d = jit_dst(t, in->rd, RAX);
+    x86_rr(&t->e, op, w, d, a);
+    jit_put(t, in->rd, d);
+}
+
+/* rd = rs1, or rs2 where cc holds for rs1 compared with rs2. */
+static void select_by(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
+{
+    jit_get(t, RAX, in->rs1);
+    jit_get(t, RCX, in->rs2);
+    x86_rr(&t->e, X_CMP, true, RAX, RCX);
+    x86_rr(&t->e, X_CMOV | cc, true, RAX, RCX);
+    jit_put(t, in->rd, RAX);
+}
+
+static void czero(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
+{
+    jit_get(t, RAX, in->rs1);
+    x86_rr(&t->e, X_XOR, false, RCX, RCX);
+    compare(t, in->rs2, 0);
+    x86_rr(&t->e, X_CMOV | cc, true, RAX, RCX);
+    jit_put(t, in->rd, RAX);
+}
+
+/* bset, bclr, binv: the mask 1 << n in rcx. */
+static void bit_reg(struct jit_tr *t, const struct rv_insn *in, unsigned op)
+{
+    unsigned n = jit_src(t, in->rs2, RCX);
+    x86_mov_imm(&t->e, RAX, 1);
+    x86_vex_rrr(&t->e, 2, 1, 0xf7, true, RCX, n, RAX);
+    if (op == X_AND)
+        x86_f7(&t->e, G_NOT, true, RCX);
+    jit_op(t, op, true, RCX, in->rs1);
+    jit_put(t, in->rd, RCX);
+}
+
+/* bts, btr, btc of a constant bit (group 0F BA). */
+static void bit_imm(struct jit_tr *t, const struct rv_insn *in, unsigned digit)
+{
+    jit_get(t, RAX, in->rs1);
+    emit_8(&t->e, 0x48);
+    emit_8(&t->e, 0x0f);
+    emit_8(&t->e, 0xba);
+    emit_8(&t->e, 0xc0 | digit << 3);
+    emit_8(&t->e, (unsigned)in->imm);
+    jit_put(t, in->rd, RAX);
+}
+
+static void bit_extract(struct jit_tr *t, const struct rv_insn *in, bool imm)
+{
+    if (imm) {
+        jit_get(t, RAX, in->rs1);
+        x86_shift_i(&t->e, G_SHR, true, RAX, (unsigned)in->imm);
+    } else {
+        unsigned a = jit_src(t, in->rs1, RAX), n = jit_src(t, in->rs2, RCX);
+        x86_vex_rrr(&t->e, 2, 3, 0xf7, true, RAX, n, a);
+    }
+    x86_ri(&t->e, G_AND, false, RAX, 1);
+    jit_put(t, in->rd, RAX);
+}
+
+static bool emit_bits(struct jit_tr *t, const struct rv_insn *in)
+{
+    switch (in->op) {
+    case RV_OP_SH1ADD: shift_add(t, in, 1, false); return true;
+    case RV_OP_SH2ADD: shift_add(t, in, 2, false); return true;
+    case RV_OP_SH3ADD: shift_add(t, in, 3, false); return true;
+    case RV_OP_ADD_UW: shift_add(t, in, 0, true); return true;
+    case RV_OP_SH1ADD_UW: shift_add(t, in, 1, true); return true;
+    case RV_OP_SH2ADD_UW: shift_add(t, in, 2, true); return true;
+    case RV_OP_SH3ADD_UW: shift_add(t, in, 3, true); return true;
+    case RV_OP_SLLI_UW:
+        jit_get(t, RAX, in->rs1);
+        x86_rr(&t->e, X_MOV, false, RAX, RAX);
+        x86_shift_i(&t->e, G_SHL, true, RAX, (unsigned)in->imm);
+        jit_put(t, in->rd, RAX);
+        return true;
+    case RV_OP_ANDN: with_not(t, in, X_AND); return true;
+    case RV_OP_ORN: with_not(t, in, X_OR); return true;
+    case RV_OP_XNOR: with_not(t, in, X_XOR); return true;
+    case RV_OP_CLZ: one_op(t, in, X_LZCNT, true); return true;
+    case RV_OP_CTZ: one_op(t, in, X_TZCNT, true); return true;
+    case RV_OP_CPOP: one_op(t, in, X_POPCNT, true); return true;
+    case RV_OP_CLZW: one_op(t, in, X_LZCNT, false); return true;
+    case RV_OP_CTZW: one_op(t, in, X_TZCNT, false); return true;
+    case RV_OP_CPOPW: one_op(t, in, X_POPCNT, false); return true;
+    case RV_OP_SEXT_B: one_op(t, in, X_MOVSX8, true); return true;
+    case RV_OP_SEXT_H: one_op(t, in, X_MOVSX16, true); return true;
+    case RV_OP_ZEXT_H: one_op(t, in, X_MOVZX16, false); return true;
+    case RV_OP_MAX: select_by(t, in, CC_L); return true;
+    case RV_OP_MAXU: select_by(t, in, CC_B); return true;
+    case RV_OP_MIN: select_by(t, in, CC_G); return true;
+    case RV_OP_MINU: select_by(t, in, CC_A); return true;
+    case RV_OP_ROL: rotate_reg(t, in, G_ROL, true); return true;
+    case RV_OP_ROR: rotate_reg(t, in, G_ROR, true); return true;
+    case RV_OP_ROLW: rotate_reg(t, in, G_ROL, false); return true;
+    case RV_OP_RORW: rotate_reg(t, in, G_ROR, false); return true;
+    case RV_OP_RORI: shift_imm(t, in, G_ROR, true); return true;
+    case RV_OP_RORIW: shift_imm(t, in, G_ROR, false); return true;
+    case RV_OP_REV8:
+        jit_get(t, RAX, in->rs1);
+        x86_bswap(&t->e, RAX);
+        jit_put(t, in->rd, RAX);
+        return true;
+    case RV_OP_BSET: bit_reg(t, in, X_OR); return true;
+    case RV_OP_BCLR: bit_reg(t, in, X_AND); return true;
+    case RV_OP_BINV: bit_reg(t, in, X_XOR); return true;
+    case RV_OP_BEXT: bit_extract(t, in, false); return true;
+    case RV_OP_BSETI: bit_imm(t, in, 5); return true;
+    case RV_OP_BCLRI: bit_imm(t, in, 6); return true;
+    case RV_OP_BINVI: bit_imm(t, in, 7); return true;
+    case RV_OP_BEXTI: bit_extract(t, in, true); return true;
+    case RV_OP_CZERO_EQZ: czero(t, in, CC_E); return true;
+    case RV_OP_CZERO_NEZ: czero(t, in, CC_NE); return true;
+    default: return false;
+    }
+}
+
+/* ---- jumps ---- */
+
+/* The link address, or any other address within reach of this page. */
+static void page_address(struct jit_tr *t, unsigned host, int64_t off)
+{
+    x86_rm(&t->e, X_MOV, true, host, RBP, JIT_DISP(jit.vbase));
+    if (off)
+        x86_ri(&t->e, G_ADD, true, host, (int32_t)off);
+}
+
+static void set_address(struct jit_tr *t, unsigned rd, int64_t off)
+{
+    if (rd >= 32 || !rd)
+        return;
+    unsigned d = jit_dst(t, rd, RAX);
+    page_address(t, d, off);
+    jit_put(t, rd, d);
+}
+
+/* Without C, a jump to a half-aligned address traps, and the handler does that. */
+static bool misaligned(const struct jit_tr *t, const struct rv_insn *in)
+{
+    return (in->imm & 2) && !rv_has(t->h, RV_EXT_C);
+}
+
+static bool branch(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
+{
+    int64_t off = t->insn[t->i].off;
+    compare(t, in->rs1, in->rs2);
+    uint8_t *taken = x86_jcc(&t->e, cc, 0);
+    if (misaligned(t, in))
+        jit_cold_slow(t, taken);
+    else
+        jit_exit_cold(t, taken, off + in->imm, t->i + 1);
+    return true;
+}
+
+static bool emit_jump(struct jit_tr *t, const struct rv_insn *in)
+{
+    int64_t off = t->insn[t->i].off;
+    switch (in->op) {
+    case RV_OP_BEQ: return branch(t, in, CC_E);
+    case RV_OP_BNE: return branch(t, in, CC_NE);
+    case RV_OP_BLT: return branch(t, in, CC_L);
+    case RV_OP_BGE: return branch(t, in, CC_GE);
+    case RV_OP_BLTU: return branch(t, in, CC_B);
+    case RV_OP_BGEU: return branch(t, in, CC_AE);
+    case RV_OP_JAL:
+        if (misaligned(t, in))
+            return false;
+        set_address(t, in->rd, off + in->len);
+        return true;
+    case RV_OP_JALR:
+        if (!rv_has(t->h, RV_EXT_C))
+            return false;
+        jit_get(t, RAX, in->rs1);
+        if (in->imm)
+            x86_ri(&t->e, G_ADD, true, RAX, in->imm);
+        x86_ri(&t->e, G_AND, true, RAX, -2);
+        if (in->rd && in->rd < 32) {
+            unsigned d = jit_dst(t, in->rd, RCX);
+            page_address(t, d, off + in->len);
+            jit_put(t, in->rd, d);
+        }
+        jit_exit_rax(t, t->i + 1);
+        t->ended = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool emit_muldiv(struct jit_tr *t, const struct rv_insn *in)
+{
+    switch (in->op) {
+    case RV_OP_MUL: two_ops(t, in, X_IMUL, true, true); return true;
+    case RV_OP_MULW: two_ops(t, in, X_IMUL, false, true); return true;
+    case RV_OP_MULH: multiply_high(t, in, G_IMUL); return true;
+    case RV_OP_MULHU: multiply_high(t, in, G_MUL); return true;
+    case RV_OP_MULHSU: multiply_high_su(t, in); return true;
+    case RV_OP_DIV: divide(t, in, true, false, true); return true;
+    case RV_OP_DIVU: divide(t, in, false, false, true); return true;
+    case RV_OP_REM: divide(t, in, true, true, true); return true;
+    case RV_OP_REMU: divide(t, in, false, true, true); return true;
+    case RV_OP_DIVW: divide(t, in, true, false, false); return true;
+    case RV_OP_DIVUW: divide(t, in, false, false, false); return true;
+    case RV_OP_REMW: divide(t, in, true, true, false); return true;
+    case RV_OP_REMUW: divide(t, in, false, true, false); return true;
+    default: return false;
+    }
+}
+
+static bool emit_alu(struct jit_tr *t, const struct rv_insn *in)
+{
+    unsigned d;
+    switch (in->op) {
+    case RV_OP_LUI:
+        d = jit_dst(t, in->rd, RAX);
+        if (d == RAX)
+            x86_mov_mi(&t->e, RBP, JIT_X(in->rd), in->imm);
+        else
+            x86_mov_imm(&t->e, d, (uint64_t)(int64_t)in->imm);
+        return true;
+    case RV_OP_AUIPC: set_address(t, in->rd, (int64_t)t->insn[t->i].off + in->imm); return true;
+    case RV_OP_ADDI: add_imm(t, in); return true;
+    case RV_OP_ADDIW: move_op_imm(t, in, G_ADD, false); return true;
+    case RV_OP_XORI: move_op_imm(t, in, G_XOR, true); return true;
+    case RV_OP_ORI: move_op_imm(t, in, G_OR, true); return true;
+    case RV_OP_ANDI: move_op_imm(t, in, G_AND, true); return true;
+    case RV_OP_SLTI: set_less_imm(t, in, CC_L); return true;
+    case RV_OP_SLTIU: set_less_imm(t, in, CC_B); return true;
+    case RV_OP_SLLI: shift_imm(t, in, G_SHL, true); return true;
+    case RV_OP_SRLI: shift_imm(t, in, G_SHR, true); return true;
+    case RV_OP_SRAI: shift_imm(t, in, G_SAR, true); return true;
+    case RV_OP_SLLIW: shift_imm(t, in, G_SHL, false); return true;
+    case RV_OP_SRLIW: shift_imm(t, in, G_SHR, false); return true;
+    case RV_OP_SRAIW: shift_imm(t, in, G_SAR, false); return true;
+    case RV_OP_ADD: add_regs(t, in); return true;
+    case RV_OP_SUB: two_ops(t, in, X_SUB, true, false); return true;
+    case RV_OP_ADDW: two_ops(t, in, X_ADD, false, true); return true;
+    case RV_OP_SUBW: two_ops(t, in, X_SUB, false, false); return true;
+    case RV_OP_XOR: two_ops(t, in, X_XOR, true, true); return true;
+    case RV_OP_OR: two_ops(t, in, X_OR, true, true); return true;
+    case RV_OP_AND: two_ops(t, in, X_AND, true, true); return true;
+    case RV_OP_SLL: shift_reg(t, in, 1, true); return true;
+    case RV_OP_SRL: shift_reg(t, in, 3, true); return true;
+    case RV_OP_SRA: shift_reg(t, in, 2, true); return true;
+    case RV_OP_SLLW: shift_reg(t, in, 1, false); return true;
+    case RV_OP_SRLW: shift_reg(t, in, 3, false); return true;
+    case RV_OP_SRAW: shift_reg(t, in, 2, false); return true;
+    case RV_OP_SLT: set_less(t, in, CC_L); return true;
+    case RV_OP_SLTU: set_less(t, in, CC_B); return true;
+    default: return false;
+    }
+}
+
+/* Whether the operation only computes rd: without one there is nothing to do. */
+static bool only_computes(const struct rv_insn *in)
+{
+    unsigned f = rv_insn_rows[in->op].fmt;
+    return f == RV_FMT_R || f == RV_FMT_R1 || f == RV_FMT_SH || f == RV_FMT_U || (f == RV_FMT_I && in->op != RV_OP_JALR);
+}
+
+bool jit_emit_int(struct jit_tr *t, const struct rv_insn *in)
+{
+    if (only_computes(in) && in->rd == 32)
+        return true;
+    return emit_alu(t, in) || emit_jump(t, in) || emit_muldiv(t, in) || emit_bits(t, in);
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translator, between its files.
+ *
+ * Every hart has its own cache of translated code, which only its thread touches: nothing is locked and nothing is stopped.
+ * A block is keyed by physical page, offset and floating-point mode; it never contains a virtual address, but finds the page it
+ * runs at in hart->jit.vbase. Jumps within a page are chained directly, so a page's blocks live and die together; every way into
+ * another page goes through the jump cache, whose entries carry the context (address space, mode) they were made in.
+ * A page is compared with memory when it is first entered after a fence.i, which is all that the ISA promises.
+ *
+ * Registers of generated code: rbp = the hart (+ JIT_BIAS), r15d = budget, r12 = an addend of the soft TLB within a group of
+ * accesses, rax, rcx, rdx free; the rest holds guest registers (jit_reg). xmm0..xmm3 are free.
+ * Thread: VCPU.
+ */
+#ifndef CPU_RISCV_JIT_INT_H
+#define CPU_RISCV_JIT_INT_H
+
+#include <stddef.h>
+#include "cpu/riscv/interp_int.h"
+#include "cpu/riscv/jit_x86.h"
+
+#define JIT_BIAS 128
+#define JIT_DISP(member) ((int32_t)offsetof(struct hart, member) - JIT_BIAS)
+#define JIT_X(r) ((int32_t)(offsetof(struct hart, x) + 8u * (r)) - JIT_BIAS)
+#define JIT_F(r) ((int32_t)(offsetof(struct hart, f) + 8u * (r)) - JIT_BIAS)
+#define JIT_INSNS 64u                   /* guest instructions in a block, at most */
+#define JIT_ROOM (64u << 10)            /* code bytes that a block may need */
+
+/* Floating-point modes of a block; the low bits of a context. */
+enum jit_fp { JIT_FP_SLOW, JIT_FP_RNE, JIT_FP_OTHER, JIT_FP_COUNT };
+
+/* One line of the jump cache: code (its far entry) for virtual address pc in context ctx. */
+struct jit_jump { uint64_t pc; uint32_t ctx, code; };
+#define JIT_JUMP_BITS 13
+#define JIT_JUMP_SIZE (1u << JIT_JUMP_BITS)
+/* Index times two of a jump-cache line. */
+static inline uint32_t jit_jump_hash(uint64_t pc)
+{
+    return ((uint32_t)pc ^ (uint32_t)pc >> 11) & (JIT_JUMP_SIZE - 1) << 1;
+}
+
+/* An instruction that generated code may hand to the interpreter's handler. */
+struct jit_site {
+    interp_fn *fn;
+    struct rv_insn in;
+    uint16_t off;                       /* within its page */
+    uint16_t index;                     /* instructions of the block before it */
+};
+
+/* A jump that is not linked yet. */
+struct jit_link { uint8_t *at; uint16_t off; uint8_t variant; };
+
+struct jit_block {
+    uint64_t key;
+    uint32_t next, page_next;           /* block numbers: in the hash chain, of the page; 0: none */
+    uint32_t far, near;                 /* entries: with rax = pc from anywhere, and from within the page */
+};
+
+struct jit_page {
+    uint64_t pa, ext, epoch;
+    uint32_t blocks;
+    uint64_t lines;                     /* of 64 bytes that blocks were made from: bytes[] holds what was seen */
+    struct jit_page *next;
+    uint8_t bytes[RV_PAGE_SIZE];
+};
+
+
+/* Where a key is found. */
+static inline uint32_t jit_hash(uint64_t key)
+{
+    return (uint32_t)((key ^ key >> 15) * UINT64_C(0x9e3779b97f4a7c15) >> 50);
+}
+
+/* Block keys. @variant 1: without shared TLB checks. */
+static inline uint64_t jit_key(uint64_t pa, unsigned off, unsigned fp, unsigned variant)
+{
+    return pa | off | (uint64_t)fp << 60 | variant;
+}
+
+/* Where generated code goes that is rarely run: after the block. */
+enum jit_cold_kind { COLD_SLOW, COLD_POLL, COLD_POLL_AT, COLD_LINK, COLD_EXIT };
+struct jit_cold {
+    enum jit_cold_kind kind;
+    uint8_t *from;                      /* displacement to patch */
+    uint32_t back;                      /* where to go on */
+    uint32_t arg;                       /* site address, page offset ... */
+    int64_t target;
+    uint16_t done;
+    uint8_t variant;
+};
+
+/* A translation under way. */
+struct jit;
+struct jit_tr {
+    struct jit *j;
+    struct hart *h;
+    struct jit_page *page;
+    const uint8_t *host;                /* the page's bytes now */
+    struct emit e;
+    unsigned fp, variant;
+    unsigned n, i;                      /* instructions; the present one */
+    struct { struct rv_insn in; uint16_t off; } insn[JIT_INSNS];
+    uint32_t head;                      /* near entry */
+    struct jit_cold cold[JIT_INSNS * 6];
+    unsigned n_cold;
+    bool ended;                         /* nothing falls out of the last instruction */
+    bool fs_dirty;                      /* mstatus.FS was set in this block */
+    uint32_t boxed;                     /* f registers known to hold a boxed single */
+    int8_t share[JIT_INSNS];            /* of a load or store: 0 alone, 1 first of a group, 2 in a group */
+    int32_t share_lo[JIT_INSNS], share_hi[JIT_INSNS];
+    bool share_wr[JIT_INSNS], share_rd[JIT_INSNS];
+};
+
+#define JIT_HASH 16384u
+struct jit {
+    struct hart *h;
+    /* code: one memory, mapped to be written and to be run */
+    uint8_t *w, *x;
+    size_t size, stubs, used;
+    uint64_t (*enter)(struct hart *h, uint32_t code);
+    uint32_t stub_exit, stub_slow, stub_poll, stub_poll_at, stub_link, stub_miss;
+    /* data that generated code names with 32 bits */
+    struct jit_jump *jump;
+    struct jit_site *site;
+    unsigned sites, max_sites;
+    struct jit_link *link;
+    unsigned links, max_links;
+    /* what has been translated */
+    struct jit_block *block;
+    unsigned blocks, max_blocks;
+    uint32_t hash[JIT_HASH];
+    struct jit_page *page[1024];        /* hash chains */
+    uint64_t epoch;                     /* of fence.i */
+    uint32_t era;                       /* upper bits of context numbers in use */
+    struct jit_tr tr;                   /* the translation under way */
+    struct { uint64_t blocks, insns, bytes, flushes, dropped, entries, slow, links, ns; } n;
+};
+
+/* jit_code.c */
+bool jit_code_init(struct jit *j, size_t size, struct err *e);
+void jit_code_fini(struct jit *j);
+/* Forgets all translated code; the stubs stay. */
+void jit_code_reset(struct jit *j);
+/* Loads and stores of all guest registers that live in host registers. */
+void jit_spill(struct emit *e);
+void jit_reload(struct emit *e);
+
+/* jit.c */
+/* Called by generated code. 0: go on. */
+uint64_t jit_slow(struct hart *h, const struct jit_site *s);
+/* jit_emit.c: translates the block at @off of the page; its number. */
+uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, unsigned off, unsigned fp, unsigned variant);
+
+/* Helpers of the emitters: jit_emit.c */
+extern const int8_t jit_reg[32];        /* host register of a guest register; -1: in memory */
+/* The host register that holds guest register @r, loaded into @tmp where it lives in memory. */
+unsigned jit_src(struct jit_tr *t, unsigned r, unsigned tmp);
+/* Puts guest register @r into @host. */
+void jit_get(struct jit_tr *t, unsigned host, unsigned r);
+/* Where to compute guest register @rd; to be followed by jit_put() with it. */
+unsigned jit_dst(struct jit_tr *t, unsigned rd, unsigned tmp);
+void jit_put(struct jit_tr *t, unsigned rd, unsigned host);
+/* op dst, guest register: with a memory operand where that is where it lives. */
+void jit_op(struct jit_tr *t, unsigned op, bool w, unsigned dst, unsigned r);
+/* The record of the present instruction for jit_slow(), as an address. */
+uint32_t jit_site(struct jit_tr *t);
+/* The jump whose displacement is at @from goes to the handler of the present instruction, which then goes on at @back (0: here). */
+void jit_cold_slow(struct jit_tr *t, uint8_t *from);
+/* Calls the handler of the present instruction in line. */
+void jit_call_handler(struct jit_tr *t);
+/* Ends the block after instruction i with a jump to @target, relative to the page base. */
+void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done);
+/* The same from a conditional jump, out of line. */
+void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned done);
+/* Ends the block with a jump to the address in rax. */
+void jit_exit_rax(struct jit_tr *t, unsigned done);
+
+/* Native code for the present instruction; false: there is none, the handler must do it. */
+bool jit_emit_int(struct jit_tr *t, const struct rv_insn *in);
+bool jit_emit_mem(struct jit_tr *t, const struct rv_insn *in);
+bool jit_emit_fp(struct jit_tr *t, const struct rv_insn *in);
+
+#endif
