@@ -12,7 +12,8 @@
 #include "base/str.h"
 
 enum debug_bp { DEBUG_BP_EXEC, DEBUG_BP_WRITE, DEBUG_BP_READ, DEBUG_BP_ACCESS };
-enum debug_stop { DEBUG_STOP_HOST /* asked for */, DEBUG_STOP_BP, DEBUG_STOP_STEP, DEBUG_STOP_WATCH };
+enum debug_stop { DEBUG_STOP_BP, DEBUG_STOP_STEP, DEBUG_STOP_WATCH };
+enum debug_plan { DEBUG_RUN, DEBUG_STEP, DEBUG_STAND };
 
 struct debug_ops {
     unsigned (*n_cpus)(void);
@@ -29,8 +30,13 @@ struct debug_ops {
     /* Breakpoints for every CPU; they never change guest memory. Length is of the watched range. False: not possible. */
     bool (*bp_insert)(enum debug_bp kind, uint64_t va, uint64_t len);
     bool (*bp_remove)(enum debug_bp kind, uint64_t va, uint64_t len);
-    /* The next run executes one instruction on @cpu (the others stand), then stops with DEBUG_STOP_STEP. */
-    void (*step)(unsigned cpu);
+    /* What @cpu does in the next run only (DEBUG_RUN where nothing is said). A step ends with DEBUG_STOP_STEP and takes no interrupt. */
+    void (*plan)(unsigned cpu, enum debug_plan what);
+    /* Memory was changed from outside: no CPU goes on with instructions that it decoded before. */
+    void (*code_changed)(void);
+    /* All CPUs stand for a look at them, or go on; no run state changes. Only while the machine runs. */
+    void (*freeze)(bool on);
+    int (*thread_id)(unsigned cpu);         /* of the host; 0 if it has none. ANY */
     /* Text for `info registers`, `info tlb` (address translation as it stands), `info cpus`. */
     void (*show_regs)(unsigned cpu, struct str *out);
     void (*show_tlb)(unsigned cpu, struct str *out);

@@ -60,7 +60,7 @@ const char *run_state_name(enum run_state s)
     static const char *const names[] = {
         [RUN_PRELAUNCH] = "prelaunch", [RUN_RUNNING] = "running", [RUN_PAUSED] = "paused", [RUN_SHUTDOWN] = "shutdown",
         [RUN_SUSPENDED] = "suspended", [RUN_IO_ERROR] = "io-error", [RUN_GUEST_PANICKED] = "guest-panicked",
-        [RUN_INTERNAL_ERROR] = "internal-error",
+        [RUN_INTERNAL_ERROR] = "internal-error", [RUN_DEBUG] = "debug",
     };
     return names[s];
 }

@@ -10,7 +10,6 @@
 #include "core/run.h"
 #include "ctl/qmp.h"
 #include "ctl/user_obj.h"
-#include "mem/view.h"
 
 static int by_name(const void *a, const void *b)
 {
@@ -142,42 +141,6 @@ static void show_obj(const struct obj *o, unsigned depth, struct str *out)
 }
 static void info_qom_tree(const char *arg, struct str *out) { show_obj(obj_root(), 0, out); }
 
-/* "/4xw ADDR": count, format, size of a memory dump. */
-static void dump(const char *arg, struct str *out)
-{
-    unsigned count = 1, size = 4;
-    char fmt = 'x', *end;
-    uint64_t addr;
-    if (*arg == '/') {
-        count = (unsigned)MIN(strtoul(arg + 1, &end, 10), 4096ul);
-        count = count ? count : 1;
-        for (arg = end; *arg && *arg != ' '; arg++) {
-            const char *at = strchr("bhwg", *arg);
-            if (at)
-                size = 1u << (at - "bhwg");
-            else
-                fmt = *arg;
-        }
-        arg += strspn(arg, " ");
-    }
-    if (!strchr("xduoc", fmt) || !parse_u64(arg, &addr)) {
-        str_add(out, "Error: usage: /COUNT[xduoc][bhwg] ADDRESS\n");
-        return;
-    }
-    for (unsigned i = 0; i < count; i++, addr += size) {
-        uint64_t v;
-        if (!as_read(&as_memory, addr, &v, size)) {
-            str_printf(out, "\nCannot access memory at 0x%llx\n", (unsigned long long)addr);
-            return;
-        }
-        if (i * size % 16 == 0)
-            str_printf(out, "%s%016llx:", i ? "\n" : "", (unsigned long long)addr);
-        str_printf(out, fmt == 'x' ? " 0x%0*llx" : fmt == 'o' ? " 0%0*llo" : " %0*llu", fmt == 'x' ? (int)size * 2 : 0, (unsigned long long)v);
-    }
-    str_add(out, "\n");
-}
-static void run_xp(const char *arg, struct str *out) { dump(arg, out); }
-
 static const struct hmp_cmd rows[] = {
     { "help", "?", "[COMMAND]", "this list", run_help, "command" },
     { "info", "", "SUBJECT", "what there is to know", run_info },
@@ -190,7 +153,6 @@ static const struct hmp_cmd rows[] = {
     { "device_del", "", "ID", "ask the guest to let go of a device", run_device_del, "device" },
     { "object_add", "", "TYPE,id=ID[,PROP=VALUE...]", "make an object", run_object_add, "+object" },
     { "object_del", "", "ID", "delete an object", run_object_del, "object" },
-    { "xp", "", "/FMT ADDR", "dump physical memory", run_xp },
     { "info status", "", "", "the run state", info_status },
     { "info version", "", "", "the version of the program", info_version },
     { "info name", "", "", "the name of the machine", info_name },
@@ -199,4 +161,4 @@ static const struct hmp_cmd rows[] = {
 };
 #define ROW(i) HMP_CMD(&rows[i])
 ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7); ROW(8); ROW(9);
-ROW(10); ROW(11); ROW(12); ROW(13); ROW(14); ROW(15); ROW(16);
+ROW(10); ROW(11); ROW(12); ROW(13); ROW(14); ROW(15);

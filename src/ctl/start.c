@@ -7,6 +7,7 @@
 #include "chardev/chr.h"
 #include "core/flags.h"
 #include "core/run.h"
+#include "ctl/gdb.h"
 #include "ctl/qmp.h"
 #include "loop/loop.h"
 
@@ -38,7 +39,9 @@ int ctl_run(void)
 {
     if (!cli_flags.paused)
         run_cont();
-    return run_main();
+    int status = run_main();
+    gdb_end(status);
+    return status;
 }
 
 void ctl_end(void)

@@ -40,9 +40,11 @@ static void fill(struct hart *h, uint64_t va, const struct rv_xlate *x, const st
         e->addend = (uintptr_t)(r->host + ((x->pa & RV_PAGE_MASK) - r->start)) - page;
     else
         flags = RV_TLB_IO;
+    if (unlikely(rv_debug.n_watch) && rv_debug_watches_page(va))
+        flags |= RV_TLB_WATCH;
     e->rd = x->r ? page | flags : RV_TLB_NONE;
     e->wr = x->w ? page | flags : RV_TLB_NONE;
-    if (!flags && x->w) {
+    if (!(flags & RV_TLB_IO) && x->w) {
         if (!r->writable)
             e->wr |= RV_TLB_IO;
         else if (page_watched(r, x->pa))
@@ -56,6 +58,8 @@ bool rv_locate(struct hart *h, uint64_t va, unsigned size, enum rv_access acc, s
     uint64_t tag = acc == RV_ACC_READ ? e->rd : e->wr;
     const struct view_range *r;
 
+    if (unlikely(rv_debug.n_watch) && rv_debug_access(h, va, size, acc == RV_ACC_WRITE))
+        return false;
     if (!(tag & RV_TLB_INVALID) && !((tag ^ va) & RV_PAGE_MASK)) {
         p->pa = RV_TLB_PA(e) | (va & ~RV_PAGE_MASK);
         p->ram = NULL;

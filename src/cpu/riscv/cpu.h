@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/bits.h"
+#include "core/debug.h"
 #include "cpu/riscv/decode.h"
 #include "cpu/riscv/hart.h"
 
@@ -29,6 +30,7 @@ enum rv_cause {
     RV_EXC_FETCH_PAGE = 12, RV_EXC_LOAD_PAGE = 13, RV_EXC_STORE_PAGE = 15,
 };
 #define RV_CAUSE_IRQ (UINT64_C(1) << 63)
+#define RV_CAUSE_STOP (UINT64_C(1) << 62)       /* no trap: a watchpoint, the instruction is given up without effect */
 
 /* mstatus fields (RV64). */
 #define MSTATUS_SIE  BIT64(1)
@@ -81,6 +83,7 @@ struct rv_tlb_entry {
 #define RV_TLB_INVALID BIT64(11)
 #define RV_TLB_IO      BIT64(10)    /* not RAM: go through the view */
 #define RV_TLB_CODE    BIT64(9)     /* stores only: the page is write-tracked (holds translated code, or is not yet dirty) */
+#define RV_TLB_WATCH   BIT64(8)     /* a debugger watches part of the page */
 #define RV_TLB_NONE    UINT64_MAX   /* an empty tag */
 
 struct rv_xtlb_entry {
@@ -221,6 +224,11 @@ struct hart {
     atomic_bool in_wfi;             /* ANY */
     atomic_bool view_stale;         /* ANY: physical memory changed, every translation must go before guest code runs on */
     struct rv_stats stats;
+
+    /* --- debugger (debug.c): written while the hart stands --- */
+    enum rv_plan { RV_PLAN_RUN, RV_PLAN_STEP, RV_PLAN_STAND } plan;
+    void *pages;                    /* the interpreter's (interp.c), made on first use: a debugger uses it whatever accel is */
+    _Atomic int tid;                /* ANY: thread number of the host */
 };
 
 /* Instructions between two looks at interrupts and requests, at most. */
@@ -266,7 +274,7 @@ bool rv_csr_poke(struct hart *h, unsigned num, uint64_t val);
  * that may change contexts, interrupts, translations.
  */
 bool rv_csr_plain(unsigned num);
-/* The CSR's name; NULL if there is none. */
+/* The CSR's name, good until this thread's next call; NULL if there is none. */
 const char *rv_csr_name(unsigned num);
 /* Instructions retired before the present one; exact when h->budget is. */
 static inline uint64_t rv_retired(const struct hart *h) { return h->retired + (uint64_t)(int64_t)(h->slice - h->budget); }
@@ -329,6 +337,29 @@ void rv_pmp_changed(struct hart *h);
 void rv_code_page_add(struct hart *h, uint64_t pa);
 /* A store to [pa, pa+len) has happened or is about to: drops translated code of the page everywhere if there is any. VCPU, LOOP */
 void rv_code_page_written(struct hart_set *s, uint64_t pa, uint64_t len);
+/* --- debug.c --- */
+/* What a debugger has set; changed only while every hart stands. */
+extern struct rv_debug { unsigned n_exec, n_watch; } rv_debug;
+static inline bool rv_debug_on(void) { return unlikely(rv_debug.n_exec || rv_debug.n_watch); }
+/* Whether an execution breakpoint lies at this offset of some page; whether one is at @pc. VCPU */
+bool rv_debug_offset(unsigned off);
+bool rv_debug_at(uint64_t pc);
+/*
+ * Whether a watchpoint lies in the page of @va; and whether an access meets one: then the hart parks before the instruction
+ * (as gdb expects of this architecture), and h->trap.cause is RV_CAUSE_STOP. VCPU
+ */
+bool rv_debug_watches_page(uint64_t va);
+bool rv_debug_access(struct hart *h, uint64_t va, unsigned size, bool write);
+/* Parks the hart before its next instruction and tells the debugger. VCPU */
+void rv_debug_stop(struct hart *h, enum debug_stop why, uint64_t addr);
+/* The set that debug_ops speaks of; NULL: none. LOOP (main) */
+void rv_debug_attach(struct hart_set *s);
+/* hart.c: makes the hart want a pause by itself. VCPU */
+void hart_park(struct hart *h);
+/* interp.c: drops what the interpreter has decoded; frees it. Hart standing. */
+void rv_interp_forget(struct hart *h);
+void rv_interp_free(struct hart *h);
+
 /* WFI: sleeps until an interrupt that mie enables is pending, or the hart is wanted for something else. VCPU */
 void hart_wait(struct hart *h);
 /* fence.i on this hart. VCPU */

@@ -167,12 +167,19 @@ static void satp_write(struct hart *h, uint64_t v)
 
 /* ---- access ---- */
 
+/* The host FPU collects flags for the hart on its own thread only; elsewhere (debugger, reset) it stands, and they are merged. */
+static void fpu_sync(struct hart *h)
+{
+    if (hart_self() == h)
+        rv_fpu_sync(h);
+}
+
 static bool read_low(struct hart *h, unsigned n, uint64_t *v)
 {
     switch (n) {
-    case CSR_FFLAGS: rv_fpu_sync(h); *v = h->fflags; return true;
+    case CSR_FFLAGS: fpu_sync(h); *v = h->fflags; return true;
     case CSR_FRM: *v = h->frm; return true;
-    case CSR_FCSR: rv_fpu_sync(h); *v = h->fflags | (uint64_t)h->frm << 5; return true;
+    case CSR_FCSR: fpu_sync(h); *v = h->fflags | (uint64_t)h->frm << 5; return true;
     case CSR_SSTATUS: *v = with_sd(h->mstatus & (SSTATUS_RW | MSTATUS_UXL)); return true;
     case CSR_SIE: *v = h->mie & h->mideleg; return true;
     case CSR_STVEC: *v = h->stvec; return true;
@@ -253,10 +260,11 @@ static bool csr_read(struct hart *h, unsigned n, uint64_t *v)
 
 static void fcsr_write(struct hart *h, uint64_t flags, uint64_t rm)
 {
-    rv_fpu_sync(h);
+    fpu_sync(h);
     h->fflags = flags & 31;
     h->frm = rm & 7;
-    rv_fpu_frm_changed(h);
+    if (hart_self() == h)
+        rv_fpu_frm_changed(h);
     h->mstatus |= MSTATUS_FS;
 }
 
@@ -265,7 +273,7 @@ static void write_low(struct hart *h, unsigned n, uint64_t v)
     uint64_t old;
     switch (n) {
     case CSR_FFLAGS: fcsr_write(h, v, h->frm); break;
-    case CSR_FRM: rv_fpu_sync(h); fcsr_write(h, h->fflags, v); break;
+    case CSR_FRM: fpu_sync(h); fcsr_write(h, h->fflags, v); break;
     case CSR_FCSR: fcsr_write(h, v, v >> 5); break;
     case CSR_SSTATUS: mstatus_write(h, v, SSTATUS_RW); break;
     case CSR_SIE: h->mie = (h->mie & ~h->mideleg) | (v & h->mideleg); break;

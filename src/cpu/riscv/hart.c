@@ -2,6 +2,7 @@
 /* Harts as threads: life, interrupts, requests from others, sleeping. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/rcu.h"
 #include "base/str.h"
@@ -185,6 +186,8 @@ bool hart_poll(struct hart *h)
 
 void hart_wait(struct hart *h)
 {
+    if (h->plan == RV_PLAN_STEP)
+        return;                             /* a step over WFI ends, too: the ISA lets WFI be a no-operation */
     h->stats.wfi++;
     rv_fpu_leave(h);
     rcu_read_unlock();
@@ -200,13 +203,25 @@ void hart_wait(struct hart *h)
     h->slice = h->budget = 0;               /* look around at once */
 }
 
+/* One instruction for the debugger; false start where requests wait: then it is tried again. */
+static void step_once(struct hart *h)
+{
+    if (!hart_poll(h))
+        return;
+    interp_step(h);
+    rv_debug_stop(h, DEBUG_STOP_STEP, 0);
+}
+
 static void run_slices(struct hart *h)
 {
     rcu_read_lock();
     if (atomic_exchange(&h->view_stale, false))
         rv_tlb_flush_all(h);
     rv_fpu_enter(h);
-    h->accel->run(h);
+    if (h->plan == RV_PLAN_STEP)
+        step_once(h);
+    else
+        (rv_debug_on() ? &accel_interp : h->accel)->run(h);
     rv_fpu_leave(h);
     rcu_read_unlock();
 }
@@ -215,6 +230,7 @@ static void *hart_thread(void *arg)
 {
     struct hart *h = arg;
     self = h;
+    atomic_store(&h->tid, gettid());
     rcu_thread_register();
     pthread_mutex_lock(&h->lock);
     while (!h->want_quit) {
@@ -250,6 +266,16 @@ void hart_power(struct hart *h, bool on)
         h->slice -= h->budget, h->budget = 0;   /* leaves after this instruction */
 }
 
+void hart_park(struct hart *h)
+{
+    pthread_mutex_lock(&h->lock);
+    h->want_pause = true;
+    kick_locked(h);
+    pthread_mutex_unlock(&h->lock);
+    h->slice -= h->budget;
+    h->budget = 0;
+}
+
 /* On, or off but not standing yet. */
 bool hart_is_on(struct hart *h)
 {
@@ -271,6 +297,7 @@ void hart_set_pause(struct hart_set *s)
         pthread_mutex_lock(&s->hart[i]->lock);
         while (!s->hart[i]->paused)
             pthread_cond_wait(&s->hart[i]->cond, &s->hart[i]->lock);
+        s->hart[i]->plan = RV_PLAN_RUN;         /* a debugger's plan is for one run */
         pthread_mutex_unlock(&s->hart[i]->lock);
     }
 }
@@ -279,6 +306,8 @@ void hart_set_resume(struct hart_set *s)
 {
     for (unsigned i = 0; i < s->count; i++) {
         struct hart *h = s->hart[i];
+        if (h->plan == RV_PLAN_STAND)
+            continue;
         pthread_mutex_lock(&h->lock);
         h->want_pause = false;
         h->paused = h->power == HART_OFF;
@@ -407,11 +436,13 @@ struct hart_set *hart_set_new(const struct hart_set_config *cfg, struct err *e)
         }
     s->listener.changed = view_changed;
     view_listen(&as_memory, &s->listener);
+    rv_debug_attach(s);
     return s;
 }
 
 void hart_set_free(struct hart_set *s)
 {
+    rv_debug_attach(NULL);
     if (s->listener.changed)
         view_unlisten(&as_memory, &s->listener);
     for (unsigned i = 0; i < s->count; i++) {
@@ -423,6 +454,7 @@ void hart_set_free(struct hart_set *s)
         if (h->thread_up)
             pthread_join(h->thread, NULL);
         h->accel->fini(h);
+        rv_interp_free(h);
         rv_tlb_free(h);
         pthread_mutex_destroy(&h->lock);
         pthread_mutex_destroy(&h->timer_lock);

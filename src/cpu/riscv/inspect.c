@@ -58,7 +58,7 @@ void hart_dump(struct hart *h, struct str *out)
     static const struct { const char *name; unsigned csr; } csrs[] = {
         { "mstatus", 0x300 }, { "mip", 0x344 }, { "mie", 0x304 }, { "mideleg", 0x303 }, { "medeleg", 0x302 }, { "mtvec", 0x305 },
         { "stvec", 0x105 }, { "mepc", 0x341 }, { "sepc", 0x141 }, { "mcause", 0x342 }, { "scause", 0x142 }, { "mtval", 0x343 },
-        { "stval", 0x143 }, { "satp", 0x180 },
+        { "stval", 0x143 }, { "satp", 0x180 }, { "mscratch", 0x340 }, { "sscratch", 0x140 }, { "menvcfg", 0x30a }, { "fcsr", 0x003 },
     };
     uint64_t v = 0;
     str_printf(out, " %-8s %016" PRIx64 "  mode %c\n", "pc", h->pc, "US?M"[h->priv & 3]);
@@ -67,6 +67,8 @@ void hart_dump(struct hart *h, struct str *out)
             str_printf(out, " %-8s %016" PRIx64 "\n", csrs[i].name, v);
     for (unsigned i = 0; i < 32; i++)
         str_printf(out, " x%u/%-5s %016" PRIx64 "%s", i, rv_xreg_names[i], h->x[i], i % 4 == 3 ? "\n" : "");
+    for (unsigned i = 0; i < 32; i++)
+        str_printf(out, " f%u/%-5s %016" PRIx64 "%s", i, rv_freg_names[i], h->f[i], i % 4 == 3 ? "\n" : "");
 }
 
 void hart_stats(struct hart *h, void (*put)(void *arg, const char *name, uint64_t v), void *arg)
@@ -82,22 +84,4 @@ void hart_stats(struct hart *h, void (*put)(void *arg, const char *name, uint64_
     put(arg, "slow-steps", h->stats.slow_steps);
     put(arg, "wfi", h->stats.wfi);
     put(arg, "requests", h->stats.requests);
-}
-
-const char *rv_csr_name(unsigned num)
-{
-    static const struct { uint16_t num; const char *name; } names[] = {
-        { 0x001, "fflags" }, { 0x002, "frm" }, { 0x003, "fcsr" }, { 0x100, "sstatus" }, { 0x104, "sie" }, { 0x105, "stvec" },
-        { 0x106, "scounteren" }, { 0x10a, "senvcfg" }, { 0x140, "sscratch" }, { 0x141, "sepc" }, { 0x142, "scause" }, { 0x143, "stval" },
-        { 0x144, "sip" }, { 0x14d, "stimecmp" }, { 0x150, "siselect" }, { 0x151, "sireg" }, { 0x15c, "stopei" }, { 0x180, "satp" },
-        { 0x300, "mstatus" }, { 0x301, "misa" }, { 0x302, "medeleg" }, { 0x303, "mideleg" }, { 0x304, "mie" }, { 0x305, "mtvec" },
-        { 0x306, "mcounteren" }, { 0x30a, "menvcfg" }, { 0x320, "mcountinhibit" }, { 0x340, "mscratch" }, { 0x341, "mepc" },
-        { 0x342, "mcause" }, { 0x343, "mtval" }, { 0x344, "mip" }, { 0xb00, "mcycle" }, { 0xb02, "minstret" }, { 0xc00, "cycle" },
-        { 0xc01, "time" }, { 0xc02, "instret" }, { 0xda0, "scountovf" }, { 0xdb0, "stopi" }, { 0xf11, "mvendorid" }, { 0xf12, "marchid" },
-        { 0xf13, "mimpid" }, { 0xf14, "mhartid" },
-    };
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-        if (names[i].num == num)
-            return names[i].name;
-    return NULL;
 }

@@ -17,7 +17,9 @@ struct interp { uint64_t epoch; struct page *page[PAGES]; };
 
 static struct interp *interp_of(struct hart *h)
 {
-    return h->accel_data;
+    if (unlikely(!h->pages))
+        h->pages = xnew(struct interp);
+    return h->pages;
 }
 
 /* The page's decoded form, in step with memory as far as fence.i demands. */
@@ -61,6 +63,12 @@ static void prepare(struct hart *h, uint32_t raw, struct slot *s)
     s->fn = interp_handler(s->in.op);
 }
 
+/* In place of an instruction at an offset where some page has a breakpoint. */
+static enum step op_breakpoint(struct hart *h, const struct rv_insn *in, uint64_t pc)
+{
+    return rv_debug_at(pc) ? STOP : interp_handler(in->op)(h, in, pc);
+}
+
 /* The instruction at h->pc where it cannot be cached: across pages, or where rights differ within the page. */
 static bool fetch_once(struct hart *h, struct slot *s)
 {
@@ -94,6 +102,12 @@ static inline bool execute(struct hart *h, const struct slot *s)
         return false;
     }
     h->pc = pc;
+    if (r == STOP) {
+        rv_debug_stop(h, DEBUG_STOP_BP, pc);
+        return false;
+    }
+    if (h->trap.cause == RV_CAUSE_STOP)
+        return false;
     h->budget--;                            /* time passes, but nothing was retired */
     h->retired--;
     rv_trap_take(h, pc);
@@ -116,11 +130,15 @@ static void run_page(struct hart *h, struct page *p)
                     rv_trap_take(h, h->pc);
                     return;
                 }
+                if (rv_debug_on() && rv_debug_offset(off))
+                    once.fn = op_breakpoint;
                 s = &once;
             } else {
                 if (rv_insn_len(raw) == 4)
                     raw |= (uint32_t)ld_le16(p->bytes + off + 2) << 16;
                 prepare(h, raw, s);
+                if (rv_debug_on() && rv_debug_offset(off))
+                    s->fn = op_breakpoint;
             }
         }
         if (!execute(h, s))
@@ -156,7 +174,10 @@ static void interp_run(struct hart *h)
                 h->retired--;
                 rv_trap_take(h, h->pc);
             } else if (unlikely(x == &h->xtlb_once)) {
-                interp_step(h);
+                if (rv_debug_on() && rv_debug_at(h->pc))
+                    rv_debug_stop(h, DEBUG_STOP_BP, h->pc);
+                else
+                    interp_step(h);
             } else {
                 run_page(h, page_get(h, x));
             }
@@ -167,8 +188,7 @@ static void interp_run(struct hart *h)
 static bool interp_init(struct hart *h, struct err *e)
 {
     rv_decode_init();
-    h->accel_data = calloc(1, sizeof(struct interp));
-    return h->accel_data || err_set(e, ERR_GENERIC, "out of memory for a CPU");
+    return true;
 }
 
 static void interp_flush_all(struct hart *h)
@@ -181,14 +201,24 @@ static void interp_flush_page(struct hart *h, uint64_t pa)
     interp_flush_all(h);
 }
 
-static void interp_fini(struct hart *h)
+void rv_interp_forget(struct hart *h)
 {
-    struct interp *t = interp_of(h);
+    struct interp *t = h->pages;
+    for (unsigned i = 0; t && i < PAGES; i++)
+        if (t->page[i])
+            t->page[i]->pa = RV_TLB_NONE;
+}
+
+void rv_interp_free(struct hart *h)
+{
+    struct interp *t = h->pages;
     for (unsigned i = 0; t && i < PAGES; i++)
         free(t->page[i]);
     free(t);
-    h->accel_data = NULL;
+    h->pages = NULL;
 }
+
+static void interp_fini(struct hart *h) { }
 
 const struct accel_ops accel_interp = {
     .name = "interp", .desc = "Interpreter of predecoded instructions", .init = interp_init, .fini = interp_fini, .run = interp_run,

@@ -6,8 +6,8 @@
 #include "cpu/riscv/accel.h"
 #include "cpu/riscv/cpu.h"
 
-/* What a handler asks of the loop: TRAP: h->trap is set; LEAVE: contexts or interrupts may have changed. */
-enum step { TRAP, NEXT, LEAVE };
+/* What a handler asks of the loop: TRAP: h->trap is set; LEAVE: contexts or interrupts may have changed; STOP: a breakpoint, nothing is done. */
+enum step { TRAP, NEXT, LEAVE, STOP };
 /* Executes @in, which lies at @pc; h->pc is that of the next instruction on entry. */
 typedef enum step interp_fn(struct hart *h, const struct rv_insn *in, uint64_t pc);
 

@@ -83,7 +83,7 @@ unsigned rv_irq_pending(struct hart *h)
     /* Descending priority: MEI, MSI, MTI, SEI, SSI, STI, LCOFI. */
     static const uint8_t order[] = { HART_IRQ_MEI, HART_IRQ_MSI, HART_IRQ_MTI, HART_IRQ_SEI, HART_IRQ_SSI, HART_IRQ_STI, HART_IRQ_LCOF };
     uint64_t ready = rv_mip(h) & h->mie;
-    if (likely(!ready))
+    if (likely(!ready) || h->plan == RV_PLAN_STEP)
         return 0;
     bool m_on = h->priv < RV_M || (h->mstatus & MSTATUS_MIE);
     bool s_on = h->priv < RV_S || (h->priv == RV_S && (h->mstatus & MSTATUS_SIE));
