@@ -35,6 +35,8 @@ static struct list all = LIST_INIT(all);
 
 /* ---- life ---- */
 
+unsigned blk_perm_rw(const struct blk_node *n) { return BLK_PERM_READ | (n->caps.read_only ? 0 : BLK_PERM_WRITE); }
+
 struct blk *blk_open(struct blk_node *n, unsigned perm, unsigned shared, struct domain *dom, const char *user, struct err *e)
 {
     struct blk *b = xnew(struct blk);
@@ -119,8 +121,7 @@ struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct do
     if (!geometry(o, n, e))
         return NULL;
     snprintf(who, sizeof who, "device '%s'", user->id ? user->id : user->cls->name);
-    unsigned perm = BLK_PERM_READ | (writable ? BLK_PERM_WRITE : 0);
-    struct blk *b = blk_open(n, perm, BLK_PERM_READ | BLK_PERM_RESIZE | (o->share_rw ? BLK_PERM_WRITE : 0), dom, who, e);
+    struct blk *b = blk_open(n, writable ? blk_perm_rw(n) : BLK_PERM_READ, BLK_PERM_READ | BLK_PERM_RESIZE | (o->share_rw ? BLK_PERM_WRITE : 0), dom, who, e);
     if (!b)
         return NULL;
     b->user = user;
@@ -135,6 +136,8 @@ void blk_get_caps(struct blk *b, struct blk_caps *caps)
 {
     *caps = b->node->caps;
     caps->read_only |= !(b->use.perm & BLK_PERM_WRITE);
+    if (caps->read_only)
+        caps->discard = caps->write_zeroes = caps->flush = caps->fua = false;
 }
 
 uint64_t blk_size(struct blk *b) { return atomic_load(&b->node->size); }

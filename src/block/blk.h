@@ -41,11 +41,13 @@ extern const struct prop blk_front_props[];
 enum blk_on_error { BLK_ERR_AUTO, BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC /* stop on ENOSPC, else report */ };
 
 /* Opens the front end's handle: permissions are claimed (a conflict names the holder), geometry checked, defaults filled
- * in (logical_block_size 0 becomes the node's). I/O runs on @dom's home loop. Main loop. NULL with @e filled. */
+ * in (logical_block_size 0 becomes the node's). @writable: the device can write; on a read-only node blk_get_caps() says that it
+ * may not. I/O runs on @dom's home loop. Main loop. NULL with @e filled. */
 struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct domain *dom, bool writable, struct err *e) MUST_CHECK;
 /* The node of -drive if=@iface (virtio, pflash, sd, mtd), unit @unit, borrowed; NULL: none. Main loop, from CLI_BOARD on. */
 struct obj *blk_drive_find(const char *iface, unsigned unit);
-/* The same for others than devices. */
+/* The same for others than devices. blk_perm_rw(): reading, and writing unless the node is read-only. */
+unsigned blk_perm_rw(const struct blk_node *n);
 struct blk *blk_open(struct blk_node *n, unsigned perm, unsigned shared, struct domain *dom, const char *user, struct err *e) MUST_CHECK;
 /* Nothing may be in flight. Main loop. */
 void blk_close(struct blk *b);

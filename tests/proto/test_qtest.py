@@ -8,22 +8,9 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.machine import Machine
+from lib.qtest import Qtest
 
 RAM, UART, PLIC = 0x80000000, 0x10000000, 0x0c000000
-
-
-class Qtest:
-    def __init__(self, sock):
-        self.sock, self.file, self.irqs = sock, sock.makefile("r"), []
-
-    def cmd(self, line):
-        self.sock.sendall(line.encode() + b"\n")
-        while True:
-            answer = self.file.readline().rstrip("\n")
-            assert answer
-            if not answer.startswith("IRQ "):
-                return answer
-            self.irqs.append(answer)
 
 
 @pytest.fixture(name="q")

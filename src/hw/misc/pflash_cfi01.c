@@ -319,17 +319,12 @@ static bool flash_open(struct pflash *f, struct err *e)
     struct blk_caps caps;
     struct load l = { f, 0 };
     char size[32];
-    f->blk = blk_open((struct blk_node *)f->drive, BLK_PERM_READ, BLK_PERM_READ, f->sys.dev.dom, "flash", e);
+    struct blk_node *n = (struct blk_node *)f->drive;
+    f->blk = blk_open(n, blk_perm_rw(n), BLK_PERM_READ, f->sys.dev.dom, "flash", e);
     if (!f->blk)
         return false;
     blk_get_caps(f->blk, &caps);
     f->read_only = caps.read_only;
-    if (!f->read_only) {
-        blk_close(f->blk);
-        f->blk = blk_open((struct blk_node *)f->drive, BLK_PERM_READ | BLK_PERM_WRITE, BLK_PERM_READ, f->sys.dev.dom, "flash", e);
-        if (!f->blk)
-            return false;
-    }
     if (blk_size(f->blk) != f->size) {
         err_set(e, ERR_VALUE, "flash bank: '%s' has %llu bytes, the bank is %s", f->drive->id,
                 (unsigned long long)blk_size(f->blk), format_size(f->size, size));
