@@ -90,8 +90,8 @@ void help_class(const struct obj_class *c, struct str *out)
         if (b)
             str_printf(out, "  bus=<string>\n        The %s bus to plug into; the first with a free place if not given\n",
                        b->obj.name);
-        for (const struct obj_class *k = b ? &b->obj : NULL; k; k = k->base)
-            if (obj_class_is(k, &bus_obj_class) && ((const struct bus_class *)k)->slot_props)
+        for (const struct obj_class *k = b ? &b->obj : NULL; k && k != &bus_obj_class; k = k->base)
+            if (((const struct bus_class *)k)->slot_props)
                 help_props(((const struct bus_class *)k)->slot_props, out);
     }
     for (size_t i = 0; obj_prop_nth(c, i, &p); i++)

@@ -7,7 +7,7 @@
 
 #include "net/net_int.h"
 
-struct socket_opts { char *listen, *connect, *fd, *udp, *mcast, *localaddr; };
+struct socket_opts { struct netdev nd; /* as the class has it; never made */ char *listen, *connect, *fd, *udp, *mcast, *localaddr; };
 
 static const struct prop socket_props[] = {
     PROP_STR(struct socket_opts, listen, "listen", 0, "[HOST]:PORT to listen at for a stream"),
@@ -83,7 +83,7 @@ static json_t *socket_expand(json_t *opts, struct err *e)
 
 static const struct netdev_class socket_class = {
     .obj = { .name = "netdev-socket", .desc = "Older form of stream (listen=, connect=) and dgram (udp=, mcast=)", .base = &netdev_class,
-             .size = sizeof(struct netdev), .props = socket_props },
+             .size = sizeof(struct socket_opts), .props = socket_props },
     .expand = socket_expand,
 };
 OBJ_CLASS(&socket_class.obj);

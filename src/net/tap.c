@@ -268,7 +268,7 @@ OBJ_CLASS(&tap_class.obj);
 
 /* ---- bridge ---- */
 
-struct bridge_opts { char *br, *helper; };
+struct bridge_opts { struct netdev nd; /* as the class has it; never made */ char *br, *helper; };
 
 static const struct prop bridge_props[] = {
     PROP_STR_DEF(struct bridge_opts, br, "br", "br0", "Bridge of the host"),
@@ -289,7 +289,7 @@ static json_t *bridge_expand(json_t *opts, struct err *e)
 
 static const struct netdev_class bridge_class = {
     .obj = { .name = "netdev-bridge", .desc = "Interface on a bridge of the host, made by a privileged helper", .base = &netdev_class,
-             .size = sizeof(struct netdev), .props = bridge_props },
+             .size = sizeof(struct bridge_opts), .props = bridge_props },
     .expand = bridge_expand,
 };
 OBJ_CLASS(&bridge_class.obj);

@@ -46,8 +46,9 @@ class Terminal:
         """Reads until WHAT came; returns what was read and forgets it."""
         end = time.monotonic() + timeout
         while what not in self.text:
-            assert time.monotonic() < end and self.process.poll() is None, "no %r in %r" % (what, self.text)
+            ended = self.process.poll() is not None
             self.read()
+            assert what in self.text or time.monotonic() < end and not ended, "no %r in %r" % (what, self.text)
         at = self.text.index(what) + len(what)
         seen, self.text = self.text[:at], self.text[at:]
         return seen
