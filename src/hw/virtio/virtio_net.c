@@ -5,150 +5,67 @@
 #include "hw/virtio/virtio_forms.h"
 #include "hw/virtio/virtio_net.h"
 
-/* ---- control queue (5.1.6.5) ---- */
-
-enum { CTRL_RX = 0, CTRL_MAC = 1, CTRL_VLAN = 2, CTRL_ANNOUNCE = 3 };
-enum { CTRL_OK = 0, CTRL_ERR = 1 };
-
-static bool ctrl_rx(struct virtio_net *n, uint8_t cmd, const struct vq_elem *e)
-{
-    bool *const flag[] = { &n->promisc, &n->allmulti, &n->alluni, &n->nomulti, &n->nouni, &n->nobcast };
-    uint8_t on;
-
-    if (cmd >= ARRAY_SIZE(flag) || e->out.len != 3 || !virtio_has(&n->v, cmd < 2 ? VIRTIO_NET_F_CTRL_RX : VIRTIO_NET_F_CTRL_RX_EXTRA))
-        return false;
-    vec_to_buf(&e->out, 2, &on, 1);
-    *flag[cmd] = on != 0;
-    return true;
-}
-
-/* One of the two lists of TABLE_SET at *@off: a count, then addresses. */
-static bool read_macs(const struct vq_elem *e, uint64_t *off, struct vnet_macs *t)
-{
-    uint8_t b[4];
-    uint32_t count;
-
-    memset(t, 0, sizeof *t);
-    if (vec_to_buf(&e->out, *off, b, 4) != 4)
-        return false;
-    count = ld_le32(b);
-    *off += 4;
-    if (!range_ok(*off, 6ull * count, e->out.len))
-        return false;
-    t->overflow = count > VNET_MAC_TABLE;
-    t->n = t->overflow ? 0 : (uint8_t)count;
-    vec_to_buf(&e->out, *off, t->mac, t->n * 6u);
-    *off += 6ull * count;
-    return true;
-}
-
-static bool ctrl_mac(struct virtio_net *n, uint8_t cmd, const struct vq_elem *e)
-{
-    struct vnet_macs uni, multi;
-    uint64_t off = 2;
-
-    if (cmd == 1) {                             /* ADDR_SET */
-        if (!virtio_has(&n->v, VIRTIO_NET_F_CTRL_MAC_ADDR) || e->out.len != 8)
-            return false;
-        vec_to_buf(&e->out, 2, n->mac, 6);
-        memcpy(vnet_config(n)->mac, n->mac, 6);
-        return true;
-    }
-    if (cmd || !virtio_has(&n->v, VIRTIO_NET_F_CTRL_RX) || !read_macs(e, &off, &uni) || !read_macs(e, &off, &multi) || off != e->out.len)
-        return false;
-    n->uni = uni;
-    n->multi = multi;
-    return true;
-}
-
-static bool ctrl_vlan(struct virtio_net *n, uint8_t cmd, const struct vq_elem *e)
-{
-    uint8_t b[2];
-    unsigned vid;
-
-    if (cmd > 1 || e->out.len != 4 || !virtio_has(&n->v, VIRTIO_NET_F_CTRL_VLAN))
-        return false;
-    vec_to_buf(&e->out, 2, b, 2);
-    vid = ld_le16(b);
-    if (vid >= 4096)
-        return false;
-    if (cmd == 0)
-        n->vlans[vid / 32] |= 1u << vid % 32;
-    else
-        n->vlans[vid / 32] &= ~(1u << vid % 32);
-    return true;
-}
-
-static bool ctrl_announced(struct virtio_net *n, uint8_t cmd)
-{
-    struct vnet_config *c = vnet_config(n);
-
-    if (cmd || !(le16toh(c->status) & VIRTIO_NET_S_ANNOUNCE))
-        return false;
-    c->status &= htole16((uint16_t)~VIRTIO_NET_S_ANNOUNCE);
-    return true;
-}
-
-static bool ctrl_one(struct virtq *vq, struct vq_elem *e)
-{
-    struct virtio_net *n = vnet(vq->v);
-    uint8_t head[2], ack;
-    bool ok = false;
-
-    if (vec_to_buf(&e->out, 0, head, 2) != 2 || !e->in.len) {
-        virtio_error(&n->v, "a control command without class or room for its result");
-        virtq_push(e, 0);
-        return true;
-    }
-    switch (head[0]) {
-    case CTRL_RX: ok = ctrl_rx(n, head[1], e); break;
-    case CTRL_MAC: ok = ctrl_mac(n, head[1], e); break;
-    case CTRL_VLAN: ok = ctrl_vlan(n, head[1], e); break;
-    case CTRL_ANNOUNCE: ok = ctrl_announced(n, head[1]); break;
-    }
-    ack = ok ? CTRL_OK : CTRL_ERR;
-    virtq_push(e, (uint32_t)vec_from_buf(&e->in, 0, &ack, 1));
-    return true;
-}
-
-void vnet_ctrl_kicked(struct virtq *vq)
-{
-    virtq_drain(vq, ctrl_one);
-}
-
 /* ---- features ---- */
+
+#define GUEST_TSO (BIT64(VIRTIO_NET_F_GUEST_TSO4) | BIT64(VIRTIO_NET_F_GUEST_TSO6))
+#define GUEST_USO (BIT64(VIRTIO_NET_F_GUEST_USO4) | BIT64(VIRTIO_NET_F_GUEST_USO6))
+#define GUEST_LARGE (GUEST_TSO | GUEST_USO | BIT64(VIRTIO_NET_F_GUEST_UFO))
+#define GUEST_OFFLOADS (BIT64(VIRTIO_NET_F_GUEST_CSUM) | GUEST_LARGE | BIT64(VIRTIO_NET_F_GUEST_ECN))
+#define HOST_TSO (BIT64(VIRTIO_NET_F_HOST_TSO4) | BIT64(VIRTIO_NET_F_HOST_TSO6))
+#define HOST_LARGE (HOST_TSO | BIT64(VIRTIO_NET_F_HOST_UFO) | BIT64(VIRTIO_NET_F_HOST_USO))
+#define CTRL_BITS (BIT64(VIRTIO_NET_F_CTRL_RX) | BIT64(VIRTIO_NET_F_CTRL_VLAN) | BIT64(VIRTIO_NET_F_CTRL_RX_EXTRA) |       \
+                   BIT64(VIRTIO_NET_F_GUEST_ANNOUNCE) | BIT64(VIRTIO_NET_F_CTRL_MAC_ADDR) | BIT64(VIRTIO_NET_F_MQ) |        \
+                   BIT64(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | BIT64(VIRTIO_NET_F_RSS) | BIT64(VIRTIO_NET_F_HASH_REPORT))
 
 static uint64_t offload_features(const struct net_caps *c)
 {
     uint64_t f = 0;
 
-    if (!c->vnet_hdr)
+    if (!c->vnet_hdr || !c->csum)
         return 0;
-    if (c->csum)
-        f |= BIT64(VIRTIO_NET_F_CSUM) | BIT64(VIRTIO_NET_F_GUEST_CSUM);
-    if (c->csum && c->tso4)
+    f |= BIT64(VIRTIO_NET_F_CSUM) | BIT64(VIRTIO_NET_F_GUEST_CSUM) | BIT64(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+    if (c->tso4)
         f |= BIT64(VIRTIO_NET_F_HOST_TSO4) | BIT64(VIRTIO_NET_F_GUEST_TSO4);
-    if (c->csum && c->tso6)
+    if (c->tso6)
         f |= BIT64(VIRTIO_NET_F_HOST_TSO6) | BIT64(VIRTIO_NET_F_GUEST_TSO6);
-    if (c->csum && c->ufo)
+    if (c->ufo)
         f |= BIT64(VIRTIO_NET_F_HOST_UFO) | BIT64(VIRTIO_NET_F_GUEST_UFO);
-    if (c->csum && c->ecn)
+    if (c->uso)
+        f |= BIT64(VIRTIO_NET_F_HOST_USO) | GUEST_USO;
+    if (c->ecn)
         f |= BIT64(VIRTIO_NET_F_HOST_ECN) | BIT64(VIRTIO_NET_F_GUEST_ECN);
     return f;
 }
 
-#define CTRL_BITS (BIT64(VIRTIO_NET_F_CTRL_RX) | BIT64(VIRTIO_NET_F_CTRL_VLAN) | BIT64(VIRTIO_NET_F_CTRL_RX_EXTRA) | \
-                   BIT64(VIRTIO_NET_F_GUEST_ANNOUNCE) | BIT64(VIRTIO_NET_F_CTRL_MAC_ADDR))
+/* What a set of bits cannot have because of what it lacks (5.1.3.1). */
+static uint64_t without_base(uint64_t f)
+{
+    uint64_t bad = 0;
+
+    if (!(f & BIT64(VIRTIO_NET_F_CSUM)))
+        bad |= HOST_LARGE;
+    if (!(f & BIT64(VIRTIO_NET_F_GUEST_CSUM)))
+        bad |= GUEST_LARGE;
+    if (!(f & ~bad & HOST_TSO))
+        bad |= BIT64(VIRTIO_NET_F_HOST_ECN);
+    if (!(f & ~bad & GUEST_TSO))
+        bad |= BIT64(VIRTIO_NET_F_GUEST_ECN);
+    if (!(f & BIT64(VIRTIO_NET_F_CTRL_VQ)))
+        bad |= CTRL_BITS;
+    return f & bad;
+}
 
 static uint64_t vnet_features(struct virtio_dev *v)
 {
     struct virtio_net *n = vnet(v);
-    uint64_t f = BIT64(VIRTIO_NET_F_MAC) | BIT64(VIRTIO_NET_F_MRG_RXBUF) | BIT64(VIRTIO_NET_F_STATUS) | BIT64(VIRTIO_NET_F_CTRL_VQ) |
-                 CTRL_BITS | offload_features(&n->caps);
+    uint64_t f = BIT64(VIRTIO_NET_F_MRG_RXBUF) | BIT64(VIRTIO_NET_F_STATUS) | BIT64(VIRTIO_NET_F_CTRL_VQ) | BIT64(VIRTIO_NET_F_CTRL_RX) |
+                 BIT64(VIRTIO_NET_F_CTRL_VLAN) | BIT64(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT64(VIRTIO_NET_F_GUEST_ANNOUNCE) |
+                 BIT64(VIRTIO_NET_F_CTRL_MAC_ADDR) | BIT64(VIRTIO_NET_F_MQ) | BIT64(VIRTIO_NET_F_RSS) |
+                 BIT64(VIRTIO_NET_F_HASH_REPORT) | offload_features(&n->caps);
 
-    f &= n->wanted | BIT64(VIRTIO_NET_F_MAC);
-    if (!(f & BIT64(VIRTIO_NET_F_CTRL_VQ)))
-        f &= ~CTRL_BITS;
+    f &= n->wanted;
+    f &= ~without_base(f);
+    f |= BIT64(VIRTIO_NET_F_MAC);
     if (n->mtu)
         f |= BIT64(VIRTIO_NET_F_MTU);
     if (n->speed >= 0 || n->duplex)
@@ -156,37 +73,61 @@ static uint64_t vnet_features(struct virtio_dev *v)
     return f;
 }
 
-/* 5.1.3.1: segmentation needs checksums, every control command the queue. */
 static bool vnet_accept(struct virtio_dev *v, uint64_t f)
 {
-    uint64_t guest = BIT64(VIRTIO_NET_F_GUEST_TSO4) | BIT64(VIRTIO_NET_F_GUEST_TSO6) | BIT64(VIRTIO_NET_F_GUEST_UFO);
-    uint64_t host = BIT64(VIRTIO_NET_F_HOST_TSO4) | BIT64(VIRTIO_NET_F_HOST_TSO6) | BIT64(VIRTIO_NET_F_HOST_UFO);
+    return !without_base(f);
+}
 
-    return !(f & guest && !(f & BIT64(VIRTIO_NET_F_GUEST_CSUM))) && !(f & host && !(f & BIT64(VIRTIO_NET_F_CSUM))) &&
-           !(f & CTRL_BITS && !(f & BIT64(VIRTIO_NET_F_CTRL_VQ)));
+uint64_t vnet_guest_offloads(const struct virtio_net *n)
+{
+    return n->v.features & GUEST_OFFLOADS;
+}
+
+void vnet_apply_offloads(struct virtio_net *n)
+{
+    uint64_t o = n->offloads;
+    struct net_caps use = {
+        .vnet_hdr = true, .csum = o >> VIRTIO_NET_F_GUEST_CSUM & 1, .tso4 = o >> VIRTIO_NET_F_GUEST_TSO4 & 1,
+        .tso6 = o >> VIRTIO_NET_F_GUEST_TSO6 & 1, .ufo = o >> VIRTIO_NET_F_GUEST_UFO & 1, .ecn = o >> VIRTIO_NET_F_GUEST_ECN & 1,
+        .uso = (o & GUEST_USO) == GUEST_USO,
+    };
+
+    n->hdr_len = virtio_has(&n->v, VIRTIO_NET_F_HASH_REPORT) ? VNET_HDR_HASH :
+                 virtio_has(&n->v, VIRTIO_F_VERSION_1) || virtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF) ? VNET_HDR : VNET_HDR_LEGACY;
+    n->net_hdr = n->caps.vnet_hdr ? MIN(n->hdr_len, (uint32_t)VNET_HDR) : 0;
+    if (n->net_hdr)
+        net_port_set_offload(n->port, &use, n->net_hdr);
 }
 
 static void vnet_negotiated(struct virtio_dev *v)
 {
-    struct virtio_net *n = vnet(v);
-    struct net_caps use = {
-        .vnet_hdr = true, .csum = virtio_has(v, VIRTIO_NET_F_GUEST_CSUM), .tso4 = virtio_has(v, VIRTIO_NET_F_GUEST_TSO4),
-        .tso6 = virtio_has(v, VIRTIO_NET_F_GUEST_TSO6), .ufo = virtio_has(v, VIRTIO_NET_F_GUEST_UFO),
-        .ecn = virtio_has(v, VIRTIO_NET_F_GUEST_ECN),
-    };
-
-    n->hdr_len = virtio_has(v, VIRTIO_F_VERSION_1) || virtio_has(v, VIRTIO_NET_F_MRG_RXBUF) ? 12 : 10;
-    if (n->caps.vnet_hdr)
-        net_port_set_offload(n->port, &use, n->hdr_len);
+    vnet(v)->offloads = vnet_guest_offloads(vnet(v));
+    vnet_apply_offloads(vnet(v));
 }
 
-void vnet_link(struct virtio_net *n, bool up)
-{
-    uint16_t old = vnet_config(n)->status, s = le16toh(old) & (uint16_t)~VIRTIO_NET_S_LINK_UP;
+/* ---- queues: pairs, then control (5.1.2) ---- */
 
-    vnet_config(n)->status = htole16((uint16_t)(s | (up ? VIRTIO_NET_S_LINK_UP : 0)));
-    if (vnet_config(n)->status != old)
-        virtio_config_changed(&n->v);
+static void vnet_kicked(struct virtq *vq)
+{
+    struct virtio_net *n = vnet(vq->v);
+    bool has_ctrl = virtio_has(vq->v, VIRTIO_NET_F_CTRL_VQ);
+
+    if (has_ctrl && vq->index == 2u * (vnet_multi(n) ? n->max_pairs : 1u))
+        vnet_ctrl_kicked(vq);
+    else if (vq->index & 1)
+        vnet_tx_kicked(vq);
+    else
+        vnet_rx_kicked(vq);
+}
+
+static void add_queues(struct virtio_net *n)
+{
+    for (unsigned i = 0; i < n->max_pairs; i++) {
+        virtio_add_queue(&n->v, n->rx_size, 0, vnet_kicked);
+        virtio_add_queue(&n->v, n->tx_size, 0, vnet_kicked);
+    }
+    if (n->wanted & BIT64(VIRTIO_NET_F_CTRL_VQ))
+        virtio_add_queue(&n->v, 64, 0, vnet_kicked);
 }
 
 /* 6.3 and 5.1.4.2: legacy drivers set the address by writing it here. */
@@ -206,26 +147,64 @@ static void vnet_reset(struct virtio_dev *v)
 {
     struct virtio_net *n = vnet(v);
 
+    if (!n->port)
+        return;
     n->announce = false;
-    n->hdr_len = 10;
+    n->hdr_len = VNET_HDR_LEGACY;
+    n->net_hdr = 0;
+    n->offloads = 0;
+    n->pairs = 1;
+    net_port_set_offload(n->port, &(struct net_caps){ 0 }, 0);
     memcpy(n->mac, n->nic.mac, 6);
     memcpy(vnet_config(n)->mac, n->mac, 6);
     vnet_config(n)->status = htole16(net_link_up(n->port) ? VIRTIO_NET_S_LINK_UP : 0);
     vnet_filter_reset(n);
+    memset(&n->rss, 0, sizeof n->rss);
+    memset(n->flows, 0, sizeof n->flows);
 }
 
-static bool vnet_realize(struct virtio_dev *v, struct err *e)
+static bool check_options(struct virtio_net *n, struct err *e)
 {
-    static const uint8_t none[6];
-    struct virtio_net *n = vnet(v);
-    char text[96];
+    uint64_t multi = BIT64(VIRTIO_NET_F_MQ) | BIT64(VIRTIO_NET_F_RSS);
 
     if (n->nic.mac[0] & 1) {
         err_set(e, ERR_VALUE, "mac: %02x:... is a multicast address", n->nic.mac[0]);
         return err_hint(e, "the lowest bit of the first byte must be 0, as in 52:54:00:12:34:56");
     }
-    if (!memcmp(n->nic.mac, none, 6))
-        net_mac_default(n->nic.mac);
+    if (n->max_pairs > 1 && !(n->wanted & multi)) {
+        err_set(e, ERR_VALUE, "queue-pairs: %u, but the guest is not told how to use more than one", n->max_pairs);
+        return err_hint(e, "add mq=on or rss=on");
+    }
+    if (n->wanted & (multi | BIT64(VIRTIO_NET_F_HASH_REPORT)) && !(n->wanted & BIT64(VIRTIO_NET_F_CTRL_VQ)))
+        return err_set(e, ERR_VALUE, "mq, rss and hash need the control queue, which ctrl_vq=off takes away");
+    if (n->mtu && n->mtu < 68)
+        return err_set(e, ERR_VALUE, "host_mtu: %u is less than the 68 that an MTU has at least", n->mtu);
+    return true;
+}
+
+static void fill_config(struct virtio_net *n)
+{
+    struct vnet_config *c = vnet_config(n);
+
+    c->max_pairs = htole16(n->max_pairs);
+    c->mtu = htole16(n->mtu);
+    c->speed = htole32((uint32_t)n->speed);
+    c->duplex = n->duplex ? (uint8_t)(n->duplex - 1) : 0xff;
+    if (n->wanted & (BIT64(VIRTIO_NET_F_RSS) | BIT64(VIRTIO_NET_F_HASH_REPORT))) {
+        c->rss_key_max = VNET_KEY_MAX;
+        c->rss_table_max = htole16(VNET_TABLE_MAX);
+        c->hash_types = htole32(VNET_HASH_TYPES);
+    }
+}
+
+static bool vnet_realize(struct virtio_dev *v, struct err *e)
+{
+    struct virtio_net *n = vnet(v);
+    char text[96];
+
+    if (!check_options(n, e))
+        return false;
+    net_mac_default(n->nic.mac);
     n->port = net_port_connect(n->nic.netdev, v->dom, &vnet_port_ops, n, v->dev->obj.id, e);
     if (!n->port)
         return false;
@@ -235,13 +214,8 @@ static bool vnet_realize(struct virtio_dev *v, struct err *e)
     net_port_info(n->port, text);
     v->dev->bootindex = n->nic.bootindex;
     virtio_set_config_size(v, sizeof(struct vnet_config));
-    vnet_config(n)->max_pairs = htole16(1);
-    vnet_config(n)->mtu = htole16(n->mtu);
-    vnet_config(n)->speed = htole32((uint32_t)n->speed);
-    vnet_config(n)->duplex = n->duplex ? (uint8_t)(n->duplex - 1) : 0xff;
-    n->rx = virtio_add_queue(v, n->rx_size, 0, vnet_rx_kicked);
-    n->tx = virtio_add_queue(v, n->tx_size, 0, vnet_tx_kicked);
-    n->ctrl = n->wanted & BIT64(VIRTIO_NET_F_CTRL_VQ) ? virtio_add_queue(v, 64, 0, vnet_ctrl_kicked) : NULL;
+    fill_config(n);
+    add_queues(n);
     vnet_reset(v);
     return true;
 }
@@ -270,7 +244,8 @@ static const struct virtio_model vnet_model = {
     .config_write = vnet_config_write, .reset = vnet_reset, .resumed = vnet_resumed,
 };
 
-#define WANT(bit, name, doc) PROP_BIT(struct virtio_net, wanted, bit, name, true, doc)
+#define WANT_(bit, name, def, doc) PROP_BIT(struct virtio_net, wanted, bit, name, def, doc)
+#define WANT(bit, name, doc) WANT_(bit, name, true, doc)
 static const char *const duplex_names[] = { "unknown", "half", "full", NULL };
 static const struct prop vnet_props[] = {
     PROP_INCLUDE(struct virtio_net, v.opt, virtio_props),
@@ -279,6 +254,7 @@ static const struct prop vnet_props[] = {
       .def = 256, .min = 64, .max = VIRTQ_SIZE_MAX, .flags = PF_POW2 },
     { .name = "tx_queue_size", .doc = "Packets that the transmit queue holds", .type = PROP_T_U16, PROP_OFF(struct virtio_net, tx_size),
       .def = 256, .min = 64, .max = VIRTQ_SIZE_MAX, .flags = PF_POW2 },
+    PROP_U16(struct virtio_net, max_pairs, "queue-pairs", 1, 1, VNET_PAIRS_MAX, "Pairs of receive and transmit queues; more than one with mq or rss"),
     PROP_U16(struct virtio_net, mtu, "host_mtu", 0, 0, 65535, "Largest packet that the guest is told, in bytes; 0: not told"),
     PROP_S32(struct virtio_net, speed, "speed", -1, -1, INT32_MAX, "Link speed that the guest is told, in Mbit/s; -1: unknown"),
     PROP_ENUM(struct virtio_net, duplex, "duplex", duplex_names, 0, "Duplex mode that the guest is told"),
@@ -292,6 +268,13 @@ static const struct prop vnet_props[] = {
     WANT(VIRTIO_NET_F_GUEST_TSO6, "guest_tso6", "Offer reception of large TCP/IPv6 packets, where the back end can"),
     WANT(VIRTIO_NET_F_GUEST_ECN, "guest_ecn", "Offer reception of large packets with ECN, where the back end can"),
     WANT(VIRTIO_NET_F_GUEST_UFO, "guest_ufo", "Offer reception of large UDP packets, where the back end can"),
+    WANT(VIRTIO_NET_F_HOST_USO, "host_uso", "Offer transmission of UDP packets to be segmented, where the back end can"),
+    WANT(VIRTIO_NET_F_GUEST_USO4, "guest_uso4", "Offer reception of joined UDP/IPv4 packets, where the back end can"),
+    WANT(VIRTIO_NET_F_GUEST_USO6, "guest_uso6", "Offer reception of joined UDP/IPv6 packets, where the back end can"),
+    WANT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, "ctrl_guest_offloads", "Offer the change of offloads while the driver runs, where there are any"),
+    WANT_(VIRTIO_NET_F_MQ, "mq", false, "Offer the use of all queue pairs"),
+    WANT_(VIRTIO_NET_F_RSS, "rss", false, "Offer the choice of the receive queue by a hash and a table of the driver"),
+    WANT_(VIRTIO_NET_F_HASH_REPORT, "hash", false, "Offer the hash of each packet"),
     WANT(VIRTIO_NET_F_MRG_RXBUF, "mrg_rxbuf", "Offer packets that span several receive buffers"),
     WANT(VIRTIO_NET_F_STATUS, "status", "Offer the link state"),
     WANT(VIRTIO_NET_F_CTRL_VQ, "ctrl_vq", "Offer the control queue"),
@@ -307,19 +290,32 @@ static const struct state_field macs_fields[] = {
     STATE_UINT(struct vnet_macs, n, .max = VNET_MAC_TABLE), STATE_UINT(struct vnet_macs, overflow), STATE_BYTES(struct vnet_macs, mac), STATE_END
 };
 static const struct state_desc macs_state = { .name = "mac-table", .version = 1, .fields = macs_fields };
+static const struct state_field rss_fields[] = {
+    STATE_BOOL(struct vnet_rss, steer), STATE_UINT(struct vnet_rss, types, .max = VNET_HASH_TYPES),
+    STATE_UINT(struct vnet_rss, table_len, .max = VNET_TABLE_MAX), STATE_UINT(struct vnet_rss, unclassified),
+    STATE_ARRAY(struct vnet_rss, table), STATE_BYTES(struct vnet_rss, key), STATE_END
+};
+static const struct state_desc rss_state = { .name = "rss", .version = 1, .fields = rss_fields };
 static const struct state_field vnet_fields[] = {
-    STATE_STRUCT(struct virtio_net, v, &virtio_dev_state), STATE_BYTES(struct virtio_net, mac),
+    STATE_STRUCT(struct virtio_net, v, &virtio_dev_state), STATE_UINT(struct virtio_net, offloads),
+    STATE_UINT(struct virtio_net, pairs, .max = VNET_PAIRS_MAX), STATE_BYTES(struct virtio_net, mac),
     STATE_BOOL(struct virtio_net, promisc), STATE_BOOL(struct virtio_net, allmulti), STATE_BOOL(struct virtio_net, alluni),
     STATE_BOOL(struct virtio_net, nomulti), STATE_BOOL(struct virtio_net, nouni), STATE_BOOL(struct virtio_net, nobcast),
     STATE_STRUCT(struct virtio_net, uni, &macs_state), STATE_STRUCT(struct virtio_net, multi, &macs_state),
-    STATE_ARRAY(struct virtio_net, vlans), STATE_END
+    STATE_ARRAY(struct virtio_net, vlans), STATE_STRUCT(struct virtio_net, rss, &rss_state), STATE_ARRAY(struct virtio_net, flows),
+    STATE_END
 };
 
 static bool vnet_post_load(void *obj, struct err *e)
 {
     struct virtio_net *n = obj;
 
-    vnet_negotiated(&n->v);
+    if (!n->pairs || n->pairs > n->max_pairs || !vnet_rss_valid(n))
+        return err_set(e, ERR_VALUE, "virtio-net '%s': saved queue pairs or receive table do not fit queue-pairs=%u", n->v.dev->obj.id, n->max_pairs);
+    if (n->offloads & ~vnet_guest_offloads(n))
+        return err_set(e, ERR_VALUE, "virtio-net '%s': saved offloads were not negotiated", n->v.dev->obj.id);
+    if (n->v.status & VIRTIO_S_FEATURES_OK || n->v.features)
+        vnet_apply_offloads(n);
     n->announce = n->v.status & VIRTIO_S_DRIVER_OK;
     return true;
 }

@@ -6,22 +6,54 @@
 
 /* ---- guest to network ---- */
 
+/* The first bytes of a packet, as far as flows are told apart by them. */
+static void learn(struct virtio_net *n, const struct vq_elem *e, unsigned pair)
+{
+    uint8_t head[128];
+
+    vnet_learn(n, pair, head, vec_to_buf(&e->out, n->hdr_len, head, sizeof head));
+}
+
+/* The packet with the header that the back end takes. False: it has no room now. */
+static bool tx_send(struct virtio_net *n, const struct vq_elem *e)
+{
+    struct iovec *own = NULL, *iov, *all;
+    uint8_t head[VNET_HDR_HASH];
+    unsigned n_iov;
+    bool taken;
+
+    iov = vec_slice(&e->out, n->hdr_len, e->out.len - n->hdr_len, &n_iov, &own);
+    if (!iov)
+        return true;
+    if (!n->net_hdr) {
+        taken = net_send(n->port, iov, n_iov);
+        free(own);
+        return taken;
+    }
+    vec_to_buf(&e->out, 0, head, n->net_hdr);
+    all = malloc((n_iov + 1) * sizeof *all);
+    if (all) {
+        all[0] = (struct iovec){ head, n->net_hdr };
+        memcpy(all + 1, iov, n_iov * sizeof *all);
+    }
+    taken = !all || net_send(n->port, all, n_iov + 1);
+    free(all);
+    free(own);
+    return taken;
+}
+
 static bool tx_one(struct virtq *vq, struct vq_elem *e)
 {
     struct virtio_net *n = vnet(vq->v);
-    uint64_t skip = n->caps.vnet_hdr ? 0 : n->hdr_len, len = e->out.len;
-    struct iovec *own = NULL, *iov;
-    unsigned n_iov;
-    bool taken = true;
 
-    if (len <= n->hdr_len) {
-        virtio_error(&n->v, "a packet of %llu bytes is shorter than its header", (unsigned long long)len);
-    } else if (len - skip <= NET_MAX_PACKET) {
-        iov = vec_slice(&e->out, skip, len - skip, &n_iov, &own);
-        taken = !iov || net_send(n->port, iov, n_iov);
-        free(own);
+    if (e->out.len <= n->hdr_len) {
+        virtio_error(&n->v, "a packet of %llu bytes is shorter than its header", (unsigned long long)e->out.len);
+        virtq_push(e, 0);
+        return true;
     }
-    if (!taken) {
+    if (n->pairs > 1 && !n->rss.steer)
+        learn(n, e, vq->index / 2u);
+    if (e->out.len <= NET_MAX_PACKET && !tx_send(n, e)) {
         virtq_unpop(e);                     /* vnet_sent() goes on */
         return false;
     }
@@ -38,7 +70,8 @@ static void vnet_sent(void *arg)
 {
     struct virtio_net *n = arg;
 
-    virtq_kick(n->tx);
+    for (unsigned i = 0; i < n->max_pairs; i++)
+        virtq_kick(virtio_queue(&n->v, 2 * i + 1));
 }
 
 /* ---- network to guest ---- */
@@ -46,15 +79,15 @@ static void vnet_sent(void *arg)
 #define RX_MERGE_MAX 64                     /* buffers for one packet */
 
 /* Takes buffers for @need bytes; their number, 0 if there are too few (none is taken then). */
-static unsigned rx_buffers(struct virtio_net *n, uint64_t need, struct vq_elem **out, bool *too_small)
+static unsigned rx_buffers(struct virtio_net *n, struct virtq *vq, uint64_t need, struct vq_elem **out, bool *too_small)
 {
     bool merge = virtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
     unsigned count = 0, max = merge ? RX_MERGE_MAX : 1;
     uint64_t have = 0;
 
     while (have < need && count < max) {
-        struct vq_elem *e = virtq_pop(n->rx);
-        if (!e && virtq_empty(n->rx, true))
+        struct vq_elem *e = virtq_pop(vq);
+        if (!e && virtq_empty(vq, true))
             break;
         if (!e)
             continue;
@@ -78,7 +111,7 @@ static void rx_copy(struct virtio_net *n, struct vq_elem **e, unsigned count, co
     for (unsigned i = 0; i < count; i++) {
         size_t part = vec_from_buf(&e[i]->in, at, pkt + done, len - done);
         done += part;
-        virtq_push(e[i], (uint32_t)(at + part));
+        virtq_push(e[i], (uint32_t)MIN(at + part, e[i]->in.len));
         at = 0;
     }
 }
@@ -88,20 +121,23 @@ static bool vnet_receive(void *arg, const uint8_t *pkt, size_t len)
     struct virtio_net *n = arg;
     struct vq_elem *e[RX_MERGE_MAX];
     struct vnet_header h = { 0 };
-    size_t strip = n->caps.vnet_hdr ? n->hdr_len : 0;
     bool too_small = false;
+    struct virtq *vq;
     unsigned count;
 
     if (n->v.quiesced)
         return false;                       /* it waits for the machine */
-    if (!virtio_running(&n->v) || !n->rx->enabled || len < strip)
+    if (!virtio_running(&n->v) || len < n->net_hdr)
         return true;
-    memcpy(&h, pkt, strip);
-    pkt += strip;
-    len -= strip;
+    memcpy(&h, pkt, n->net_hdr);
+    pkt += n->net_hdr;
+    len -= n->net_hdr;
     if (!vnet_filter(n, pkt, len))
         return true;
-    count = rx_buffers(n, n->hdr_len + len, e, &too_small);
+    vq = virtio_queue(&n->v, 2 * vnet_steer(n, pkt, len, &h));
+    if (!vq->enabled)
+        return true;
+    count = rx_buffers(n, vq, n->hdr_len + len, e, &too_small);
     if (!count && too_small)
         log_guest("virtio-net '%s': a packet of %zu bytes does not fit the driver's buffers", n->v.dev->obj.id, len);
     if (!count)
@@ -119,48 +155,13 @@ void vnet_rx_kicked(struct virtq *vq)
 
 static void vnet_link_changed(void *arg, bool up)
 {
-    vnet_link(arg, up);
+    struct virtio_net *n = arg;
+    uint16_t old = le16toh(vnet_config(n)->status), now = (uint16_t)(old & ~VIRTIO_NET_S_LINK_UP);
+
+    now |= up ? VIRTIO_NET_S_LINK_UP : 0;
+    vnet_config(n)->status = htole16(now);
+    if (now != old && virtio_has(&n->v, VIRTIO_NET_F_STATUS))
+        virtio_config_changed(&n->v);
 }
 
 const struct net_port_ops vnet_port_ops = { .receive = vnet_receive, .link_changed = vnet_link_changed, .sent = vnet_sent };
-
-/* ---- receive filter (5.1.6.5.1 to 5.1.6.5.3) ---- */
-
-void vnet_filter_reset(struct virtio_net *n)
-{
-    n->promisc = true;
-    n->allmulti = n->alluni = n->nomulti = n->nouni = n->nobcast = false;
-    memset(&n->uni, 0, sizeof n->uni);
-    memset(&n->multi, 0, sizeof n->multi);
-    memset(n->vlans, 0, sizeof n->vlans);
-}
-
-static bool in_table(const struct vnet_macs *t, const uint8_t *mac)
-{
-    if (t->overflow)
-        return true;
-    for (unsigned i = 0; i < t->n; i++)
-        if (!memcmp(t->mac[i], mac, 6))
-            return true;
-    return false;
-}
-
-bool vnet_filter(const struct virtio_net *n, const uint8_t *pkt, size_t len)
-{
-    static const uint8_t broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
-
-    if (len < 14)
-        return false;
-    if (n->promisc)
-        return true;
-    if (virtio_has(&n->v, VIRTIO_NET_F_CTRL_VLAN) && len >= 18 && ld_be16(pkt + 12) == 0x8100) {
-        unsigned vid = ld_be16(pkt + 14) & 0xfff;
-        if (!(n->vlans[vid / 32] >> vid % 32 & 1))
-            return false;
-    }
-    if (!memcmp(pkt, broadcast, 6))
-        return !n->nobcast;
-    if (pkt[0] & 1)
-        return !n->nomulti && (n->allmulti || in_table(&n->multi, pkt));
-    return !n->nouni && (n->alluni || !memcmp(pkt, n->mac, 6) || in_table(&n->uni, pkt));
-}
