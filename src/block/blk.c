@@ -222,6 +222,16 @@ int co_blk_flush(struct blk *b)
     return req_end(b, BLK_OP_FLUSH, 0, t, co_node_flush(b->node));
 }
 
+int co_blk_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out)
+{
+    int r;
+
+    atomic_fetch_add(&b->in_flight, 1);
+    r = co_node_map(b->node, off, len, out);
+    atomic_fetch_sub(&b->in_flight, 1);
+    return r;
+}
+
 /* ---- errors ---- */
 
 struct io_error { struct post post; char *device, *node, *reason; bool is_read, enospc; enum blk_action act; };

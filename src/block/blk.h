@@ -67,6 +67,9 @@ int co_blk_pwritev(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov,
 int co_blk_zero(struct blk *b, uint64_t off, uint64_t len, unsigned flags);
 int co_blk_discard(struct blk *b, uint64_t off, uint64_t len);
 int co_blk_flush(struct blk *b);
+/* What a range is made of, as far as one answer goes from its start: @out->len of it is alike. */
+struct blk_extent { uint64_t len; bool data, zero; };
+int co_blk_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out);
 /* rerror/werror: what to do with a failed request. BLK_ACT_STOP: the machine was asked to stop; the request is queued by the caller
  * and tried again when the machine runs. */
 enum blk_action { BLK_ACT_REPORT, BLK_ACT_IGNORE, BLK_ACT_STOP };

@@ -29,9 +29,6 @@ struct blk_drive {
     int rerror, werror;             /* enum blk_on_error, for devices that leave theirs on auto */
 };
 
-/* What a range of a node is made of. */
-struct blk_extent { uint64_t len; bool data, zero; };
-
 struct blk_node {
     struct obj obj;
     /* options of every node */

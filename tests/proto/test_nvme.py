@@ -79,7 +79,7 @@ def test_identify_controller(n):
 
 def test_identify_namespaces(n):
     b = n.identify(0, nsid=1)
-    assert struct.unpack_from("<Q", b)[0] == 32768 and struct.unpack_from("<I", b, 128)[0] == 9 << 16
+    assert struct.unpack_from("<Q", b)[0] == 32768 and struct.unpack_from("<I", b, 128)[0] & 0xffffff == 9 << 16
     assert n.identify(2)[:8] == struct.pack("<II", 1, 0)
     assert n.identify(0, nsid=2) == bytes(PAGE)
     assert n.identify(0, nsid=0).status == 0x0b and n.identify(2, nsid=0xffffffff).status == 0x0b

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "hw/nvme/cmd_int.h"
 #include "hw/nvme/queue_int.h"
+#include "hw/nvme/resv.h"
 
 /* ---- queues, 5.4 to 5.7 ---- */
 
@@ -241,6 +242,17 @@ const struct nvme_op nvme_admin_ops[] = {
     { NVME_ADM_GET_FEATURE, "get-feature", 0, NVME_OP_SANITIZE, co_nvme_get_feature },
     { NVME_ADM_AER, "async-event", 0, NVME_OP_SANITIZE, co_event_request },
     { NVME_ADM_KEEP_ALIVE, "keep-alive", 0, NVME_OP_SANITIZE, co_keep_alive },
+    { NVME_ADM_NS_MGMT, "ns-management", EFF_NIC | EFF_CSE_ALL, 0, co_nvme_ns_mgmt },
+    { NVME_ADM_NS_ATTACH, "ns-attachment", EFF_NIC, NVME_OP_SANITIZE, co_nvme_ns_attach },
+    { NVME_ADM_FW_DOWNLOAD, "firmware-download", 0, NVME_OP_SANITIZE, co_nvme_fw_download },
+    { NVME_ADM_FW_COMMIT, "firmware-commit", EFF_CCC, 0, co_nvme_fw_commit },
+    { NVME_ADM_SELF_TEST, "self-test", 0, 0, co_nvme_self_test },
+    { NVME_ADM_DIRECTIVE_SEND, "directive-send", 0, NVME_OP_SANITIZE, co_nvme_directive_send },
+    { NVME_ADM_DIRECTIVE_RECV, "directive-receive", 0, NVME_OP_SANITIZE, co_nvme_directive_recv },
+    { NVME_ADM_DBBUF, "doorbell-buffers", 0, NVME_OP_SANITIZE, co_nvme_dbbuf },
+    { NVME_ADM_FORMAT, "format", EFF_LBCC | EFF_NCC | EFF_CSE_NS, NVME_OP_NS | NVME_OP_ALL_NS, co_nvme_format },
+    { NVME_ADM_SANITIZE, "sanitize", EFF_LBCC | EFF_CSE_ALL, NVME_OP_SANITIZE, co_nvme_sanitize },
+    { NVME_ADM_LBA_STATUS, "lba-status", 0, NVME_OP_NS, co_nvme_lba_status },
     { 0, NULL, 0, 0, NULL }
 };
 
@@ -271,6 +283,32 @@ static uint16_t take_ns(struct nvme_req *r, const struct nvme_op *op)
     return r->sq->id ? nvme_io_allowed(r, op) : NVME_OK;
 }
 
+/* 8.1.3: what the state of a namespace's group lets through. */
+static uint16_t ana_allows(const struct nvme_req *r)
+{
+    switch (nvme_ana_state(r->n)) {
+    case NVME_ANA_STATE_INACCESSIBLE: return NVME_ANA_INACCESSIBLE;
+    case NVME_ANA_STATE_LOSS: return NVME_ANA_LOSS | NVME_DNR;
+    case NVME_ANA_STATE_CHANGE: return NVME_ANA_TRANSITION;
+    default: return NVME_OK;
+    }
+}
+
+uint16_t nvme_io_allowed(struct nvme_req *r, const struct nvme_op *op)
+{
+    struct nvme_ns *ns = r->ns;
+    bool reads = op->flags & NVME_OP_READS, writes = op->flags & NVME_OP_WRITES;
+    uint16_t st = ana_allows(r);
+
+    if (st)
+        return st;
+    if (atomic_load_explicit(&ns->formatting, memory_order_relaxed))
+        return NVME_FORMAT_BUSY;
+    if (writes && (ns->write_protect || ns->unit->caps.read_only))
+        return NVME_WRITE_PROTECTED | NVME_DNR;
+    return ns->resv && (reads || writes) ? nvme_resv_allows(r, reads, writes) : NVME_OK;
+}
+
 static uint16_t co_execute(struct nvme_req *r)
 {
     const struct nvme_op *op = nvme_op_find(r->sq->id ? nvme_io_ops : nvme_admin_ops, r->cmd.opcode);
@@ -280,6 +318,10 @@ static uint16_t co_execute(struct nvme_req *r)
         return NVME_INVALID_OPCODE | NVME_DNR;
     if (!r->sq->id && r->cmd.flags & NVME_CMD_FUSE)
         return NVME_INVALID_FIELD | NVME_DNR;
+    if (unlikely(r->n->ss->sanitize.running) && !(op->flags & NVME_OP_SANITIZE))
+        return NVME_SANITIZE_BUSY;
+    if (r->sq->id && (r->n->cc & NVME_CC_CSS) >> NVME_CC_CSS_SHIFT == NVME_CSS_ADMIN)
+        return NVME_INVALID_OPCODE | NVME_DNR;
     st = take_ns(r, op);
     if (!st)
         st = r->fused ? co_nvme_fused(r) : op->co(r);

@@ -22,6 +22,37 @@ uint8_t nvme_rescap(const struct nvme_ns *ns);
 bool nvme_feature_effects(uint8_t fid, uint32_t *effects);
 void nvme_check_temperature(struct nvme *n);
 
+/* Handlers in files of their own. */
+uint16_t co_nvme_dsm(struct nvme_req *r);
+uint16_t co_nvme_write_uncor(struct nvme_req *r);
+uint16_t co_nvme_copy(struct nvme_req *r);
+uint16_t co_nvme_lba_status(struct nvme_req *r);
+uint16_t co_nvme_resv_register(struct nvme_req *r);
+uint16_t co_nvme_resv_report(struct nvme_req *r);
+uint16_t co_nvme_resv_acquire(struct nvme_req *r);
+uint16_t co_nvme_resv_release(struct nvme_req *r);
+uint16_t co_nvme_zone_send(struct nvme_req *r);
+uint16_t co_nvme_zone_recv(struct nvme_req *r);
+uint16_t co_nvme_io_recv(struct nvme_req *r);
+uint16_t co_nvme_io_send(struct nvme_req *r);
+uint16_t co_nvme_ns_mgmt(struct nvme_req *r);
+uint16_t co_nvme_ns_attach(struct nvme_req *r);
+uint16_t co_nvme_format(struct nvme_req *r);
+uint16_t co_nvme_sanitize(struct nvme_req *r);
+uint16_t co_nvme_self_test(struct nvme_req *r);
+uint16_t co_nvme_fw_download(struct nvme_req *r);
+uint16_t co_nvme_fw_commit(struct nvme_req *r);
+uint16_t co_nvme_dbbuf(struct nvme_req *r);
+uint16_t co_nvme_directive_recv(struct nvme_req *r);
+uint16_t co_nvme_directive_send(struct nvme_req *r);
+/* A write's directive: counted where its data is placed (8.8). */
+uint16_t nvme_write_hint(struct nvme_req *r, uint64_t nlb);
+/* Erases a namespace. */
+uint16_t co_nvme_erase(struct nvme_req *r, struct nvme_ns *ns);
+void nvme_sanitize_log(const struct nvme_subsys *ss, uint8_t *b);     /* 32 bytes and more, zeroed */
+/* Goes on with a sanitize that this controller runs. */
+void nvme_sanitize_resume(struct nvme *n);
+
 /* What became of a request to the block layer. */
 uint16_t nvme_status_of(struct nvme_req *r, int error, bool read);
 

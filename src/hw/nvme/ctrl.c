@@ -2,6 +2,7 @@
 /* The controller on PCI: registers (3.1.3), enabling, shutdown, resets (3.5 to 3.7). Options and life are in nvme.c. */
 #include "base/log.h"
 #include "hw/nvme/ctrl_int.h"
+#include "hw/nvme/maint.h"
 
 void nvme_fail(struct nvme *n, const char *why)
 {
@@ -124,6 +125,9 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
         n->timestamp = n->timestamp_origin = 0;
         n->timestamp_set = n->powered_ns;
     }
+    for (unsigned i = 1; cold && i <= NVME_NS_MAX; i++)
+        if (nvme_ns_allocated(n->ss, i))
+            nvme_zones_power_cycle(n->ss->ns[i]);
     nvme_features_reset(n, n->power_cycles <= 1);
     pci_intx_set(&n->pci, 0);
 }
@@ -248,7 +252,14 @@ void nvme_keep_alive(struct nvme *n)
     timer_arm(&n->keep_alive, ms ? clock_now(CLOCK_VM) + (ms + 99) / 100 * INT64_C(100000000) : INT64_MAX);
 }
 
-void nvme_ctrl_forget(struct nvme *n) { timer_disarm(&n->keep_alive); }
+void nvme_ctrl_forget(struct nvme *n)
+{
+    timer_disarm(&n->keep_alive);
+    nvme_test_reset(n);
+    nvme_fw_activate(n);
+    for (size_t i = 0; i < ARRAY_SIZE(n->changed_ns); i++)
+        atomic_store(&n->changed_ns[i], 0);
+}
 
 void nvme_told(void *arg)
 {
@@ -262,4 +273,8 @@ void nvme_told(void *arg)
         nvme_event(n, NVME_EV_NS_CHANGED, NVME_LOG_CHANGED_NS);
     if (atomic_exchange(&n->ana_change, false))
         nvme_event(n, NVME_EV_ANA, NVME_LOG_ANA);
+    if (atomic_exchange(&n->resv_event, false))
+        nvme_event(n, NVME_EV_RESERVATION, NVME_LOG_RESERVATION);
+    if (atomic_exchange(&n->sanitize_event, false))
+        nvme_event(n, NVME_EV_SANITIZE_DONE, NVME_LOG_SANITIZE);
 }

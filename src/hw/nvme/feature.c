@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Get and Set Features (5.15, 5.27). A row says what a feature can; values are scalars unless a row has its own code. */
-#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/fdp.h"
+#include "hw/nvme/maint.h"
 
 enum { F_SAVE = 1, F_NS = 2, F_CHANGE = 4 };            /* as Get Features with Select 3 tells them */
 enum { SEL_CURRENT, SEL_DEFAULT, SEL_SAVED, SEL_CAPS };
@@ -180,7 +181,7 @@ static uint16_t co_set_behavior(struct nvme_req *r, uint32_t v)
 
     if (st)
         return st;
-    if (b[0] > 1 || b[1] > 1 || b[2] > 1)
+    if (b[0] > 1 || b[1] > 1 || b[2] > 1 || b[4] & ~0x1f)       /* ACRE, ETDAS, LBAFEE, copy formats */
         return NVME_INVALID_FIELD | NVME_DNR;
     memcpy(r->n->host_behavior, b, sizeof r->n->host_behavior);
     return NVME_OK;
@@ -248,12 +249,17 @@ static const struct feature features[] = {
     { NVME_FEAT_ATOMIC, F_SAVE | F_CHANGE, 0, 1, NULL, NULL },
     { NVME_FEAT_ASYNC, F_SAVE | F_CHANGE, 0, 0x08007fff, NULL, NULL },
     { NVME_FEAT_APST, F_CHANGE, 0, 1, get_apst, co_set_apst },
+    { NVME_FEAT_HMB, F_CHANGE, 0, 1, nvme_hmb_get, co_nvme_hmb_set },
     { NVME_FEAT_TIMESTAMP, F_CHANGE, 0, 0, get_timestamp, co_set_timestamp },
     { NVME_FEAT_KEEP_ALIVE, F_CHANGE, 0, UINT32_MAX, NULL, co_set_keep_alive },
     { NVME_FEAT_HOST_BEHAVIOR, F_CHANGE, 0, 0, get_behavior, co_set_behavior },
+    { NVME_FEAT_SANITIZE, F_SAVE | F_CHANGE, 0, 1, NULL, NULL },
     { NVME_FEAT_IOCS_PROFILE, F_CHANGE, 0, 0x1ff, NULL, co_set_profile },
     { NVME_FEAT_SW_PROGRESS, F_SAVE | F_CHANGE, 0, 0xff, NULL, NULL },
     { NVME_FEAT_HOST_ID, F_CHANGE, 0, 0, get_host_id, co_set_host_id },
+    { NVME_FEAT_FDP, F_CHANGE, 0, 0, nvme_fdp_get, co_nvme_fdp_set },
+    { NVME_FEAT_FDP_EVENTS, F_NS | F_CHANGE, 0, 0, nvme_fdp_events_get, co_nvme_fdp_events_set },
+    { NVME_FEAT_RESV_NOTIFY, F_CHANGE, 0, 0xe, NULL, NULL },
     { NVME_FEAT_WRITE_PROTECT, F_NS | F_CHANGE, 0, 0, get_protect, co_set_protect },
 };
 

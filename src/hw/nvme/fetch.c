@@ -56,6 +56,23 @@ static bool urgent_waits(const struct nvme_sq *sq)
     return false;
 }
 
+/* The tail: what the doorbell was told, or the shadow of it in the host's memory (B.5). */
+static uint32_t tail_of(struct nvme_sq *sq)
+{
+    uint32_t v;
+
+    if (nvme_shadow(sq->n, sq->id, false, &v))
+        atomic_store(&sq->tail_db, v);
+    return atomic_load(&sq->tail_db);
+}
+
+/* Everything was fetched: the host rings when it goes past what was seen. */
+static void ask_for_ring(struct nvme_sq *sq, uint32_t tail)
+{
+    if (nvme_shadow_ask(sq->n, sq->id, false, tail) && tail_of(sq) != tail)
+        domain_post(&sq->post);
+}
+
 /* Starts @r, or holds it until the second half of its pair comes. */
 static void start(struct nvme_sq *sq, struct nvme_req *r)
 {
@@ -111,8 +128,8 @@ void nvme_sq_served(void *arg)
 {
     struct nvme_sq *sq = arg;
     struct nvme *n = sq->n;
-    uint32_t tail = atomic_load(&sq->tail_db);
     bool rung = atomic_exchange(&sq->rung, false);
+    uint32_t tail = sq->live && n->shadow_db ? tail_of(sq) : atomic_load(&sq->tail_db);
     int left = (int)turn(sq), got;
 
     if (!sq->live) {
@@ -137,4 +154,6 @@ void nvme_sq_served(void *arg)
     }
     if (sq->head != tail && may_fetch(sq))
         domain_post(&sq->post);         /* the others have their turn first */
+    else if (n->shadow_db)
+        ask_for_ring(sq, tail);
 }

@@ -2,7 +2,8 @@
 /* Identify (5.17; NVM Command Set 4.1.5; Zoned 4.1.5): structures are rows of offset, size and value. */
 #include <stdio.h>
 #include "base/str.h"
-#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/maint.h"
+#include "hw/nvme/pi.h"
 
 #define ID_SIZE 4096u
 
@@ -27,13 +28,23 @@ static const struct id_row ctrl_rows[] = {
     { 73, 3, 0x525400 },                /* IEEE */
     { 80, 4, NVME_VERSION },
     { 84, 4, 0 }, { 88, 4, 0 },         /* RTD3R, RTD3E */
-    { 92, 4, 1u << 8 | 1u << 9 | 1u << 11 },    /* OAES: namespaces, firmware, ANA */
+    { 92, 4, 1u << 8 | 1u << 11 },      /* OAES: namespaces, ANA */
     { 96, 4, 1u << 0 | 1u << 4 | 1u << 7 | 1u << 15 },     /* CTRATT: 128-bit host id, endurance groups, granularity, ELBAS */
     { 111, 1, 1 },                      /* CNTRLTYPE: I/O controller */
     { 255, 1, 0 },
     { 258, 1, 3 },                      /* ACL */
-    { 260, 1, 1 << 1 | 1 },             /* FRMW: one slot, read only */
-    { 261, 1, 1 << 1 | 1 << 2 },        /* LPA: effects, extended data */
+    { 260, 1, 1 | NVME_FW_SLOTS << 1 | 1 << 4 },        /* FRMW: the first slot is read-only; no reset needed */
+    { 316, 2, 1 }, { 318, 1, 1 },       /* EDSTT: minutes; DSTO: one at a time */
+    { 319, 1, 1 },                      /* FWUG: 4 KiB */
+    { 328, 4, 7 | 2u << 30 },           /* SANICAP: crypto, block erase, overwrite; media not changed after */
+    { 338, 2, 0 }, { 340, 2, 1 },       /* NSETIDMAX, ENDGIDMAX */
+    { 342, 1, 10 }, { 343, 1, 0x1f | 1 << 6 },          /* ANATT; ANACAP: all states, groups do not change */
+    { 344, 4, NVME_ANA_GROUPS }, { 348, 4, NVME_ANA_GROUPS },
+    { 522, 2, 1 },                      /* FUSES: compare and write */
+    { 524, 1, 1 << 2 },                 /* FNA: a cryptographic erase is there */
+    { 531, 1, 1 },                      /* NWPC */
+    { 534, 2, 0xf },                    /* OCFS: formats 0 to 3 of Copy */
+    { 261, 1, 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 },      /* LPA: effects, extended data, telemetry, supported pages */
     { 262, 1, NVME_ERRORS - 1 },        /* ELPE */
     { 264, 1, 1 },                      /* AVSCC */
     { 266, 2, 343 }, { 268, 2, 373 },   /* WCTEMP, CCTEMP */
@@ -65,20 +76,32 @@ void nvme_identify_caps(const struct nvme *n, uint8_t *b)
     st_le16(b + 320, 10);                               /* KAS: units of 100 ms, one second */
 }
 
-void nvme_identify_csi(const struct nvme_ns *ns, uint8_t csi, uint8_t *b) { }
-uint8_t nvme_rescap(const struct nvme_ns *ns) { return 0; }
+void nvme_identify_csi(const struct nvme_ns *ns, uint8_t csi, uint8_t *b)
+{
+    if (csi == NVME_CSI_ZONED) {
+        nvme_zones_identify(ns, b);
+        return;
+    }
+    st_le64(b, ns->sts ? BIT64(ns->sts) - 1 : 0);       /* LBSTM */
+    b[8] = ns->pif == NVME_PIF_16 ? 0 : 1;              /* PIC: 16-byte tuples may be last */
+    for (unsigned i = 0; i < ns->n_lbaf; i++)
+        st_le32(b + 12 + 4 * i, ns->lbaf[i].ms >= nvme_pi_size(ns->pif) ? ns->sts | (uint32_t)ns->pif << 7 : 0);
+}
+
+uint8_t nvme_rescap(const struct nvme_ns *ns) { return 0xfe; }          /* all types, IEKEY; not through power loss */
 
 static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
 {
     const struct nvme *n = r->n;
+    uint64_t total, unused;
 
     put_rows(b, ctrl_rows, ARRAY_SIZE(ctrl_rows));
     st_le16(b, ld_le16(n->pci.config));                 /* VID, SSVID */
     st_le16(b + 2, ld_le16(n->pci.config + 0x2c));
     put_text(b + 4, n->serial, 20);
     put_text(b + 24, "backplane NVMe Controller", 40);
-    put_text(b + 64, BP_VERSION, 8);
-    b[76] = n->ss->own ? 0 : 1 << 1 | 1 << 3;           /* CMIC: more controllers, ANA */
+    memcpy(b + 64, nvme_fw_revision(n, n->fw_active), 8);
+    b[76] = (uint8_t)((n->ss->own ? 0 : 1 << 1) | 1 << 3);          /* CMIC: more controllers, ANA */
     b[77] = n->mdts_field;
     st_le16(b + 78, n->cntlid);
     b[259] = n->aerl;
@@ -88,6 +111,13 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     st_le32(b + 2048 + 4, 16);
     st_le32(b + 2048 + 8, 4);
     nvme_identify_caps(n, b);
+    nvme_capacity(n->ss, &total, &unused);
+    st_le64(b + 280, total);
+    st_le64(b + 296, unused);
+    st_le32(b + 272, n->hmb_pages);
+    st_le32(b + 276, n->hmb_pages / 4);
+    if (n->ss->fdp.on)
+        st_le32(b + 96, ld_le32(b + 96) | 1u << 19);
     return NVME_OK;
 }
 
@@ -96,7 +126,7 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
 static void put_lbaf(const struct nvme_ns *ns, uint8_t *b)
 {
     for (unsigned i = 0; i < ns->n_lbaf; i++)
-        st_le32(b + 128 + 4 * i, ns->lbaf[i].ms | (uint32_t)ns->lbaf[i].ds << 16 | (uint32_t)(i == 0 ? 0 : 1) << 24);
+        st_le32(b + 128 + 4 * i, ns->lbaf[i].ms | (uint32_t)ns->lbaf[i].ds << 16 | (uint32_t)(ns->lbaf[i].ds >= 12 ? 0 : 1) << 24);
 }
 
 /* NVM Command Set 4.1.5.1. */
@@ -104,7 +134,7 @@ static void put_ns(const struct nvme_ns *ns, uint8_t *b)
 {
     uint32_t per = MAX(ns->unit->caps.discard_granularity >> ns->shift, 1u);
     const struct id_row rows[] = {
-        { 0, 8, ns->nsze }, { 8, 8, ns->nsze }, { 16, 8, ns->nsze },
+        { 0, 8, ns->nsze }, { 8, 8, ns->zones ? nvme_zones_capacity(ns) : ns->nsze }, { 16, 8, ns->nsze },
         { 24, 1, 1 << 2 | 1 << 4 },                     /* NSFEAT: DULBE, preferred sizes */
         { 25, 1, ns->n_lbaf - 1u }, { 26, 1, ns->flbas },
         { 27, 1, 3 }, { 28, 1, 0x1f },                  /* MC: both ways; DPC: all types, first or last */

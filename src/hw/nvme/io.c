@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Commands that move data (NVM Command Set 3.2). */
+/* Read, write, compare, verify, write zeroes, flush (NVM Command Set 3.2). Without metadata, data goes straight to its place. */
 #include <errno.h>
 #include "base/log.h"
-#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/media.h"
+#include "hw/nvme/zns.h"
 
-#define CHUNK (256 * KiB)               /* of what is read and looked at, not given to the host */
-#define DSM_RANGES 256u
 #define FUA (1u << 30)
 #define DEALLOCATE (1u << 25)
 
 uint16_t nvme_status_of(struct nvme_req *r, int error, bool read)
 {
-    if (!error)
+    if (likely(!error))
         return NVME_OK;
     if (error == -EROFS)
         return NVME_WRITE_PROTECTED | NVME_DNR;
@@ -25,73 +24,221 @@ uint16_t nvme_status_of(struct nvme_req *r, int error, bool read)
     return read ? NVME_READ_FAULT : NVME_WRITE_FAULT;
 }
 
-uint16_t nvme_io_allowed(struct nvme_req *r, const struct nvme_op *op)
+/* ---- a command's blocks ---- */
+
+struct io {
+    struct nvme_ns *ns;
+    uint64_t slba, nlb, off, len;       /* off, len: data, bytes of the unit */
+    uint8_t prinfo;
+    bool strip;
+    uint64_t host;                      /* bytes by the data pointer */
+};
+
+/* @host: the command moves data. */
+static uint16_t io_of(const struct nvme_req *r, struct io *io, bool host)
 {
     struct nvme_ns *ns = r->ns;
 
-    if (ns->formatting)
-        return NVME_FORMAT_BUSY;
-    if (op->flags & NVME_OP_WRITES && (ns->write_protect || ns->unit->caps.read_only))
-        return NVME_WRITE_PROTECTED | NVME_DNR;
+    *io = (struct io){ .ns = ns, .slba = nvme_slba(&r->cmd), .nlb = nvme_nlb(&r->cmd), .prinfo = r->cmd.cdw12 >> 26 & 15 };
+    if (!range_ok(io->slba, io->nlb, ns->nsze))
+        return NVME_LBA_RANGE | NVME_DNR;
+    io->off = ns->base + (io->slba << ns->shift);
+    io->len = io->nlb << ns->shift;
+    io->strip = nvme_strips(ns, io->prinfo);
+    io->host = io->len + (ns->extended && !io->strip ? io->nlb * ns->ms : 0);
+    return host && io->host > nvme_max_transfer(r->n) ? NVME_INVALID_FIELD | NVME_DNR : NVME_OK;
+}
+
+/* Moves blocks between the host and @data, @meta: together or apart, as the format says. */
+static void host_copy(struct nvme_req *r, const struct io *io, uint8_t *data, uint8_t *meta, bool to_host)
+{
+    const struct nvme_ns *ns = io->ns;
+    uint64_t block = UINT64_C(1) << ns->shift;
+
+    if (ns->extended && !io->strip) {
+        nvme_vec_blocks(&r->data, data, block, meta, ns->ms, io->nlb, to_host);
+    } else if (to_host) {
+        nvme_vec_put(&r->data, 0, data, io->len);
+        nvme_vec_put(&r->meta, 0, meta, r->meta.len);
+    } else {
+        nvme_vec_get(&r->data, 0, data, io->len);
+        nvme_vec_get(&r->meta, 0, meta, r->meta.len);
+    }
+}
+
+/* Maps the host's memory, and finds memory of ours for data and metadata. */
+static uint16_t map_both(struct nvme_req *r, const struct io *io, bool dev_writes, uint8_t **data, uint8_t **meta)
+{
+    bool apart = io->ns->ms && !io->ns->extended && !io->strip;
+    uint16_t st = nvme_map(r, io->host, dev_writes);
+
+    if (!st && apart)
+        st = nvme_map_meta(r, io->nlb * io->ns->ms, dev_writes);
+    if (st)
+        return st;
+    *data = nvme_bounce(r, io->len + io->nlb * io->ns->ms);
+    if (!*data)
+        return NVME_INTERNAL;
+    *meta = *data + io->len;
     return NVME_OK;
 }
 
-/* The range of a command, checked; bytes of the unit. */
-static uint16_t io_range(const struct nvme_req *r, uint64_t *off, uint64_t *len)
-{
-    const struct nvme_ns *ns = r->ns;
+/* ---- read ---- */
 
-    if (!range_ok(nvme_slba(&r->cmd), nvme_nlb(&r->cmd), ns->nsze))
-        return NVME_LBA_RANGE | NVME_DNR;
-    *off = ns->base + (nvme_slba(&r->cmd) << ns->shift);
-    *len = nvme_nlb(&r->cmd) << ns->shift;
-    return NVME_OK;
+static uint16_t co_read_meta(struct nvme_req *r, const struct io *io)
+{
+    uint8_t *data, *meta;
+    struct nvme_pi pi;
+    uint16_t st = nvme_pi_of(r, io->ns, io->slba, io->prinfo, &pi);
+
+    if (!st)
+        st = map_both(r, io, true, &data, &meta);
+    if (!st)
+        st = co_nvme_media_read(r, io->ns, io->slba, io->nlb, data, meta);
+    if (!st && pi.type)
+        st = nvme_pi_check(&pi, data, meta, io->nlb);
+    if (!st)
+        host_copy(r, io, data, meta, true);
+    return st;
 }
 
 static uint16_t co_read(struct nvme_req *r)
 {
-    struct nvme_ns *ns = r->ns;
-    uint64_t off, len;
-    uint16_t st = io_range(r, &off, &len);
+    struct io io;
+    uint16_t st = io_of(r, &io, true);
 
-    if (!st && len > nvme_max_transfer(r->n))
-        st = NVME_INVALID_FIELD | NVME_DNR;
-    if (!st)
-        st = nvme_map(r, len, true);
+    if (!st && io.ns->zones)
+        st = nvme_zone_check_read(io.ns, io.slba, io.nlb);
+    if (!st && io.ns->dulbe && !co_nvme_allocated(io.ns, io.slba, io.nlb))
+        st = NVME_UNWRITTEN | NVME_DNR;
     if (st)
         return st;
     r->n->reads++;
-    atomic_fetch_add_explicit(&ns->units_read, len >> 9, memory_order_relaxed);
-    return nvme_status_of(r, co_blk_preadv(ns->unit->blk, off, len, r->data.iov, r->data.n, 0), true);
+    atomic_fetch_add_explicit(&io.ns->units_read, io.len >> 9, memory_order_relaxed);
+    if (io.ns->ms)
+        return co_read_meta(r, &io);
+    if (nvme_uncor_hit(io.ns, io.slba, io.nlb))
+        return NVME_READ_FAULT | NVME_DNR;
+    st = nvme_map(r, io.len, true);
+    return st ? st : nvme_status_of(r, co_blk_preadv(io.ns->unit->blk, io.off, io.len, r->data.iov, r->data.n, 0), true);
 }
 
-static uint16_t co_write(struct nvme_req *r)
-{
-    struct nvme_ns *ns = r->ns;
-    unsigned fl = r->cmd.cdw12 & FUA || !r->n->feat[NVME_FEAT_WRITE_CACHE] ? BLK_FUA : 0;
-    uint64_t off, len;
-    uint16_t st = io_range(r, &off, &len);
+/* ---- write ---- */
 
-    if (!st && len > nvme_max_transfer(r->n))
-        st = NVME_INVALID_FIELD | NVME_DNR;
+static uint16_t co_write_meta(struct nvme_req *r, const struct io *io, unsigned fl)
+{
+    uint8_t *data, *meta;
+    struct nvme_pi pi;
+    uint16_t st = nvme_pi_of(r, io->ns, io->slba, io->prinfo, &pi);
+
     if (!st)
-        st = nvme_map(r, len, false);
+        st = map_both(r, io, false, &data, &meta);
     if (st)
         return st;
-    r->n->writes++;
-    atomic_fetch_add_explicit(&ns->units_written, len >> 9, memory_order_relaxed);
-    return nvme_status_of(r, co_blk_pwritev(ns->unit->blk, off, len, r->data.iov, r->data.n, fl), false);
+    memset(meta, 0, io->nlb * io->ns->ms);
+    host_copy(r, io, data, meta, false);
+    if (pi.type && io->prinfo & NVME_PRACT)
+        nvme_pi_generate(&pi, data, meta, io->nlb);
+    else if (pi.type)
+        st = nvme_pi_check(&pi, data, meta, io->nlb);
+    return st ? st : co_nvme_media_write(r, io->ns, io->slba, io->nlb, data, meta, fl);
+}
+
+static uint16_t co_write_blocks(struct nvme_req *r, const struct io *io)
+{
+    unsigned fl = r->cmd.cdw12 & FUA || !r->n->feat[NVME_FEAT_WRITE_CACHE] ? BLK_FUA : 0;
+    uint16_t st;
+
+    if (io->ns->ms)
+        return co_write_meta(r, io, fl);
+    st = nvme_map(r, io->len, false);
+    if (!st)
+        st = nvme_status_of(r, co_blk_pwritev(io->ns->unit->blk, io->off, io->len, r->data.iov, r->data.n, fl), false);
+    if (!st)
+        nvme_uncor_clear(io->ns, io->slba, io->nlb);
+    return st;
+}
+
+static uint16_t co_write_any(struct nvme_req *r, bool append)
+{
+    struct io io;
+    uint16_t st = append ? nvme_zone_append_at(r) : NVME_OK;
+
+    if (!st)
+        st = io_of(r, &io, true);
+    if (!st)
+        st = nvme_write_hint(r, io.nlb);
+    if (st)
+        return st;
+    co_nvme_write_begin(io.ns);
+    if (io.ns->zones)
+        st = nvme_zone_write_begin(r, &io.slba, io.nlb, append);
+    if (!st) {
+        io.off = io.ns->base + (io.slba << io.ns->shift);
+        r->n->writes++;
+        atomic_fetch_add_explicit(&io.ns->units_written, io.len >> 9, memory_order_relaxed);
+        st = co_write_blocks(r, &io);
+        if (io.ns->zones)
+            nvme_zone_write_end(io.ns, io.slba, io.nlb);
+        if (append)
+            r->result = io.slba;
+    }
+    nvme_write_end(io.ns);
+    return st;
+}
+
+static uint16_t co_write(struct nvme_req *r) { return co_write_any(r, false); }
+static uint16_t co_append(struct nvme_req *r) { return co_write_any(r, true); }
+
+/* 3.2.8. With protection the blocks get tuples where the host asks, or ones that switch checks off. */
+static uint16_t co_zeroes(struct nvme_req *r, const struct io *io)
+{
+    struct nvme_ns *ns = io->ns;
+    unsigned fl = (r->cmd.cdw12 & DEALLOCATE && ns->unit->caps.discard ? BLK_ZERO_UNMAP : 0) | (r->cmd.cdw12 & FUA ? BLK_FUA : 0);
+    struct nvme_pi pi;
+    uint16_t st = nvme_pi_of(r, ns, io->slba, io->prinfo, &pi);
+
+    if (!st)
+        st = nvme_status_of(r, co_blk_zero(ns->unit->blk, io->off, io->len, fl), false);
+    if (st)
+        return st;
+    nvme_uncor_clear(ns, io->slba, io->nlb);
+    if (!pi.type || !(io->prinfo & NVME_PRACT))
+        return co_nvme_meta_fill(r, ns, io->slba, io->nlb, pi.type ? 0xff : 0);
+    uint64_t chunk = MAX((256 * KiB) >> ns->shift, 1u);
+    uint8_t *data = nvme_bounce(r, (chunk << ns->shift) + chunk * ns->ms);
+    for (uint64_t at = 0; data && !st && at < io->nlb && !r->abort; at += chunk) {
+        uint64_t n = MIN(chunk, io->nlb - at);
+        uint8_t *meta = data + (chunk << ns->shift);
+
+        memset(data, 0, (chunk << ns->shift) + chunk * ns->ms);
+        nvme_pi_generate(&pi, data, meta, n);
+        pi.ref += pi.type == 3 ? 0 : n;
+        st = co_nvme_media_write(r, ns, io->slba + at, n, data, meta, 0);
+    }
+    return data ? st : NVME_INTERNAL;
 }
 
 static uint16_t co_write_zeroes(struct nvme_req *r)
 {
-    struct nvme_ns *ns = r->ns;
-    unsigned fl = (r->cmd.cdw12 & DEALLOCATE && ns->unit->caps.discard ? BLK_ZERO_UNMAP : 0) | (r->cmd.cdw12 & FUA ? BLK_FUA : 0);
-    uint64_t off, len;
-    uint16_t st = io_range(r, &off, &len);
+    struct io io;
+    uint16_t st = io_of(r, &io, false);
 
-    return st ? st : nvme_status_of(r, co_blk_zero(ns->unit->blk, off, len, fl), false);
+    if (st)
+        return st;
+    co_nvme_write_begin(io.ns);
+    if (io.ns->zones)
+        st = nvme_zone_write_begin(r, &io.slba, io.nlb, false);
+    if (!st) {
+        st = co_zeroes(r, &io);
+        if (io.ns->zones)
+            nvme_zone_write_end(io.ns, io.slba, io.nlb);
+    }
+    nvme_write_end(io.ns);
+    return st;
 }
+
+/* ---- compare, verify ---- */
 
 /* True if [at, at + len) of the host's data is not @buf. */
 static bool differs(const struct dma_vec *v, uint64_t at, const uint8_t *buf, uint64_t len)
@@ -113,53 +260,117 @@ static bool differs(const struct dma_vec *v, uint64_t at, const uint8_t *buf, ui
     return false;
 }
 
-/* Verify reads and forgets, Compare looks at what was read. */
-static uint16_t co_check(struct nvme_req *r, bool compare)
+/* Metadata that is protection information only is checked, not compared (3.2.1): guards of equal data are equal. */
+static bool meta_differs(struct nvme_req *r, const struct io *io, const uint8_t *data, const uint8_t *meta)
 {
-    struct nvme_ns *ns = r->ns;
-    uint64_t off, len;
-    uint16_t st = io_range(r, &off, &len);
-    uint8_t *buf;
+    const struct nvme_ns *ns = io->ns;
+    uint64_t block = UINT64_C(1) << ns->shift, pi = ns->pi ? nvme_pi_size(ns->pif) : 0, skip = ns->pi && ns->pil ? pi : 0, n = ns->ms - pi;
+    bool bad = false;
 
-    if (!st && len > nvme_max_transfer(r->n))
-        st = NVME_INVALID_FIELD | NVME_DNR;
-    if (!st && compare)
-        st = nvme_map(r, len, false);
+    for (uint64_t i = 0; i < io->nlb && !bad; i++) {
+        if (ns->extended && !io->strip)
+            bad = differs(&r->data, i * (block + ns->ms), data + i * block, block) ||
+                  differs(&r->data, i * (block + ns->ms) + block + skip, meta + i * ns->ms + skip, n);
+        else
+            bad = differs(&r->data, i * block, data + i * block, block) ||
+                  (!io->strip && differs(&r->meta, i * ns->ms + skip, meta + i * ns->ms + skip, n));
+    }
+    return bad;
+}
+
+static uint16_t co_compare_blocks(struct nvme_req *r, const struct io *io)
+{
+    uint8_t *data, *meta;
+    struct nvme_pi pi;
+    uint16_t st = nvme_pi_of(r, io->ns, io->slba, io->prinfo, &pi);
+
+    if (!st)
+        st = map_both(r, io, false, &data, &meta);
+    if (!st)
+        st = co_nvme_media_read(r, io->ns, io->slba, io->nlb, data, meta);
+    if (!st && pi.type)
+        st = nvme_pi_check(&pi, data, meta, io->nlb);
+    if (!st && meta_differs(r, io, data, meta))
+        st = NVME_COMPARE_FAILED | NVME_DNR;
+    return st;
+}
+
+static uint16_t co_compare(struct nvme_req *r)
+{
+    struct io io;
+    uint16_t st = io_of(r, &io, true);
+
+    if (!st && io.ns->zones)
+        st = nvme_zone_check_read(io.ns, io.slba, io.nlb);
+    return st ? st : co_compare_blocks(r, &io);
+}
+
+/* 3.2.6. */
+static uint16_t co_verify(struct nvme_req *r)
+{
+    struct io io;
+    struct nvme_pi pi;
+    uint16_t st = io_of(r, &io, false);
+    uint64_t chunk;
+    uint8_t *data;
+
+    if (!st)
+        st = nvme_pi_of(r, io.ns, io.slba, io.prinfo, &pi);
+    if (!st && io.ns->zones)
+        st = nvme_zone_check_read(io.ns, io.slba, io.nlb);
     if (st)
         return st;
-    buf = nvme_bounce(r, MIN(len, CHUNK));
-    if (!buf)
+    chunk = MAX((256 * KiB) >> io.ns->shift, 1u);
+    data = nvme_bounce(r, (chunk << io.ns->shift) + chunk * io.ns->ms);
+    if (!data)
         return NVME_INTERNAL;
-    for (uint64_t at = 0; !st && at < len && !r->abort; at += CHUNK) {
-        struct iovec iov = { buf, MIN(CHUNK, len - at) };
+    for (uint64_t at = 0; !st && at < io.nlb; at += chunk) {
+        uint64_t n = MIN(chunk, io.nlb - at);
+        uint8_t *meta = data + (chunk << io.ns->shift);
 
-        st = nvme_status_of(r, co_blk_preadv(ns->unit->blk, off + at, iov.iov_len, &iov, 1, 0), true);
-        if (!st && compare && differs(&r->data, at, buf, iov.iov_len))
-            st = NVME_COMPARE_FAILED | NVME_DNR;
+        if (r->abort)
+            return NVME_ABORT_REQUESTED;
+        st = co_nvme_media_read(r, io.ns, io.slba + at, n, data, meta);
+        if (!st && pi.type)
+            st = nvme_pi_check(&pi, data, meta, n);
+        pi.ref += pi.type == 3 ? 0 : n;
     }
     return st;
 }
 
-static uint16_t co_compare(struct nvme_req *r) { return co_check(r, true); }
-static uint16_t co_verify(struct nvme_req *r) { return co_check(r, false); }
+/* ---- fused compare and write, 3.4.2 of the base specification ---- */
 
-static uint16_t co_dsm(struct nvme_req *r)
+uint16_t co_nvme_fused(struct nvme_req *r)
 {
-    struct nvme_ns *ns = r->ns;
-    unsigned count = (r->cmd.cdw10 & 0xff) + 1;
-    struct nvme_dsm_range g[DSM_RANGES];
-    uint16_t st = nvme_from_host(r, g, count * sizeof *g);
-    bool discard = r->cmd.cdw11 & 4;
+    struct nvme_req *first = r->fused;
+    struct io a, b;
+    uint16_t st = NVME_OK;
 
-    for (unsigned i = 0; !st && i < count; i++)
-        if (!range_ok(le64toh(g[i].slba), le32toh(g[i].nlb), ns->nsze))
-            st = NVME_LBA_RANGE | NVME_DNR;
-    for (unsigned i = 0; !st && discard && i < count && !r->abort; i++)
-        if (g[i].nlb)
-            st = nvme_status_of(r, co_blk_discard(ns->unit->blk, ns->base + (le64toh(g[i].slba) << ns->shift),
-                                                  (uint64_t)le32toh(g[i].nlb) << ns->shift), false);
-    return st;
+    if (first->cmd.opcode != NVME_IO_COMPARE || r->cmd.opcode != NVME_IO_WRITE || r->ns->zones)
+        st = NVME_INVALID_FIELD | NVME_DNR;
+    first->ns = r->ns;
+    if (!st)
+        st = io_of(first, &a, true);
+    if (!st)
+        st = io_of(r, &b, true);
+    if (!st && (a.slba != b.slba || a.nlb != b.nlb || first->cmd.nsid != r->cmd.nsid))
+        st = NVME_INVALID_FIELD | NVME_DNR;
+    if (!st) {
+        co_nvme_alone_begin(r->ns);
+        first->status = co_compare_blocks(first, &a);
+        if (!first->status)
+            st = co_write_blocks(r, &b);
+        nvme_alone_end(r->ns);
+    } else {
+        first->status = st;
+    }
+    first->ns = NULL;
+    if (!first->status && st)
+        first->status = NVME_FUSED_FAILED;
+    return first->status && !st ? NVME_FUSED_FAILED : st;
 }
+
+/* ---- flush ---- */
 
 uint16_t co_nvme_flush_all(struct nvme *n)
 {
@@ -181,21 +392,28 @@ static uint16_t co_flush(struct nvme_req *r)
     return r->ns ? nvme_status_of(r, co_blk_flush(r->ns->unit->blk), false) : co_nvme_flush_all(r->n);
 }
 
-uint16_t co_nvme_fused(struct nvme_req *r)
-{
-    r->fused->status = NVME_INVALID_FIELD | NVME_DNR;
-    return NVME_FUSED_FAILED | NVME_DNR;
-}
-
 #define EFF_LBCC 2u
+#define NS NVME_OP_NS
+#define W NVME_OP_WRITES
 
 const struct nvme_op nvme_io_ops[] = {
-    { NVME_IO_READ, "read", 0, NVME_OP_NS, co_read },
-    { NVME_IO_WRITE, "write", EFF_LBCC, NVME_OP_NS | NVME_OP_WRITES, co_write },
-    { NVME_IO_FLUSH, "flush", EFF_LBCC, NVME_OP_NS | NVME_OP_ALL_NS, co_flush },
-    { NVME_IO_DSM, "dsm", EFF_LBCC, NVME_OP_NS | NVME_OP_WRITES, co_dsm },
-    { NVME_IO_WRITE_ZEROES, "write-zeroes", EFF_LBCC, NVME_OP_NS | NVME_OP_WRITES, co_write_zeroes },
-    { NVME_IO_COMPARE, "compare", 0, NVME_OP_NS, co_compare },
-    { NVME_IO_VERIFY, "verify", 0, NVME_OP_NS, co_verify },
+    { NVME_IO_READ, "read", 0, NS | NVME_OP_READS, co_read },
+    { NVME_IO_WRITE, "write", EFF_LBCC, NS | W, co_write },
+    { NVME_IO_FLUSH, "flush", EFF_LBCC, NS | NVME_OP_ALL_NS, co_flush },
+    { NVME_IO_DSM, "dsm", EFF_LBCC, NS | W, co_nvme_dsm },
+    { NVME_IO_WRITE_ZEROES, "write-zeroes", EFF_LBCC, NS | W, co_write_zeroes },
+    { NVME_IO_COMPARE, "compare", 0, NS | NVME_OP_READS, co_compare },
+    { NVME_IO_VERIFY, "verify", 0, NS | NVME_OP_READS, co_verify },
+    { NVME_IO_WRITE_UNCOR, "write-uncorrectable", EFF_LBCC, NS | W, co_nvme_write_uncor },
+    { NVME_IO_COPY, "copy", EFF_LBCC, NS | W, co_nvme_copy },
+    { NVME_IO_RESV_REGISTER, "reservation-register", 0, NS, co_nvme_resv_register },
+    { NVME_IO_RESV_REPORT, "reservation-report", 0, NS, co_nvme_resv_report },
+    { NVME_IO_RESV_ACQUIRE, "reservation-acquire", 0, NS, co_nvme_resv_acquire },
+    { NVME_IO_RESV_RELEASE, "reservation-release", 0, NS, co_nvme_resv_release },
+    { NVME_IO_ZONE_SEND, "zone-send", EFF_LBCC, NS | NVME_OP_ZONED, co_nvme_zone_send },
+    { NVME_IO_ZONE_RECV, "zone-receive", 0, NS | NVME_OP_ZONED, co_nvme_zone_recv },
+    { NVME_IO_ZONE_APPEND, "zone-append", EFF_LBCC, NS | W | NVME_OP_ZONED, co_append },
+    { NVME_IO_MGMT_RECV, "io-receive", 0, NS, co_nvme_io_recv },
+    { NVME_IO_MGMT_SEND, "io-send", 0, NS, co_nvme_io_send },
     { 0, NULL, 0, 0, NULL }
 };

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Get Log Page (5.16). Each page is built whole; the host takes the part that it asked for. */
 #include "base/str.h"
-#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/fdp.h"
+#include "hw/nvme/maint.h"
+#include "hw/nvme/resv.h"
 
 #define DATA_UNITS 1000u                /* of 512 bytes, in SMART's counts */
 
@@ -87,15 +89,141 @@ static uint16_t log_smart(struct nvme_req *r, struct str *s)
     return NVME_OK;
 }
 
-/* ---- firmware, 5.16.1.4 ---- */
+/* ---- pages that others build ---- */
 
 static uint16_t log_firmware(struct nvme_req *r, struct str *s)
 {
-    uint8_t *b = room(s, 512);
+    nvme_fw_log(r->n, room(s, 512));
+    return NVME_OK;
+}
 
-    b[0] = 1;
-    memset(b + 8, ' ', 8);
-    memcpy(b + 8, BP_VERSION, MIN(strlen(BP_VERSION), 8));
+static uint16_t log_test(struct nvme_req *r, struct str *s)
+{
+    nvme_test_log(r->n, room(s, 564));
+    return NVME_OK;
+}
+
+static uint16_t log_reservation(struct nvme_req *r, struct str *s)
+{
+    nvme_resv_log(r->n, room(s, 64));
+    return NVME_OK;
+}
+
+static uint16_t log_sanitize(struct nvme_req *r, struct str *s)
+{
+    nvme_sanitize_log(r->n->ss, room(s, 512));
+    return NVME_OK;
+}
+
+/* ---- endurance group, 5.16.1.9 ---- */
+
+static uint16_t log_endgrp(struct nvme_req *r, struct str *s)
+{
+    uint64_t total, unused, rd = 0, wr = 0;
+    uint8_t *b;
+
+    if (r->cmd.cdw11 >> 16 != 1)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    nvme_capacity(r->n->ss, &total, &unused);
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        const struct nvme_ns *ns = nvme_ns_allocated(r->n->ss, i);
+        rd += ns ? atomic_load_explicit(&ns->units_read, memory_order_relaxed) : 0;
+        wr += ns ? atomic_load_explicit(&ns->units_written, memory_order_relaxed) : 0;
+    }
+    b = room(s, 512);
+    b[3] = 100;
+    b[4] = 10;
+    st_le64(b + 48, (rd * 512 + 999999999) / 1000000000);       /* in units of 10^9 bytes */
+    st_le64(b + 64, (wr * 512 + 999999999) / 1000000000);
+    st_le64(b + 80, (wr * 512 + 999999999) / 1000000000);
+    st_le64(b + 96, r->n->reads);
+    st_le64(b + 112, r->n->writes);
+    st_le64(b + 160, total);
+    st_le64(b + 176, unused);
+    return NVME_OK;
+}
+
+/* ---- asymmetric access, 5.16.1.12 ---- */
+
+static uint16_t log_ana(struct nvme_req *r, struct str *s)
+{
+    const struct nvme *n = r->n;
+    bool groups_only = r->cmd.cdw10 >> 8 & 1;
+    uint8_t *b = room(s, 16);
+    unsigned groups = 0;
+
+    for (unsigned g = 1; g <= NVME_ANA_GROUPS; g++) {
+        size_t at = s->len;
+        uint32_t k = 0;
+
+        room(s, 32);
+        for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
+            const struct nvme_ns *ns = nvme_ns_at(n, i);
+            if (!ns || ns->anagrp != g || groups_only)
+                continue;
+            st_le32(room(s, 4), i);
+            k++;
+        }
+        b = (uint8_t *)s->s + at;
+        st_le32(b, g);
+        st_le32(b + 4, k);
+        st_le64(b + 8, n->ana_changes);
+        b[16] = nvme_ana_state(n);
+        groups++;
+    }
+    st_le64(s->s, n->ana_changes);
+    st_le16(s->s + 8, (uint16_t)groups);
+    return NVME_OK;
+}
+
+/* ---- telemetry, 5.16.1.8: one block of counters in each data area ---- */
+
+static uint16_t log_telemetry(struct nvme_req *r, struct str *s)
+{
+    struct nvme *n = r->n;
+    bool host = (r->cmd.cdw10 & 0xff) == NVME_LOG_TELEMETRY_HOST;
+    uint8_t *b;
+
+    if (host && r->cmd.cdw10 >> 8 & 1)
+        n->telemetry_gen++;
+    b = room(s, 512 * 4);
+    b[0] = (uint8_t)r->cmd.cdw10;
+    b[5] = 0x54;                                        /* IEEE */
+    b[6] = 0x52;
+    for (unsigned i = 0; i < 3; i++)
+        st_le16(b + 8 + 2 * i, (uint16_t)(i + 1));      /* the last block of areas 1 to 3 */
+    b[382] = (uint8_t)(host ? 0 : n->telemetry_gen != 0);
+    b[383] = (uint8_t)n->telemetry_gen;
+    memcpy(b + 384, "backplane", 9);
+    st_le64(b + 512, n->reads);
+    st_le64(b + 520, n->writes);
+    st_le64(b + 528, n->errors);
+    st_le64(b + 1024, n->power_cycles);
+    st_le64(b + 1536, n->unsafe_shutdowns);
+    return NVME_OK;
+}
+
+/* ---- OCP extended health, Datacenter NVMe SSD 2.0, 4.8.5 ---- */
+
+static uint16_t log_ocp(struct nvme_req *r, struct str *s)
+{
+    static const uint8_t guid[16] = { 0xc5, 0xaf, 0x10, 0x28, 0xea, 0xbf, 0xf2, 0xa4, 0x9c, 0x4f, 0x6f, 0x7c, 0xc9, 0x14, 0xd5, 0xaf };
+    const struct nvme *n = r->n;
+    uint64_t rd = 0, wr = 0;
+    uint8_t *b;
+
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        const struct nvme_ns *ns = nvme_ns_at(n, i);
+        rd += ns ? atomic_load_explicit(&ns->units_read, memory_order_relaxed) : 0;
+        wr += ns ? atomic_load_explicit(&ns->units_written, memory_order_relaxed) : 0;
+    }
+    b = room(s, 512);
+    st_le64(b, wr * 512);                               /* physical media units written, read: bytes */
+    st_le64(b + 16, rd * 512);
+    st_le64(b + 120, 100);                              /* free blocks: per cent */
+    st_le64(b + 136, n->unsafe_shutdowns);
+    st_le16(b + 494, 3);                                /* version of the page */
+    memcpy(b + 496, guid, sizeof guid);
     return NVME_OK;
 }
 
@@ -151,7 +279,11 @@ static uint16_t log_supported(struct nvme_req *r, struct str *s);
 static const struct page { uint8_t lid; int event; uint16_t (*fn)(struct nvme_req *, struct str *); } pages[] = {
     { NVME_LOG_SUPPORTED, -1, log_supported }, { NVME_LOG_ERROR, 0, log_error }, { NVME_LOG_SMART, 1, log_smart },
     { NVME_LOG_FIRMWARE, 2, log_firmware }, { NVME_LOG_CHANGED_NS, 2, log_changed }, { NVME_LOG_EFFECTS, -1, log_effects },
-    { NVME_LOG_FID_EFFECTS, -1, log_feature_effects },
+    { NVME_LOG_FID_EFFECTS, -1, log_feature_effects }, { NVME_LOG_SELF_TEST, -1, log_test }, { NVME_LOG_TELEMETRY_HOST, -1, log_telemetry },
+    { NVME_LOG_TELEMETRY_CTRL, 2, log_telemetry }, { NVME_LOG_ENDGRP, 2, log_endgrp }, { NVME_LOG_ANA, 2, log_ana },
+    { NVME_LOG_FDP_CONFIGS, -1, nvme_fdp_log }, { NVME_LOG_FDP_RUHU, -1, nvme_fdp_log }, { NVME_LOG_FDP_STATS, -1, nvme_fdp_log },
+    { NVME_LOG_FDP_EVENTS, -1, nvme_fdp_log }, { NVME_LOG_RESERVATION, 6, log_reservation }, { NVME_LOG_SANITIZE, 6, log_sanitize },
+    { NVME_LOG_OCP_SMART, -1, log_ocp },
 };
 
 static uint16_t log_supported(struct nvme_req *r, struct str *s)

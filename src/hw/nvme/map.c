@@ -211,6 +211,28 @@ static void vec_copy(const struct dma_vec *v, uint64_t at, uint8_t *buf, uint64_
 void nvme_vec_put(const struct dma_vec *v, uint64_t at, const void *buf, uint64_t len) { vec_copy(v, at, (uint8_t *)(uintptr_t)buf, len, true); }
 void nvme_vec_get(const struct dma_vec *v, uint64_t at, void *buf, uint64_t len) { vec_copy(v, at, buf, len, false); }
 
+void nvme_vec_blocks(const struct dma_vec *v, uint8_t *data, uint64_t block, uint8_t *meta, uint64_t ms, uint64_t nlb, bool put)
+{
+    uint64_t left = nlb * (block + ms), in_block = 0;   /* in_block: how far the present block and its metadata are done */
+
+    for (unsigned i = 0; i < v->n && left; i++) {
+        uint8_t *host = v->iov[i].iov_base;
+
+        for (uint64_t have = MIN(v->iov[i].iov_len, left); have;) {
+            bool is_data = in_block < block;
+            uint64_t part = MIN(have, is_data ? block - in_block : block + ms - in_block);
+            uint8_t **mine = is_data ? &data : &meta;
+
+            memcpy(put ? host : *mine, put ? *mine : host, part);
+            *mine += part;
+            host += part;
+            have -= part;
+            left -= part;
+            in_block = (in_block + part) % (block + ms);
+        }
+    }
+}
+
 uint16_t nvme_to_host(struct nvme_req *r, const void *buf, uint64_t len)
 {
     uint16_t st = nvme_map(r, len, true);

@@ -3,10 +3,13 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include "base/str.h"
-#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/fdp.h"
+#include "hw/nvme/media.h"
+#include "hw/nvme/resv.h"
 
 static const struct nvme_fmt formats[NVME_FORMATS] = {
-    { 9, 0 }, { 12, 0 }, { 10, 0 }, { 11, 0 }, { 13, 0 }, { 14, 0 }, { 15, 0 }, { 16, 0 },
+    { 9, 0 }, { 9, 8 }, { 9, 16 }, { 9, 64 }, { 12, 0 }, { 12, 8 }, { 12, 16 }, { 12, 64 },
+    { 10, 0 }, { 11, 0 }, { 13, 0 }, { 14, 0 }, { 15, 0 }, { 16, 0 }, { 16, 8 }, { 16, 64 },
 };
 
 void nvme_formats(struct nvme_fmt *out) { memcpy(out, formats, sizeof formats); }
@@ -207,6 +210,19 @@ static void uuid_default(uint8_t u[16])
     u[8] = (uint8_t)((u[8] & 0x3f) | 0x80);
 }
 
+bool nvme_pi_fits(unsigned pi, uint8_t pif, uint16_t ms) { return pi <= 3 && (!pi || ms >= nvme_pi_size(pif)); }
+
+/* The format that the options ask for. */
+static bool ns_format(struct nvme_ns *ns, const struct blk_front_opts *opt, const struct nvme_ns_opts *no, struct err *e)
+{
+    if (opt->logical_block_size > 64 * KiB)
+        return err_set(e, ERR_VALUE, "logical_block_size is %u, but the most that a namespace has is 65536", opt->logical_block_size);
+    if (!nvme_pi_fits(no->pi, no->pif, no->ms))
+        return err_set(e, ERR_VALUE, "pi=%u needs %u bytes of metadata, but ms is %u", no->pi, nvme_pi_size(no->pif), no->ms);
+    nvme_ns_set_format(ns, format_for(ns, (uint8_t)ctz64(opt->logical_block_size), no->ms), no->mset, no->pi, no->pil);
+    return ns->nsze || err_set(e, ERR_VALUE, "'%s' is too small for one block of %u bytes", ((struct obj *)opt->drive)->id, opt->logical_block_size);
+}
+
 struct nvme_ns *nvme_ns_create(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, struct blk_front_opts *opt,
                                struct nvme_ns_opts *no, struct dev *user, struct err *e)
 {
@@ -224,20 +240,27 @@ struct nvme_ns *nvme_ns_create(struct nvme_subsys *ss, struct nvme *n, struct nv
     ns->mssrl = no->mssrl;
     ns->mcl = no->mcl;
     ns->msrc = no->msrc;
-    if (opt->logical_block_size > 64 * KiB) {
-        err_set(e, ERR_VALUE, "logical_block_size is %u, but the most that a namespace has is 65536", opt->logical_block_size);
-    } else if (nguid_parse(no->nguid, ns->nguid, e)) {
-        nvme_ns_set_format(ns, format_for(ns, (uint8_t)ctz64(opt->logical_block_size), no->ms), no->mset, no->pi, no->pil);
-        if (ns->nsze) {
-            atomic_store(&ns->live, true);
-            if (!no->detached && n)
-                nvme_attach(n, ns);
-            return ns;
-        }
-        err_set(e, ERR_VALUE, "'%s' is too small for one block of %u bytes", ((struct obj *)blk_node_of(u->blk))->id, opt->logical_block_size);
+    ns->pif = no->pif;
+    ns->sts = no->pif == NVME_PIF_32 ? 16 : 0;
+    ns->anagrp = no->anagrp;
+    if (ns_format(ns, opt, no, e) && nguid_parse(no->nguid, ns->nguid, e) && nvme_fdp_handles(ns, no->ruhs, e) &&
+        (!no->zoned || nvme_zones_new(ns, no, e))) {
+        atomic_store(&ns->live, true);
+        if (!no->detached && n)
+            nvme_attach(n, ns);
+        return ns;
     }
     nvme_unit_close(u);
     return NULL;
+}
+
+void nvme_ns_identify_as(struct nvme_ns *ns) { uuid_default(ns->uuid); }
+
+void nvme_ns_clean(struct nvme_ns *ns)
+{
+    nvme_uncor_free(ns);
+    nvme_resv_free(ns);
+    nvme_zones_free(ns);
 }
 
 void nvme_ns_destroy(struct nvme_ns *ns)

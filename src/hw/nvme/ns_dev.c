@@ -38,17 +38,41 @@ static bool ns_realize(struct dev *d, struct err *e)
     x->nsid = x->ns->nsid;
     if (x->ns->shared && !x->ns_opt.detached)
         nvme_attach_all(x->ns);
-    nvme_ns_changed(n->ss, x->nsid, NULL);
+    if (d->hotplugged)
+        nvme_ns_changed(n->ss, x->nsid, NULL);
     return true;
+}
+
+/* Every namespace on the drive is gone, the one of the options and those that hosts made. */
+static void unit_leave(struct nvme_ns_dev *x)
+{
+    struct nvme_subsys *ss = x->unit.ss;
+
+    for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
+        struct nvme_ns *ns = nvme_ns_allocated(ss, i);
+
+        if (!ns || ns->unit != &x->unit)
+            continue;
+        nvme_ns_destroy(ns);
+        nvme_ns_changed(ss, i, NULL);
+    }
+}
+
+static bool unit_busy(const struct nvme_ns_dev *x)
+{
+    for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
+        const struct nvme_ns *ns = x->unit.ss->ns[i];
+        if (ns && ns->unit == &x->unit && atomic_load(&ns->in_flight))
+            return true;
+    }
+    return false;
 }
 
 static void ns_unrealize(struct dev *d)
 {
     struct nvme_ns_dev *x = (struct nvme_ns_dev *)d;
 
-    if (atomic_load(&x->ns->live))
-        nvme_ns_destroy(x->ns);
-    nvme_ns_changed(x->ns->ss, x->nsid, NULL);
+    unit_leave(x);
     nvme_unit_close(&x->unit);
     x->ns = NULL;
 }
@@ -58,8 +82,8 @@ static void co_ns_quiesce(struct dev *d)
 {
     struct nvme_ns_dev *x = (struct nvme_ns_dev *)d;
 
-    nvme_ns_destroy(x->ns);
-    while (atomic_load(&x->ns->in_flight))
+    unit_leave(x);
+    while (unit_busy(x))
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 100000);     /* controllers on other loops end them */
 }
 
@@ -91,5 +115,23 @@ const struct prop nvme_ns_props[] = {
     PROP_U16(struct nvme_ns_opts, mssrl, "mssrl", 128, 1, UINT16_MAX, "Copy: blocks of one source range at most"),
     PROP_U32(struct nvme_ns_opts, mcl, "mcl", 128, 1, UINT32_MAX, "Copy: blocks of one command at most"),
     PROP_U8(struct nvme_ns_opts, msrc, "msrc", 127, 0, 255, "Copy: source ranges of one command at most, less one"),
+    PROP_U16(struct nvme_ns_opts, ms, "ms", 0, 0, 4096, "Bytes of metadata with each block"),
+    PROP_U8(struct nvme_ns_opts, mset, "mset", 0, 0, 1, "Metadata goes with each block (1), or in a buffer of its own (0)"),
+    PROP_U8(struct nvme_ns_opts, pi, "pi", 0, 0, 3, "Protection information: type 1 to 3; 0: none"),
+    PROP_U8(struct nvme_ns_opts, pil, "pil", 0, 0, 1, "Protection information is the first bytes of the metadata (1), or the last (0)"),
+    PROP_U8(struct nvme_ns_opts, pif, "pif", 0, 0, 2, "Guard of the protection information: 0: 16 bits, 1: 32, 2: 64"),
+    PROP_U16(struct nvme_ns_opts, anagrp, "anagrpid", 1, 1, NVME_ANA_GROUPS, "Asymmetric access group"),
+    PROP_BOOL(struct nvme_ns_opts, zoned, "zoned", false, "Zoned command set"),
+    PROP_SIZE(struct nvme_ns_opts, zone_size, "zoned.zone_size", 128 * MiB, 512, INT64_MAX, "Distance of zones"),
+    PROP_SIZE(struct nvme_ns_opts, zone_capacity, "zoned.zone_capacity", 0, 0, INT64_MAX, "What of a zone can be written; 0: all"),
+    PROP_BOOL(struct nvme_ns_opts, cross_read, "zoned.cross_read", false, "Reads may cross zones"),
+    PROP_U32(struct nvme_ns_opts, max_active, "zoned.max_active", 0, 0, UINT32_MAX, "Active zones at most; 0: no limit"),
+    PROP_U32(struct nvme_ns_opts, max_open, "zoned.max_open", 0, 0, UINT32_MAX, "Open zones at most; 0: as active ones"),
+    PROP_U32(struct nvme_ns_opts, zd_ext, "zoned.descr_ext_size", 0, 0, 16320, "Bytes of a zone descriptor extension, a multiple of 64"),
+    PROP_U32(struct nvme_ns_opts, numzrwa, "zoned.numzrwa", 0, 0, UINT32_MAX, "Zones with a random write area at a time"),
+    PROP_SIZE(struct nvme_ns_opts, zrwas, "zoned.zrwas", 0, 0, 32 * MiB, "Size of a random write area"),
+    PROP_SIZE(struct nvme_ns_opts, zrwafg, "zoned.zrwafg", 0, 0, 32 * MiB, "Unit in which a random write area is flushed"),
+    PROP_BOOL(struct nvme_ns_opts, auto_transition, "zoned.auto_transition", true, "Close a zone that was opened by a write where another needs its place"),
+    PROP_STR(struct nvme_ns_opts, ruhs, "fdp.ruhs", 0, "Reclaim unit handles that the namespace uses, as in 0;2-3"),
     PROP_END
 };

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 #include "base/str.h"
 #include "hw/nvme/ctrl_int.h"
+#include "hw/nvme/maint.h"
 #include "hw/nvme/subsys_int.h"
 #include "loop/iothread.h"
 
@@ -41,6 +42,7 @@ static void resumed(void *arg)
         n->in_flight++;
         co_spawn(NULL, n->pci.dev.dom, co_nvme_command, r);
     }
+    nvme_sanitize_resume(n);
     if (nvme_ready(n))
         nvme_kick_all(n);
 }
@@ -54,7 +56,7 @@ static void co_quiesce(struct dev *d)
     n->quiesced = true;
     nvme_queues_rewind(n);
     co_queue_wake_all(&n->delayed);
-    while (n->in_flight)
+    while (n->in_flight || n->background)
         co_queue_wait(&n->drained);
 }
 
@@ -107,6 +109,7 @@ static void posts_init(struct nvme *n)
     n->events_post = (struct post){ .fn = nvme_told, .arg = n, .dom = dom };
     n->listener = (struct run_listener){ .start = run_started };
     nvme_keep_alive_init(n);
+    nvme_maint_init(n);
     run_listen(&n->listener);
 }
 
@@ -116,6 +119,7 @@ static void posts_fini(struct nvme *n)
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->resume);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->events_post);
     timer_fini(&n->keep_alive);
+    timer_fini(&n->test_timer);
 }
 
 static bool own_namespace(struct nvme *n, struct err *e)
@@ -137,6 +141,7 @@ static bool nvme_realize(struct dev *d, struct err *e)
     n->vectors = n->msix_qsize;
     n->cap = nvme_cap_value();
     n->temperature = 0x143;
+    n->fw_active = 1;
     if (n->own_ss.own && !n->subsys_link)
         snprintf(ss->nqn, sizeof ss->nqn, "nqn.2019-08.org.qemu:%s", n->serial);
     n->n_queues = n->max_ioqpairs + 1;
@@ -145,6 +150,7 @@ static bool nvme_realize(struct dev *d, struct err *e)
     if (nvme_subsys_join(ss, n, e)) {
         n->bus = bus_new(&nvme_bus_class, d, d->obj.id, e);
         if (n->bus && own_namespace(n, e)) {
+            n->bus->hotplug = true;
             nvme_attach_shared(n);
             if (pci_init(n, e))
                 return true;
@@ -199,6 +205,19 @@ static bool iothread_changed(struct obj *o, const struct prop *p, struct err *e)
     return true;
 }
 
+static const char *const ana_names[] = { "optimized", "non-optimized", "inaccessible", "persistent-loss", "change", NULL };
+
+static bool ana_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    struct nvme *n = (struct nvme *)o;
+
+    n->ana_changes++;
+    atomic_store(&n->ana_change, true);
+    if (n->pci.dev.realized)
+        domain_post(&n->events_post);
+    return true;
+}
+
 static const struct prop nvme_props[] = {
     PROP_INCLUDE(struct nvme, opt, blk_front_props),
     PROP_STR(struct nvme, serial, "serial", PF_REQUIRED, "Serial number (20 characters)"),
@@ -209,6 +228,10 @@ static const struct prop nvme_props[] = {
     PROP_U8(struct nvme, aerl, "aerl", 3, 0, NVME_AER_MAX - 1, "Asynchronous event requests at a time, less one"),
     PROP_U32(struct nvme, aer_max_queued, "aer_max_queued", 64, 0, NVME_EVENTS_MAX, "Asynchronous events that wait for a request"),
     PROP_BOOL(struct nvme, intel_id, "use-intel-id", false, "The PCI identity of Intel's controller (8086:5845)"),
+    PROP_U8(struct nvme, zasl, "zoned.zasl", 0, 0, NVME_MDTS_MAX, "Longest zone append: 2^N pages of 4 KiB; 0: as mdts"),
+    PROP_U32(struct nvme, hmb_pages, "hmb", 0, 0, 65536, "Host memory buffer that the controller would like, in pages of 4 KiB; 0: none"),
+    { .name = "ana-state", .doc = "How the controller reaches the namespaces (asymmetric access state of its groups)", .type = PROP_T_ENUM,
+      PROP_OFF(struct nvme, ana_option), .of = ana_names, .flags = PF_RUNTIME, .changed = ana_changed },
     { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
       PROP_OFF(struct nvme, iothread), .of = &iothread_class, .changed = iothread_changed },
     PROP_END

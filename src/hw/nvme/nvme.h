@@ -20,8 +20,18 @@
 #define NVME_PAGE 4096u
 #define NVME_NS_MAX 256u                /* namespaces of a subsystem */
 #define NVME_CTRL_MAX 128u              /* controllers of a subsystem */
-#define NVME_LBAF_MAX 16u
-#define NVME_FORMATS 8u                /* that every namespace offers */
+#define NVME_LBAF_MAX 17u               /* the usual ones, and one that an option asks for */
+#define NVME_ANA_GROUPS 8u
+#define NVME_PH_MAX 128u                /* placement handles of a namespace */
+#define NVME_FDP_EVENTS 63u
+#define NVME_RESV_HOSTS 32u
+#define NVME_RESV_NOTES 16u
+#define NVME_TESTS 20u
+#define NVME_FW_SLOTS 3u
+#define NVME_FW_REV 8u
+#define NVME_FW_MAX (4 * MiB)
+#define NVME_HMB_LIST 4096u
+#define NVME_FORMATS 16u               /* that every namespace offers */
 #define NVME_MPS_MAX 4u                 /* CAP.MPSMAX: 64 KiB */
 #define NVME_MDTS_MAX 9u
 #define NVME_TEMP_OVER 343u             /* kelvin */
@@ -81,6 +91,9 @@ struct nvme_req {
     uint64_t bounce_size;
 };
 
+/* Asymmetric access states (8.1). */
+enum nvme_ana { NVME_ANA_OPTIMIZED = 1, NVME_ANA_NON_OPTIMIZED, NVME_ANA_STATE_INACCESSIBLE, NVME_ANA_STATE_LOSS, NVME_ANA_STATE_CHANGE = 15 };
+
 struct nvme_error {                     /* 5.16.1.2 */
     uint64_t count, lba;
     uint16_t sqid, cid, status, location;
@@ -97,10 +110,10 @@ struct nvme_ns_opts {
     char *nguid;
     uint64_t eui64;
     bool eui64_default;
-    uint16_t ms, mssrl, mcl_pad;
+    uint16_t ms, mssrl;
     uint32_t mcl;
     uint8_t msrc, mset, pi, pil, pif;
-    bool zoned, cross_read, zd_auto;
+    bool zoned, cross_read, auto_transition;
     uint64_t zone_size, zone_capacity;
     uint32_t max_active, max_open, zd_ext, numzrwa;
     uint64_t zrwas, zrwafg;
@@ -131,7 +144,7 @@ struct nvme_ns {
     uint8_t n_lbaf, flbas, shift, csi;
     uint16_t ms;
     bool extended;                      /* metadata goes with each block, not in a buffer of its own */
-    uint8_t pi, pil, pif;               /* type 0-3, first bytes of metadata, guard format */
+    uint8_t pi, pil, pif, sts;          /* type 0-3, first bytes of metadata, guard format, storage tag bits */
     uint64_t nsze, meta_off;            /* blocks; where metadata begins, bytes from base */
     /* identity */
     uint8_t nguid[16], uuid[16];
@@ -143,12 +156,42 @@ struct nvme_ns {
     uint16_t anagrp;
     /* state */
     uint8_t write_protect;              /* 8.12.1: 0 none, 1 until changed, 2 until power cycle, 3 for ever */
-    bool dulbe, formatting;
+    bool dulbe;
+    atomic_bool formatting, has_uncor, alone;
+    _Atomic uint32_t writers;
+    uint16_t ph[NVME_PH_MAX], n_ph;     /* placement handles: reclaim unit handles of the group */
     struct nvme_zones *zones;
     struct nvme_resv *resv;
     struct nvme_uncor *uncor;           /* ranges that Write Uncorrectable made */
     _Atomic uint64_t units_read, units_written;     /* 512 bytes */
 };
+
+struct nvme_ruh { uint8_t used, events; };      /* reclaim unit handle; events: a bit a host event that is logged */
+struct nvme_fdp_event { uint64_t time; uint32_t nsid; uint16_t pid, rg; uint8_t type, flags, ruhid; };
+struct nvme_fdp {
+    bool on;
+    uint8_t rgif;                       /* bits of a placement id that name the reclaim group */
+    uint16_t nrg, nruh;
+    uint64_t runs;                      /* bytes of a reclaim unit */
+    uint64_t *left;                     /* of the present unit, by handle and group */
+    uint64_t host_bytes, media_bytes;
+    struct nvme_ruh ruh[NVME_PH_MAX];
+    struct nvme_fdp_event event[NVME_FDP_EVENTS];
+    uint32_t n_events;
+};
+
+struct nvme_sanitize {
+    bool running, failed;
+    uint16_t progress, status;          /* as the log page tells them */
+    uint32_t cdw10, pattern;
+    uint64_t done;                      /* bytes, over all units and passes */
+    struct nvme *runner;
+};
+
+struct nvme_test_result { uint8_t status; uint32_t nsid; uint64_t hours; };
+struct nvme_test { uint8_t code; uint32_t nsid, n_results; int64_t start; struct nvme_test_result result[NVME_TESTS]; };
+struct nvme_hmb { uint32_t size, count; uint64_t list; };
+struct nvme_resv_note { uint32_t nsid; uint8_t type; };
 
 struct nvme_subsys {
     pthread_mutex_t lock;               /* leaf; never across a wait */
@@ -157,6 +200,8 @@ struct nvme_subsys {
     struct nvme_ns *ns[NVME_NS_MAX + 1];
     struct list units;
     bool own;                           /* of one controller that names no subsystem */
+    struct nvme_fdp fdp;
+    struct nvme_sanitize sanitize;
 };
 
 struct nvme {
@@ -185,6 +230,7 @@ struct nvme {
     bool disabling, quiesced, queues_made;
     uint32_t gen;                       /* of the enabled time: requests of an older one complete nowhere */
     uint32_t in_flight;
+    uint32_t background;                /* coroutines without a command: sanitize */
     struct co_queue drained;            /* woken when a count reaches zero */
     struct co_queue delayed;            /* commands that a fault holds back; woken when they must go */
     struct nvme_sq *sq;                 /* max_ioqpairs + 1 */
@@ -197,7 +243,7 @@ struct nvme {
     uint32_t n_aer, n_events, masked_events;
     uint32_t events[NVME_EVENTS_MAX];   /* type, information << 8, log page << 16 */
     _Atomic uint32_t changed_ns[(NVME_NS_MAX + 32) / 32];       /* set by any controller of the subsystem */
-    atomic_bool ns_change, ana_change, nssr;
+    atomic_bool ns_change, ana_change, nssr, resv_event, sanitize_event;
     /* features */
     uint32_t feat[256], feat_saved[256];
     uint32_t vector_off[2048 / 32];     /* coalescing disabled, a bit a vector */
@@ -205,7 +251,7 @@ struct nvme {
     int64_t timestamp_set;              /* CLOCK_VM when the host set it */
     uint64_t timestamp;                 /* ms since the epoch, as set */
     uint8_t timestamp_origin;
-    uint8_t host_behavior[3];
+    uint8_t host_behavior[6];
     bool host_id_wide, clean_shutdown;
     uint16_t temp_over, temp_under;
     /* counters */
@@ -214,9 +260,24 @@ struct nvme {
     struct nvme_error error[NVME_ERRORS];
     uint16_t temperature;               /* kelvin */
     uint8_t critical;
+    struct nvme_resv_note resv_note[NVME_RESV_NOTES];       /* under the subsystem's lock */
+    uint32_t resv_notes;
+    uint64_t resv_count;
+    int ana_option;                     /* enum nvme_ana - 1, of every group */
+    uint64_t ana_changes;
+    struct nvme_test test;
+    struct timer test_timer;
+    uint64_t shadow_db, shadow_ei;      /* doorbell buffers, 0: none */
+    uint32_t hmb_pages;                 /* that it would like, 4 KiB each; 0: no host memory buffer */
+    struct nvme_hmb hmb;
+    char fw_slot[NVME_FW_SLOTS + 1][NVME_FW_REV], fw_new[NVME_FW_REV];
+    uint8_t fw_active, fw_next;
+    uint64_t fw_len;                    /* downloaded so far */
+    uint64_t telemetry_gen;
 };
 
 static inline uint32_t nvme_page(const struct nvme *n) { return NVME_PAGE << (n->cc >> NVME_CC_MPS_SHIFT & 15); }
+static inline uint8_t nvme_ana_state(const struct nvme *n) { return (uint8_t)(n->ana_option == 4 ? NVME_ANA_STATE_CHANGE : n->ana_option + 1); }
 static inline bool nvme_stale(const struct nvme_req *r) { return r->gen != r->n->gen; }
 static inline bool nvme_ready(const struct nvme *n) { return n->csts & NVME_CSTS_RDY && !(n->csts & NVME_CSTS_CFS) && !n->disabling; }
 /* The longest transfer, bytes. */
@@ -253,6 +314,8 @@ uint16_t nvme_from_host(struct nvme_req *r, void *buf, uint64_t len);
 uint16_t nvme_to_host_part(struct nvme_req *r, const void *buf, uint64_t have, uint64_t off, uint64_t want);
 void nvme_vec_put(const struct dma_vec *v, uint64_t at, const void *buf, uint64_t len);
 void nvme_vec_get(const struct dma_vec *v, uint64_t at, void *buf, uint64_t len);
+/* @nlb times @block bytes of @data, then @ms of @meta, between the list and two buffers. */
+void nvme_vec_blocks(const struct dma_vec *v, uint8_t *data, uint64_t block, uint8_t *meta, uint64_t ms, uint64_t nlb, bool put);
 /* A buffer of at least @len bytes that lives with the request; NULL where there is no memory. */
 uint8_t *nvme_bounce(struct nvme_req *r, uint64_t len);
 
@@ -266,7 +329,7 @@ struct nvme_op {
     uint16_t (*co)(struct nvme_req *r); /* a status */
 };
 enum { NVME_OP_NS = 1 /* needs an active namespace */, NVME_OP_WRITES = 2, NVME_OP_ZONED = 4 /* zoned command set only */,
-       NVME_OP_ALL_NS = 8 /* FFFFFFFFh is fine */, NVME_OP_SANITIZE = 16 /* allowed while a sanitize runs */, NVME_OP_NO_NSID = 32 };
+       NVME_OP_ALL_NS = 8 /* FFFFFFFFh is fine */, NVME_OP_READS = 64, NVME_OP_SANITIZE = 16 /* allowed while a sanitize runs */, NVME_OP_NO_NSID = 32 };
 extern const struct nvme_op nvme_admin_ops[], nvme_io_ops[];
 const struct nvme_op *nvme_op_find(const struct nvme_op *table, uint8_t opcode);
 void co_nvme_command(void *req);
@@ -305,6 +368,26 @@ void nvme_ns_destroy(struct nvme_ns *ns);
 struct nvme_ns *nvme_ns_new(struct nvme_subsys *ss, uint32_t nsid, struct err *e);
 bool nvme_unit_open(struct nvme_unit *u, struct nvme_subsys *ss, struct blk_front_opts *opt, struct dev *user, struct err *e) MUST_CHECK;
 void nvme_unit_close(struct nvme_unit *u);
+/* What a deleted or destroyed namespace owned. */
+void nvme_ns_clean(struct nvme_ns *ns);
+/* Gives it identifiers of its own. */
+void nvme_ns_identify_as(struct nvme_ns *ns);
+/* Whether protection of @pi (0: none) fits in @ms bytes of metadata. */
+bool nvme_pi_fits(unsigned pi, uint8_t pif, uint16_t ms);
+#define NVME_PIF_DEFAULT 0
+bool nvme_zones_new(struct nvme_ns *ns, const struct nvme_ns_opts *o, struct err *e) MUST_CHECK;
+void nvme_zones_free(struct nvme_ns *ns);
+/* Whether zones can be told in blocks of a format; after a change of format, the same zones, empty. */
+bool nvme_zones_fit(const struct nvme_ns *ns, const struct nvme_fmt *f);
+void nvme_zones_reformat(struct nvme_ns *ns);
+void nvme_zones_power_cycle(struct nvme_ns *ns);
+uint64_t nvme_zones_capacity(const struct nvme_ns *ns);     /* blocks that can be written */
+void nvme_zones_identify(const struct nvme_ns *ns, uint8_t *b);
+/* Bytes of all units, and of them what no namespace has. */
+void nvme_capacity(const struct nvme_subsys *ss, uint64_t *total, uint64_t *unused);
+/* Something that is kept on the host changed. ANY, the subsystem's lock held or not. */
+void nvme_state_dirty(struct nvme_subsys *ss);
+static inline void nvme_ns_dirty(struct nvme_ns *ns) { nvme_state_dirty(ns->ss); }
 /* The NVME_FORMATS formats. */
 void nvme_formats(struct nvme_fmt *out);
 /* Shared namespaces that exist to the new controller; a new shared namespace to all. */

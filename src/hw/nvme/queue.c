@@ -146,7 +146,39 @@ static void cq_tell(struct nvme_cq *cq)
 
 /* ---- completion ---- */
 
-static bool cq_full(const struct nvme_cq *cq) { return (cq->tail + 1) % cq->size == cq->head; }
+bool nvme_shadow(struct nvme *n, unsigned qid, bool cq, uint32_t *v)
+{
+    uint32_t le;
+
+    if (!n->shadow_db || !qid || !dma_read(&n->pci.dma, n->shadow_db + 4 * (2 * qid + cq), &le, sizeof le))
+        return false;
+    *v = le32toh(le);
+    return true;
+}
+
+bool nvme_shadow_ask(struct nvme *n, unsigned qid, bool cq, uint32_t v)
+{
+    uint32_t le = htole32(v);
+
+    if (!n->shadow_ei || !qid || !dma_write(&n->pci.dma, n->shadow_ei + 4 * (2 * qid + cq), &le, sizeof le))
+        return false;
+    atomic_thread_fence(memory_order_seq_cst);          /* then the shadow is looked at again */
+    return true;
+}
+
+static bool full(const struct nvme_cq *cq) { return (cq->tail + 1) % cq->size == cq->head; }
+
+/* With doorbell buffers the head may have moved without a ring. */
+static bool cq_full(struct nvme_cq *cq)
+{
+    uint32_t head;
+
+    if (likely(!full(cq)))
+        return false;
+    if (nvme_shadow_ask(cq->n, cq->id, true, cq->head) && nvme_shadow(cq->n, cq->id, true, &head) && head < cq->size)
+        cq->head = head;
+    return full(cq);
+}
 
 /* The status, with the phase that makes the entry valid, goes last: the host may look at any moment. */
 static void cqe_write(struct nvme_cq *cq, uint16_t sqid, uint16_t cid, uint16_t status, uint64_t result)
@@ -212,6 +244,7 @@ static void cq_head(struct nvme_cq *cq)
     uint32_t head = atomic_load(&cq->head_db);
     struct nvme_req *r;
 
+    nvme_shadow(cq->n, cq->id, true, &head);
     if (head >= cq->size) {
         nvme_event(cq->n, NVME_EV_BAD_DOORBELL_VALUE, NVME_LOG_ERROR);
         return;
@@ -224,6 +257,8 @@ static void cq_head(struct nvme_cq *cq)
         domain_post(&r->sq->post);
         nvme_req_free(r);
     }
+    if (cq->n->shadow_ei && !pci_msi_enabled(&cq->n->pci))
+        nvme_shadow_ask(cq->n, cq->id, true, cq->head);         /* a pin needs to know when the queue is empty */
 }
 
 static void cq_served(void *arg)

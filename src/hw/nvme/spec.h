@@ -72,7 +72,7 @@ enum {      /* status: type << 8 | code, 3.3.3.2.1 */
     NVME_INVALID_CNTLID = 0x11f, NVME_INVALID_SEC_STATE = 0x120, NVME_INVALID_RESOURCES = 0x121, NVME_INVALID_RESOURCE_ID = 0x122,
     NVME_SANITIZE_PMR = 0x123, NVME_ANA_GROUP = 0x124, NVME_IOCS_UNSUPPORTED = 0x129, NVME_IOCS_NOT_ENABLED = 0x12a,
     NVME_IOCS_REJECTED = 0x12b, NVME_INVALID_IOCS = 0x12c, NVME_ID_UNAVAILABLE = 0x12d,
-    NVME_CONFLICTING = 0x180, NVME_INVALID_PI = 0x181, NVME_READ_ONLY = 0x182, NVME_SIZE_LIMIT = 0x183,
+    NVME_CONFLICTING = 0x180, NVME_INVALID_PI = 0x181, NVME_READ_ONLY = 0x182, NVME_SIZE_LIMIT = 0x183, NVME_INCOMPATIBLE = 0x185,
     NVME_ZONE_BOUNDARY = 0x1b8, NVME_ZONE_FULL = 0x1b9, NVME_ZONE_READ_ONLY = 0x1ba, NVME_ZONE_OFFLINE = 0x1bb,
     NVME_ZONE_INVALID_WRITE = 0x1bc, NVME_ZONE_TOO_MANY_ACTIVE = 0x1bd, NVME_ZONE_TOO_MANY_OPEN = 0x1be, NVME_ZONE_TRANSITION = 0x1bf,
     /* media and data integrity */
@@ -125,6 +125,18 @@ static_assert(sizeof(struct nvme_cqe) == 16, "completion queue entry");
 struct nvme_sgl { uint64_t addr; uint32_t len; uint8_t rsvd[3], type; };     /* 4.1.2; the type's low bits are the subtype */
 static_assert(sizeof(struct nvme_sgl) == 16, "SGL descriptor");
 enum { NVME_SGL_DATA = 0, NVME_SGL_BIT_BUCKET = 1, NVME_SGL_SEG = 2, NVME_SGL_LAST_SEG = 3 };
+
+struct nvme_copy_range {    /* NVM Command Set 3.2.2, format 0; formats 2 and 3 have snsid */
+    uint32_t snsid, rsvd1;
+    uint64_t slba;
+    uint16_t nlb;
+    uint8_t rsvd2[4];
+    uint16_t sopt;
+    uint32_t ref;
+    uint16_t app, app_mask;
+};
+static_assert(sizeof(struct nvme_copy_range) == 32, "source range of format 0");
+enum { NVME_COPY_RANGE_LONG = 40 };     /* formats 1 and 3: tags of 10 bytes from byte 26, application tag and mask after them */
 
 struct nvme_dsm_range { uint32_t attr, nlb; uint64_t slba; };       /* NVM Command Set 3.2.3 */
 static_assert(sizeof(struct nvme_dsm_range) == 16, "range");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "base/str.h"
 #include "hw/nvme/ctrl_int.h"
+#include "hw/nvme/maint.h"
 #include "hw/nvme/queue_int.h"
 
 #define SQ(f, ...) STATE_UINT(struct nvme_sq, f, __VA_ARGS__)
@@ -33,6 +34,24 @@ static const struct state_field error_fields[] = {
     STATE_UINT(struct nvme_error, cid), STATE_UINT(struct nvme_error, status), STATE_UINT(struct nvme_error, location),
     STATE_UINT(struct nvme_error, nsid), STATE_UINT(struct nvme_error, opcode), STATE_END
 };
+static const struct state_field note_fields[] = {
+    STATE_UINT(struct nvme_resv_note, nsid), STATE_UINT(struct nvme_resv_note, type), STATE_END
+};
+static const struct state_desc note_state = { .name = "nvme-note", .version = 1, .fields = note_fields };
+static const struct state_field result_fields[] = {
+    STATE_UINT(struct nvme_test_result, status), STATE_UINT(struct nvme_test_result, nsid), STATE_UINT(struct nvme_test_result, hours), STATE_END
+};
+static const struct state_desc result_state = { .name = "nvme-test-result", .version = 1, .fields = result_fields };
+static const struct state_field test_fields[] = {
+    STATE_UINT(struct nvme_test, code, .max = 2), STATE_UINT(struct nvme_test, nsid), STATE_UINT(struct nvme_test, n_results),
+    STATE_UINT(struct nvme_test, start), STATE_STRUCTS(struct nvme_test, result, &result_state), STATE_END
+};
+static const struct state_desc test_state = { .name = "nvme-test", .version = 1, .fields = test_fields };
+static const struct state_field hmb_fields[] = {
+    STATE_UINT(struct nvme_hmb, size), STATE_UINT(struct nvme_hmb, count), STATE_UINT(struct nvme_hmb, list), STATE_END
+};
+static const struct state_desc hmb_state = { .name = "nvme-hmb", .version = 1, .fields = hmb_fields };
+
 static const struct state_desc error_state = { .name = "nvme-error", .version = 1, .fields = error_fields };
 
 /* ---- commands that wait: parked ones, and completions without room ---- */
@@ -123,6 +142,8 @@ static bool loaded(void *obj, struct err *e)
     }
     n->n_aer = MIN(n->n_aer, NVME_AER_MAX);
     n->n_events = MIN(n->n_events, NVME_EVENTS_MAX);
+    nvme_test_loaded(n);
+    nvme_keep_alive(n);
     nvme_pin_update(n);
     return true;
 }
@@ -143,10 +164,14 @@ static const struct state_field fields[] = {
       .max = 65536, .sub = &cq_state },
     IDLE(free_reqs), STATE_CUSTOM(struct nvme, parked, &reqs_custom), IDLE(n_free), HOST(n_queues), HOST(ns), STATE_ARRAY(struct nvme, aer),
     N(n_aer, .max = NVME_AER_MAX), N(n_events, .max = NVME_EVENTS_MAX), N(masked_events), STATE_ARRAY(struct nvme, events),
-    STATE_ARRAY(struct nvme, changed_ns), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), STATE_ARRAY(struct nvme, feat),
+    STATE_ARRAY(struct nvme, changed_ns), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), IDLE(resv_event), IDLE(sanitize_event), IDLE(background), STATE_ARRAY(struct nvme, feat),
     STATE_ARRAY(struct nvme, feat_saved), STATE_ARRAY(struct nvme, vector_off), STATE_ARRAY(struct nvme, host_id), STATE_ARRAY(struct nvme, apst),
     N(timestamp_set), N(timestamp), N(timestamp_origin), STATE_ARRAY(struct nvme, host_behavior), STATE_BOOL(struct nvme, host_id_wide),
     STATE_BOOL(struct nvme, clean_shutdown), N(temp_over), N(temp_under), N(reads), N(writes), N(errors), N(power_cycles), N(unsafe_shutdowns),
-    N(powered_ns), STATE_STRUCTS(struct nvme, error, &error_state), N(temperature), N(critical), STATE_END
+    N(powered_ns), STATE_STRUCTS(struct nvme, error, &error_state), N(temperature), N(critical),
+    STATE_STRUCTS(struct nvme, resv_note, &note_state), N(resv_notes, .max = NVME_RESV_NOTES), N(resv_count), HOST(ana_option), N(ana_changes),
+    STATE_STRUCT(struct nvme, test, &test_state), IDLE(test_timer), N(shadow_db), N(shadow_ei), HOST(hmb_pages),
+    STATE_STRUCT(struct nvme, hmb, &hmb_state), STATE_BYTES(struct nvme, fw_slot), STATE_BYTES(struct nvme, fw_new),
+    N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), N(fw_len), N(telemetry_gen), STATE_END
 };
 const struct state_desc nvme_state = { .name = "nvme", .version = 1, .fields = fields, .post_load = loaded };

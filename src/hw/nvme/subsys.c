@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/str.h"
+#include "hw/nvme/fdp.h"
 #include "hw/nvme/subsys_int.h"
 
 void nvme_subsys_init(struct nvme_subsys *ss)
@@ -15,9 +16,12 @@ void nvme_subsys_init(struct nvme_subsys *ss)
 void nvme_subsys_fini(struct nvme_subsys *ss)
 {
     for (unsigned i = 0; i <= NVME_NS_MAX; i++) {
+        if (ss->ns[i])
+            nvme_ns_clean(ss->ns[i]);
         free(ss->ns[i]);
         ss->ns[i] = NULL;
     }
+    nvme_fdp_fini(&ss->fdp);
     pthread_mutex_destroy(&ss->lock);
 }
 
@@ -61,7 +65,7 @@ static bool subsys_realize(struct dev *d, struct err *e)
     struct nvme_subsys_dev *s = (struct nvme_subsys_dev *)d;
 
     snprintf(s->ss.nqn, sizeof s->ss.nqn, "nqn.2019-08.org.qemu:%s", s->nqn ? s->nqn : d->obj.id);
-    return true;
+    return nvme_fdp_init(&s->ss.fdp, e);
 }
 
 static bool nqn_check(struct obj *o, struct err *e)
@@ -73,6 +77,10 @@ static bool nqn_check(struct obj *o, struct err *e)
 
 static const struct prop subsys_props[] = {
     PROP_STR(struct nvme_subsys_dev, nqn, "nqn", 0, "End of the NVMe qualified name, after nqn.2019-08.org.qemu:; the device's id if left out"),
+    PROP_BOOL(struct nvme_subsys_dev, ss.fdp.on, "fdp", false, "Flexible data placement"),
+    PROP_SIZE(struct nvme_subsys_dev, ss.fdp.runs, "fdp.runs", 96 * MiB, MiB, INT64_MAX, "Size of a reclaim unit"),
+    PROP_U16(struct nvme_subsys_dev, ss.fdp.nrg, "fdp.nrg", 1, 1, 64, "Reclaim groups"),
+    PROP_U16(struct nvme_subsys_dev, ss.fdp.nruh, "fdp.nruh", 0, 0, NVME_PH_MAX, "Reclaim unit handles"),
     PROP_END
 };
 

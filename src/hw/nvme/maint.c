@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* Device self-test, firmware, doorbell buffers, host memory buffer (5.8, 5.10 to 5.12, 5.27.1.10). */
+#include <stdlib.h>
+#include "base/str.h"
+#include "hw/nvme/maint.h"
+
+/* ---- self-test, 8.6: by the VM clock ---- */
+
+#define SHORT_NS INT64_C(2000000000)
+#define EXTENDED_NS INT64_C(60000000000)
+
+static int64_t duration(uint8_t code) { return code == 1 ? SHORT_NS : EXTENDED_NS; }
+
+static void test_end(struct nvme *n, uint8_t result)
+{
+    struct nvme_test *t = &n->test;
+    struct nvme_test_result *x = &t->result[t->n_results++ % NVME_TESTS];
+
+    *x = (struct nvme_test_result){ .status = (uint8_t)(t->code << 4 | result), .nsid = t->nsid,
+                                    .hours = (uint64_t)(clock_now(CLOCK_VM) - n->powered_ns) / INT64_C(3600000000000) };
+    t->code = 0;
+    timer_disarm(&n->test_timer);
+}
+
+static void test_due(void *arg) { test_end(arg, 0); }
+
+void nvme_maint_init(struct nvme *n) { timer_init(&n->test_timer, CLOCK_VM, NULL, n->pci.dev.dom, test_due, n); }
+
+void nvme_test_reset(struct nvme *n)
+{
+    if (n->test.code)
+        test_end(n, 2);                                 /* aborted by a controller level reset */
+    n->shadow_db = n->shadow_ei = 0;
+    n->hmb = (struct nvme_hmb){ 0 };
+}
+
+void nvme_test_loaded(struct nvme *n)
+{
+    if (n->test.code)
+        timer_arm(&n->test_timer, n->test.start + duration(n->test.code));
+}
+
+uint16_t co_nvme_self_test(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    uint8_t code = r->cmd.cdw10 & 15;
+    uint32_t nsid = r->cmd.nsid;
+
+    if (code == 15) {
+        if (n->test.code)
+            test_end(n, 1);
+        return NVME_OK;
+    }
+    if (code != 1 && code != 2)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    if (nsid && nsid != UINT32_MAX && nsid > NVME_NS_MAX)
+        return NVME_INVALID_NSID | NVME_DNR;
+    if (nsid && nsid != UINT32_MAX && !nvme_ns_at(n, nsid))
+        return NVME_INVALID_FIELD | NVME_DNR;
+    if (n->test.code)
+        return NVME_SELF_TEST_BUSY | NVME_DNR;
+    n->test.code = code;
+    n->test.nsid = nsid;
+    n->test.start = clock_now(CLOCK_VM);
+    timer_arm(&n->test_timer, n->test.start + duration(code));
+    return NVME_OK;
+}
+
+/* 5.16.1.7, 564 bytes. */
+void nvme_test_log(const struct nvme *n, uint8_t *b)
+{
+    const struct nvme_test *t = &n->test;
+
+    b[0] = t->code;
+    b[1] = (uint8_t)(t->code ? MIN((clock_now(CLOCK_VM) - t->start) * 100 / duration(t->code), 99) : 0);
+    for (unsigned i = 0; i < NVME_TESTS; i++) {
+        const struct nvme_test_result *x = &t->result[(t->n_results - 1 - i) % NVME_TESTS];
+        uint8_t *d = b + 4 + 28 * i;
+
+        if (i >= t->n_results) {
+            d[0] = 15;                                  /* not used */
+            continue;
+        }
+        d[0] = x->status;
+        d[2] = 1;                                       /* the namespace is valid */
+        st_le64(d + 4, x->hours);
+        st_le32(d + 12, x->nsid);
+    }
+}
+
+/* ---- firmware, 5.11, 5.12: an image names its revision in its first eight bytes ---- */
+
+uint16_t co_nvme_fw_download(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    uint64_t len = ((uint64_t)r->cmd.cdw10 + 1) * 4, off = (uint64_t)r->cmd.cdw11 * 4;
+    uint8_t *buf;
+    uint16_t st;
+
+    if (!range_ok(off, len, NVME_FW_MAX) || len > nvme_max_transfer(n))
+        return NVME_INVALID_FIELD | NVME_DNR;
+    if (off && off != n->fw_len)
+        return NVME_OVERLAP | NVME_DNR;                 /* pieces come in order, without holes */
+    buf = nvme_bounce(r, len);
+    st = buf ? nvme_from_host(r, buf, len) : NVME_INTERNAL;
+    if (st)
+        return st;
+    if (!off)
+        memcpy(n->fw_new, buf, MIN(len, sizeof n->fw_new));
+    n->fw_len = off + len;
+    return NVME_OK;
+}
+
+static bool revision_ok(const char *rev)
+{
+    for (unsigned i = 0; i < NVME_FW_REV; i++)
+        if (rev[i] < 0x20 || rev[i] > 0x7e)
+            return false;
+    return true;
+}
+
+void nvme_fw_activate(struct nvme *n)
+{
+    if (n->fw_next)
+        n->fw_active = n->fw_next;
+    n->fw_next = 0;
+}
+
+const char *nvme_fw_revision(const struct nvme *n, unsigned slot)
+{
+    return slot == 1 ? "" BP_VERSION "        " : n->fw_slot[slot];
+}
+
+uint16_t co_nvme_fw_commit(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    unsigned slot = r->cmd.cdw10 & 7, action = r->cmd.cdw10 >> 3 & 7;
+
+    if (slot > NVME_FW_SLOTS || action > 3)
+        return action > 3 ? NVME_INVALID_FIELD | NVME_DNR : NVME_FW_SLOT | NVME_DNR;
+    if (action < 2) {
+        if (!slot)
+            slot = n->fw_active == 2 ? 3 : 2;
+        if (slot == 1)
+            return NVME_FW_SLOT | NVME_DNR;             /* read-only */
+        if (n->fw_len < NVME_FW_REV || !revision_ok(n->fw_new))
+            return NVME_FW_IMAGE | NVME_DNR;
+        memcpy(n->fw_slot[slot], n->fw_new, NVME_FW_REV);
+        n->fw_len = 0;
+        if (!action)
+            return NVME_OK;
+    }
+    if (!slot || (slot > 1 && !n->fw_slot[slot][0]))
+        return NVME_FW_SLOT | NVME_DNR;
+    n->fw_next = (uint8_t)slot;
+    if (action == 3) {
+        nvme_fw_activate(n);
+        return NVME_OK;
+    }
+    return NVME_FW_RESET | NVME_DNR;                    /* done; it needs a controller reset to run */
+}
+
+/* 5.16.1.4. */
+void nvme_fw_log(const struct nvme *n, uint8_t *b)
+{
+    b[0] = n->fw_active | (uint8_t)(n->fw_next << 4);
+    for (unsigned i = 1; i <= NVME_FW_SLOTS; i++)
+        memcpy(b + 8 * i, nvme_fw_revision(n, i), NVME_FW_REV);
+}
+
+/* ---- shadow doorbells, 5.8, B.5: fetch.c and queue.c look at them ---- */
+
+uint16_t co_nvme_dbbuf(struct nvme_req *r)
+{
+    struct nvme *n = r->n;
+    uint32_t mask = nvme_page(n) - 1;
+
+    if (!r->cmd.prp1 || !r->cmd.prp2 || (r->cmd.prp1 | r->cmd.prp2) & mask)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    n->shadow_db = r->cmd.prp1;
+    n->shadow_ei = r->cmd.prp2;
+    return NVME_OK;
+}
+
+/* ---- host memory buffer, 5.27.1.10 ---- */
+
+uint16_t nvme_hmb_get(struct nvme_req *r)
+{
+    uint8_t b[4096] = { 0 };
+
+    st_le32(b, r->n->hmb.size);
+    st_le64(b + 4, r->n->hmb.list);
+    st_le32(b + 12, r->n->hmb.count);
+    r->result = r->n->feat[NVME_FEAT_HMB];
+    return nvme_to_host(r, b, sizeof b);
+}
+
+/* Each entry of the list is looked at: an address, pages, memory. */
+static uint16_t hmb_check(struct nvme *n, const struct nvme_hmb *h)
+{
+    uint64_t total = 0;
+
+    for (uint32_t i = 0; i < h->count; i++) {
+        uint64_t e[2];
+
+        if (!dma_read(&n->pci.dma, h->list + 16 * (uint64_t)i, e, sizeof e))
+            return NVME_DATA_TRANSFER;
+        if (le64toh(e[0]) & (nvme_page(n) - 1) || !(uint32_t)le64toh(e[1]))
+            return NVME_INVALID_FIELD | NVME_DNR;
+        total += (uint32_t)le64toh(e[1]);
+    }
+    return total < h->size ? NVME_INVALID_FIELD | NVME_DNR : NVME_OK;
+}
+
+uint16_t co_nvme_hmb_set(struct nvme_req *r, uint32_t v)
+{
+    const struct nvme_cmd *c = &r->cmd;
+    struct nvme_hmb h = { .size = c->cdw12, .list = c->cdw13 | (uint64_t)c->cdw14 << 32, .count = c->cdw15 };
+    bool was = r->n->feat[NVME_FEAT_HMB] & 1;
+    uint16_t st;
+
+    if (!r->n->hmb_pages)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    if (!(v & 1)) {
+        r->n->hmb = (struct nvme_hmb){ 0 };
+        return NVME_OK;
+    }
+    if (was)
+        return NVME_SEQUENCE | NVME_DNR;
+    if (h.list & 15 || !h.count || h.count > NVME_HMB_LIST || h.size < r->n->hmb_pages / 4)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    st = hmb_check(r->n, &h);
+    if (!st)
+        r->n->hmb = h;
+    return st;
+}

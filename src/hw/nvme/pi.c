@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+#include "hw/nvme/pi.h"
+
+#include <pthread.h>
+
+#include "base/bits.h"
+#include "hw/nvme/spec.h"
+
+/* ---- guards ---- */
+
+static uint16_t table16[256];
+static uint32_t table32[256];
+static uint64_t table64[256];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void make_tables(void)
+{
+    for (unsigned i = 0; i < 256; i++) {
+        uint16_t a = (uint16_t)(i << 8);
+        uint32_t b = i;
+        uint64_t c = i;
+
+        for (int k = 0; k < 8; k++) {
+            a = (uint16_t)(a << 1 ^ (a & 0x8000 ? 0x8bb7 : 0));
+            b = b >> 1 ^ (b & 1 ? 0x82f63b78u : 0);
+            c = c >> 1 ^ (c & 1 ? UINT64_C(0x9a6c9329ac4bc9b5) : 0);
+        }
+        table16[i] = a;
+        table32[i] = b;
+        table64[i] = c;
+    }
+}
+
+uint16_t nvme_crc16_t10(uint16_t crc, const void *buf, uint64_t n)
+{
+    const uint8_t *p = buf;
+
+    pthread_once(&once, make_tables);
+    while (n--)
+        crc = (uint16_t)(crc << 8 ^ table16[crc >> 8 ^ *p++]);
+    return crc;
+}
+
+uint32_t nvme_crc32c(uint32_t crc, const void *buf, uint64_t n)
+{
+    const uint8_t *p = buf;
+
+    pthread_once(&once, make_tables);
+    crc = ~crc;
+    while (n--)
+        crc = crc >> 8 ^ table32[(crc ^ *p++) & 0xff];
+    return ~crc;
+}
+
+uint64_t nvme_crc64(uint64_t crc, const void *buf, uint64_t n)
+{
+    const uint8_t *p = buf;
+
+    pthread_once(&once, make_tables);
+    crc = ~crc;
+    while (n--)
+        crc = crc >> 8 ^ table64[(crc ^ *p++) & 0xff];
+    return ~crc;
+}
+
+/* ---- tuples ---- */
+
+struct tuple { uint64_t guard, ref, storage; uint16_t app; };
+
+static uint64_t low_bits(unsigned n) { return n >= 64 ? UINT64_MAX : BIT64(n) - 1; }
+
+/* The bytes after the application tag: storage tag, then reference tag, one big-endian number. */
+static unsigned tags_at(const struct nvme_pi *pi) { return pi->pif == NVME_PIF_16 ? 4 : pi->pif == NVME_PIF_32 ? 6 : 10; }
+
+static unsigned tags_size(const struct nvme_pi *pi) { return nvme_pi_size(pi->pif) - tags_at(pi); }
+
+static void tags_put(const struct nvme_pi *pi, uint8_t *p, uint64_t storage, uint64_t ref)
+{
+    unsigned n = tags_size(pi), bits = 8 * n - pi->sts;
+    unsigned __int128 v = (unsigned __int128)(ref & low_bits(bits)) | (pi->sts ? (unsigned __int128)(storage & low_bits(pi->sts)) << bits : 0);
+
+    for (unsigned i = 0; i < n; i++)
+        p[n - 1 - i] = (uint8_t)(v >> 8 * i);
+}
+
+static void tags_get(const struct nvme_pi *pi, const uint8_t *p, struct tuple *t)
+{
+    unsigned n = tags_size(pi), bits = 8 * n - pi->sts;
+    unsigned __int128 v = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        v = v << 8 | p[i];
+    t->ref = (uint64_t)v & low_bits(bits);
+    t->storage = pi->sts ? (uint64_t)(v >> bits) & low_bits(pi->sts) : 0;
+}
+
+static uint64_t guard_of(const struct nvme_pi *pi, const uint8_t *data, const uint8_t *meta)
+{
+    uint64_t extra = pi->first ? 0 : pi->ms - nvme_pi_size(pi->pif);       /* metadata before the tuple is covered, 5.2.1 */
+
+    switch (pi->pif) {
+    case NVME_PIF_16: return nvme_crc16_t10(nvme_crc16_t10(0, data, pi->block), meta, extra);
+    case NVME_PIF_32: return nvme_crc32c(nvme_crc32c(0, data, pi->block), meta, extra);
+    default: return nvme_crc64(nvme_crc64(0, data, pi->block), meta, extra);
+    }
+}
+
+static uint8_t *tuple_of(const struct nvme_pi *pi, uint8_t *meta) { return meta + (pi->first ? 0 : pi->ms - nvme_pi_size(pi->pif)); }
+
+static uint64_t ref_of(const struct nvme_pi *pi, uint64_t i)
+{
+    return (pi->type == 3 ? pi->ref : pi->ref + i) & low_bits(nvme_pi_ref_bits(pi->pif, pi->sts));
+}
+
+void nvme_pi_generate(const struct nvme_pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb)
+{
+    for (uint64_t i = 0; i < nlb; i++, data += pi->block, meta += pi->ms) {
+        uint8_t *p = tuple_of(pi, meta);
+        uint64_t guard = guard_of(pi, data, meta);
+        unsigned app = pi->pif == NVME_PIF_16 ? 2 : pi->pif == NVME_PIF_32 ? 4 : 8;
+
+        if (app == 2)
+            st_be16(p, (uint16_t)guard);
+        else if (app == 4)
+            st_be32(p, (uint32_t)guard);
+        else
+            st_be64(p, guard);
+        st_be16(p + app, pi->app);
+        tags_put(pi, p + tags_at(pi), pi->storage, ref_of(pi, i));
+    }
+}
+
+static void tuple_get(const struct nvme_pi *pi, const uint8_t *p, struct tuple *t)
+{
+    unsigned app = pi->pif == NVME_PIF_16 ? 2 : pi->pif == NVME_PIF_32 ? 4 : 8;
+
+    t->guard = app == 2 ? ld_be16(p) : app == 4 ? ld_be32(p) : ld_be64(p);
+    t->app = ld_be16(p + app);
+    tags_get(pi, p + tags_at(pi), t);
+}
+
+/* 5.2.3: all ones in the application tag (and, type 3, the reference tag) switch the checks of a block off. */
+static bool unchecked(const struct nvme_pi *pi, const struct tuple *t)
+{
+    return t->app == 0xffff && (pi->type != 3 || t->ref == low_bits(nvme_pi_ref_bits(pi->pif, pi->sts)));
+}
+
+uint16_t nvme_pi_check(const struct nvme_pi *pi, const uint8_t *data, const uint8_t *meta, uint64_t nlb)
+{
+    for (uint64_t i = 0; i < nlb; i++, data += pi->block, meta += pi->ms) {
+        struct tuple t;
+
+        tuple_get(pi, tuple_of(pi, (uint8_t *)(uintptr_t)meta), &t);
+        if (unchecked(pi, &t))
+            continue;
+        if (pi->prinfo & NVME_PRCHK_GUARD && t.guard != guard_of(pi, data, meta))
+            return NVME_GUARD_CHECK;
+        if (pi->prinfo & NVME_PRCHK_APP && (t.app & pi->app_mask) != (pi->app & pi->app_mask))
+            return NVME_APPTAG_CHECK;
+        if (pi->prinfo & NVME_PRCHK_REF && t.ref != ref_of(pi, i))
+            return NVME_REFTAG_CHECK;
+        if (pi->check_storage && t.storage != (pi->storage & low_bits(pi->sts)))
+            return NVME_STORAGETAG_CHECK;
+    }
+    return NVME_OK;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Reservations of a namespace, as the dispatcher and the log pages see them. */
+#ifndef HW_NVME_RESV_H
+#define HW_NVME_RESV_H
+
+#include "hw/nvme/cmd_int.h"
+
+/* Whether the command's host may read or write r->ns now. */
+uint16_t nvme_resv_allows(struct nvme_req *r, bool reads, bool writes);
+bool nvme_resv_held(const struct nvme_ns *ns);
+/* The next notification into 64 zeroed bytes. */
+void nvme_resv_log(struct nvme *n, uint8_t *b);
+void nvme_resv_free(struct nvme_ns *ns);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* Zoned namespaces (Zoned Namespace Command Set 1.1), as seen from the data path. */
+#ifndef HW_NVME_ZNS_H
+#define HW_NVME_ZNS_H
+
+#include "hw/nvme/nvme.h"
+
+/* Whether [slba, slba + nlb) may be read. */
+uint16_t nvme_zone_check_read(struct nvme_ns *ns, uint64_t slba, uint64_t nlb);
+/* Before a write: the zone takes it, or why not. Appends learn their place. Then, whatever became of it, _end. */
+uint16_t nvme_zone_write_begin(struct nvme_req *r, uint64_t *slba, uint64_t nlb, bool append);
+void nvme_zone_write_end(struct nvme_ns *ns, uint64_t slba, uint64_t nlb);
+/* Zone append: the command names the zone's first block; its length is within ZASL. */
+uint16_t nvme_zone_append_at(struct nvme_req *r);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* hw/nvme/pi: guards against published values and a bit by bit oracle, tuples of every format, checks that find what is wrong. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "hw/nvme/pi.h"
+#include "hw/nvme/spec.h"
+
+static uint8_t data[8 * 4096], meta[8 * 64];
+
+static void known_guards(void **state)
+{
+    uint8_t ones[4096], inc[4096], zero[4096] = { 0 };
+
+    memset(ones, 0xff, sizeof ones);
+    for (unsigned i = 0; i < sizeof inc; i++)
+        inc[i] = (uint8_t)i;
+    assert_int_equal(nvme_crc16_t10(0, "123456789", 9), 0xd0db);
+    assert_int_equal(nvme_crc32c(0, "123456789", 9), 0xe3069283);
+    /* NVM Command Set 5.2.1.4: the examples of the specification */
+    assert_true(nvme_crc64(0, zero, sizeof zero) == UINT64_C(0x6482d367eb22b64e));
+    assert_true(nvme_crc64(0, ones, sizeof ones) == UINT64_C(0xc0ddba7302eca3ac));
+    assert_true(nvme_crc64(0, inc, sizeof inc) == UINT64_C(0x3e729f5f6750449c));
+}
+
+static uint16_t slow16(const uint8_t *p, size_t n)
+{
+    uint32_t r = 0;
+    for (size_t i = 0; i < n * 8; i++) {
+        unsigned bit = (p[i / 8] >> (7 - i % 8) & 1) ^ (r >> 15 & 1);
+        r = (r << 1 & 0xffff) ^ (bit ? 0x8bb7 : 0);
+    }
+    return (uint16_t)r;
+}
+
+static void fill(unsigned seed)
+{
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)((seed = seed * 1103515245u + 12345) >> 16);
+    memset(meta, 0x5a, sizeof meta);
+}
+
+static void guard_matches_the_definition(void **state)
+{
+    for (unsigned n = 0; n < 100; n++) {
+        fill(n);
+        assert_int_equal(nvme_crc16_t10(0, data, n * 7), slow16(data, n * 7));
+    }
+}
+
+static struct nvme_pi make(unsigned type, unsigned pif, bool first, uint16_t ms, unsigned sts)
+{
+    return (struct nvme_pi){ .type = (uint8_t)type, .pif = (uint8_t)pif, .first = first, .ms = ms, .sts = (uint8_t)sts, .block = 4096,
+                             .prinfo = NVME_PRCHK_GUARD | NVME_PRCHK_APP | NVME_PRCHK_REF, .check_storage = sts != 0, .app = 0x1234,
+                             .app_mask = 0xffff, .ref = 0x11223344, .storage = 0xabcd };
+}
+
+#define FOR_ALL(pi)                                                                                              \
+    for (unsigned type = 1; type <= 3; type++) for (unsigned pif = 0; pif < 3; pif++) for (int first = 0; first < 2; first++) \
+        for (unsigned sts = 0; sts <= 16; sts += 16) for (unsigned more = 0; more <= 48; more += 48)               \
+            for (struct nvme_pi pi = make(type, pif, first, (uint16_t)(nvme_pi_size((uint8_t)pif) + more), sts), *once_ = &pi; once_; once_ = NULL)
+
+static void what_is_made_passes(void **state)
+{
+    FOR_ALL(pi) {
+        fill(type * 100 + pif);
+        nvme_pi_generate(&pi, data, meta, 8);
+        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), 0);
+    }
+}
+
+static void each_check_finds_its_mistake(void **state)
+{
+    FOR_ALL(pi) {
+        struct nvme_pi other;
+
+        fill(7);
+        nvme_pi_generate(&pi, data, meta, 8);
+        data[5 * 4096 + 17] ^= 1;
+        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), NVME_GUARD_CHECK);
+        other = pi;
+        other.prinfo &= (uint8_t)~NVME_PRCHK_GUARD;
+        assert_int_equal(nvme_pi_check(&other, data, meta, 8), 0);
+        other.app = 0x1235;
+        assert_int_equal(nvme_pi_check(&other, data, meta, 8), NVME_APPTAG_CHECK);
+        other.app_mask = 0xfff0;
+        assert_int_equal(nvme_pi_check(&other, data, meta, 8), 0);
+        other.ref++;
+        assert_int_equal(nvme_pi_check(&other, data, meta, 8), NVME_REFTAG_CHECK);
+        other = pi;
+        other.prinfo = 0;
+        other.storage = 0xabce;
+        assert_int_equal(nvme_pi_check(&other, data, meta, 8), sts ? NVME_STORAGETAG_CHECK : 0);
+    }
+}
+
+static void reference_tags_count_up_but_in_type_3(void **state)
+{
+    for (unsigned type = 1; type <= 3; type++) {
+        struct nvme_pi pi = make(type, 0, false, 8, 0);
+
+        fill(1);
+        nvme_pi_generate(&pi, data, meta, 8);
+        for (unsigned i = 0; i < 8; i++)
+            assert_int_equal(ld_be32(meta + 8 * i + 4), 0x11223344 + (type == 3 ? 0 : i));
+    }
+}
+
+static void all_ones_switch_checks_off(void **state)
+{
+    for (unsigned type = 1; type <= 3; type++) {
+        struct nvme_pi pi = make(type, 0, false, 8, 0);
+
+        memset(meta, 0xff, sizeof meta);
+        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), 0);
+        meta[7] = 0;
+        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), type == 3 ? NVME_GUARD_CHECK : 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(known_guards), cmocka_unit_test(guard_matches_the_definition), cmocka_unit_test(what_is_made_passes),
+        cmocka_unit_test(each_check_finds_its_mistake), cmocka_unit_test(reference_tags_count_up_but_in_type_3),
+        cmocka_unit_test(all_ones_switch_checks_off),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
