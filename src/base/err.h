@@ -19,6 +19,7 @@ enum err_class {
     ERR_OS,                 /* a system call failed; os_errno is set */
     ERR_NOT_FOUND,          /* QMP DeviceNotFound */
     ERR_NO_COMMAND,         /* QMP CommandNotFound */
+    ERR_NOT_ACTIVE,         /* QMP DeviceNotActive: needs a device or back end that is not there */
     ERR_STATE,              /* not possible in the present state of the machine or object */
 };
 

@@ -46,7 +46,8 @@ json_t *qmp_version(void)
 
 static const char *error_class(enum err_class c)
 {
-    return c == ERR_NOT_FOUND ? "DeviceNotFound" : c == ERR_NO_COMMAND ? "CommandNotFound" : "GenericError";
+    return c == ERR_NOT_FOUND ? "DeviceNotFound" : c == ERR_NO_COMMAND ? "CommandNotFound" : c == ERR_NOT_ACTIVE ? "DeviceNotActive" :
+           "GenericError";
 }
 
 /* json_pack() refuses bytes that are not UTF-8, which an error may repeat from what was typed: those become '?'. */

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@ void (*ram_code_written)(struct ram *r, uint64_t off, uint64_t len);
 /* ---- making and freeing ---- */
 static bool ram_map(struct ram *r, const struct ram_want *w, struct err *e)
 {
-    uint64_t page = MAX(w->align, (uint64_t)sysconf(_SC_PAGESIZE));
+    uint64_t host_page = (uint64_t)sysconf(_SC_PAGESIZE), page = MAX(w->align, host_page);
     /* Reserve with room to align and a page after the end that faults: then put the real mapping in it. */
     size_t slack = page > 4096 ? page : 0;
     if (w->size > SIZE_MAX / 2 - slack - 4096)
@@ -45,7 +46,7 @@ static bool ram_map(struct ram *r, const struct ram_want *w, struct err *e)
         return err_os(e, en, "%s: cannot reserve memory", w->name);
     }
     *r = (struct ram){ .name = xstrdup(w->name), .host = host, .size = w->size, .fd = w->fd, .fd_off = w->fd_off,
-                       .share = w->share, .readonly = w->readonly, .page_size = page, .watch = watch,
+                       .share = w->share, .readonly = w->readonly, .page_size = host_page, .watch = watch,
                        .map_len = len + 4096 };
     atomic_init(&r->refs, 1);
     return true;
@@ -113,6 +114,33 @@ struct ram *ram_new_memfd(const char *name, uint64_t size, bool share, struct er
     if (!r)
         close(fd);
     return r;
+}
+
+bool ram_can_discard(const struct ram *r)
+{
+    /* The pages of a private mapping of a file (its content would show again) and of read-only memory stay. */
+    return !r->readonly && (r->fd < 0 || r->share);
+}
+
+int ram_discard(struct ram *r, uint64_t off, uint64_t len)
+{
+    int ret;
+    if (!ram_can_discard(r))
+        return -ENOTSUP;
+    if (!range_ok(off, len, r->size) || off % r->page_size || len % r->page_size)
+        return -EINVAL;
+    if (!len)
+        return 0;
+    if (r->fd < 0 && !r->share)
+        ret = madvise(r->host + off, len, MADV_DONTNEED);
+    else if (r->fd < 0)
+        ret = madvise(r->host + off, len, MADV_REMOVE);
+    else
+        ret = fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(r->fd_off + off), (off_t)len);
+    if (ret < 0)
+        return -errno;
+    ram_written(r, off, len);
+    return 0;
 }
 
 /* ---- who watches writes ---- */

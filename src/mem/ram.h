@@ -41,6 +41,13 @@ void ram_free(struct ram *r);
 bool ram_hold(struct ram *r);
 void ram_drop(struct ram *r);
 
+/*
+ * Gives pages back to the host: they read as zero afterwards, and take memory again when touched. @off and @len are multiples of
+ * page_size. 0 or -errno; -ENOTSUP where ram_can_discard() is false. ANY; the time goes with @len (about 0.1 ms per MiB in use).
+ */
+int ram_discard(struct ram *r, uint64_t off, uint64_t len);
+bool ram_can_discard(const struct ram *r);
+
 extern const struct obj_class memory_backend_class;    /* abstract: memory-backend-ram, -memfd, -file */
 /* The RAM of a back end; borrowed. A back end serves one user: the second is refused, naming the first. */
 struct ram *memory_backend_claim(struct obj *backend, const char *user, struct err *e) MUST_CHECK;
