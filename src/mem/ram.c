@@ -55,6 +55,8 @@ static bool ram_map(struct ram *r, const struct ram_want *w, struct err *e)
 static void ram_unmap(struct rcu_head *h)
 {
     struct ram *r = container_of(h, struct ram, rcu);
+    if (r->fd >= 0)
+        ram_fault_remove(r);
     munmap(r->host, r->map_len);
     munmap((void *)r->watch, MAX((r->size + RAM_PAGE - 1) >> RAM_PAGE_BITS, 1u));
     if (r->fd >= 0)
@@ -87,10 +89,13 @@ void ram_free(struct ram *r)
 struct ram *ram_new_wanted(const struct ram_want *w, struct err *e)
 {
     struct ram *r = xnew(struct ram);
-    if (ram_map(r, w, e))
-        return r;
-    free(r);
-    return NULL;
+    if (!ram_map(r, w, e)) {
+        free(r);
+        return NULL;
+    }
+    if (r->fd >= 0)
+        ram_fault_add(r);
+    return r;
 }
 
 struct ram *ram_new(const char *name, uint64_t size, struct err *e)

@@ -29,6 +29,8 @@ struct ram {
     struct obj *owner;          /* memory-backend object, or NULL */
     atomic_uint refs;           /* private: the maker's and one per DMA map */
     size_t map_len;             /* private */
+    uint64_t file_page;         /* private: page size of the file */
+    _Atomic uint8_t *lost;      /* private: one byte a page of the file that has a stand-in; NULL: anonymous */
     struct rcu_head rcu;        /* private */
 };
 

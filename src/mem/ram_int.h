@@ -14,4 +14,8 @@ struct ram_want {
 };
 struct ram *ram_new_wanted(const struct ram_want *w, struct err *e) MUST_CHECK;
 
+/* A block with a file can lose pages: between these two calls an access to one stops the machine, not the process. */
+void ram_fault_add(struct ram *r);
+void ram_fault_remove(struct ram *r);
+
 #endif

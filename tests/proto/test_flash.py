@@ -46,6 +46,8 @@ def test_what_is_programmed_reaches_the_image(tmp_path, image):
         assert program(q, 0x1000, 0x11223344) == READY
         assert program(q, SIZE - 4, 0x55667788) == READY
         assert q.read(BANK1 + 0x1000) == 0x11223344
+        m.qmp.cmd("quit")
+        assert m.wait() == 0
     data = image.read_bytes()
     assert data[0x1000:0x1004] == bytes.fromhex("44332211")
     assert data[SIZE - 4:] == bytes.fromhex("88776655")
