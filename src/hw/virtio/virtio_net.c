@@ -167,10 +167,6 @@ static bool check_options(struct virtio_net *n, struct err *e)
 {
     uint64_t multi = BIT64(VIRTIO_NET_F_MQ) | BIT64(VIRTIO_NET_F_RSS);
 
-    if (n->nic.mac[0] & 1) {
-        err_set(e, ERR_VALUE, "mac: %02x:... is a multicast address", n->nic.mac[0]);
-        return err_hint(e, "the lowest bit of the first byte must be 0, as in 52:54:00:12:34:56");
-    }
     if (n->max_pairs > 1 && !(n->wanted & multi)) {
         err_set(e, ERR_VALUE, "queue-pairs: %u, but the guest is not told how to use more than one", n->max_pairs);
         return err_hint(e, "add mq=on or rss=on");
