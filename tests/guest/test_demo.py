@@ -52,8 +52,9 @@ def test_shell_on_a_terminal():
         until(r"guest:.*# ", 120)
         os.write(master, b"echo $((6*7))-answer\r")
         until("42-answer", 30)
-        os.write(master, b"sleep 100\r")
-        time.sleep(1)
+        os.write(master, b"echo $((1+1))-begins; sleep 100\r")
+        until("2-begins", 30)
+        time.sleep(2)                   # the shell has started it
         os.write(master, b"\x03echo after-$((1+1))\r")
         until("after-2", 20)
         os.write(master, b"\x01x")
