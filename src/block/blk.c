@@ -109,11 +109,6 @@ static enum blk_on_error on_error(int dev, int drive, enum blk_on_error usual)
     return dev != BLK_ERR_AUTO ? (enum blk_on_error)dev : drive != BLK_ERR_AUTO ? (enum blk_on_error)drive : usual;
 }
 
-bool blk_front_read_only(const struct blk_front_opts *o)
-{
-    return o->drive && ((const struct blk_node *)o->drive)->caps.read_only;
-}
-
 struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct domain *dom, bool writable, struct err *e)
 {
     struct blk_node *n = (struct blk_node *)o->drive;

@@ -40,8 +40,6 @@ struct blk_front_opts {
 extern const struct prop blk_front_props[];
 enum blk_on_error { BLK_ERR_AUTO, BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC /* stop on ENOSPC, else report */ };
 
-/* A device that can live with a disk it cannot write asks first. Main loop. */
-bool blk_front_read_only(const struct blk_front_opts *o);
 /* Opens the front end's handle: permissions are claimed (a conflict names the holder), geometry checked, defaults filled
  * in (logical_block_size 0 becomes the node's). @writable: the device can write; on a read-only node blk_get_caps() says that it
  * may not. I/O runs on @dom's home loop. Main loop. NULL with @e filled. */

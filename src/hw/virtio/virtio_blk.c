@@ -79,7 +79,7 @@ static bool vblk_realize(struct virtio_dev *v, struct err *e)
     list_init(&b->stopped);
     if (!iothread_fits(b, e))
         return false;
-    b->blk = blk_front_open(&b->opt, &v->dev->obj, v->dom, !blk_front_read_only(&b->opt), e);
+    b->blk = blk_front_open(&b->opt, &v->dev->obj, v->dom, true, e);
     if (!b->blk)
         return false;
     blk_get_caps(b->blk, &b->caps);
