@@ -41,6 +41,12 @@ MUST_CHECK bool dma_map(struct dma_vec *v, uint64_t iova, uint64_t len);
 /* Marks the first @written bytes dirty (0 for reads) and forgets all. The vec can be used again. */
 void dma_unmap(struct dma_vec *v, uint64_t written);
 void dma_vec_free(struct dma_vec *v);
+/* The host copy helpers over a vec: bytes copied, less where the vec is shorter. */
+size_t vec_to_buf(const struct dma_vec *v, uint64_t off, void *buf, size_t n);
+size_t vec_from_buf(const struct dma_vec *v, uint64_t off, const void *buf, size_t n);
+/* The part [off, off+len) as an iovec array: a pointer into the vec where the edges fit, else built in *@own (grown with
+ * realloc, freed by the owner). NULL if out of range or of memory. */
+struct iovec *vec_slice(const struct dma_vec *v, uint64_t off, uint64_t len, unsigned *n, struct iovec **own);
 /* A small piece of RAM mapped for long (rings): NULL if it is not one contiguous RAM range. Valid until the view changes:
  * the owner compares dma_view_gen() and maps again. */
 void *dma_map_fixed(struct dma *d, uint64_t iova, uint64_t len, bool dev_writes, struct ram **ram, uint64_t *ram_off);

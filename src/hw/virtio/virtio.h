@@ -169,12 +169,6 @@ void virtq_park(struct vq_elem *e);
 void virtq_unpark(struct vq_elem *e);
 /* Maps a restored element; false (and NEEDS_RESET) if its memory is not RAM. */
 MUST_CHECK bool virtq_remap(struct vq_elem *e);
-/* The host copy helpers over a vec: bytes copied, less where the vec is shorter. */
-size_t vec_to_buf(const struct dma_vec *v, uint64_t off, void *buf, size_t n);
-size_t vec_from_buf(const struct dma_vec *v, uint64_t off, const void *buf, size_t n);
-/* The part [off, off+len) as an iovec array: a pointer into the vec where the edges fit, else built in *@own (grown with
- * realloc, freed by the owner). NULL if out of range or of memory. */
-struct iovec *vec_slice(const struct dma_vec *v, uint64_t off, uint64_t len, unsigned *n, struct iovec **own);
 
 /* ---- for transports ---- */
 bool virtio_realize(struct virtio_dev *v, const struct virtio_model *m, const struct virtio_transport *t, struct dev *dev,

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/* `scsi-hd` and `scsi-cd`: options, life, medium, saved state. */
+#include "hw/scsi/scsi_disk.h"
+
+#include <stdlib.h>
+#include "core/cmd.h"
+
+#define CD_BLOCK 2048u
+
+static struct scsi_disk *disk(struct dev *dev) { return (struct scsi_disk *)dev; }
+
+bool scsi_disk_is_cd(const struct scsi_disk *d)
+{
+    return SCSI_DEV_CLASS(&d->s)->cmds == scsi_cd_cmds;
+}
+
+uint64_t scsi_disk_blocks(const struct scsi_disk *d)
+{
+    return d->tray_open ? 0 : blk_size(d->blk) / d->opt.logical_block_size;
+}
+
+bool scsi_disk_has_medium(const struct scsi_disk *d)
+{
+    return scsi_disk_blocks(d) != 0;
+}
+
+bool scsi_disk_read_only(const struct scsi_disk *d)
+{
+    return d->caps.read_only || scsi_disk_is_cd(d);
+}
+
+/* ---- medium ---- */
+
+static const struct qmp_event_def disk_events[] = {
+    { "DEVICE_TRAY_MOVED", "The tray of a drive opened or closed; data: device, id, tray-open", false, NULL },
+};
+QMP_EVENT(&disk_events[0]);
+
+void scsi_disk_tray(struct scsi_disk *d, bool open)
+{
+    if (d->tray_open == open)
+        return;
+    d->tray_open = open;
+    d->media_event = open ? 3 : 2;              /* MMC-6, 6.7.2.5: media removal, new media */
+    if (!open)
+        scsi_attention(&d->s, SENSE_MEDIUM_CHANGED);
+    qmp_event("DEVICE_TRAY_MOVED", json_pack("{s:s, s:s, s:b}", "device", "", "id", d->s.dev.obj.id, "tray-open", open));
+}
+
+/* The back end got another size or medium: lock held, on the home loop. */
+static void medium_changed(void *arg)
+{
+    struct scsi_disk *d = arg;
+
+    if (d->blocks == scsi_disk_blocks(d))
+        return;
+    d->blocks = scsi_disk_blocks(d);
+    if (d->removable)
+        d->media_event = 2;
+    scsi_attention(&d->s, d->removable ? SENSE_MEDIUM_CHANGED : SENSE_CAPACITY_CHANGED);
+}
+
+static uint32_t disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
+{
+    struct scsi_disk *d = (struct scsi_disk *)s;
+
+    if (d->sanitizing && !(c->flags & SCF_ALWAYS))
+        return SENSE_SANITIZE_IN_PROGRESS;
+    if (d->sanitize_failed && c->flags & SCF_MEDIUM && c->op != OP_SANITIZE)
+        return SENSE_SANITIZE_FAILED;
+    if (c->flags & SCF_MEDIUM && !scsi_disk_has_medium(d))
+        return d->tray_open ? SENSE_NO_MEDIUM_OPEN : SENSE_NO_MEDIUM_CLOSED;
+    if (c->flags & SCF_MEDIUM && d->stopped)
+        return SENSE_NOT_READY_STOPPED;
+    if (c->flags & SCF_WRITE && scsi_disk_read_only(d))
+        return SENSE_WRITE_PROTECTED;
+    return 0;
+}
+
+static bool disk_has(const struct scsi_dev *s, const struct scsi_cmd *c)
+{
+    const struct scsi_disk *d = (const struct scsi_disk *)s;
+
+    return !(c->flags & SCF_DISCARD) || (d->caps.discard && !scsi_disk_read_only(d));
+}
+
+/* ---- life ---- */
+
+static bool usable_size(struct scsi_disk *d, struct err *e)
+{
+    if (d->opt.logical_block_size > 4096) {
+        err_set(e, ERR_VALUE, "logical_block_size is %u, the most is 4096", d->opt.logical_block_size);
+        return err_hint(e, "drivers of SCSI disks know 512 to 4096");
+    }
+    if (!scsi_disk_blocks(d) && !d->removable) {
+        err_set(e, ERR_VALUE, "'%s' has no block of %u bytes", d->opt.drive->id, d->opt.logical_block_size);
+        return err_hint(e, "a fixed disk needs a medium; removable=on makes it one that may be empty");
+    }
+    return true;
+}
+
+static bool block_size(struct scsi_disk *d, struct err *e)
+{
+    if (!scsi_disk_is_cd(d))
+        return true;
+    if (!d->opt.logical_block_size)
+        d->opt.logical_block_size = CD_BLOCK;
+    return d->opt.logical_block_size == CD_BLOCK || err_set(e, ERR_VALUE, "logical_block_size is %u, but a CD has 2048", d->opt.logical_block_size);
+}
+
+static bool disk_realize(struct dev *dev, struct err *e)
+{
+    struct scsi_disk *d = disk(dev);
+    bool cd = scsi_disk_is_cd(d);
+
+    if (!block_size(d, e))
+        return false;
+    d->removable |= cd;
+    d->blk = blk_front_open(&d->opt, &dev->obj, dev->dom, !cd, e);
+    if (!d->blk)
+        return false;
+    blk_get_caps(d->blk, &d->caps);
+    if (!usable_size(d, e)) {
+        blk_close(d->blk);
+        d->blk = NULL;
+        return false;
+    }
+    dev->bootindex = d->opt.bootindex;
+    d->wce_at_reset = blk_write_cache(d->blk);
+    d->blocks = scsi_disk_blocks(d);
+    scsi_attention(&d->s, SENSE_POWER_ON);
+    blk_set_change_cb(d->blk, medium_changed, d);
+    return scsi_dev_attach(&d->s, e);
+}
+
+static void disk_unrealize(struct dev *dev)
+{
+    blk_close(disk(dev)->blk);
+    disk(dev)->blk = NULL;
+}
+
+/* Power on and every reset of the unit (SAM-5, 6.3). Reservations survive all but power on. */
+static void disk_to_default(struct scsi_dev *s)
+{
+    struct scsi_disk *d = (struct scsi_disk *)s;
+
+    d->stopped = d->locked = false;
+    s->desc_sense = false;
+    blk_set_write_cache(d->blk, d->wce_at_reset);
+}
+
+static void disk_reset(struct dev *dev, enum reset_kind k)
+{
+    struct scsi_disk *d = disk(dev);
+
+    disk_to_default(&d->s);
+    d->pr = (struct scsi_pr){ 0 };
+    d->media_event = 0;
+    d->s.n_ua = 0;
+    scsi_attention(&d->s, SENSE_POWER_ON);
+}
+
+static const struct state_field disk_fields[] = {
+    STATE_STRUCT(struct scsi_disk, s, &scsi_dev_state), STATE_UINT(struct scsi_disk, blocks), STATE_BOOL(struct scsi_disk, stopped),
+    STATE_BOOL(struct scsi_disk, locked), STATE_BOOL(struct scsi_disk, tray_open), STATE_UINT(struct scsi_disk, media_event, .max = 3),
+    STATE_BOOL(struct scsi_disk, sanitize_failed), STATE_STRUCT(struct scsi_disk, pr, &scsi_pr_state), STATE_END
+};
+
+static bool disk_post_load(void *obj, struct err *e)
+{
+    struct scsi_disk *d = obj;
+
+    d->tray_open &= scsi_disk_is_cd(d);
+    return true;
+}
+static const struct state_desc disk_state = { .name = "scsi-disk", .version = 1, .fields = disk_fields, .post_load = disk_post_load };
+
+/* ---- options ---- */
+
+#define COMMON_PROPS(product_name)                                                                                        \
+    PROP_INCLUDE(struct scsi_disk, opt, blk_front_props),                                                                 \
+    PROP_STR(struct scsi_disk, serial, "serial", 0, "Serial number (VPD page 80h), up to 36 characters"),                 \
+    PROP_STR_DEF(struct scsi_disk, vendor, "vendor", "QEMU", "Vendor in INQUIRY data, up to 8 characters"),              \
+    PROP_STR_DEF(struct scsi_disk, product, "product", product_name, "Product in INQUIRY data, up to 16 characters"),    \
+    PROP_STR_DEF(struct scsi_disk, version, "ver", "2.5+", "Revision in INQUIRY data, up to 4 characters"),              \
+    PROP_STR(struct scsi_disk, device_id, "device_id", 0, "Identification (VPD page 83h); the serial number or id if left out"), \
+    PROP_U64(struct scsi_disk, wwn, "wwn", 0, 0, UINT64_MAX, "World wide name (VPD page 83h); 0: none"),                  \
+    PROP_SIZE(struct scsi_disk, max_unmap_size, "max_unmap_size", 1 * GiB, 4096, INT64_MAX, "Most bytes that one UNMAP frees"), \
+    PROP_SIZE(struct scsi_disk, max_io_size, "max_io_size", SCSI_MAX_TRANSFER, 4096, SCSI_MAX_TRANSFER, "Most bytes of one request")
+
+static const struct prop hd_props[] = {
+    COMMON_PROPS("QEMU HARDDISK"),
+    PROP_U16(struct scsi_disk, rotation_rate, "rotation_rate", 0, 0, 0xfffe, "Turns a minute; 1: a solid state disk; 0: as the back end"),
+    PROP_BOOL(struct scsi_disk, removable, "removable", false, "The medium can be removed"),
+    PROP_BOOL(struct scsi_disk, dpofua, "dpofua", true, "Offer writes through the cache (FUA)"),
+    PROP_END
+};
+static const struct prop cd_props[] = { COMMON_PROPS("QEMU CD-ROM"), PROP_END };
+
+static bool text_fits(const char *name, const char *text, size_t most, struct err *e)
+{
+    return !text || strlen(text) <= most || err_set(e, ERR_VALUE, "%s=%s is longer than %zu characters", name, text, most);
+}
+
+static bool disk_check(struct obj *o, struct err *e)
+{
+    struct scsi_disk *d = (struct scsi_disk *)o;
+
+    return text_fits("serial", d->serial, 36, e) && text_fits("vendor", d->vendor, 8, e) && text_fits("product", d->product, 16, e) &&
+           text_fits("ver", d->version, 4, e) && text_fits("device_id", d->device_id, 64, e);
+}
+
+#define DISK_CLASS(cname, text, rows, commands)                                                                           \
+    { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_dev_class.obj, .size = sizeof(struct scsi_disk), .props = rows, \
+                        .check = disk_check },                                                                            \
+               .cat = "Storage", .plugs_into = &scsi_bus_class, .realize = disk_realize, .unrealize = disk_unrealize,     \
+               .reset = disk_reset, .co_quiesce = co_scsi_dev_quiesce, .state = &disk_state, .hotplug = true },           \
+      .cmds = commands, .has = disk_has, .ready = disk_ready, .reset = disk_to_default }
+
+static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", hd_props, scsi_hd_cmds);
+static const struct scsi_dev_class cd_class = DISK_CLASS("scsi-cd", "SCSI CD-ROM drive", cd_props, scsi_cd_cmds);
+OBJ_CLASS(&hd_class.dev.obj);
+OBJ_CLASS(&cd_class.dev.obj);

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* Disks and CD-ROM drives as SCSI logical units: `scsi-hd` (SBC-4) and `scsi-cd` (MMC-6). */
+#ifndef HW_SCSI_SCSI_DISK_H
+#define HW_SCSI_SCSI_DISK_H
+
+#include "block/blk.h"
+#include "hw/scsi/scsi.h"
+
+#define SCSI_MAX_TRANSFER (32 * MiB)            /* of one command */
+#define SCSI_STEP (512 * KiB)                   /* of commands that need no buffer of the guest */
+#define SCSI_UNMAP_DESCRIPTORS 255u
+#define SCSI_CAW_BYTES (128 * KiB)              /* COMPARE AND WRITE */
+
+/* SPC-5, 5.14: reservations as one initiator sees them. */
+struct scsi_pr { bool registered; uint8_t type; /* 0: no reservation */ uint64_t key; uint32_t generation; };
+
+struct scsi_disk {
+    struct scsi_dev s;                          /* first */
+    /* options */
+    struct blk_front_opts opt;
+    char *serial, *vendor, *product, *version, *device_id;
+    uint64_t wwn, max_unmap_size, max_io_size;
+    uint16_t rotation_rate;
+    bool removable, dpofua;
+    /* state */
+    struct blk *blk;
+    struct blk_caps caps;
+    uint64_t blocks;                            /* as the initiator was told last */
+    bool stopped, locked, tray_open;
+    bool wce_at_reset;
+    uint8_t media_event;                        /* of a CD drive, for GET EVENT STATUS */
+    bool sanitizing, sanitize_failed;
+    uint16_t progress;                          /* of sanitizing, in 1/65536 */
+    uint32_t writers;                           /* writes in flight, and who needs them away */
+    bool exclusive;
+    struct co_queue turn;
+    struct scsi_pr pr;
+};
+
+static inline struct scsi_disk *disk_of(const struct scsi_req *r) { return (struct scsi_disk *)r->dev; }
+bool scsi_disk_is_cd(const struct scsi_disk *d);
+bool scsi_disk_has_medium(const struct scsi_disk *d);
+bool scsi_disk_read_only(const struct scsi_disk *d);
+static inline uint32_t scsi_disk_bs(const struct scsi_disk *d) { return d->opt.logical_block_size; }
+uint64_t scsi_disk_blocks(const struct scsi_disk *d);
+/* [lba, lba + n) lies on the medium, else the request fails. */
+bool scsi_disk_range(struct scsi_req *r, uint64_t lba, uint64_t n);
+/* The outcome of back-end work as status; true if it went well or the error is to be ignored. */
+bool scsi_disk_result(struct scsi_req *r, int error, bool is_read, uint64_t lba);
+void scsi_disk_tray(struct scsi_disk *d, bool open);
+
+extern const struct scsi_cmd scsi_hd_cmds[], scsi_cd_cmds[];
+
+/* scsi_vpd.c */
+void scsi_inquiry(struct scsi_req *r);
+/* scsi_mode.c */
+void scsi_mode_sense(struct scsi_req *r);
+void scsi_mode_select(struct scsi_req *r);
+/* scsi_sbc.c */
+void co_scsi_read(struct scsi_req *r);
+void co_scsi_write(struct scsi_req *r);
+void co_scsi_verify(struct scsi_req *r);
+void co_scsi_write_verify(struct scsi_req *r);
+void co_scsi_sync_cache(struct scsi_req *r);
+void scsi_prefetch(struct scsi_req *r);
+void scsi_read_capacity_10(struct scsi_req *r);
+void scsi_read_capacity_16(struct scsi_req *r);
+/* scsi_sbc_range.c */
+void co_scsi_unmap(struct scsi_req *r);
+void co_scsi_write_same(struct scsi_req *r);
+void co_scsi_compare_and_write(struct scsi_req *r);
+void co_scsi_sanitize(struct scsi_req *r);
+/* Writes run side by side; who needs the medium alone waits for them and keeps them out. */
+void co_scsi_write_begin(struct scsi_disk *d);
+void scsi_write_end(struct scsi_disk *d);
+void co_scsi_alone_begin(struct scsi_disk *d);
+void scsi_alone_end(struct scsi_disk *d);
+/* scsi_pr.c */
+void scsi_pr_in(struct scsi_req *r);
+void scsi_pr_out(struct scsi_req *r);
+extern const struct state_desc scsi_pr_state;
+/* scsi_mmc.c */
+void scsi_read_toc(struct scsi_req *r);
+void scsi_get_configuration(struct scsi_req *r);
+void scsi_get_event_status(struct scsi_req *r);
+void scsi_read_disc_information(struct scsi_req *r);
+void scsi_read_track_information(struct scsi_req *r);
+void scsi_mechanism_status(struct scsi_req *r);
+void scsi_set_cd_speed(struct scsi_req *r);
+
+#endif

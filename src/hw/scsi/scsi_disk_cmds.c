@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/* The command sets of `scsi-hd` and `scsi-cd`, and the short commands of both (SPC-5, 6; SBC-4, 5; MMC-6, 6). */
+#include "hw/scsi/scsi_disk.h"
+
+static void test_unit_ready(struct scsi_req *r)
+{
+}
+
+/* SPC-5, 6.39: a pending unit attention, else what is going on. */
+static void request_sense(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    bool desc = r->cdb[1] & 1;
+    uint32_t sense = SENSE_NO_SENSE;
+    uint8_t b[SCSI_SENSE_MAX];
+    unsigned n;
+
+    if (d->sanitizing)
+        sense = SENSE_SANITIZE_IN_PROGRESS;
+    else if (d->s.n_ua) {
+        sense = d->s.ua[0];
+        memmove(d->s.ua, d->s.ua + 1, --d->s.n_ua * sizeof d->s.ua[0]);
+    }
+    n = scsi_sense_build(b, sense, desc);
+    if (d->sanitizing && !desc) {               /* 4.4.2.4.4: progress indication */
+        b[15] = 0x80;
+        st_be16(b + 16, d->progress);
+    }
+    scsi_reply(r, b, n, r->cdb[4]);
+}
+
+static void report_luns(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+
+    for (uint32_t i = 0; i < d->s.n_ua; i++)    /* SPC-5, 6.33: it tells what that attention is about */
+        if (d->s.ua[i] == SENSE_LUNS_CHANGED) {
+            memmove(d->s.ua + i, d->s.ua + i + 1, (d->s.n_ua - i - 1) * sizeof d->s.ua[0]);
+            d->s.n_ua--;
+        }
+    scsi_report_luns(r);
+}
+
+/* SBC-4, 5.25; MMC-6, 6.42: LOEJ moves the tray of a CD drive. */
+static void co_start_stop(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    bool start = r->cdb[4] & 1, loej = r->cdb[4] & 2;
+
+    if (r->cdb[4] >> 4)                         /* a power condition: there is one */
+        return;
+    if (loej && !scsi_disk_is_cd(d)) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 4);
+        return;
+    }
+    if (loej && !start && d->locked) {
+        scsi_fail(r, SENSE_MEDIUM_REMOVAL_PREVENTED);
+        return;
+    }
+    if (!start && !scsi_disk_read_only(d) && !scsi_disk_result(r, co_blk_flush(d->blk), false, 0))
+        return;
+    if (loej)
+        scsi_disk_tray(d, !start);
+    d->stopped = !start && !loej;
+}
+
+static void prevent_allow(struct scsi_req *r)
+{
+    disk_of(r)->locked = r->cdb[4] & 1;
+}
+
+/* SPC-5, 6.42: the default self-test is what is there, and it passes while the unit answers. */
+static void send_diagnostic(struct scsi_req *r)
+{
+    if (r->cdb[1] & 0xf0 || !(r->cdb[1] & 0x04) || ld_be16(r->cdb + 3))
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+}
+
+static void seek(struct scsi_req *r)
+{
+    scsi_disk_range(r, scsi_cdb_lba(r->cdb), 0);
+}
+
+/* Rows shared by both sets. Usage maps are without the first byte. */
+#define PRIMARY_COMMANDS                                                                                                  \
+    { OP_TEST_UNIT_READY, -1, SCF_MEDIUM, 6, test_unit_ready, "\x00\x00\x00\x00\x00" },                                   \
+    { OP_REQUEST_SENSE, -1, SCF_NO_UA | SCF_ALWAYS, 6, request_sense, "\x01\x00\x00\xff\x00" },                           \
+    { OP_INQUIRY, -1, SCF_NO_UA | SCF_ALWAYS, 6, scsi_inquiry, "\x01\xff\xff\xff\x00" },                                  \
+    { OP_MODE_SELECT_6, -1, 0, 6, scsi_mode_select, "\x11\x00\x00\xff\x00" },                                             \
+    { OP_MODE_SENSE_6, -1, 0, 6, scsi_mode_sense, "\x08\xff\xff\xff\x00" },                                               \
+    { OP_START_STOP_UNIT, -1, 0, 6, co_start_stop, "\x01\x00\x00\xf3\x00" },                                              \
+    { OP_SEND_DIAGNOSTIC, -1, 0, 6, send_diagnostic, "\x04\x00\x00\x00\x00" },                                            \
+    { OP_MODE_SELECT_10, -1, 0, 10, scsi_mode_select, "\x11\x00\x00\x00\x00\x00\xff\xff\x00" },                           \
+    { OP_MODE_SENSE_10, -1, 0, 10, scsi_mode_sense, "\x18\xff\xff\x00\x00\x00\xff\xff\x00" },                             \
+    { OP_REPORT_LUNS, -1, SCF_NO_UA | SCF_ALWAYS, 12, report_luns, "\x00\xff\x00\x00\x00\xff\xff\xff\xff\x00\x00" },      \
+    { OP_MAINTENANCE_IN, SA_REPORT_OPCODES, SCF_ALWAYS, 12, scsi_report_opcodes, "\x1f\x87\xff\xff\xff\xff\xff\xff\xff\x00\x00" }, \
+    { OP_PREVENT_ALLOW, -1, 0, 6, prevent_allow, "\x00\x00\x00\x01\x00" },                                                \
+    { OP_READ_CAPACITY_10, -1, SCF_MEDIUM, 10, scsi_read_capacity_10, "\x00\x00\x00\x00\x00\x00\x00\x00\x00" },           \
+    { OP_READ_10, -1, SCF_MEDIUM, 10, co_scsi_read, USE_RW_10 }, { OP_READ_12, -1, SCF_MEDIUM, 12, co_scsi_read, USE_RW_12 },   \
+    { OP_SEEK_10, -1, SCF_MEDIUM, 10, seek, "\x00\xff\xff\xff\xff\x00\x00\x00\x00" },                                     \
+    { OP_SYNCHRONIZE_CACHE_10, -1, SCF_MEDIUM, 10, co_scsi_sync_cache, "\x02\xff\xff\xff\xff\x00\xff\xff\x00" },          \
+    { OP_VERIFY_10, -1, SCF_MEDIUM, 10, co_scsi_verify, "\x16\xff\xff\xff\xff\x00\xff\xff\x00" }
+
+#define USE_RW_10 "\x18\xff\xff\xff\xff\x00\xff\xff\x00"
+#define USE_RW_12 "\x18\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00"
+#define USE_RW_16 "\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00"
+#define W (SCF_MEDIUM | SCF_WRITE)
+
+const struct scsi_cmd scsi_hd_cmds[] = {
+    PRIMARY_COMMANDS,
+    { OP_READ_6, -1, SCF_MEDIUM, 6, co_scsi_read, "\x1f\xff\xff\xff\x00" },
+    { OP_WRITE_6, -1, W, 6, co_scsi_write, "\x1f\xff\xff\xff\x00" },
+    { OP_WRITE_10, -1, W, 10, co_scsi_write, USE_RW_10 },
+    { OP_WRITE_12, -1, W, 12, co_scsi_write, USE_RW_12 },
+    { OP_READ_16, -1, SCF_MEDIUM, 16, co_scsi_read, USE_RW_16 },
+    { OP_WRITE_16, -1, W, 16, co_scsi_write, USE_RW_16 },
+    { OP_WRITE_AND_VERIFY_10, -1, W, 10, co_scsi_write_verify, "\x12\xff\xff\xff\xff\x00\xff\xff\x00" },
+    { OP_WRITE_AND_VERIFY_12, -1, W, 12, co_scsi_write_verify, "\x12\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_WRITE_AND_VERIFY_16, -1, W, 16, co_scsi_write_verify, "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_VERIFY_12, -1, SCF_MEDIUM, 12, co_scsi_verify, "\x16\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_VERIFY_16, -1, SCF_MEDIUM, 16, co_scsi_verify, "\x16\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_PREFETCH_10, -1, SCF_MEDIUM, 10, scsi_prefetch, "\x02\xff\xff\xff\xff\x00\xff\xff\x00" },
+    { OP_PREFETCH_16, -1, SCF_MEDIUM, 16, scsi_prefetch, "\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_SYNCHRONIZE_CACHE_16, -1, SCF_MEDIUM, 16, co_scsi_sync_cache, "\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_WRITE_SAME_10, -1, W, 10, co_scsi_write_same, "\x08\xff\xff\xff\xff\x00\xff\xff\x00" },
+    { OP_WRITE_SAME_16, -1, W, 16, co_scsi_write_same, "\x09\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_COMPARE_AND_WRITE, -1, W, 16, co_scsi_compare_and_write, "\x18\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\xff\x00\x00" },
+    { OP_SANITIZE, -1, W, 10, co_scsi_sanitize, "\x9f\x00\x00\x00\x00\x00\xff\xff\x00" },
+    { OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, SCF_MEDIUM, 16, scsi_read_capacity_16,
+      "\x10\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
+    { OP_PERSISTENT_RESERVE_IN, -1, 0, 10, scsi_pr_in, "\x1f\x00\x00\x00\x00\x00\xff\xff\x00" },
+    { OP_PERSISTENT_RESERVE_OUT, -1, 0, 10, scsi_pr_out, "\x1f\xff\x00\x00\xff\xff\xff\xff\x00" },
+    { OP_UNMAP, -1, W | SCF_DISCARD, 10, co_scsi_unmap, "\x00\x00\x00\x00\x00\x00\xff\xff\x00" },
+    { 0 }
+};
+
+const struct scsi_cmd scsi_cd_cmds[] = {
+    PRIMARY_COMMANDS,
+    { OP_READ_TOC, -1, SCF_MEDIUM, 10, scsi_read_toc, "\x02\x0f\x00\x00\x00\xff\xff\xff\xc0" },
+    { OP_GET_CONFIGURATION, -1, SCF_NO_UA | SCF_ALWAYS, 10, scsi_get_configuration, "\x03\xff\xff\x00\x00\x00\xff\xff\x00" },
+    { OP_GET_EVENT_STATUS, -1, SCF_NO_UA | SCF_ALWAYS, 10, scsi_get_event_status, "\x01\x00\x00\xff\x00\x00\xff\xff\x00" },
+    { OP_READ_DISC_INFORMATION, -1, SCF_MEDIUM, 10, scsi_read_disc_information, "\x07\x00\x00\x00\x00\x00\xff\xff\x00" },
+    { OP_READ_TRACK_INFORMATION, -1, SCF_MEDIUM, 10, scsi_read_track_information, "\x03\xff\xff\xff\xff\x00\xff\xff\x00" },
+    { OP_MECHANISM_STATUS, -1, 0, 12, scsi_mechanism_status, "\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00" },
+    { OP_SET_CD_SPEED, -1, 0, 12, scsi_set_cd_speed, "\x03\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00" },
+    { 0 }
+};

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/* Mode pages (SPC-5, 7.5; SBC-4, 6.5; MMC-6, 7) and the commands that read and set them (SPC-5, 6.14 to 6.17). */
+#include "hw/scsi/scsi_disk.h"
+
+#define BUF_MAX 512u
+
+/* ---- pages: current values, and a mask of the bits that may be changed. Both without the two bytes of header ---- */
+
+static void get_error_recovery(struct scsi_disk *d, uint8_t *p) { p[0] = 0x80; /* AWRE */ }
+
+static void get_caching(struct scsi_disk *d, uint8_t *p)
+{
+    p[0] = blk_write_cache(d->blk) && d->caps.flush ? 0x04 : 0;     /* WCE */
+}
+
+static void mask_caching(struct scsi_disk *d, uint8_t *p)
+{
+    p[0] = d->caps.flush && !scsi_disk_read_only(d) ? 0x04 : 0;
+}
+
+static void set_caching(struct scsi_disk *d, const uint8_t *p)
+{
+    if (d->caps.flush)
+        blk_set_write_cache(d->blk, p[0] & 0x04);
+}
+
+static void get_control(struct scsi_disk *d, uint8_t *p)
+{
+    p[0] = d->s.desc_sense ? 0x04 : 0;          /* D_SENSE */
+    p[1] = 0x10;                                /* queue algorithm: unrestricted reordering */
+    st_be16(p + 6, 0xffff);                     /* busy timeout: unlimited */
+}
+
+static void mask_control(struct scsi_disk *d, uint8_t *p) { p[0] = 0x04; }
+static void set_control(struct scsi_disk *d, const uint8_t *p) { d->s.desc_sense = p[0] & 0x04; }
+static void get_exceptions(struct scsi_disk *d, uint8_t *p) { p[0] = 0x08; /* DEXCPT */ }
+static void get_power(struct scsi_disk *d, uint8_t *p) { }
+
+/* MMC-3, 5.5.10, which every driver still reads. */
+static void get_capabilities(struct scsi_disk *d, uint8_t *p)
+{
+    p[0] = 0x3b;                                /* reads CD-R, CD-RW, method 2, DVD-ROM, DVD-R */
+    p[2] = 0x70;                                /* multi session, mode 2 forms 1 and 2 */
+    p[4] = (uint8_t)(0x29 | (d->locked ? 2 : 0));   /* tray, eject, lock, and its state */
+    st_be16(p + 6, 50 * 176);                   /* 50 times the speed of a CD */
+    st_be16(p + 8, 2);
+    st_be16(p + 10, 2048);
+    st_be16(p + 12, 16 * 176);
+}
+
+struct mode_page {
+    uint8_t page, len;
+    bool disk, cd;
+    void (*get)(struct scsi_disk *, uint8_t *);
+    void (*mask)(struct scsi_disk *, uint8_t *);        /* NULL: nothing can be changed */
+    void (*set)(struct scsi_disk *, const uint8_t *);
+};
+static const struct mode_page pages[] = {
+    { MODE_ERROR_RECOVERY, 10, true, true, get_error_recovery, NULL, NULL },
+    { MODE_CACHING, 18, true, false, get_caching, mask_caching, set_caching },
+    { MODE_CONTROL, 10, true, true, get_control, mask_control, set_control },
+    { MODE_POWER_CONDITION, 10, true, true, get_power, NULL, NULL },
+    { MODE_EXCEPTIONS, 10, true, true, get_exceptions, NULL, NULL },
+    { MODE_CAPABILITIES, 20, false, true, get_capabilities, NULL, NULL },
+};
+
+static const struct mode_page *find_page(const struct scsi_disk *d, uint8_t page)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
+        if (pages[i].page == page && (scsi_disk_is_cd(d) ? pages[i].cd : pages[i].disk))
+            return &pages[i];
+    return NULL;
+}
+
+static unsigned put_page(struct scsi_disk *d, const struct mode_page *m, unsigned control, uint8_t *p)
+{
+    memset(p, 0, m->len + 2u);
+    p[0] = m->page;
+    p[1] = m->len;
+    if (control != MODE_CHANGEABLE)
+        m->get(d, p + 2);
+    else if (m->mask)
+        m->mask(d, p + 2);
+    if (control == MODE_DEFAULT && m->page == MODE_CACHING)
+        p[2] = d->wce_at_reset ? 0x04 : 0;
+    if (control == MODE_DEFAULT && m->page == MODE_CONTROL)
+        p[2] = 0;
+    return m->len + 2u;
+}
+
+/* Pages of the request into @p; 0: it asks for what is not there. */
+static unsigned put_pages(struct scsi_disk *d, uint8_t page, unsigned control, uint8_t *p)
+{
+    const struct mode_page *m = find_page(d, page);
+    unsigned n = 0;
+
+    if (page != MODE_ALL)
+        return m ? put_page(d, m, control, p) : 0;
+    for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
+        if (find_page(d, pages[i].page))
+            n += put_page(d, &pages[i], control, p + n);
+    return n;
+}
+
+/* SBC-4, 6.5.2: short or long block descriptor. */
+static unsigned put_descriptor(struct scsi_disk *d, bool is_long, uint8_t *p)
+{
+    uint64_t blocks = scsi_disk_blocks(d);
+
+    memset(p, 0, 16);
+    if (is_long) {
+        st_be64(p, blocks);
+        st_be32(p + 12, scsi_disk_bs(d));
+        return 16;
+    }
+    st_be32(p, (uint32_t)MIN(blocks, (uint64_t)UINT32_MAX));
+    st_be32(p + 4, scsi_disk_bs(d));
+    return 8;
+}
+
+void scsi_mode_sense(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    bool ten = r->cdb[0] == OP_MODE_SENSE_10, is_long = ten && r->cdb[1] & 0x10;
+    bool no_desc = r->cdb[1] & 0x08 || scsi_disk_is_cd(d);
+    unsigned control = r->cdb[2] >> 6, head = ten ? 8 : 4, desc = 0, n;
+    uint8_t b[BUF_MAX] = { 0 }, page = r->cdb[2] & 0x3f, sub = r->cdb[3];
+
+    if (control == MODE_SAVED) {
+        scsi_fail(r, SENSE_SAVING_NOT_SUPPORTED);
+        return;
+    }
+    if (!no_desc && scsi_disk_has_medium(d))
+        desc = put_descriptor(d, is_long, b + head);
+    n = sub && !(page == MODE_ALL && sub == 0xff) ? 0 : put_pages(d, page, control, b + head + desc);
+    if (!n) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, sub ? 3 : 2);
+        return;
+    }
+    n += head + desc;
+    uint8_t specific = (uint8_t)((scsi_disk_read_only(d) && !scsi_disk_is_cd(d) ? 0x80 : 0) | (d->dpofua && !scsi_disk_is_cd(d) ? 0x10 : 0));
+    if (ten) {
+        st_be16(b, (uint16_t)(n - 2));
+        b[3] = specific;
+        b[4] = is_long && desc;
+        st_be16(b + 6, (uint16_t)desc);
+        scsi_reply(r, b, n, ld_be16(r->cdb + 7));
+    } else {
+        b[0] = (uint8_t)(n - 1);
+        b[2] = specific;
+        b[3] = (uint8_t)desc;
+        scsi_reply(r, b, n, r->cdb[4]);
+    }
+}
+
+/* The page at @p may be set: nothing but changeable bits differs. Offsets are for the sense data. */
+static bool check_page(struct scsi_req *r, const uint8_t *p, unsigned left, unsigned at)
+{
+    struct scsi_disk *d = disk_of(r);
+    const struct mode_page *m = left >= 2 ? find_page(d, p[0] & 0x3f) : NULL;
+    uint8_t now[64], mask[64];
+
+    if (!m || p[0] & 0x40) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, at);
+        return false;
+    }
+    if (p[1] != m->len) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, at + 1);
+        return false;
+    }
+    if (left < m->len + 2u) {
+        scsi_fail(r, SENSE_PARAM_LENGTH);
+        return false;
+    }
+    put_page(d, m, MODE_CURRENT, now);
+    put_page(d, m, MODE_CHANGEABLE, mask);
+    for (unsigned i = 2; i < m->len + 2u; i++)
+        if ((p[i] ^ now[i]) & ~mask[i]) {
+            scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, at + i);
+            return false;
+        }
+    return true;
+}
+
+/* Walks the pages from @at: all are checked before any is set. */
+static bool walk_pages(struct scsi_req *r, const uint8_t *b, unsigned at, unsigned n, bool set)
+{
+    while (at < n) {
+        const struct mode_page *m;
+        if (!set && !check_page(r, b + at, n - at, at))
+            return false;
+        m = find_page(disk_of(r), b[at] & 0x3f);
+        if (set && m->set)
+            m->set(disk_of(r), b + at + 2);
+        at += m->len + 2u;
+    }
+    return true;
+}
+
+void scsi_mode_select(struct scsi_req *r)
+{
+    bool ten = r->cdb[0] == OP_MODE_SELECT_10;
+    unsigned want = ten ? ld_be16(r->cdb + 7) : r->cdb[4], head = ten ? 8 : 4, n, desc;
+    uint8_t b[BUF_MAX], own[16];
+
+    if (r->cdb[1] & 1) {                        /* SP */
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    if (!want)
+        return;
+    n = (unsigned)scsi_take(r, 0, b, MIN(want, BUF_MAX));
+    if (!(r->cdb[1] & 0x10)) {                  /* PF: not pages of this standard */
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    desc = n >= head ? ten ? ld_be16(b + 6) : b[3] : 0;
+    if (n < head || want > BUF_MAX || !range_ok(head, desc, n)) {
+        scsi_fail(r, SENSE_PARAM_LENGTH);
+        return;
+    }
+    if (desc) {                                 /* the medium cannot be given other blocks */
+        unsigned len = put_descriptor(disk_of(r), ten && b[4] & 1, own);
+        if (desc != len || memcmp(b + head + len - 4, own + len - 4, 4)) {
+            scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, head);
+            return;
+        }
+    }
+    if (walk_pages(r, b, head + desc, n, false))
+        walk_pages(r, b, head + desc, n, true);
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* Block commands on the guest's memory (SBC-4, 5): READ, WRITE, VERIFY, READ CAPACITY, SYNCHRONIZE CACHE. */
+#include <errno.h>
+#include <stdlib.h>
+#include "base/log.h"
+#include "hw/scsi/scsi_disk.h"
+
+bool scsi_disk_range(struct scsi_req *r, uint64_t lba, uint64_t n)
+{
+    if (range_ok(lba, n, scsi_disk_blocks(disk_of(r))))
+        return true;
+    scsi_fail_info(r, SENSE_LBA_OUT_OF_RANGE, lba);
+    return false;
+}
+
+static uint32_t sense_of(int error, bool is_read)
+{
+    switch (error) {
+    case ENOSPC: return SENSE_SPACE_ALLOC_FAILED;
+    case EROFS: return SENSE_WRITE_PROTECTED;
+    case ENOMEDIUM: return SENSE_NO_MEDIUM;
+    case ENOMEM: return SENSE_COMMAND_ABORTED;
+    default: return is_read ? SENSE_READ_ERROR : SENSE_WRITE_ERROR;
+    }
+}
+
+bool scsi_disk_result(struct scsi_req *r, int error, bool is_read, uint64_t lba)
+{
+    if (!error)
+        return true;
+    if (scsi_aborted(r))
+        return false;
+    switch (blk_error_action(disk_of(r)->blk, is_read, -error)) {
+    case BLK_ACT_IGNORE: return true;
+    case BLK_ACT_STOP: r->host = SCSI_HOST_STOPPED; return false;
+    case BLK_ACT_REPORT: break;
+    }
+    scsi_fail_info(r, sense_of(-error, is_read), lba);
+    return false;
+}
+
+/* Length of READ(6) and WRITE(6): 0 stands for 256 blocks (5.8). */
+static uint32_t transfer_len(const uint8_t *cdb)
+{
+    uint32_t n = scsi_cdb_len(cdb);
+
+    return cdb[0] < 0x20 && !n ? 256 : n;
+}
+
+/* Protection information and everything else that would change what is transferred; there is none (RDPROTECT, WRPROTECT). */
+static bool plain_transfer(struct scsi_req *r, uint64_t lba, uint32_t n)
+{
+    const struct scsi_disk *d = disk_of(r);
+    uint64_t most = MIN(d->max_io_size, SCSI_MAX_TRANSFER);
+
+    if (r->cdb[0] >= 0x20 && r->cdb[1] & 0xe0) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return false;
+    }
+    if ((uint64_t)n * scsi_disk_bs(d) > most) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, r->cdb[0] >> 5 == 4 ? 10 : r->cdb[0] >> 5 == 5 ? 6 : 7);
+        return false;
+    }
+    return scsi_disk_range(r, lba, n);
+}
+
+static bool wants_fua(const struct scsi_req *r)
+{
+    return r->cdb[0] >= 0x20 && r->cdb[1] & 0x08;
+}
+
+/* The first @len bytes of the initiator's buffer; NULL (with host OVERRUN) if it has fewer. */
+static struct iovec *buffer(struct scsi_req *r, const struct scsi_data *data, uint64_t len, unsigned *n, struct iovec **own)
+{
+    struct iovec *iov;
+
+    if (data->len < len) {
+        r->host = SCSI_HOST_OVERRUN;
+        return NULL;
+    }
+    iov = vec_slice(data->v, data->off, len, n, own);
+    if (!iov)
+        scsi_fail(r, SENSE_COMMAND_ABORTED);
+    return iov;
+}
+
+void co_scsi_read(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint64_t lba = scsi_cdb_lba(r->cdb), len;
+    uint32_t blocks = transfer_len(r->cdb);
+    struct iovec *own = NULL, *iov;
+    unsigned n;
+
+    if (!plain_transfer(r, lba, blocks) || !blocks)
+        return;
+    len = (uint64_t)blocks * scsi_disk_bs(d);
+    iov = buffer(r, &r->in, len, &n, &own);
+    if (iov && scsi_disk_result(r, co_blk_preadv(d->blk, lba * scsi_disk_bs(d), len, iov, n, 0), true, lba))
+        r->done = len;
+    free(own);
+}
+
+/* The data part of every WRITE; true if it is on its way to the medium. */
+static bool co_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fua)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint64_t len = (uint64_t)blocks * scsi_disk_bs(d);
+    struct iovec *own = NULL, *iov;
+    unsigned n;
+    bool ok;
+
+    iov = buffer(r, &r->out, len, &n, &own);
+    if (!iov)
+        return false;
+    co_scsi_write_begin(d);
+    ok = !scsi_aborted(r) && scsi_disk_result(r, co_blk_pwritev(d->blk, lba * scsi_disk_bs(d), len, iov, n, fua ? BLK_FUA : 0), false, lba);
+    scsi_write_end(d);
+    if (ok)
+        r->done = len;
+    free(own);
+    return ok;
+}
+
+void co_scsi_write(struct scsi_req *r)
+{
+    uint64_t lba = scsi_cdb_lba(r->cdb);
+    uint32_t blocks = transfer_len(r->cdb);
+
+    if (plain_transfer(r, lba, blocks) && blocks)
+        co_write(r, lba, blocks, wants_fua(r));
+}
+
+/* ---- VERIFY (5.36): the medium is read, and compared where BYTCHK asks for it ---- */
+
+static bool co_compare(struct scsi_req *r, uint64_t lba, uint32_t blocks, unsigned bytchk)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint64_t bs = scsi_disk_bs(d), len = blocks * bs, step = MAX(SCSI_STEP, bs), at = 0;
+    uint8_t *disk = malloc(step), *given = malloc(step);
+    bool ok = disk && given;
+
+    if (!ok)
+        scsi_fail(r, SENSE_COMMAND_ABORTED);
+    while (ok && at < len && !scsi_aborted(r)) {
+        uint64_t n = MIN(step, len - at);
+        struct iovec iov = { disk, n };
+        ok = scsi_disk_result(r, co_blk_preadv(d->blk, lba * bs + at, n, &iov, 1, 0), true, lba + at / bs);
+        for (uint64_t k = 0; ok && bytchk == 3 && k < n; k += bs)
+            scsi_take(r, 0, given + k, bs);
+        if (ok && bytchk == 1)
+            scsi_take(r, at, given, n);
+        for (uint64_t k = 0; ok && bytchk && k < n; k++)
+            if (disk[k] != given[k]) {
+                scsi_fail_info(r, SENSE_MISCOMPARE, bytchk == 3 ? k % bs : at + k);
+                ok = false;
+            }
+        at += n;
+    }
+    free(disk);
+    free(given);
+    return ok;
+}
+
+void co_scsi_verify(struct scsi_req *r)
+{
+    unsigned bytchk = r->cdb[1] >> 1 & 3;
+    uint64_t lba = scsi_cdb_lba(r->cdb), bs = scsi_disk_bs(disk_of(r));
+    uint32_t blocks = scsi_cdb_len(r->cdb);
+
+    if (r->cdb[1] & 0xe0 || bytchk == 2) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    if (!scsi_disk_range(r, lba, blocks) || !blocks || (bytchk == 1 && !plain_transfer(r, lba, blocks)))
+        return;
+    if (r->out.len < (bytchk == 1 ? blocks * bs : bytchk == 3 ? bs : 0)) {
+        r->host = SCSI_HOST_OVERRUN;
+        return;
+    }
+    co_compare(r, lba, blocks, bytchk);
+}
+
+/* 5.49: written to the medium, read back, and compared if BYTCHK asks for it. */
+void co_scsi_write_verify(struct scsi_req *r)
+{
+    unsigned bytchk = r->cdb[1] >> 1 & 3;
+    uint64_t lba = scsi_cdb_lba(r->cdb);
+    uint32_t blocks = scsi_cdb_len(r->cdb);
+
+    if (bytchk > 1) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    if (plain_transfer(r, lba, blocks) && blocks && co_write(r, lba, blocks, true))
+        co_compare(r, lba, blocks, bytchk);
+}
+
+/* ---- commands without data ---- */
+
+void co_scsi_sync_cache(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint64_t lba = scsi_cdb_lba(r->cdb);
+
+    if (scsi_disk_range(r, lba, scsi_cdb_len(r->cdb)) && !scsi_disk_read_only(d))
+        scsi_disk_result(r, co_blk_flush(d->blk), false, lba);
+}
+
+/* 5.11: "condition met" says that all of it fits in the cache, which the host's page cache may hold. */
+void scsi_prefetch(struct scsi_req *r)
+{
+    if (scsi_disk_range(r, scsi_cdb_lba(r->cdb), scsi_cdb_len(r->cdb)))
+        r->status = SCSI_CONDITION_MET;
+}
+
+/* From here on the initiator knows the capacity. */
+static uint64_t told_capacity(struct scsi_disk *d)
+{
+    return d->blocks = scsi_disk_blocks(d);
+}
+
+void scsi_read_capacity_10(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint64_t last = told_capacity(d) - 1;
+    uint8_t b[8];
+
+    if (!scsi_disk_blocks(d)) {
+        scsi_fail(r, SENSE_NO_MEDIUM);
+        return;
+    }
+    st_be32(b, (uint32_t)MIN(last, (uint64_t)UINT32_MAX));
+    st_be32(b + 4, scsi_disk_bs(d));
+    scsi_reply(r, b, sizeof b, sizeof b);
+}
+
+void scsi_read_capacity_16(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint8_t b[32] = { 0 };
+
+    if (!told_capacity(d)) {
+        scsi_fail(r, SENSE_NO_MEDIUM);
+        return;
+    }
+    st_be64(b, d->blocks - 1);
+    st_be32(b + 8, scsi_disk_bs(d));
+    b[13] = (uint8_t)ctz64(d->opt.physical_block_size / scsi_disk_bs(d));
+    if (d->caps.discard && !scsi_disk_read_only(d))
+        b[14] = 0x80;                           /* LBPME */
+    scsi_reply(r, b, sizeof b, ld_be32(r->cdb + 10));
+}

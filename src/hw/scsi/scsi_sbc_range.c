@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/* Block commands over ranges that pass no data of their length (SBC-4, 5): UNMAP, WRITE SAME, COMPARE AND WRITE, SANITIZE. */
+#include <errno.h>
+#include <stdlib.h>
+#include "base/log.h"
+#include "hw/scsi/scsi_disk.h"
+
+/* ---- who may write ---- */
+
+void co_scsi_write_begin(struct scsi_disk *d)
+{
+    while (d->exclusive)
+        co_queue_wait(&d->turn);
+    d->writers++;
+}
+
+void scsi_write_end(struct scsi_disk *d)
+{
+    if (!--d->writers)
+        co_queue_wake_all(&d->turn);
+}
+
+void co_scsi_alone_begin(struct scsi_disk *d)
+{
+    while (d->exclusive)
+        co_queue_wait(&d->turn);
+    d->exclusive = true;
+    while (d->writers)
+        co_queue_wait(&d->turn);
+}
+
+void scsi_alone_end(struct scsi_disk *d)
+{
+    d->exclusive = false;
+    co_queue_wake_all(&d->turn);
+}
+
+/* ---- UNMAP: 5.31 ---- */
+
+static bool co_unmap_ranges(struct scsi_req *r, const uint8_t *p, unsigned n)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint64_t bs = scsi_disk_bs(d);
+
+    for (unsigned i = 0; i < n && !scsi_aborted(r); i++) {
+        uint64_t lba = ld_be64(p + 16 * i), len = ld_be32(p + 16 * i + 8);
+        if (len && !scsi_disk_result(r, co_blk_discard(d->blk, lba * bs, len * bs), false, lba))
+            return false;
+    }
+    return true;
+}
+
+void co_scsi_unmap(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    unsigned want = ld_be16(r->cdb + 7), n;
+    uint8_t b[8 + 16 * SCSI_UNMAP_DESCRIPTORS];
+    uint64_t sum = 0;
+
+    if (r->cdb[1] & 1) {                        /* ANCHOR */
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    if (!want)
+        return;
+    want = (unsigned)scsi_take(r, 0, b, MIN(want, sizeof b));
+    if (want < 8 || !range_ok(8, ld_be16(b + 2), want)) {
+        scsi_fail(r, SENSE_PARAM_LENGTH);
+        return;
+    }
+    n = ld_be16(b + 2) / 16u;
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t len = ld_be32(b + 8 + 16 * i + 8);
+        sum += len;
+        if (!scsi_disk_range(r, ld_be64(b + 8 + 16 * i), len))
+            return;
+    }
+    if (sum * scsi_disk_bs(d) > d->max_unmap_size) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, 8);
+        return;
+    }
+    co_scsi_write_begin(d);
+    co_unmap_ranges(r, b + 8, n);
+    scsi_write_end(d);
+}
+
+/* ---- WRITE SAME: 5.51 ---- */
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+    return !p[0] && !memcmp(p, p + 1, n - 1);
+}
+
+/* Zeroes or copies of @block over a range, in steps between which it can be aborted. */
+static bool co_fill(struct scsi_req *r, uint64_t lba, uint64_t blocks, const uint8_t *block, unsigned zero_flags)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint64_t bs = scsi_disk_bs(d), step, off = lba * bs, end = (lba + blocks) * bs;
+    bool zero = all_zero(block, bs), ok = true;
+    uint8_t *buf = NULL;
+
+    step = zero ? 64 * MiB : MAX(SCSI_STEP, bs);
+    if (!zero && posix_memalign((void **)&buf, 4096, MIN(step, end - off))) {
+        scsi_fail(r, SENSE_COMMAND_ABORTED);
+        return false;
+    }
+    for (uint64_t k = 0; !zero && k < MIN(step, end - off); k += bs)
+        memcpy(buf + k, block, bs);
+    while (ok && off < end && !scsi_aborted(r)) {
+        uint64_t n = MIN(step, end - off);
+        struct iovec iov = { buf, n };
+        int res = zero ? co_blk_zero(d->blk, off, n, zero_flags) : co_blk_pwritev(d->blk, off, n, &iov, 1, 0);
+        ok = scsi_disk_result(r, res, false, off / bs);
+        off += n;
+    }
+    free(buf);
+    return ok;
+}
+
+void co_scsi_write_same(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    bool sixteen = r->cdb[0] == OP_WRITE_SAME_16, no_data = sixteen && r->cdb[1] & 1, unmap = r->cdb[1] & 0x08;
+    uint64_t lba = scsi_cdb_lba(r->cdb), n = scsi_cdb_len(r->cdb), bs = scsi_disk_bs(d);
+    uint8_t *block;
+
+    /* WRPROTECT, ANCHOR, the obsolete PBDATA and LBDATA; UNMAP where nothing can be unmapped */
+    if (r->cdb[1] & 0xf6 || (!sixteen && r->cdb[1] & 1) || (unmap && !d->caps.discard)) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    if (!scsi_disk_range(r, lba, n))
+        return;
+    if (!n)
+        n = scsi_disk_blocks(d) - lba;
+    if (!no_data && r->out.len < bs) {
+        r->host = SCSI_HOST_OVERRUN;
+        return;
+    }
+    block = calloc(1, bs);
+    if (!block) {
+        scsi_fail(r, SENSE_COMMAND_ABORTED);
+        return;
+    }
+    if (!no_data)
+        scsi_take(r, 0, block, bs);
+    if (n) {
+        co_scsi_write_begin(d);
+        co_fill(r, lba, n, block, unmap ? BLK_ZERO_UNMAP : 0);
+        scsi_write_end(d);
+    }
+    free(block);
+}
+
+/* ---- COMPARE AND WRITE: 5.3 ---- */
+
+/* Both halves of the initiator's data are in @given; nobody else writes. */
+static void co_compare_alone(struct scsi_req *r, uint64_t lba, uint64_t len, uint8_t *given, uint8_t *disk)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint64_t off = lba * scsi_disk_bs(d);
+    struct iovec in = { disk, len }, out = { given + len, len };
+
+    if (!scsi_disk_result(r, co_blk_preadv(d->blk, off, len, &in, 1, 0), true, lba))
+        return;
+    for (uint64_t i = 0; i < len; i++)
+        if (disk[i] != given[i]) {
+            scsi_fail_info(r, SENSE_MISCOMPARE, i);
+            return;
+        }
+    if (!scsi_aborted(r))
+        scsi_disk_result(r, co_blk_pwritev(d->blk, off, len, &out, 1, r->cdb[1] & 0x08 ? BLK_FUA : 0), false, lba);
+}
+
+void co_scsi_compare_and_write(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint64_t lba = scsi_cdb_lba(r->cdb), n = r->cdb[13], len = n * scsi_disk_bs(d);
+    uint8_t *buf;
+
+    if (r->cdb[1] & 0xe0) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    if (len > SCSI_CAW_BYTES) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 13);
+        return;
+    }
+    if (!scsi_disk_range(r, lba, n) || !n)
+        return;
+    if (r->out.len < 2 * len) {
+        r->host = SCSI_HOST_OVERRUN;
+        return;
+    }
+    buf = malloc(3 * len);
+    if (!buf) {
+        scsi_fail(r, SENSE_COMMAND_ABORTED);
+        return;
+    }
+    scsi_take(r, 0, buf, 2 * len);
+    co_scsi_alone_begin(d);
+    if (!scsi_aborted(r))
+        co_compare_alone(r, lba, len, buf, buf + 2 * len);
+    scsi_alone_end(d);
+    free(buf);
+}
+
+/* ---- SANITIZE: 5.29. Everything is overwritten; until it is done the medium is not accessible ---- */
+
+enum { SANITIZE_OVERWRITE = 1, SANITIZE_BLOCK_ERASE = 2, SANITIZE_EXIT_FAILURE = 0x1f };
+
+struct sanitize { struct scsi_disk *d; uint8_t *block; uint64_t blocks; };
+
+/* 0, or -errno of the step that failed. @r is NULL when nobody waits for the status. */
+static int co_overwrite(struct scsi_disk *d, const uint8_t *block, uint64_t blocks)
+{
+    uint64_t bs = scsi_disk_bs(d), off = 0, end = blocks * bs, step = MAX(SCSI_STEP, bs);
+    bool zero = all_zero(block, bs);
+    uint8_t *buf = NULL;
+    int res = 0;
+
+    if (zero)
+        step = 64 * MiB;
+    else if (posix_memalign((void **)&buf, 4096, step))
+        return -ENOMEM;
+    for (uint64_t k = 0; buf && k < step; k += bs)
+        memcpy(buf + k, block, bs);
+    for (; off < end && !res; off += step) {
+        uint64_t n = MIN(step, end - off);
+        struct iovec iov = { buf, n };
+        res = zero ? co_blk_zero(d->blk, off, n, d->caps.discard ? BLK_ZERO_UNMAP : 0) : co_blk_pwritev(d->blk, off, n, &iov, 1, 0);
+        d->progress = (uint16_t)(off * 65535 / end);
+    }
+    free(buf);
+    return res ? res : co_blk_flush(d->blk);
+}
+
+static void co_sanitize_run(void *arg)
+{
+    struct sanitize *s = arg;
+    struct scsi_disk *d = s->d;
+    int res;
+
+    co_scsi_alone_begin(d);
+    res = co_overwrite(d, s->block, s->blocks);
+    scsi_alone_end(d);
+    d->sanitizing = false;
+    d->sanitize_failed = res != 0;
+    free(s->block);
+    free(s);
+    d->s.n_reqs--;
+    co_wake(&d->s.idle);
+}
+
+/* The pattern of OVERWRITE (5.29.3), else zeroes. False after scsi_fail(). */
+static bool sanitize_pattern(struct scsi_req *r, uint8_t sa, uint8_t *block)
+{
+    uint32_t bs = scsi_disk_bs(disk_of(r));
+    uint8_t b[4 + 4096];
+    unsigned len, want = ld_be16(r->cdb + 7), n;
+
+    if (sa != SANITIZE_OVERWRITE)
+        return true;
+    n = (unsigned)scsi_take(r, 0, b, MIN(want, sizeof b));
+    len = n >= 4 ? ld_be16(b + 2) : 0;
+    if (n < 4 || !len || len > bs || !range_ok(4, len, n) || (b[0] & 0x1f) == 0) {
+        scsi_fail(r, n < 4 ? SENSE_PARAM_LENGTH : SENSE_INVALID_FIELD_PARAM);
+        return false;
+    }
+    for (uint32_t i = 0; i < bs; i++)
+        block[i] = b[4 + i % len];
+    return true;
+}
+
+void co_scsi_sanitize(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint8_t sa = r->cdb[1] & 0x1f;
+    struct sanitize *s;
+
+    if (sa == SANITIZE_EXIT_FAILURE) {
+        d->sanitize_failed = false;
+        return;
+    }
+    if (sa != SANITIZE_OVERWRITE && sa != SANITIZE_BLOCK_ERASE) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    s = xnew(struct sanitize);
+    s->d = d;
+    s->blocks = scsi_disk_blocks(d);
+    s->block = xcalloc(1, scsi_disk_bs(d));
+    if (!sanitize_pattern(r, sa, s->block)) {
+        free(s->block);
+        free(s);
+        return;
+    }
+    d->sanitizing = true;
+    d->progress = 0;
+    d->s.n_reqs++;                              /* the unit stays until it is done */
+    if (r->cdb[1] & 0x80) {                     /* IMMED */
+        co_spawn(NULL, d->s.dev.dom, co_sanitize_run, s);
+        return;
+    }
+    co_sanitize_run(s);
+    if (d->sanitize_failed)
+        scsi_fail(r, SENSE_SANITIZE_FAILED);
+}

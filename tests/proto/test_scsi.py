@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""SCSI on the command line: the example of QEMU's manual, addresses, and what is refused with which words."""
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib.machine import Machine, run
+
+VIRT = ("-M", "virt", "-m", "64M", "-accel", "qtest", "-serial", "null")
+
+
+@pytest.fixture(name="disk")
+def disk_file(tmp_path):
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(1 << 20))
+    return str(path)
+
+
+def drive(disk):
+    return ("-blockdev", "driver=raw,node-name=hd0,file.driver=file,file.filename=" + disk)
+
+
+def test_the_example_of_the_manual(disk):
+    with Machine(*VIRT, *drive(disk), "--device", "virtio-scsi-pci,id=foo,bus=pcie.0,addr=1", "--device", "scsi-hd,bus=foo.0,drive=hd0,id=d") as m:
+        tree = m.qmp.hmp("info qtree")
+        assert "bus: foo.0" in tree and 'dev: scsi-hd, id "d"' in tree
+        assert "scsi-id = 0" in tree and "lun = 0" in tree
+        m.qmp.cmd("device_del", id="d")
+        m.qmp.wait_event("DEVICE_DELETED")
+        m.qmp.cmd("device_add", driver="scsi-hd", bus="foo.0", drive="hd0", id="d2")
+        assert 'dev: scsi-hd, id "d2"' in m.qmp.hmp("info qtree")
+
+
+@pytest.mark.parametrize("option,text", [
+    ("scsi-hd,drive=hd0,scsi-id=256", "scsi-id=256: bus 'foo.0' has targets 0 to 255"),
+    ("scsi-hd,drive=hd0,channel=1", "channel=1: bus 'foo.0' has channels 0 to 0"),
+    ("scsi-hd,drive=hd0,lun=16384", "lun=16384: bus 'foo.0' has logical units 0 to 16383"),
+    ("scsi-hd", "'drive' is missing: this device needs a block node"),
+    ("scsi-hd,drive=hd0,vendor=TooLongAName", "vendor=TooLongAName is longer than 8 characters"),
+    ("scsi-hd,drive=hd0,logical_block_size=8192", "logical_block_size is 8192, the most is 4096"),
+    ("scsi-cd,drive=hd0,logical_block_size=512", "logical_block_size is 512, but a CD has 2048"),
+    ("scsi-hd,drive=hd0,serail=1", "unknown property 'serail' for device 'scsi-hd'"),
+])
+def test_what_is_refused(disk, option, text):
+    status, _, err = run(*VIRT, *drive(disk), "-device", "virtio-scsi-pci,id=foo", "-device", option)
+    assert status == 1 and text in err, err
+
+
+def test_two_at_one_address(disk):
+    two = ("-blockdev", "driver=null-co,node-name=n")
+    status, _, err = run(*VIRT, *drive(disk), *two, "-device", "virtio-scsi-pci,id=foo", "-device", "scsi-hd,drive=hd0,id=a,scsi-id=3,lun=1",
+                         "-device", "scsi-hd,drive=n,scsi-id=3,lun=1")
+    assert status == 1 and "channel=0, scsi-id=3, lun=1 of bus 'foo.0' is taken by 'a'" in err and "leave scsi-id= or lun= out" in err
+
+
+def test_no_scsi_bus(disk):
+    status, _, err = run(*VIRT, *drive(disk), "-device", "scsi-hd,drive=hd0")
+    assert status == 1 and "no SCSI bus for device 'scsi-hd'" in err

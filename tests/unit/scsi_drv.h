@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/* SCSI commands for tests: a virtio-scsi adapter in a virtio-mmio slot, one request at a time or several. */
+#ifndef TESTS_UNIT_SCSI_DRV_H
+#define TESTS_UNIT_SCSI_DRV_H
+
+#include "virtio_drv.h"
+#include "block/driver.h"
+#include "hw/scsi/scsi.h"
+#include "hw/virtio/virtio_scsi.h"
+
+enum { SD_CTL, SD_EVT, SD_REQ, SD_QUEUES };
+enum { SD_BAD = 0x100 };                /* plus virtio-scsi's response, where a command was not executed */
+
+static struct dev *sd_hba;
+static uint8_t sd_sense[96];
+static uint32_t sd_sense_len, sd_residual;
+
+/* ---- a disk in memory that fails and waits when told ---- */
+
+#define PROBE_SIZE (256 * 1024)
+struct blk_probe { struct blk_node node; uint32_t block; bool discards; };
+static uint8_t probe_data[PROBE_SIZE];
+static int probe_error;                 /* of the next requests, 0: none */
+static bool probe_hold;                 /* requests wait until probe_go() */
+static struct co_event probe_gate;
+static unsigned probe_flushes, probe_fua, probe_waiting;
+
+static bool probe_open(struct blk_node *n, struct err *e)
+{
+    const struct blk_probe *p = (const struct blk_probe *)n;
+    atomic_store(&n->size, PROBE_SIZE);
+    n->caps = (struct blk_caps){ .read_only = n->read_only, .discard = p->discards, .write_zeroes = true, .flush = true, .fua = true,
+                                 .logical_block = p->block, .physical_block = p->block, .mem_align = 1, .discard_granularity = 4096 };
+    return true;
+}
+
+static int co_probe_turn(void)
+{
+    probe_waiting++;
+    while (probe_hold)
+        co_wait(&probe_gate);
+    probe_waiting--;
+    return probe_error;
+}
+
+static int co_probe_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned k, unsigned flags)
+{
+    int r = co_probe_turn();
+    for (unsigned i = 0; !r && i < k; off += iov[i++].iov_len)
+        memcpy(iov[i].iov_base, probe_data + off, iov[i].iov_len);
+    return r;
+}
+
+static int co_probe_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned k, unsigned flags)
+{
+    int r = co_probe_turn();
+    probe_fua += flags & BLK_FUA;
+    for (unsigned i = 0; !r && i < k; off += iov[i++].iov_len)
+        memcpy(probe_data + off, iov[i].iov_base, iov[i].iov_len);
+    return r;
+}
+
+static int co_probe_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    int r = co_probe_turn();
+    if (!r)
+        memset(probe_data + off, 0, len);
+    return r;
+}
+
+static int co_probe_discard(struct blk_node *n, uint64_t off, uint64_t len) { return co_probe_zero(n, off, len, 0); }
+static int co_probe_flush(struct blk_node *n) { probe_flushes++; return co_probe_turn(); }
+
+static const struct prop probe_props[] = {
+    PROP_U32(struct blk_probe, block, "block", 512, 512, 4096, "Test"), PROP_BOOL(struct blk_probe, discards, "discards", true, "Test"), PROP_END
+};
+static const struct blk_driver probe_driver = {
+    .obj = { .name = "blockdev-probe", .desc = "Test", .base = &blk_node_class, .size = sizeof(struct blk_probe), .props = probe_props },
+    .flags = BLK_ANY_LOOP, .co_open = probe_open, .co_preadv = co_probe_read, .co_pwritev = co_probe_write, .co_zero = co_probe_zero,
+    .co_discard = co_probe_discard, .co_flush = co_probe_flush,
+};
+OBJ_CLASS(&probe_driver.obj);
+
+static inline void probe_go(void)
+{
+    probe_hold = false;
+    co_wake(&probe_gate);
+    vd_run();
+}
+
+/* Every block of 512 bytes is filled with its number. */
+static inline void probe_fill(void)
+{
+    for (unsigned i = 0; i < PROBE_SIZE / 512; i++) {
+        memset(probe_data + 512 * i, (int)(i ^ i >> 8), 512);
+        st_be32(probe_data + 512 * i, i);
+    }
+    probe_error = 0;
+    probe_hold = false;
+    probe_gate = (struct co_event){ 0 };
+    probe_flushes = probe_fua = 0;
+}
+
+static inline struct blk_node *sd_node(const char *id, const char *more)
+{
+    struct err e = ERR_INIT;
+    char *text = xasprintf("{\"driver\":\"probe\",\"node-name\":\"%s\"%s}", id, more);
+    json_t *o = json_loads(text, 0, NULL);
+    assert_non_null(o);
+    struct blk_node *n = blk_node_create(o, &e);
+    if (!n)
+        fail_msg("%s", e.msg);
+    json_decref(o);
+    free(text);
+    return n;
+}
+
+static inline void sd_del(const char *id)
+{
+    struct err e = ERR_INIT;
+    struct obj *n = obj_find("blockdev", id);
+    if (n && !blk_node_delete((struct blk_node *)n, &e))
+        fail_msg("%s", e.msg);
+}
+
+static inline void sd_open(void)
+{
+    vd_open();
+    sd_hba = vd_dev("{'driver':'virtio-scsi-device','id':'foo'}");
+}
+
+static inline void sd_begin(void)
+{
+    vd_start(BIT64(VIRTIO_SCSI_F_HOTPLUG) | BIT64(VIRTIO_SCSI_F_CHANGE), SD_QUEUES);
+}
+
+struct sd_cmd { uint64_t resp, in; uint32_t in_len, out_len; };
+
+/* Queues a command on target 1, unit @lun, without waiting. */
+static inline struct sd_cmd sd_submit(unsigned lun, uint64_t tag, const uint8_t *cdb, unsigned n, const void *out, uint32_t out_len, uint32_t in_len)
+{
+    struct virtio_scsi_cmd_req h = { .lun = { 1, 1, (uint8_t)(0x40 | lun >> 8), (uint8_t)lun }, .id = tag };
+    if (vd_pool > HW_RAM + HW_RAM_SIZE / 2)
+        vd_pool = HW_RAM + 0x8000;
+    uint64_t req = vd_alloc(sizeof h + 32), resp = vd_alloc(108), data = vd_alloc(MAX(out_len, in_len) + 1u);
+    struct vd_buf b[3] = { { req, sizeof h + 32, false } };
+    unsigned k = 1;
+    memcpy(vd_host(req), &h, sizeof h);
+    memcpy(vd_host(req) + sizeof h, cdb, n);
+    memset(vd_host(resp), 0xee, 108);
+    if (out_len) {
+        memcpy(vd_host(data), out, out_len);
+        b[k++] = (struct vd_buf){ data, out_len, false };
+    }
+    b[k++] = (struct vd_buf){ resp, 108, true };
+    if (in_len)
+        b[k++] = (struct vd_buf){ data, in_len, true };
+    vd_add(SD_REQ, b, k);
+    w32(0x50, SD_REQ);
+    return (struct sd_cmd){ resp, data, in_len, out_len };
+}
+
+static inline bool sd_wait(unsigned queue)
+{
+    for (int i = 0; i < 3000; i++) {
+        if (vd_used(queue) >= 0)
+            return true;
+        loop_run_once(loop_main(), 1000000);
+    }
+    return false;
+}
+
+/* The status of a finished command; its sense data and residual go to sd_*. */
+static inline int sd_result(const struct sd_cmd *c)
+{
+    struct virtio_scsi_cmd_resp r;
+    memcpy(&r, vd_host(c->resp), sizeof r);
+    memcpy(sd_sense, vd_host(c->resp) + sizeof r, sizeof sd_sense);
+    sd_sense_len = r.sense_len;
+    sd_residual = r.residual;
+    return r.response ? SD_BAD + r.response : r.status;
+}
+
+static inline int sd_lun_cmd(unsigned lun, const uint8_t *cdb, unsigned n, const void *out, uint32_t out_len, void *in, uint32_t in_len)
+{
+    struct sd_cmd c = sd_submit(lun, 1, cdb, n, out, out_len, in_len);
+    if (!sd_wait(SD_REQ))
+        fail_msg("command 0x%02x does not end", cdb[0]);
+    if (in)
+        memcpy(in, vd_host(c.in), in_len);
+    return sd_result(&c);
+}
+
+static inline int sd_cmd(const uint8_t *cdb, unsigned n, const void *out, uint32_t out_len, void *in, uint32_t in_len)
+{
+    return sd_lun_cmd(0, cdb, n, out, out_len, in, in_len);
+}
+
+#define CDB(...) ((const uint8_t[16]){ __VA_ARGS__ }), 16
+
+/* Sense as 0xKKAAQQ, of either format. */
+static inline uint32_t sd_code(void)
+{
+    if (sd_sense_len && (sd_sense[0] & 0x7f) >= 0x72)
+        return (uint32_t)((sd_sense[1] & 0xf) << 16 | sd_sense[2] << 8 | sd_sense[3]);
+    return sd_sense_len ? (uint32_t)((sd_sense[2] & 0xf) << 16 | sd_sense[12] << 8 | sd_sense[13]) : 0;
+}
+
+#define assert_sense(status, code) do { assert_int_equal(status, SCSI_CHECK_CONDITION); assert_int_equal(sd_code(), code); } while (0)
+
+/* Tells pending unit attentions. */
+static inline void sd_ready(unsigned lun)
+{
+    for (int i = 0; i < 9 && sd_lun_cmd(lun, CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0) == SCSI_CHECK_CONDITION && sd_sense[2] == 6; i++)
+        ;
+}
+
+#endif
