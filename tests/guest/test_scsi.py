@@ -108,10 +108,10 @@ def test_units_are_plugged_and_unplugged(lab):
 
 
 def test_eject(lab):
-    lab.run("eject /dev/sr0 2>/dev/null || busybox eject /dev/sr0")
+    lab.run("modprobe sg 2>/dev/null; sg_start --eject /dev/sr0")
     assert lab.q.event("DEVICE_TRAY_MOVED")["data"] == {"device": "", "id": "cd", "tray-open": True}
     assert lab.call("dd if=/dev/sr0 of=/dev/null bs=2048 count=1")[0] != 0
-    lab.run("eject -t /dev/sr0 2>/dev/null || busybox eject -t /dev/sr0")
+    lab.run("sg_start --load /dev/sr0")
     lab.run("dd if=/dev/sr0 of=/dev/null bs=2048 count=1")
 
 
@@ -120,7 +120,7 @@ def test_no_complaint_in_the_log(lab):
     assert not re.search(r"(?m)^.*(virtio|sd[a-z]|scsi).*(timing out|abort|I/O error, dev sd[ac]|reset).*$", log), log
 
 
-TOOLS = [("sg_inq -p 0x83 /dev/%s", "0x5000c50015ea71aa"), ("sg_vpd -p bl /dev/%s", "Maximum compare and write length"),
+TOOLS = [("sg_vpd -p di /dev/%s", "0x5000c50015ea71aa"), ("sg_inq /dev/%s", "QEMU HARDDISK"), ("sg_vpd -p bl /dev/%s", "Maximum compare and write length"),
          ("sg_readcap -16 /dev/%s", "lbpme=1"), ("sg_luns /dev/%s", "Lun list length = 16"), ("sg_modes /dev/%s", "Caching"),
          ("sg_opcodes /dev/%s", "Compare and write"), ("sg_persist -c /dev/%s", "Report capabilities"),
          ("sg_verify --lba=0 --count=64 /dev/%s && echo fine", "fine"), ("sg_turs /dev/%s && echo fine", "fine")]

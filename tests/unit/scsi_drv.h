@@ -37,8 +37,10 @@ static bool probe_open(struct blk_node *n, struct err *e)
 static int co_probe_turn(void)
 {
     probe_waiting++;
-    while (probe_hold)
+    while (probe_hold) {
+        co_event_clear(&probe_gate);
         co_wait(&probe_gate);
+    }
     probe_waiting--;
     return probe_error;
 }

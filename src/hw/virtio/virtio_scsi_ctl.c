@@ -23,7 +23,7 @@ static void send_event(struct virtio_scsi *s, uint32_t event, uint32_t reason, c
     if (d) {
         ev.lun[0] = 1;
         ev.lun[1] = (uint8_t)d->id;
-        st_be16(ev.lun + 2, (uint16_t)(0x4000 | d->lun));
+        st_be16(ev.lun + 2, (uint16_t)(d->lun < 256 ? d->lun : 0x4000 | d->lun));    /* as REPORT LUNS has it: Linux compares */
     }
     if (vec_from_buf(&e->in, 0, &ev, sizeof ev) != sizeof ev) {
         virtio_error(&s->v, "a buffer for events of %llu bytes", (unsigned long long)e->in.len);
