@@ -9,7 +9,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
-.PHONY: all build deps guest check demo bench install clean distclean help
+.PHONY: all build deps guest check demo docs bench install clean distclean help
 all: build
 
 deps:            # install the Debian packages that are missing
@@ -30,6 +30,9 @@ check: deps build  # every test; ends with one line "N passed, N failed, N skipp
 
 demo: deps build guest  # boot Debian; a shell on a terminal, else a short tour
 	@scripts/demo
+
+docs: build     # write docs/devices.md from the tables of the program
+	@$(BUILD)/backplane -manual > docs/devices.md.new && mv docs/devices.md.new docs/devices.md
 
 bench: deps build guest
 	@bench/run $(BENCH)

@@ -169,10 +169,19 @@ static json_t *legacy_opts(const char *text, struct err *e)
     return o;
 }
 
+static _Noreturn void list_types(void)
+{
+    struct str out = { 0 };
+    backend_help_types(&chr_class, "Character back ends (-chardev TYPE,help shows the options)", &out);
+    backend_help_exit(&out);
+}
+
 struct obj *chr_from_legacy(const char *id, const char *text, bool with_mux, struct err *e)
 {
     bool mon = str_starts(text, "mon:");
     const char *what = mon ? text + 4 : text;
+    if (str_eq(text, "help") || str_eq(text, "?"))
+        list_types();
     if (str_starts(what, "chardev:"))
         return obj_lookup(&chr_class, what + 8, e);
     json_t *o = legacy_opts(what, e);
@@ -199,10 +208,8 @@ static bool chardev_help(json_t *o, struct err *e)
 {
     struct str out = { 0 };
     char *type = opt_take(o, "backend");
-    if (!type) {
-        backend_help_types(&chr_class, "Character back ends (-chardev TYPE,help shows the options)", &out);
-        backend_help_exit(&out);
-    }
+    if (!type)
+        list_types();
     const struct obj_class *k = backend_find(&chr_class, type, e);
     free(type);
     if (!k)

@@ -340,9 +340,9 @@ static void co_open_server(struct sock_try *t)
     if (!co_address(t))
         return;
     int fd = sock_listen_range(s, &t->addr, &t->e);
-    if (fd < 0)
+    t->ok = fd >= 0;
+    if (!t->ok)
         return;
-    t->ok = true;
     s->addr = t->addr;
     if (s->addr.any.sa_family != AF_UNIX)
         sock_local(fd, &s->addr);

@@ -101,6 +101,8 @@ static struct bus *named_bus(const struct dev_class *c, const char *name, struct
     if (!e->hint[0] || o)
         err_hint(e, names.s.len ? "%s buses here: %s" : "there is no %s bus here%s", c->plugs_into->obj.name,
                  names.s.len ? names.s.s : "");
+    if (!names.s.len && c->plugs_into->brought_by)
+        err_hint(e, "add one before it: -device %s,id=%s", c->plugs_into->brought_by, name);
     str_free(&names.s);
     return NULL;
 }
@@ -120,7 +122,10 @@ static struct bus *infer_bus(const struct dev_class *c, bool hotplug, struct err
         err_hint(e, "%s", c->plugs_into->hotplug_hint ? c->plugs_into->hotplug_hint : "plug it in before the start, with -device");
     } else {
         err_set(e, ERR_NOT_FOUND, "no %s bus for device '%s'", c->plugs_into->obj.name, c->obj.name);
-        err_hint(e, "the machine has none: add a device that brings one");
+        if (c->plugs_into->brought_by)
+            err_hint(e, "add one before it: -device %s", c->plugs_into->brought_by);
+        else
+            err_hint(e, "this machine has none; -M virt has");
     }
     return NULL;
 }

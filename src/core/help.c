@@ -13,20 +13,31 @@ static const char *const categories[] = {
 
 static bool shown(const struct obj_class *c) { return !(c->flags & (OCF_ABSTRACT | OCF_INTERNAL)); }
 static bool is_device(const struct obj_class *c) { return obj_class_is(c, &dev_obj_class); }
-static const char *category(const struct obj_class *c)
+
+const char *const *help_categories(void) { return categories; }
+
+const char *help_category(const struct obj_class *c)
 {
     const char *cat = ((const struct dev_class *)c)->cat;
 
     return cat && str_in_list(cat, categories) ? cat : "Misc";
 }
 
-static void class_line(const struct obj_class *c, struct str *out)
+static const char *bus_name(const struct obj_class *c)
 {
-    const struct dev_class *d = is_device(c) ? (const struct dev_class *)c : NULL;
+    const struct bus_class *b = is_device(c) ? ((const struct dev_class *)c)->plugs_into : NULL;
 
-    str_printf(out, "  %-26s", c->name);
-    if (d)
-        str_printf(out, " %-12s", d->plugs_into ? d->plugs_into->obj.name : "-");
+    return b ? b->obj.name : "-";
+}
+
+/* Widths of the columns for names and buses. */
+struct widths { int name, bus; };
+
+static void class_line(const struct obj_class *c, struct widths w, struct str *out)
+{
+    str_printf(out, "  %-*s", w.name, c->name);
+    if (is_device(c))
+        str_printf(out, "  %-*s ", w.bus, bus_name(c));
     str_printf(out, " %s", c->desc ? c->desc : "");
     for (const char *const *a = c->aliases; a && *a; a++)
         str_printf(out, "%s%s%s", a == c->aliases ? " (also: " : ", ", *a, a[1] ? "" : ")");
@@ -36,24 +47,32 @@ static void class_line(const struct obj_class *c, struct str *out)
 void help_classes(const struct obj_class *base, const char *title, struct str *out)
 {
     const struct obj_class *const *list = obj_class_list(base, false);
+    struct widths w = { 4, 3 };
 
+    for (const struct obj_class *const *c = list; *c; c++) {
+        if (!shown(*c))
+            continue;
+        w.name = MAX(w.name, (int)strlen((*c)->name));
+        w.bus = MAX(w.bus, (int)strlen(bus_name(*c)));
+    }
     if (base != &dev_obj_class) {
         str_printf(out, "%s:\n", title);
         for (; *list; list++)
             if (shown(*list))
-                class_line(*list, out);
+                class_line(*list, w, out);
         return;
     }
+    str_printf(out, "%s\n", title);
     for (const char *const *cat = categories; *cat; cat++) {
         bool any = false;
 
         for (const struct obj_class *const *c = list; *c; c++) {
-            if (!shown(*c) || strcmp(category(*c), *cat))
+            if (!shown(*c) || strcmp(help_category(*c), *cat))
                 continue;
             if (!any)
-                str_printf(out, "%s%s %s:\n  %-26s %-12s\n", out->len ? "\n" : "", *cat, title, "name", "bus");
+                str_printf(out, "%s%s:\n  %-*s  %-*s  what it is\n", out->len ? "\n" : "", *cat, w.name, "name", w.bus, "bus");
             any = true;
-            class_line(*c, out);
+            class_line(*c, w, out);
         }
     }
 }
@@ -80,9 +99,14 @@ void help_props(const struct prop *table, struct str *out)
 
 void help_class(const struct obj_class *c, struct str *out)
 {
+    help_class_as(c, c->name, out);
+}
+
+void help_class_as(const struct obj_class *c, const char *name, struct str *out)
+{
     struct prop p;
 
-    str_printf(out, "%s: %s\n", c->name, c->desc ? c->desc : "");
+    str_printf(out, "%s: %s\n", name, c->desc ? c->desc : "");
     if (is_device(c)) {
         const struct bus_class *b = ((const struct dev_class *)c)->plugs_into;
 
@@ -96,58 +120,4 @@ void help_class(const struct obj_class *c, struct str *out)
     }
     for (size_t i = 0; obj_prop_nth(c, i, &p); i++)
         prop_line(&p, out);
-}
-
-/* ---- the manual ---- */
-
-static void manual_prop(const struct prop *p, struct str *out)
-{
-    struct str type = { 0 };
-
-    if (p->flags & PF_HIDDEN)
-        return;
-    prop_describe_type(p, &type);
-    str_printf(out, "| `%s` | ", p->name);
-    for (const char *s = type.s; *s; s++)           /* a bar would end the table's cell */
-        str_printf(out, *s == '|' ? "\\%c" : "%c", *s);
-    str_printf(out, " | %s |\n", p->doc ? p->doc : "");
-    str_free(&type);
-}
-
-static void manual_class(const struct obj_class *c, struct str *out)
-{
-    struct prop p;
-    bool any = false;
-
-    str_printf(out, "\n### %s\n\n%s.", c->name, c->desc ? c->desc : "");
-    if (is_device(c) && ((const struct dev_class *)c)->plugs_into)
-        str_printf(out, " Bus: %s.", ((const struct dev_class *)c)->plugs_into->obj.name);
-    for (const char *const *a = c->aliases; a && *a; a++)
-        str_printf(out, "%s`%s`%s", a == c->aliases ? " Also: " : ", ", *a, a[1] ? "" : ".");
-    str_add(out, "\n");
-    for (size_t i = 0; obj_prop_nth(c, i, &p); i++) {
-        if (!any)
-            str_add(out, "\n| option | type | meaning |\n|---|---|---|\n");
-        any = true;
-        manual_prop(&p, out);
-    }
-}
-
-static const struct { const char *title, *ns; } parts[] = {
-    { "Devices (`--device`)", "device" }, { "Character back ends (`--chardev`)", "chardev" },
-    { "Block back ends (`--blockdev`)", "blockdev" }, { "Network back ends (`--netdev`)", "netdev" },
-    { "Objects (`--object`)", "object" },
-};
-
-void help_manual(struct str *out)
-{
-    str_add(out, "# Devices and back ends\n\nMade from the program's own tables; do not edit.\n");
-    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
-        const struct obj_class *const *list = obj_class_list(NULL, false);
-
-        str_printf(out, "\n## %s\n", parts[i].title);
-        for (; *list; list++)
-            if (shown(*list) && str_eq(obj_class_ns(*list), parts[i].ns))
-                manual_class(*list, out);
-    }
 }

@@ -9,8 +9,13 @@
 void help_classes(const struct obj_class *base, const char *title, struct str *out);
 /* Options of one class: name, type, range, default, text; slot options of its bus included. */
 void help_class(const struct obj_class *c, struct str *out);
+/* The same under another name ("virt" of "virt-machine"). */
+void help_class_as(const struct obj_class *c, const char *name, struct str *out);
 /* The same for a bare property table. */
 void help_props(const struct prop *table, struct str *out);
+/* Categories of devices in the order in which they are shown, NULL-terminated; that of a device class. */
+const char *const *help_categories(void);
+const char *help_category(const struct obj_class *c);
 /* The reference manual of every device and back end, as Markdown. */
 void help_manual(struct str *out);
 

@@ -321,7 +321,7 @@ bool obj_add(struct obj *o, struct obj *parent, struct err *e)
         err_set(e, ERR_VALUE, "'%s' is not a valid id", o->id);
         return err_hint(e, "an id begins with a letter; letters, digits, '-', '.' and '_' follow");
     } else if (ns && obj_find(ns->name, o->id)) {
-        return err_set(e, ERR_BUSY, "a %s with the id '%s' exists already", ns->name, o->id);
+        return err_set(e, ERR_BUSY, "%s %s with the id '%s' exists already", strchr("aeiou", ns->name[0]) ? "an" : "a", ns->name, o->id);
     }
     if (!parent)
         parent = ns ? obj_container(ns->name) : obj_root();

@@ -54,16 +54,29 @@ static bool complete(struct obj *o, struct err *e)
     return true;
 }
 
+/* "netdev 'user'", "object 'rng-random'", "riscv-cpu 'rv64'": kind and type as they are typed. */
+static void describe(const struct obj_class *c, char *buf, size_t n)
+{
+    const char *kind = obj_class_ns(c), *type = c->name;
+    const struct obj_class *root = c;
+
+    while (root->base)
+        root = root->base;
+    kind = kind ? kind : root->name;
+    if (str_starts(type, kind) && type[strlen(kind)] == '-')
+        type += strlen(kind) + 1;
+    snprintf(buf, n, "%s '%s'", kind, type);
+}
+
 struct obj *obj_create(const struct obj_class *c, const char *id, json_t *opts, struct obj *parent, struct err *e)
 {
-    const char *ns = obj_class_ns(c);
     struct obj *o = obj_new(c, id, e);
     char what[128];
     bool ok;
 
     if (!o)
         return NULL;
-    snprintf(what, sizeof what, "%s '%s'", ns ? ns : "object", c->name);
+    describe(c, what, sizeof what);
     o->user = id != NULL;
     /* In the tree before complete(): what it opens may be named; the id is checked first, so that nothing is opened in vain. */
     ok = obj_set_opts(o, opts, what, e) && obj_check(o, e) && obj_add(o, parent, e);

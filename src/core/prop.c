@@ -167,8 +167,13 @@ static void describe_range(const struct prop *p, struct str *out)
     if (p->type == PROP_T_S32 || p->type == PROP_T_S64) {
         str_printf(out, " (%" PRId64 "..%" PRId64 ", default %" PRId64 ")", (int64_t)lo, (int64_t)hi, (int64_t)def);
     } else if (p->type == PROP_T_SIZE) {
-        str_printf(out, " (%s..%s, default %s)", format_size(lo, a), hi == UINT64_MAX ? "" : format_size(hi, b),
-                   format_size(def, c));
+        bool open = hi >= INT64_MAX;            /* as large as the host can tell */
+        if (lo || !open)
+            str_printf(out, " (%s..%s", format_size(lo, a), open ? "" : format_size(hi, b));
+        if (def >= lo && def <= hi)
+            str_printf(out, "%sdefault %s", lo || !open ? ", " : " (", format_size(def, c));
+        if (lo || !open || (def >= lo && def <= hi))
+            str_add(out, ")");
     } else if (p->flags & PF_HEX) {
         str_printf(out, " (%#" PRIx64 "..%#" PRIx64 ", default %#" PRIx64 ")", lo, hi, def);
     } else {
@@ -189,7 +194,7 @@ static void describe_enum(const struct prop *p, struct str *out)
 void prop_describe_type(const struct prop *p, struct str *out)
 {
     static const char *const names[] = {
-        [PROP_T_BOOL] = "bool", [PROP_T_BIT] = "bool", [PROP_T_TRI] = "on|off|auto", [PROP_T_U8] = "uint8",
+        [PROP_T_BOOL] = "on|off", [PROP_T_BIT] = "on|off", [PROP_T_TRI] = "on|off|auto", [PROP_T_U8] = "uint8",
         [PROP_T_U16] = "uint16", [PROP_T_U32] = "uint32", [PROP_T_U64] = "uint64", [PROP_T_S32] = "int32",
         [PROP_T_S64] = "int64", [PROP_T_SIZE] = "size", [PROP_T_STR] = "string", [PROP_T_ENUM] = "enum",
         [PROP_T_MAC] = "MAC address", [PROP_T_UUID] = "UUID", [PROP_T_PCI_ADDR] = "SLOT[.FUNCTION] in hex",
@@ -200,7 +205,9 @@ void prop_describe_type(const struct prop *p, struct str *out)
         const struct obj_class *c = p->of;
         const char *ns = obj_class_ns(c);
 
-        str_printf(out, "id of a %s", ns ? ns : c->name);
+        const char *what = ns ? ns : c->name;
+
+        str_printf(out, "id of %s %s", strchr("aeiou", what[0]) ? "an" : "a", what);
     } else if (p->type == PROP_T_CUSTOM) {
         str_add(out, ((const struct prop_custom *)p->of)->type_name);
     } else {

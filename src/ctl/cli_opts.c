@@ -49,6 +49,15 @@ static const struct cli_opt opt_help = { "help", NULL, "this help", "Process", C
 CLI_OPT(&opt_h);
 CLI_OPT(&opt_help);
 
+static bool apply_manual(const char *arg, struct err *e)
+{
+    struct str b = { 0 };
+    help_manual(&b);
+    cli_print_and_exit(&b);
+}
+static const struct cli_opt opt_manual = { "manual", NULL, "every device and back end with its options, as Markdown", "Process", CLI_EARLY, apply_manual };
+CLI_OPT(&opt_manual);
+
 /* What this build holds that another one may lack. */
 static const struct { const char *name; bool have; } features[] = {
 #ifdef CONFIG_URING
@@ -151,6 +160,8 @@ static bool apply_trace(const char *arg, struct err *e)
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
         struct str b = { 0 };
         trace_list(put_trace_point, &b);
+        if (!b.len)
+            str_add(&b, "(this build has no trace points)\n");
         cli_print_and_exit(&b);
     }
     struct trace_args a = { 0 };

@@ -62,10 +62,10 @@ static const struct cli_step step_muxes = { "shared terminals", CLI_MONITOR, 0, 
 CLI_STEP(&step_muxes);
 
 static const struct cli_opt opts[] = {
-    { "monitor", "CHARDEV", "a monitor for a person on stdio, unix:PATH,server=on,wait=off, ...", "Monitor", CLI_MONITOR, apply_monitor },
-    { "qmp", "CHARDEV", "a QMP monitor", "Monitor", CLI_MONITOR, apply_qmp },
-    { "qmp-pretty", "CHARDEV", "a QMP monitor with line breaks", "Monitor", CLI_MONITOR, apply_pretty },
-    { "mon", "[chardev=]ID[,mode=readline|control]", "a monitor on a chardev", "Monitor", CLI_MONITOR, apply_mon },
+    { "monitor", "CHARDEV", "a monitor for a person on stdio, unix:PATH,server=on,wait=off, ...", "Monitor", CLI_MONITOR, apply_monitor, true },
+    { "qmp", "CHARDEV", "a QMP monitor", "Monitor", CLI_MONITOR, apply_qmp, true },
+    { "qmp-pretty", "CHARDEV", "a QMP monitor with line breaks", "Monitor", CLI_MONITOR, apply_pretty, true },
+    { "mon", "[chardev=]ID[,mode=readline|control]", "a monitor on a chardev", "Monitor", CLI_MONITOR, apply_mon, true },
 };
 CLI_OPT(&opts[0]);
 CLI_OPT(&opts[1]);

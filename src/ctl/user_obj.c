@@ -113,6 +113,6 @@ bool user_device_help(const char *driver, struct str *out, struct err *e)
         help_class(c, out);
         return true;
     }
-    help_classes(&dev_obj_class, "Devices (-device DRIVER,help lists the options of one)", out);
+    help_classes(&dev_obj_class, "Devices by category (-device NAME,help lists the options of one)", out);
     return true;
 }

@@ -98,6 +98,13 @@ static const char *machine_nth(const void *table, size_t i)
     return NULL;
 }
 
+bool machine_class_unknown(const char *name, struct err *e)
+{
+    err_unknown(e, "machine", name, NULL, machine_nth, NULL);
+    err_prefix(e, "-M %.80s", name);
+    return e->hint[0] ? false : err_hint(e, "`-M help` lists the machines");
+}
+
 static const struct machine_class *class_from_opts(json_t *opts, struct err *e)
 {
     char *type = opt_take(opts, "type");
@@ -106,9 +113,7 @@ static const struct machine_class *class_from_opts(json_t *opts, struct err *e)
         err_set(e, ERR_VALUE, "no machine is named, and there is no default");
         err_hint(e, "-M virt for a RISC-V board with PCI Express; `-M help` lists all machines");
     } else if (!c) {
-        err_unknown(e, "machine", type, NULL, machine_nth, NULL);
-        if (!e->hint[0])
-            err_hint(e, "`-M help` lists the machines");
+        machine_class_unknown(type, e);
     }
     free(type);
     return c;
@@ -156,7 +161,7 @@ static bool machine_memory_args(json_t *opts, const struct machine_class *c, str
         return err_set(e, ERR_VALUE, "-m: %llu bytes is not a multiple of 4 KiB", (unsigned long long)a->size);
     }
     if (a->size && !c->default_ram)
-        return err_set(e, ERR_VALUE, "-m: machine '%s' has no memory", c->obj.name);
+        return err_set(e, ERR_VALUE, "-m: this machine has no memory");
     return true;
 }
 
@@ -192,7 +197,7 @@ static bool machine_make_cpu(struct machine *m, const char *text, struct err *e)
 {
     const struct machine_class *c = MACHINE_CLASS(m);
     if (!c->max_cpus)
-        return !text || err_set(e, ERR_VALUE, "-cpu: machine '%s' has no CPUs", c->obj.name);
+        return !text || err_set(e, ERR_VALUE, "-cpu: this machine has no CPUs");
     json_t *o = opt_parse_flat(text ? text : c->default_cpu, "driver", e);
     if (!o)
         return err_prefix(e, "-cpu");
@@ -268,16 +273,17 @@ struct machine *machine_create(json_t *given, struct err *e)
         .smp = json_incref(json_object_get(opts, "smp")), .memory = json_incref(json_object_get(opts, "memory")),
         .cpu = opt_take(opts, "cpu"), .accel = opt_take(opts, "accel"),
     };
-    char what[96];
+    char name[64], what[96];
     struct machine *m = NULL;
     json_object_del(opts, "smp");
     json_object_del(opts, "memory");
     const struct machine_class *c = class_from_opts(opts, e);
     struct obj *o = c ? obj_new(&c->obj, "board", e) : NULL;
     if (o) {
-        snprintf(what, sizeof what, "machine '%s'", c->obj.name);
-        if (machine_accel_choose(a.accel, e) && obj_set_opts(o, opts, what, e) && obj_check(o, e) &&
-            obj_add(o, obj_container("machine"), e)) {
+        machine_class_name(c, name, sizeof name);
+        snprintf(what, sizeof what, "machine '%s'", name);
+        if (machine_accel_choose(a.accel, e) && (obj_set_opts(o, opts, what, e) || err_prefix(e, "-M %s", name)) &&
+            obj_check(o, e) && obj_add(o, obj_container("machine"), e)) {
             m = machine_build(MACHINE(o), &a, e) ? MACHINE(o) : NULL;
             if (!m)
                 machine_destroy();

@@ -14,6 +14,8 @@ struct machine_args { json_t *smp, *memory; char *cpu, *accel; };
 
 /* What -M, -smp, -m, -cpu, -kernel... have collected so far; borrowed. */
 json_t *machine_collected(void);
+/* The error for @name that is no machine. */
+bool machine_class_unknown(const char *name, struct err *e);
 /* "virt" from "virt-machine". */
 void machine_class_name(const struct machine_class *c, char *buf, size_t n);
 void machine_memory_help(struct str *out);

@@ -66,8 +66,10 @@ static bool machine_apply(const char *arg, struct err *e)
     if (opt_asks_help(o)) {
         char *type = opt_take(o, "type");
         const struct machine_class *c = type ? machine_class_find(type) : NULL;
+        if (type && !c)
+            return machine_class_unknown(type, e);
         if (c)
-            help_class(&c->obj, &out);
+            help_class_as(&c->obj, type, &out);
         else
             machine_list(&out);
         print_and_exit(&out);
@@ -119,6 +121,8 @@ static bool cpu_apply(const char *arg, struct err *e)
     if (opt_asks_help(o)) {
         char *name = opt_take(o, "driver");
         const struct obj_class *c = name ? machine_cpu_class(name) : NULL;
+        if (name && !c)
+            return obj_class_unknown(&rv_cpu_class, "CPU model", name, e);
         if (c)
             help_class(c, &out);
         else

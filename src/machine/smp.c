@@ -43,6 +43,17 @@ static void smp_fill(struct smp_args *a)
     a->max = total;
 }
 
+/* The key that is given as 0, which the arithmetic would take for "left out"; NULL if none is. */
+static const char *smp_zero(json_t *opts)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach(opts, key, v)
+        if (json_is_integer(v) ? !json_integer_value(v) : str_eq(json_string_value(v), "0"))
+            return key;
+    return NULL;
+}
+
 bool machine_smp_parse(json_t *opts, const struct machine_class *c, struct machine_smp *s, struct err *e)
 {
     struct smp_args a;
@@ -51,11 +62,15 @@ bool machine_smp_parse(json_t *opts, const struct machine_class *c, struct machi
         return err_prefix(e, "-smp");
     if (!c->max_cpus) {
         *s = (struct machine_smp){ 0 };
-        return !opts || err_set(e, ERR_VALUE, "-smp: machine '%s' has no CPUs", c->obj.name);
+        return !opts || err_set(e, ERR_VALUE, "-smp: this machine has no CPUs");
     }
     if (a.dies > 1 || a.clusters > 1)
         return err_set(e, ERR_VALUE, "-smp: this machine knows sockets, cores and threads; %s must be 1",
                        a.dies > 1 ? "dies" : "clusters");
+    if (opts && smp_zero(opts)) {
+        err_set(e, ERR_VALUE, "-smp: %s=0: at least 1", smp_zero(opts));
+        return err_hint(e, "this machine has 1 to %u CPUs", c->max_cpus);
+    }
     smp_fill(&a);
     if (a.cpus != a.max) {
         err_set(e, ERR_VALUE, "-smp: CPUs cannot be plugged into this machine later, so maxcpus=%u has no effect beside cpus=%u",

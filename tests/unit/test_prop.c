@@ -133,7 +133,7 @@ static void limits(void **state)
     bad("addr=20", "'20' is not a valid value for 'addr'", "addr=SLOT[.FUNCTION], in hex: slot 0 to 1f, function 0 to 7");
     bad("dpeth=1", "unknown property 'dpeth' for thing 'x'", "did you mean 'depth'?");
     bad("in.x=1", "unknown property 'in.x' for thing 'x'", "");
-    bad("b=maybe", "'maybe' is not a valid value for 'b'", "b takes: bool (default on)");
+    bad("b=maybe", "'maybe' is not a valid value for 'b'", "b takes: on|off (default on)");
     assert_int_equal(thing.u8, 7);
 }
 

@@ -20,7 +20,7 @@ static void bus_path(const struct dev *d, char *buf, size_t n)
 
 const struct bus_class nvme_bus_class = {
     .obj = { .name = "nvme-bus", .desc = "Namespaces of an NVMe controller", .base = &bus_obj_class, .size = sizeof(struct bus) },
-    .path = bus_path, .shares_domain = true,
+    .path = bus_path, .shares_domain = true, .brought_by = "nvme,serial=TEXT",
 };
 OBJ_CLASS(&nvme_bus_class.obj);
 

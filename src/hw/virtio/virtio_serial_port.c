@@ -241,6 +241,7 @@ const struct bus_class vser_bus_class = {
     .obj = { .name = "virtio-serial-bus", .desc = "Ports of a virtio console device", .base = &bus_obj_class,
              .size = sizeof(struct vser_bus) },
     .attach = bus_attach, .full = bus_full, .path = bus_path, .show = bus_show, .shares_domain = true,
+    .brought_by = "virtio-serial-pci",
 };
 OBJ_CLASS(&vser_bus_class.obj);
 
