@@ -16,11 +16,13 @@ struct blk_node;
 extern const struct obj_class blk_node_class;      /* base of every node class; ns "blockdev" */
 
 enum { BLK_PERM_READ = 1, BLK_PERM_WRITE = 2, BLK_PERM_RESIZE = 4 };
-enum { BLK_FUA = 1, BLK_ZERO_UNMAP = 2 /* a zero request may deallocate */, BLK_ZERO_NO_FALLBACK = 4 };
+enum { BLK_FUA = 1, BLK_ZERO_UNMAP = 2 /* a zero request may deallocate */, BLK_ZERO_NO_FALLBACK = 4,
+       BLK_GROW = 8 /* a write of a format may go beyond the end of the file below: it grows */ };
 
 /* What the back end can do: what it cannot is not offered to the guest. */
 struct blk_caps {
-    bool read_only, discard, write_zeroes, flush /* has a volatile cache worth flushing */, fua, zoned, rotational;
+    bool read_only, discard, write_zeroes, flush /* has a volatile cache worth flushing */, fua, zoned, rotational,
+         grows /* BLK_GROW */;
     uint32_t logical_block, physical_block, opt_io, discard_granularity, max_discard, max_zeroes;   /* bytes; 0: no limit */
     uint32_t mem_align;             /* of buffers, bytes */
     uint32_t max_transfer;          /* bytes, 0: none */
@@ -66,7 +68,16 @@ int co_blk_zero(struct blk *b, uint64_t off, uint64_t len, unsigned flags);
 int co_blk_discard(struct blk *b, uint64_t off, uint64_t len);
 int co_blk_flush(struct blk *b);
 /* What a range is made of, as far as one answer goes from its start: @out->len of it is alike. */
-struct blk_extent { uint64_t len; bool data, zero; };
+struct blk_extent {
+    uint64_t len;
+    bool data, zero;                /* it occupies space here; it reads as zeroes */
+    bool below;                     /* not in this layer: the backing node's, or zeroes where there is none */
+    bool compressed;
+    bool has_off;                   /* the data is at @off of @where, as it is read */
+    uint64_t off;
+    const struct blk_node *where;
+    unsigned depth;                 /* how many backing nodes down */
+};
 int co_blk_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out);
 /* rerror/werror: what to do with a failed request. BLK_ACT_STOP: the machine was asked to stop; the request is queued by the caller
  * and tried again when the machine runs. */

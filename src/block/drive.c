@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/opt.h"
-#include "block/driver.h"
+#include "block/backing.h"
 #include "core/backend.h"
 #include "core/cmd.h"
 #include "core/dev.h"
@@ -74,47 +74,13 @@ struct obj *blk_drive_find(const char *iface, unsigned unit)
     return f.found;
 }
 
-/* ---- formats are named, never guessed ---- */
-
-/* The name of the format that the first bytes of @path look like, or NULL. */
-static const char *looks_like(const char *path)
-{
-    static const struct { const char *magic; unsigned len, off; const char *name; } magics[] = {
-        { "QFI\xfb", 4, 0, "qcow2" }, { "KDMV", 4, 0, "vmdk" }, { "COWD", 4, 0, "vmdk" }, { "vhdxfile", 8, 0, "vhdx" },
-        { "conectix", 8, 0, "vpc" }, { "LUKS\xba\xbe", 6, 0, "luks" }, { "QED\0", 4, 0, "qed" },
-        { "WithoutFreeSpace", 16, 0, "parallels" }, { "WithouFreSpacExt", 16, 0, "parallels" }, { "\x7f\x10\xda\xbe", 4, 64, "vdi" },
-        { "\xbe\xda\x10\x7f", 4, 64, "vdi" },
-    };
-    char head[512];
-    struct stat st;
-    int fd = stat(path, &st) || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : pread(fd, head, sizeof head, 0);
-    if (fd >= 0)
-        close(fd);
-    for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
-        if (n >= (ssize_t)(magics[i].off + magics[i].len) && !memcmp(head + magics[i].off, magics[i].magic, magics[i].len))
-            return magics[i].name;
-    return NULL;
-}
-
 /* ---- expanding ---- */
-
-static json_t *file_opts(const char *name)
-{
-    struct stat st;
-    if (str_starts(name, "null-co://") || str_starts(name, "null-aio://"))
-        return json_pack("{s:s}", "driver", name[5] == 'c' ? "null-co" : "null-aio");
-    if (str_starts(name, "file:"))
-        name += 5;
-    bool dev = !stat(name, &st) && S_ISBLK(st.st_mode);
-    return json_pack("{s:s, s:s}", "driver", dev ? "host_device" : "file", "filename", name);
-}
 
 static bool choose_format(const struct drive_args *a, const char **format, struct err *e)
 {
     json_t *inner = json_is_object(a->file) ? json_object_get(a->file, "filename") : a->file;
     const char *name = json_string_value(inner);
-    const char *like = name && !a->format ? looks_like(str_starts(name, "file:") ? name + 5 : name) : NULL;
+    const char *like = name && !a->format ? blk_looks_like(str_starts(name, "file:") ? name + 5 : name) : NULL;
     *format = a->format ? a->format : "raw";
     if (!like)
         return true;
@@ -123,9 +89,11 @@ static bool choose_format(const struct drive_args *a, const char **format, struc
 }
 
 /* The -blockdev options that @a and the remaining keys @rest stand for; takes keys out of @rest. */
-static json_t *expand(const struct drive_args *a, json_t *rest, const char *format, bool snapshot)
+static json_t *expand(const struct drive_args *a, json_t *rest, const char *format, bool snapshot, struct err *e)
 {
-    json_t *file = json_is_string(a->file) ? file_opts(json_string_value(a->file)) : json_deep_copy(a->file);
+    json_t *file = json_is_string(a->file) ? blk_file_opts(json_string_value(a->file), e) : json_deep_copy(a->file);
+    if (!file)
+        return NULL;
     bool ro = a->read_only == TRI_ON || a->read_only_dash == TRI_ON || a->media == 1 || snapshot;
     bool may_ro = a->read_only == TRI_AUTO && a->read_only_dash == TRI_AUTO;
     json_t *n = json_pack("{s:s, s:o, s:b, s:b, s:s}", "driver", format, "file", file, "read-only", ro, "auto-read-only", may_ro && !ro,
@@ -195,7 +163,9 @@ static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
         snprintf(made, sizeof made, "%s%u", ifaces[a->iface], anonymous++);
         id = made;
     }
-    json_t *o = expand(a, rest, format, snapshot);
+    json_t *o = expand(a, rest, format, snapshot, e);
+    if (!o)
+        return false;
     char *base = snapshot ? xasprintf("%s-base", id) : NULL;
     json_object_set_new(o, "node-name", json_string(base ? base : id));
     const char *left = json_object_iter_key(json_object_iter(rest));
@@ -246,7 +216,8 @@ static void gather_file(json_t *all)
         return;
     }
     if (json_is_string(name)) {
-        json_t *from_name = file_opts(json_string_value(name));
+        struct err e = ERR_INIT;        /* what is wrong with it is told when it is opened */
+        json_t *from_name = blk_file_opts(json_string_value(name), &e);
         json_object_update_missing(file, from_name);
         json_decref(from_name);
     }

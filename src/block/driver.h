@@ -44,7 +44,31 @@ struct blk_node {
     unsigned perm, shared;          /* of all uses together */
     struct blk_drive *drive;        /* NULL: not made by -drive. Owned */
     struct blk_use child;           /* the use of ->file, where the driver stacks on another node */
+    struct blk_use backing;         /* what is not in this layer is read from there */
+    struct blk_use data;            /* guest data apart from ->file */
+    char *backing_name, *backing_fmt;   /* as the image names them, or NULL. The driver's */
 };
+/* What a check found, and repaired. */
+struct blk_check {
+    uint64_t corruptions, leaks, errors, corruptions_fixed, leaks_fixed;
+    uint64_t total, allocated, compressed, fragmented;      /* clusters */
+    uint64_t end;                   /* offset behind the last cluster in use */
+    void (*say)(void *arg, const char *line);               /* one line for each finding; may be NULL */
+    void *arg;
+};
+enum { BLK_FIX_LEAKS = 1, BLK_FIX_ERRORS = 2 };
+
+struct blk_snap { char *id, *name; uint64_t vm_size, disk_size, sec, nsec, vm_clock; };
+void blk_snaps_free(struct blk_snap *v, unsigned n);
+/* Snapshots inside an image. Coroutines; 0 or -errno. */
+struct blk_snap_ops {
+    /* A new array of @n; the caller frees it by blk_snaps_free(). */
+    int (*list)(struct blk_node *, struct blk_snap **, unsigned *n);
+    int (*create)(struct blk_node *, const struct blk_snap *);
+    int (*apply)(struct blk_node *, const char *id_or_name);
+    int (*del)(struct blk_node *, const char *id_or_name);
+};
+
 enum blk_discard { BLK_DISCARD_IGNORE, BLK_DISCARD_UNMAP };
 enum blk_detect { BLK_DETECT_OFF, BLK_DETECT_ON, BLK_DETECT_UNMAP };
 
@@ -65,6 +89,19 @@ struct blk_driver {
     /* Permissions of all uses changed to @perm/@shared: locks, permissions below. */
     bool (*set_perm)(struct blk_node *, unsigned perm, unsigned shared, struct err *);
     const char *(*filename)(const struct blk_node *);   /* NULL, or what a person calls it */
+    /* ---- image formats; each may be NULL ---- */
+    /* A cluster or several at a cluster boundary, stored compressed. */
+    int (*co_write_compressed)(struct blk_node *, uint64_t off, uint64_t len, const struct iovec *, unsigned n);
+    /* Makes an image in @file, which nobody uses. Options are those of create_props, borrowed. */
+    bool (*co_create)(struct blk_node *file, json_t *opts, struct err *);
+    const struct prop *create_props;
+    int (*co_check)(struct blk_node *, struct blk_check *, unsigned fix);   /* BLK_FIX_*; -errno: could not check */
+    json_t *(*info)(const struct blk_node *);           /* "format-specific" data, new reference, or NULL */
+    uint32_t (*cluster_size)(const struct blk_node *);
+    /* Names another backing file; NULL: none. */
+    int (*co_set_backing)(struct blk_node *, const char *name, const char *fmt);
+    int (*co_make_empty)(struct blk_node *);            /* everything below shows through again */
+    const struct blk_snap_ops *snap;
 };
 #define BLK_DRIVER(n) ((const struct blk_driver *)((const struct blk_node *)(n))->obj.cls)
 
@@ -74,6 +111,10 @@ struct blk_node *blk_node_create(json_t *opts, struct err *e) MUST_CHECK;
 /* The node that @v names: a string is a reference, an object makes an inline child of @parent. Its use is parent->child. */
 bool blk_child_open(struct blk_node *parent, json_t *v, unsigned perm, unsigned shared, struct err *e) MUST_CHECK;
 void blk_child_close(struct blk_node *parent);
+/* The same for any of its uses; @role ("backing") is for messages. */
+bool blk_child_open_at(struct blk_node *parent, struct blk_use *u, const char *role, json_t *v, unsigned perm, unsigned shared,
+                       struct err *e) MUST_CHECK;
+void blk_child_close_at(struct blk_use *u);
 /* Fills in size and caps of a node that changes nothing but offset and length. */
 void blk_caps_inherit(struct blk_node *n, const struct blk_node *child);
 bool blk_use_add(struct blk_use *u, struct blk_node *n, unsigned perm, unsigned shared, const char *who, struct err *e) MUST_CHECK;
@@ -85,6 +126,13 @@ bool blk_pass_perm(struct blk_node *n, unsigned perm, unsigned shared, struct er
 struct blk_node *blk_overlay_create(struct blk_node *base, const char *id, struct err *e) MUST_CHECK;
 bool blk_node_delete(struct blk_node *n, struct err *e) MUST_CHECK;
 const char *blk_node_filename(const struct blk_node *n);        /* "" where there is none */
+/*
+ * Makes an image of format @fmt at @path. @opts (borrowed) are the format's create_props, of which "size" is each one's. What
+ * exists is refused unless @force; what could not be finished is removed. Main loop or coroutine on it.
+ */
+bool blk_image_create(const char *path, const char *fmt, json_t *opts, bool force, struct err *e) MUST_CHECK;
+/* Creates a file of @size for an image. One that exists is refused unless @force. */
+bool blk_create_file(const char *path, uint64_t size, bool force, struct err *e) MUST_CHECK;
 /* Runs fn(arg) as a coroutine of the main loop and waits, from a coroutine or from the main thread. */
 void blk_run(void (*fn)(void *), void *arg);
 
@@ -95,8 +143,16 @@ int co_node_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 int co_node_discard(struct blk_node *n, uint64_t off, uint64_t len);
 int co_node_flush(struct blk_node *n);
 int co_node_resize(struct blk_node *n, uint64_t size);
-/* Always answers; without a driver's word everything is data. */
+/* At a cluster boundary; -ENOTSUP where the format cannot. */
+int co_node_write_compressed(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov);
+/* This layer alone: ->below tells that it is not here. */
+int co_node_map_layer(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out);
+/* Through all layers. Always answers; without a driver's word everything is data. */
 int co_node_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out);
+/* Zeroes in all of @iov; a copy between @flat and bytes [at, at + len) of it. */
+void blk_iov_zero(const struct iovec *iov, unsigned n);
+bool blk_iov_is_zero(const struct iovec *iov, unsigned n);
+void blk_iov_copy(void *flat, const struct iovec *iov, unsigned n, uint64_t at, uint64_t len, bool to_iov);
 /* Part [off, off + len) of @iov into @out (room for @n); returns how many. */
 unsigned blk_iov_slice(const struct iovec *iov, unsigned n, uint64_t off, uint64_t len, struct iovec *out);
 uint64_t blk_iov_len(const struct iovec *iov, unsigned n);

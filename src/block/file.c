@@ -139,7 +139,7 @@ static bool file_open(struct blk_node *n, struct err *e)
     f->can_punch = probe_punch(f, atomic_load(&n->size));
     bool discard = f->can_punch && n->discard == BLK_DISCARD_UNMAP;
     n->caps = (struct blk_caps){ .read_only = n->read_only, .discard = discard, .write_zeroes = f->can_punch,
-        .flush = !n->no_flush, .fua = true, .logical_block = logical, .physical_block = MAX(physical, logical),
+        .flush = !n->no_flush, .fua = true, .grows = !f->is_dev && !n->read_only, .logical_block = logical, .physical_block = MAX(physical, logical),
         .discard_granularity = discard ? (unsigned)MAX((long)st.st_blksize, 512L) : 0, .mem_align = f->mem_align };
     return true;
 }
@@ -183,8 +183,7 @@ static int co_transfer(const struct xfer *x, uint64_t off, uint64_t len, const s
             break;
         }
         if (!k) {
-            for (unsigned i = 0; i < n; i++)
-                memset(v[i].iov_base, 0, v[i].iov_len);
+            blk_iov_zero(v, n);
             k = (ssize_t)blk_iov_len(v, n);
         }
         done += (uint64_t)k;
@@ -205,23 +204,6 @@ static bool aligned(const struct blk_file *f, uint64_t off, uint64_t len, const 
     return true;
 }
 
-/* Copies between @flat and bytes [at, at + len) of @iov. */
-static void copy_iov(char *flat, const struct iovec *iov, unsigned niov, uint64_t at, uint64_t len, bool to_iov)
-{
-    for (unsigned i = 0; i < niov && len; i++) {
-        if (at >= iov[i].iov_len) {
-            at -= iov[i].iov_len;
-            continue;
-        }
-        char *p = (char *)iov[i].iov_base + at;
-        size_t n = MIN(iov[i].iov_len - at, len);
-        memcpy(to_iov ? p : flat, to_iov ? flat : p, n);
-        flat += n;
-        len -= n;
-        at = 0;
-    }
-}
-
 /* One piece of a request that direct I/O cannot take as it is, through @buf. A write fills up its edges from the disk. */
 static int bounce_piece(const struct xfer *x, char *buf, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, uint64_t at)
 {
@@ -233,7 +215,7 @@ static int bounce_piece(const struct xfer *x, char *buf, uint64_t off, uint64_t 
         r = co_transfer(&rd, start, end - start, &v, 1);
     if (r)
         return r;
-    copy_iov(buf + (off - start), iov, niov, at, len, !x->write);
+    blk_iov_copy(buf + (off - start), iov, niov, at, len, !x->write);
     return x->write ? co_transfer(x, start, end - start, &v, 1) : 0;
 }
 
@@ -275,6 +257,15 @@ static int do_transfer(const struct xfer *x, uint64_t off, uint64_t len, const s
     return b.r;
 }
 
+/* The size is at least @end now. */
+static void grow_to(struct blk_node *n, uint64_t end)
+{
+    uint64_t old = atomic_load(&n->size);
+    end = align_up(end, 512);
+    while (old < end && !atomic_compare_exchange_weak(&n->size, &old, end))
+        ;
+}
+
 static int file_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
     const struct xfer x = { file_of(n), false, 0 };
@@ -284,7 +275,10 @@ static int file_read(struct blk_node *n, uint64_t off, uint64_t len, const struc
 static int file_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
     const struct xfer x = { file_of(n), true, flags & BLK_FUA && !n->no_flush ? RWF_DSYNC : 0 };
-    return do_transfer(&x, off, len, iov, niov);
+    int r = do_transfer(&x, off, len, iov, niov);
+    if (!r && flags & BLK_GROW)
+        grow_to(n, off + len);
+    return r;
 }
 
 /* ---- the rest ---- */
@@ -294,8 +288,11 @@ static int file_flush(struct blk_node *n) { return co_fdatasync(file_of(n)->fd);
 static int co_file_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
     struct blk_file *f = file_of(n);
-    int mode = flags & BLK_ZERO_UNMAP && f->can_punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-    int r = co_fallocate(f->fd, mode | FALLOC_FL_KEEP_SIZE, off, len);
+    bool longer = flags & BLK_GROW && off + len > atomic_load(&n->size);
+    int mode = flags & BLK_ZERO_UNMAP && f->can_punch && !longer ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+    int r = co_fallocate(f->fd, mode | (longer ? 0 : FALLOC_FL_KEEP_SIZE), off, len);
+    if (!r && longer)
+        grow_to(n, off + len);
     if (r == -EINVAL || r == -EOPNOTSUPP || r == -ENODEV || r == -ENOTTY)
         return -ENOTSUP;
     return !r && flags & BLK_FUA ? file_flush(n) : r;
@@ -337,6 +334,9 @@ static int map_worker(void *arg)
 static int co_file_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
     struct map_args m = { file_of(n)->fd, off, len, out };
+    out->has_off = true;
+    out->off = off;
+    out->where = n;
     return co_offload(map_worker, &m);
 }
 

@@ -51,6 +51,8 @@ static bool node_init(struct obj *o, struct err *e)
     struct blk_node *n = (struct blk_node *)o;
     list_init(&n->uses);
     list_init(&n->child.link);
+    list_init(&n->backing.link);
+    list_init(&n->data.link);
     n->home = loop_main();
     n->shared = BLK_PERM_ALL;
     return true;
@@ -148,7 +150,8 @@ static json_t *child_opts(const struct blk_node *parent, json_t *v)
     return o;
 }
 
-bool blk_child_open(struct blk_node *parent, json_t *v, unsigned perm, unsigned shared, struct err *e)
+bool blk_child_open_at(struct blk_node *parent, struct blk_use *u, const char *role, json_t *v, unsigned perm, unsigned shared,
+                       struct err *e)
 {
     struct blk_node *c = NULL;
     char who[160];
@@ -159,26 +162,33 @@ bool blk_child_open(struct blk_node *parent, json_t *v, unsigned perm, unsigned 
         c = node_create(o, true, e);
         json_decref(o);
     } else {
-        err_set(e, ERR_VALUE, "'file' must name a block node or hold the options of one");
+        err_set(e, ERR_VALUE, "'%s' must name a block node or hold the options of one", role);
     }
     if (!c)
         return false;
     snprintf(who, sizeof who, "block node '%s'", parent->obj.id);
     bool made = c->inline_child;
-    if (blk_use_add(&parent->child, c, perm, shared, who, e))
+    if (blk_use_add(u, c, perm, shared, who, e))
         return true;
     if (made)
         obj_del(&c->obj);
     return false;
 }
 
-void blk_child_close(struct blk_node *parent)
+bool blk_child_open(struct blk_node *parent, json_t *v, unsigned perm, unsigned shared, struct err *e)
 {
-    struct blk_node *c = parent->child.node;
+    return blk_child_open_at(parent, &parent->child, "file", v, perm, shared, e);
+}
+
+void blk_child_close(struct blk_node *parent) { blk_child_close_at(&parent->child); }
+
+void blk_child_close_at(struct blk_use *u)
+{
+    struct blk_node *c = u->node;
     if (!c)
         return;
     obj_ref(&c->obj);
-    blk_use_del(&parent->child);
+    blk_use_del(u);
     if (c->inline_child)
         obj_del(&c->obj);
     obj_unref(&c->obj);

@@ -9,7 +9,7 @@ enum { ZERO_BUF = 64 * 1024, DETECT_MIN = 4096 };
 
 struct req {
     struct blk_node *n;
-    enum { R_READ, R_WRITE, R_ZERO, R_DISCARD, R_FLUSH, R_RESIZE, R_MAP } op;
+    enum { R_READ, R_WRITE, R_ZERO, R_DISCARD, R_FLUSH, R_RESIZE, R_MAP, R_COMPRESSED } op;
     uint64_t off, len;
     const struct iovec *iov;
     unsigned niov, flags;
@@ -41,9 +41,13 @@ unsigned blk_iov_slice(const struct iovec *iov, unsigned n, uint64_t off, uint64
     return k;
 }
 
-/* ---- zeroes ---- */
+void blk_iov_zero(const struct iovec *iov, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        memset(iov[i].iov_base, 0, iov[i].iov_len);
+}
 
-static bool all_zero(const struct iovec *iov, unsigned n)
+bool blk_iov_is_zero(const struct iovec *iov, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         const char *p = iov[i].iov_base;
@@ -53,6 +57,25 @@ static bool all_zero(const struct iovec *iov, unsigned n)
     }
     return true;
 }
+
+void blk_iov_copy(void *flat, const struct iovec *iov, unsigned n, uint64_t at, uint64_t len, bool to_iov)
+{
+    char *f = flat;
+    for (unsigned i = 0; i < n && len; i++) {
+        if (at >= iov[i].iov_len) {
+            at -= iov[i].iov_len;
+            continue;
+        }
+        char *p = (char *)iov[i].iov_base + at;
+        size_t k = MIN(iov[i].iov_len - at, len);
+        memcpy(to_iov ? p : f, to_iov ? f : p, k);
+        f += k;
+        len -= k;
+        at = 0;
+    }
+}
+
+/* ---- zeroes ---- */
 
 /* By writing them: where the driver knows nothing better. */
 static int co_zero_by_writing(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
@@ -66,7 +89,7 @@ static int co_zero_by_writing(struct blk_node *n, uint64_t off, uint64_t len, un
     memset(buf, 0, ZERO_BUF);
     while (len && !r) {
         struct iovec v = { buf, MIN(len, (uint64_t)ZERO_BUF) };
-        r = BLK_DRIVER(n)->co_pwritev(n, off, v.iov_len, &v, 1, flags & BLK_FUA);
+        r = BLK_DRIVER(n)->co_pwritev(n, off, v.iov_len, &v, 1, flags & (BLK_FUA | BLK_GROW));
         off += v.iov_len;
         len -= v.iov_len;
     }
@@ -84,7 +107,7 @@ static int do_zero(struct req *q)
 static int co_do_write(struct req *q)
 {
     struct blk_node *n = q->n;
-    if (n->detect_zeroes && q->len >= DETECT_MIN && all_zero(q->iov, q->niov)) {
+    if (n->detect_zeroes && q->len >= DETECT_MIN && blk_iov_is_zero(q->iov, q->niov)) {
         q->flags |= n->detect_zeroes == BLK_DETECT_UNMAP ? BLK_ZERO_UNMAP : 0;
         return do_zero(q);
     }
@@ -108,6 +131,7 @@ static void co_req_run(void *arg)
         *q->extent = (struct blk_extent){ .len = q->len, .data = true };
         q->res = d->co_map ? d->co_map(q->n, q->off, q->len, q->extent) : 0;
         break;
+    case R_COMPRESSED: q->res = d->co_write_compressed ? d->co_write_compressed(q->n, q->off, q->len, q->iov, q->niov) : -ENOTSUP; break;
     }
 }
 
@@ -127,6 +151,17 @@ static int check(const struct blk_node *n, uint64_t off, uint64_t len, bool writ
     return write && n->caps.read_only ? -EROFS : 0;
 }
 
+/* A format's write may make the file below longer. */
+static int check_growing(const struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    int r = check(n, off, len, true);
+    if (r != -EIO || !(flags & BLK_GROW))
+        return r;
+    if (!range_ok(off, len, INT64_MAX - 4096))
+        return -EFBIG;
+    return n->caps.read_only ? -EROFS : n->caps.grows ? 0 : -ENOSPC;
+}
+
 int co_node_preadv(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
     int r = check(n, off, len, false);
@@ -139,7 +174,7 @@ int co_node_preadv(struct blk_node *n, uint64_t off, uint64_t len, const struct 
 
 int co_node_pwritev(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    int r = check(n, off, len, true);
+    int r = check_growing(n, off, len, flags);
     if (r || !len)
         return r;
     if (blk_iov_len(iov, niov) != len)
@@ -149,7 +184,7 @@ int co_node_pwritev(struct blk_node *n, uint64_t off, uint64_t len, const struct
 
 int co_node_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
-    int r = check(n, off, len, true);
+    int r = check_growing(n, off, len, flags);
     if (r || !len)
         return r;
     return req_do(&(struct req){ .n = n, .op = R_ZERO, .off = off, .len = len, .flags = flags });
@@ -179,8 +214,39 @@ int co_node_resize(struct blk_node *n, uint64_t size)
     return req_do(&(struct req){ .n = n, .op = R_RESIZE, .len = size });
 }
 
-int co_node_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
+int co_node_write_compressed(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+{
+    int r = check(n, off, len, true);
+    if (r || !len)
+        return r;
+    return req_do(&(struct req){ .n = n, .op = R_COMPRESSED, .off = off, .len = len, .iov = iov, .niov = niov });
+}
+
+int co_node_map_layer(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
     int r = check(n, off, len, false);
-    return r ? r : req_do(&(struct req){ .n = n, .op = R_MAP, .off = off, .len = len, .extent = out });
+    r = r ? r : req_do(&(struct req){ .n = n, .op = R_MAP, .off = off, .len = len, .extent = out });
+    if (!r && out->below && !n->backing.node)
+        out->zero = true;
+    return r;
+}
+
+int co_node_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
+{
+    for (unsigned depth = 0;; depth++) {
+        int r = co_node_map_layer(n, off, len, out);
+        if (r)
+            return r;
+        out->depth = depth;
+        struct blk_node *b = n->backing.node;
+        if (!out->below || !b)
+            return 0;
+        uint64_t size = atomic_load(&b->size);
+        if (off >= size) {
+            out->zero = true;
+            return 0;
+        }
+        len = MIN(out->len, size - off);
+        n = b;
+    }
 }

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* File names of images, as images and people give them. Main loop. */
+#ifndef BLOCK_BACKING_H
+#define BLOCK_BACKING_H
+
+#include "block/driver.h"
+
+/* The format whose signature @path begins with, or NULL. Used to refuse, never to choose. */
+const char *blk_looks_like(const char *path);
+/* @name as seen from the folder of @image. The caller frees. */
+char *blk_path_beside(const char *image, const char *name);
+/* The protocol node of @name: a path, file:PATH, null-co://, json:{...}, nbd://... New reference, NULL with @e filled. */
+json_t *blk_file_opts(const char *name, struct err *e);
+/* The node of the image @name in format @fmt; NULL: raw, refused if it looks like something else. */
+json_t *blk_image_opts(const char *name, const char *fmt, struct err *e);
+/* nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH; NULL without an error: something else. */
+json_t *blk_nbd_uri_opts(const char *name, struct err *e);
+
+#endif

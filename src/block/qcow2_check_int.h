@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* Between qcow2_check.c and qcow2_repair.c. */
+#ifndef BLOCK_QCOW2_CHECK_INT_H
+#define BLOCK_QCOW2_CHECK_INT_H
+
+#include "block/qcow2_int.h"
+
+struct q2_chk {
+    struct qcow2 *s;
+    struct blk_check *res;
+    uint32_t *want;                 /* references by cluster */
+    uint64_t n, next_host;          /* clusters of the file; where the next data cluster would be in order */
+    uint8_t *buf;                   /* a cluster */
+    bool rebuild, missing;          /* the refcount structure itself is broken; a block is missing */
+    uint64_t flags_wrong;
+};
+
+void q2_say(struct q2_chk *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Counts every reference into ->want, which is zero before. */
+int co_q2_count_all(struct q2_chk *c);
+int co_q2_check_copied(struct q2_chk *c);
+/* Repairs what ->want and ->res tell. */
+int co_q2_repair(struct q2_chk *c, unsigned fix);
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* Making images: an empty one, and space for all of its clusters where that is asked for. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "block/backing.h"
+#include "block/qcow2_int.h"
+
+static const char *const compat_names[] = { "1.1", "v3", "0.10", "v2", NULL };
+static const char *const prealloc_names[] = { "off", "metadata", "falloc", "full", NULL };
+static const char *const compression_names[] = { "zlib", "zstd", NULL };
+enum { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
+
+struct create {
+    uint64_t size, cluster_size;
+    uint32_t refcount_bits;
+    int compat, preallocation, compression;
+    bool lazy_refcounts, extended_l2, data_file_raw, force;
+    char *backing_file, *backing_fmt, *data_file;
+};
+
+const struct prop q2_create_props[] = {
+    PROP_SIZE(struct create, size, "size", 0, 0, INT64_MAX - 2 * MiB, "Size of the disk"),
+    PROP_ENUM(struct create, compat, "compat", compat_names, 0, "Version of the format: 1.1 (v3), or 0.10 (v2) for very old readers"),
+    { .name = "cluster_size", .doc = "Unit of allocation", .type = PROP_T_SIZE, .flags = PF_POW2, PROP_OFF(struct create, cluster_size),
+      .def = 65536, .min = 512, .max = 2 * MiB },
+    PROP_STR(struct create, backing_file, "backing_file", 0, "What is not written yet is read from this image"),
+    PROP_STR(struct create, backing_fmt, "backing_fmt", 0, "Format of the backing file"),
+    PROP_ENUM(struct create, preallocation, "preallocation", prealloc_names, 0, "What is allocated at once"),
+    PROP_ENUM(struct create, compression, "compression_type", compression_names, 0, "How compressed clusters are compressed"),
+    PROP_BOOL(struct create, lazy_refcounts, "lazy_refcounts", false, "Other programs may postpone refcount updates"),
+    PROP_BOOL(struct create, extended_l2, "extended_l2", false, "Subclusters: 32 to a cluster"),
+    { .name = "refcount_bits", .doc = "Width of a refcount", .type = PROP_T_U32, .flags = PF_POW2, PROP_OFF(struct create, refcount_bits),
+      .def = 16, .min = 1, .max = 64 },
+    PROP_STR(struct create, data_file, "data_file", 0, "Guest data is kept in this file"),
+    PROP_BOOL(struct create, data_file_raw, "data_file_raw", false, "The data file is a valid raw image at any time"),
+    PROP_BOOL(struct create, force, "force", false, "Overwrite a data file that exists"),
+    PROP_END,
+};
+
+static bool check(const struct create *c, struct err *e)
+{
+    uint64_t cs = c->cluster_size, entry = c->extended_l2 ? 16 : 8;
+    bool v2 = c->compat >= 2;
+    if (v2 && (c->lazy_refcounts || c->extended_l2 || c->refcount_bits != 16 || c->compression || c->data_file))
+        return err_set(e, ERR_VALUE, "compat=0.10 has no %s", c->lazy_refcounts ? "lazy_refcounts" : c->extended_l2 ? "extended_l2" :
+                       c->compression ? "compression_type" : c->data_file ? "data_file" : "refcount_bits other than 16");
+    if (c->extended_l2 && cs < BIT64(Q2_MIN_EXTL2_BITS))
+        return err_set(e, ERR_VALUE, "extended_l2 needs a cluster_size of 16 KiB and up");
+    if (c->backing_file && strlen(c->backing_file) > Q2_MAX_BACKING_NAME)
+        return err_set(e, ERR_VALUE, "the backing file's name is longer than %d bytes", Q2_MAX_BACKING_NAME);
+    if (c->backing_fmt && !c->backing_file)
+        return err_set(e, ERR_VALUE, "backing_fmt without backing_file has no effect");
+    if (c->backing_file && !c->backing_fmt) {
+        err_set(e, ERR_VALUE, "the backing file's format is missing");
+        return err_hint(e, "-F FORMAT (backing_fmt=FORMAT)");
+    }
+    if (c->backing_file && c->preallocation)
+        return err_set(e, ERR_VALUE, "a backing file and preallocation exclude each other: nothing of it would be seen");
+    if (c->data_file_raw && (!c->data_file || c->backing_file))
+        return err_set(e, ERR_VALUE, c->data_file ? "data_file_raw excludes a backing file" : "data_file_raw needs data_file");
+    if (c->size > 0 && ((c->size - 1) / (cs * (cs / entry)) + 1) * 8 > Q2_MAX_L1_BYTES)
+        return err_set(e, ERR_VALUE, "%llu bytes are too many for clusters of %llu bytes", (unsigned long long)c->size, (unsigned long long)cs);
+    return true;
+}
+
+/* The fields that the header is built from, in an object that is no node. */
+static struct qcow2 *blank(struct blk_node *file, const struct create *c)
+{
+    struct qcow2 *s = xnew(struct qcow2);
+    s->node.child.node = file;
+    s->version = c->compat >= 2 ? 2 : 3;
+    s->cluster_bits = ctz64(c->cluster_size);
+    s->cluster_size = c->cluster_size;
+    s->ref_order = ctz64(c->refcount_bits);
+    s->compression = (unsigned)c->compression;
+    s->header_len = s->version == 2 ? Q2_H_V2_LEN : Q2_H_OUR_LEN;
+    s->incompat = (c->data_file ? Q2_INCOMPAT_DATA_FILE : 0) | (c->compression ? Q2_INCOMPAT_COMPRESSION : 0) |
+                  (c->extended_l2 ? Q2_INCOMPAT_EXTL2 : 0);
+    s->compat = c->lazy_refcounts ? Q2_COMPAT_LAZY : 0;
+    s->autoclear = c->data_file_raw ? Q2_AUTOCLEAR_RAW_DATA : 0;
+    s->backing_name = c->backing_file;
+    s->backing_fmt = c->backing_fmt;
+    s->data_name = c->data_file;
+    atomic_store(&s->node.size, c->size);
+    return s;
+}
+
+/* Header, refcount table, blocks, L1 table: one after the other from the beginning. */
+static int co_write_empty(struct qcow2 *s, const struct create *c)
+{
+    uint64_t entry = c->extended_l2 ? 16 : 8, cs = s->cluster_size, per = BIT64(q2_rb_bits(s));
+    uint64_t l1 = c->size ? (c->size - 1) / (cs * (cs / entry)) + 1 : 0, k = (MAX(l1, (uint64_t)1) * 8 + cs - 1) / cs, b = 1, t = 1;
+    for (;;) {
+        uint64_t nb = (1 + t + b + k + per - 1) / per, nt = (nb * 8 + cs - 1) / cs;
+        if (nb <= b && nt <= t)
+            break;
+        b = MAX(b, nb);
+        t = MAX(t, nt);
+    }
+    uint64_t all = 1 + t + b + k;
+    s->l1_size = (uint32_t)l1;
+    s->rt_off = cs;
+    s->rt_clusters = (uint32_t)t;
+    s->l1_off = (1 + t + b) * cs;
+    uint8_t *buf = calloc(MAX(t, (uint64_t)1), cs);
+    int r = buf ? 0 : -ENOMEM;
+    for (uint64_t i = 0; i < b && !r; i++)
+        st_be64(buf + i * 8, (1 + t + i) * cs);
+    r = r ? r : co_q2_pwrite(s, s->rt_off, buf, t * cs);
+    for (uint64_t i = 0; i < b && !r; i++) {
+        memset(buf, 0, cs);
+        for (uint64_t j = 0; j < per && i * per + j < all; j++)
+            q2_ref_set_raw(buf, s->ref_order, j, 1);
+        r = co_q2_pwrite(s, (1 + t + i) * cs, buf, cs);
+    }
+    r = r ? r : co_q2_write_zeroes(s, s->l1_off, k * cs);
+    r = r ? r : co_q2_barrier(s);
+    r = r ? r : q2_header_build(s, buf);
+    r = r ? r : co_q2_pwrite(s, 0, buf, cs);
+    r = r ? r : co_q2_barrier(s);
+    free(buf);
+    return r;
+}
+
+/* ---- preallocation ---- */
+
+static int co_preallocate(struct qcow2 *s, int mode)
+{
+    uint64_t size = align_up(q2_size(s), s->cluster_size);
+    int r = 0;
+    for (uint64_t at = 0; at < size && !r;) {
+        uint64_t want = MIN((size - at) >> s->cluster_bits, (uint64_t)4096), got = want, host = at;
+        if (!s->has_data_file)
+            r = co_q2_alloc(s, want, &got, &host);
+        if (!r && mode == PREALLOC_FULL) {
+            uint8_t *z = calloc(1, s->cluster_size);
+            struct iovec v = { z, s->cluster_size };
+            r = z ? 0 : -ENOMEM;
+            for (uint64_t i = 0; i < got && !r; i++)
+                r = co_node_pwritev(q2_data(s), host + (i << s->cluster_bits), s->cluster_size, &v, 1, BLK_GROW);
+            free(z);
+        } else if (!r && mode == PREALLOC_FALLOC) {
+            r = co_node_zero(q2_data(s), host, got << s->cluster_bits, BLK_GROW);
+        } else if (!r && host + (got << s->cluster_bits) > atomic_load(&q2_data(s)->size)) {
+            r = co_node_resize(q2_data(s), host + (got << s->cluster_bits));
+        }
+        s->writes++;
+        struct q2_ent e = { .has_host = true, .copied = true, .alloc = q2_all_subs(s) };
+        for (uint64_t i = 0; i < got && !r; i++) {
+            e.host = host + (i << s->cluster_bits);
+            r = co_q2_ent_set(s, at + (i << s->cluster_bits), &e);
+        }
+        at += got << s->cluster_bits;
+    }
+    return r ? r : co_q2_sync(s);
+}
+
+static bool co_open_and_preallocate(struct blk_node *file, const struct create *c, struct err *e)
+{
+    json_t *o = json_pack("{s:s, s:s, s:s}", "driver", "qcow2", "node-name", "preallocating", "file", file->obj.id);
+    struct blk_node *n = blk_node_create(o, e);
+    json_decref(o);
+    if (!n)
+        return false;
+    int r = co_preallocate(q2_of(n), c->preallocation);
+    obj_del(&n->obj);
+    return !r || err_os(e, -r, "cannot allocate the clusters of '%s'", blk_node_filename(file));
+}
+
+static bool co_make_data_file(struct blk_node *file, const struct create *c, struct err *e)
+{
+    char *path = blk_path_beside(blk_node_filename(file), c->data_file);
+    bool ok = blk_create_file(str_starts(path, "file:") ? path + 5 : path, c->size, c->force, e);
+    free(path);
+    return ok;
+}
+
+bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e)
+{
+    struct create c = { 0 };
+    prop_defaults(q2_create_props, &c);
+    bool ok = prop_set_all(q2_create_props, &c, NULL, opts, "qcow2 images", e) && check(&c, e) &&
+              (!c.data_file || co_make_data_file(file, &c, e));
+    if (ok) {
+        struct qcow2 *s = blank(file, &c);
+        int r = co_write_empty(s, &c);
+        free(s);
+        ok = !r || (r == -E2BIG ? err_set(e, ERR_VALUE, "header and backing file name need more than a cluster of %llu bytes",
+                                          (unsigned long long)c.cluster_size)
+                                : err_os(e, -r, "cannot write '%s'", blk_node_filename(file)));
+    }
+    if (ok && c.preallocation)
+        ok = co_open_and_preallocate(file, &c, e);
+    prop_release(q2_create_props, &c);
+    return ok;
+}

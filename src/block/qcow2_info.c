@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* What a person or a program wants to know about an image beyond what every format tells. */
+#include <stdlib.h>
+#include "block/qcow2_int.h"
+
+json_t *q2_info(const struct blk_node *n)
+{
+    const struct qcow2 *s = (const struct qcow2 *)n;
+    json_t *d = json_pack("{s:s, s:s}", "compat", s->version >= 3 ? "1.1" : "0.10", "compression-type",
+                          s->compression == Q2_COMPRESS_ZSTD ? "zstd" : "zlib");
+    json_object_set_new(d, "refcount-bits", json_integer(1 << s->ref_order));
+    if (s->version >= 3) {
+        json_object_set_new(d, "lazy-refcounts", json_boolean(s->compat & Q2_COMPAT_LAZY));
+        json_object_set_new(d, "corrupt", json_boolean(s->incompat & Q2_INCOMPAT_CORRUPT));
+        json_object_set_new(d, "extended-l2", json_boolean(s->extl2));
+    }
+    if (s->has_data_file) {
+        if (s->data_name)
+            json_object_set_new(d, "data-file", json_string(s->data_name));
+        json_object_set_new(d, "data-file-raw", json_boolean(s->raw_data));
+    }
+    return json_pack("{s:s, s:o}", "type", "qcow2", "data", d);
+}
