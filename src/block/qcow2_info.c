@@ -14,6 +14,8 @@ json_t *q2_info(const struct blk_node *n)
         json_object_set_new(d, "corrupt", json_boolean(s->incompat & Q2_INCOMPAT_CORRUPT));
         json_object_set_new(d, "extended-l2", json_boolean(s->extl2));
     }
+    if (s->incompat & Q2_INCOMPAT_DIRTY)
+        json_object_set_new(d, "dirty", json_true());
     if (s->has_data_file) {
         if (s->data_name)
             json_object_set_new(d, "data-file", json_string(s->data_name));

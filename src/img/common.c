@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/* What the commands of backplane-img share: options, opening, messages, plain reads and writes. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/opt.h"
+#include "block/backing.h"
+#include "core/backend.h"
+#include "img/img.h"
+
+/* ---- options ---- */
+
+static const struct option longs[] = {
+    { "output", 1, NULL, OPT_OUTPUT }, { "image-opts", 0, NULL, OPT_IMAGE_OPTS }, { "force", 0, NULL, OPT_FORCE },
+    { "force-share", 0, NULL, 'U' }, { "object", 1, NULL, OPT_OBJECT }, { "quiet", 0, NULL, 'q' }, { "progress", 0, NULL, 'p' },
+    { "shrink", 0, NULL, OPT_SHRINK }, { "preallocation", 1, NULL, OPT_PREALLOC }, { "backing-chain", 0, NULL, OPT_CHAIN },
+    { "start-offset", 1, NULL, OPT_START }, { "max-length", 1, NULL, OPT_MAXLEN }, { "size", 1, NULL, OPT_SIZE },
+    { "target-image-opts", 0, NULL, OPT_TARGET_OPTS }, { "target-is-zero", 0, NULL, OPT_ZERO_TARGET },
+    { "salvage", 0, NULL, OPT_SALVAGE }, { "pattern", 1, NULL, OPT_PATTERN }, { "flush-interval", 1, NULL, OPT_FLUSH },
+    { "no-drain", 0, NULL, OPT_NO_DRAIN }, { "bitmaps", 0, NULL, OPT_BITMAPS }, { NULL, 0, NULL, 0 },
+};
+
+int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o)
+{
+    char all[64];
+    snprintf(all, sizeof all, "f:t:T:qUp%s", letters);
+    for (;;) {
+        int c = getopt_long(argc, argv, all, longs, NULL);
+        switch (c) {
+        case 'f': o->fmt = optarg; break;
+        case 't': o->cache = optarg; break;
+        case 'T': o->src_cache = optarg; break;
+        case 'q': o->quiet = true; break;
+        case 'p': o->progress = true; break;
+        case 'U': o->unlocked = true; break;
+        case OPT_IMAGE_OPTS: o->image_opts = true; break;
+        case OPT_FORCE: o->force = true; break;
+        case OPT_OUTPUT:
+            o->output = optarg;
+            if (strcmp(optarg, "json") && strcmp(optarg, "human")) {
+                fprintf(stderr, "backplane-img: --output is 'human' or 'json', not '%s'\n", optarg);
+                return '?';
+            }
+            break;
+        default: return c;
+        }
+    }
+}
+
+bool img_is_json(const struct img_opts *o) { return o->output && !strcmp(o->output, "json"); }
+
+bool img_size(const char *text, uint64_t *out)
+{
+    if (parse_size(text, 1, out) && *out <= INT64_MAX)
+        return true;
+    fprintf(stderr, "backplane-img: '%s' is not a size\n", text);
+    return false;
+}
+
+bool img_parse_o(const char *text, json_t *opts)
+{
+    struct err e = ERR_INIT;
+    json_t *o = opt_parse_flat(text, NULL, &e);
+    if (!o) {
+        img_fail(&e, "-o");
+        return false;
+    }
+    json_object_update(opts, o);
+    json_decref(o);
+    return true;
+}
+
+void img_help_o(const char *fmt)
+{
+    struct err e = ERR_INIT;
+    const struct obj_class *c = backend_find(&blk_node_class, fmt, &e);
+    const struct prop *rows = c ? ((const struct blk_driver *)c)->create_props : NULL;
+    struct prop p;
+    printf("Options of %s images (-o NAME=VALUE,...):\n", fmt);
+    for (size_t i = 0; rows && prop_nth(rows, i, &p); i++) {
+        struct str type = { 0 };
+        prop_describe_type(&p, &type);
+        printf("  %s=<%s> - %s\n", p.name, type.s ? type.s : "", p.doc);
+        str_free(&type);
+    }
+}
+
+/* ---- saying ---- */
+
+int img_fail(const struct err *e, const char *what)
+{
+    fprintf(stderr, "backplane-img: %s%s%s\n", what ? what : "", what ? ": " : "", e->msg);
+    if (e->hint[0])
+        fprintf(stderr, "hint: %s\n", e->hint);
+    return 1;
+}
+
+int img_fail_errno(int r, const char *fmt, ...)
+{
+    va_list ap;
+    fputs("backplane-img: ", stderr);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, ": %s\n", strerror(-r));
+    return 1;
+}
+
+void img_progress(const struct img_opts *o, uint64_t done, uint64_t all)
+{
+    static int last = -1;
+    int permille = all ? (int)((double)done / (double)all * 1000) : 1000;
+    if (!o->progress || o->quiet || permille == last)
+        return;
+    last = permille;
+    printf("    (%.2f/100%%)\r", permille / 10.0);
+    fflush(stdout);
+}
+
+void img_progress_end(const struct img_opts *o)
+{
+    img_progress(o, 1, 1);
+    if (o->progress && !o->quiet)
+        putchar('\n');
+}
+
+void img_print_json(json_t *v)
+{
+    char *s = json_dumps(v, JSON_INDENT(4));
+    puts(s);
+    free(s);
+    json_decref(v);
+}
+
+/* ---- opening ---- */
+
+const char *img_format(const struct blk_node *n) { return n->obj.cls->name + strlen("blockdev-"); }
+
+/* cache=... of -t and -T. */
+static bool set_cache(json_t *o, const char *cache)
+{
+    static const struct { const char *name; bool direct, no_flush; } modes[] = {
+        { "writeback", false, false }, { "none", true, false }, { "off", true, false }, { "writethrough", false, false },
+        { "directsync", true, false }, { "unsafe", false, true },
+    };
+    for (size_t i = 0; cache && i < ARRAY_SIZE(modes); i++) {
+        if (strcmp(modes[i].name, cache))
+            continue;
+        json_object_set_new(o, "cache.direct", json_boolean(modes[i].direct));
+        json_object_set_new(o, "cache.no-flush", json_boolean(modes[i].no_flush));
+        return true;
+    }
+    if (cache)
+        fprintf(stderr, "backplane-img: cache mode '%s': none, writeback, writethrough, directsync or unsafe\n", cache);
+    return !cache;
+}
+
+static void set_unlocked(json_t *o)
+{
+    json_t *file = json_object_get(o, "file");
+    if (json_is_object(file))
+        set_unlocked(file);
+    else if (str_eq(json_string_value(json_object_get(o, "driver")), "file"))
+        json_object_set_new(o, "locking", json_string("off"));
+}
+
+/*
+ * A format that nobody named is told by its signature; a raw disk whose guest wrote such a signature must not make us open
+ * other files, so that an image that names some must be named by -f or by its suffix.
+ */
+static bool guess_format(const char *name, const char **fmt, bool *guessed)
+{
+    const char *path = str_starts(name, "file:") ? name + 5 : name, *like = blk_looks_like(path), *dot = strrchr(path, '.');
+    *guessed = false;
+    if (*fmt || str_starts(name, "json:"))
+        return true;
+    *fmt = like ? like : "raw";
+    *guessed = like && !(dot && (!strcmp(dot + 1, like) || (!strcmp(like, "qcow2") && str_starts(dot, ".qcow"))));
+    return true;
+}
+
+static bool names_others(struct blk_node *n)
+{
+    json_t *(*info)(const struct blk_node *) = BLK_DRIVER(n)->info;
+    json_t *i = info ? info(n) : NULL, *d = json_object_get(i, "data");
+    bool others = n->backing_name || json_object_get(d, "data-file");
+    json_decref(i);
+    return others;
+}
+
+static json_t *options_of(const char *name, const char *fmt, const struct img_opts *o, bool *guessed, struct err *e)
+{
+    *guessed = false;
+    if (o->image_opts)
+        return opt_parse(name, "driver", e);
+    return guess_format(name, &fmt, guessed) ? blk_image_opts(name, fmt, e) : NULL;
+}
+
+struct blk_node *img_open(const char *name, const char *fmt, const char *cache, const struct img_opts *o, unsigned flags)
+{
+    static unsigned count;
+    struct err e = ERR_INIT;
+    bool guessed, write = flags & IMG_WRITE;
+    json_t *opts = options_of(name, fmt, o, &guessed, &e);
+    char id[32];
+    if (!opts) {
+        img_fail(&e, NULL);
+        return NULL;
+    }
+    snprintf(id, sizeof id, "image%u", count++);
+    json_object_set_new(opts, "node-name", json_string(id));
+    json_object_set_new(opts, "read-only", json_boolean(!write));
+    if (write && !json_object_get(opts, "discard"))
+        json_object_set_new(opts, "discard", json_string("unmap"));
+    bool qcow2 = str_eq(json_string_value(json_object_get(opts, "driver")), "qcow2");
+    if (qcow2 && flags & (IMG_ONE_LAYER | IMG_LOOK))
+        json_object_set_new(opts, "no-backing", json_true());
+    if (qcow2 && flags & IMG_REPAIR)
+        json_object_set_new(opts, "repair", json_true());
+    if (flags & IMG_UNLOCKED || o->unlocked)
+        set_unlocked(opts);
+    struct blk_node *n = set_cache(opts, cache) ? blk_node_create(opts, &e) : NULL;
+    json_decref(opts);
+    if (!n) {
+        if (e.msg[0])
+            img_fail(&e, NULL);
+        return NULL;
+    }
+    if (guessed && !(flags & IMG_LOOK) && names_others(n)) {
+        fprintf(stderr, "backplane-img: '%s' looks like a %s image that names other files, but its format is not given\n"
+                        "hint: -f %s\n", name, img_format(n), img_format(n));
+        img_close(n);
+        return NULL;
+    }
+    return n;
+}
+
+void img_close(struct blk_node *n)
+{
+    if (n)
+        obj_del(&n->obj);
+}
+
+bool img_claim(struct blk_use *u, struct blk_node *n, unsigned perm)
+{
+    struct err e = ERR_INIT;
+    if (blk_use_add(u, n, perm, BLK_PERM_READ, "backplane-img", &e))
+        return true;
+    img_fail(&e, NULL);
+    return false;
+}
+
+struct blk_node *img_open_backing(struct blk_node *n, const struct img_opts *o, unsigned flags)
+{
+    struct img_opts plain = *o;
+    plain.image_opts = false;
+    if (!n->backing_name)
+        return NULL;
+    char *path = blk_path_beside(blk_node_filename(n), n->backing_name);
+    const char *like = n->backing_fmt ? NULL : blk_looks_like(path);
+    struct blk_node *b = NULL;
+    if (like)
+        fprintf(stderr, "backplane-img: '%s' does not say in which format its backing file is\nhint: rebase -u -b %s -F %s\n",
+                blk_node_filename(n), n->backing_name, like);
+    else
+        b = img_open(path, n->backing_fmt ? n->backing_fmt : "raw", o->src_cache, &plain, flags);
+    free(path);
+    return b;
+}
+
+/* ---- data ---- */
+
+int co_img_read(struct blk_node *n, uint64_t off, uint64_t len, void *buf)
+{
+    uint64_t size = atomic_load(&n->size), there = off >= size ? 0 : MIN(len, size - off);
+    struct iovec v = { buf, there };
+    memset((char *)buf + there, 0, len - there);
+    return there ? co_node_preadv(n, off, there, &v, 1, 0) : 0;
+}
+
+int co_img_write(struct blk_node *n, uint64_t off, uint64_t len, const void *buf)
+{
+    struct iovec v = { (void *)buf, len };
+    return co_node_pwritev(n, off, len, &v, 1, 0);
+}
+
+int co_img_is_zero(struct blk_node *n, uint64_t off, uint64_t len, uint8_t *buf)
+{
+    struct iovec v = { buf, len };
+    int r = co_img_read(n, off, len, buf);
+    return r ? r : blk_iov_is_zero(&v, 1);
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/* compare, dd, bench. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "img/img.h"
+
+enum { PIECE = 2 << 20 };
+
+/* ---- compare ---- */
+
+struct compare { struct blk_node *a, *b; struct img_opts o; uint8_t *x, *y; bool strict; };
+
+/* 0: alike, 1: differ at *@where, 2: error (told). */
+static int co_compare_range(struct compare *c, uint64_t off, uint64_t end, uint64_t *where)
+{
+    uint64_t sa = atomic_load(&c->a->size), sb = atomic_load(&c->b->size);
+    while (off < end) {
+        struct blk_extent p = { .len = end - off, .zero = true, .below = true }, q = p;
+        int r = off < sa ? co_node_map(c->a, off, MIN(end, sa) - off, &p) : 0;
+        r = r ? r : off < sb ? co_node_map(c->b, off, MIN(end, sb) - off, &q) : 0;
+        uint64_t len = MIN(p.len, q.len);
+        if (r)
+            return img_fail_errno(r, "cannot read the maps") + 1;
+        if (c->strict && off < sa && off < sb && p.below != q.below) {
+            *where = off;
+            printf("Strict mode: Offset %llu block status mismatch!\n", (unsigned long long)off);
+            return 1;
+        }
+        if (p.zero && q.zero) {
+            off += len;
+            continue;
+        }
+        len = MIN(len, (uint64_t)PIECE);
+        r = p.zero ? (memset(c->x, 0, len), 0) : co_img_read(c->a, off, len, c->x);
+        r = r ? r : q.zero ? (memset(c->y, 0, len), 0) : co_img_read(c->b, off, len, c->y);
+        if (r)
+            return img_fail_errno(r, "error while reading offset %llu", (unsigned long long)off) + 3;
+        if (memcmp(c->x, c->y, len)) {
+            uint64_t i = 0;
+            while (c->x[i] == c->y[i])
+                i++;
+            *where = off + i;
+            printf("Content mismatch at offset %llu!\n", (unsigned long long)*where);
+            return 1;
+        }
+        off += len;
+        img_progress(&c->o, off, end);
+    }
+    return 0;
+}
+
+static int co_compare(int argc, char **argv)
+{
+    struct compare c = { 0 };
+    const char *fmt2 = NULL;
+    for (int k; (k = img_getopt(argc, argv, "F:s", &c.o)) != -1;) {
+        if (k == 'F')
+            fmt2 = optarg;
+        else if (k == 's')
+            c.strict = true;
+        else if (k != OPT_OBJECT)
+            return 2;
+    }
+    if (optind + 2 != argc)
+        return fprintf(stderr, "backplane-img: compare needs two file names\n"), 2;
+    c.a = img_open(argv[optind], c.o.fmt, c.o.src_cache, &c.o, 0);
+    c.b = c.a ? img_open(argv[optind + 1], fmt2, c.o.src_cache, &c.o, 0) : NULL;
+    c.x = malloc(PIECE);
+    c.y = malloc(PIECE);
+    int status = 2;
+    if (c.a && c.b && c.x && c.y) {
+        uint64_t sa = atomic_load(&c.a->size), sb = atomic_load(&c.b->size), where;
+        status = 0;
+        if (sa != sb && c.strict) {
+            if (!c.o.quiet)
+                puts("Strict mode: Image size mismatch!");
+            status = 1;
+        } else {
+            if (sa != sb && !c.o.quiet)
+                puts("Warning: Image size mismatch!");
+            status = co_compare_range(&c, 0, MAX(sa, sb), &where);
+            img_progress_end(&c.o);
+        }
+        if (!status && !c.o.quiet)
+            puts("Images are identical.");
+    }
+    free(c.x);
+    free(c.y);
+    img_close(c.a);
+    img_close(c.b);
+    return status;
+}
+IMG_CMD(co_compare, "compare", "[-f FORMAT] [-F FORMAT] [-s] FILE FILE", "Status 0: the same bytes, 1: not, 2 and up: could not tell");
+
+/* ---- dd ---- */
+
+static const char *operand(const char *arg, const char *key)
+{
+    size_t n = strlen(key);
+    return !strncmp(arg, key, n) && arg[n] == '=' ? arg + n + 1 : NULL;
+}
+
+static int co_dd_copy(struct blk_node *in, const char *out, const char *fmt, const struct img_opts *o, uint64_t skip, uint64_t len)
+{
+    struct err e = ERR_INIT;
+    json_t *opts = json_pack("{s:I}", "size", (json_int_t)align_up(len, 512));
+    bool ok = blk_image_create(out, fmt, opts, o->force, &e) || (img_fail(&e, NULL), false);
+    json_decref(opts);
+    struct img_opts plain = { .quiet = o->quiet };
+    struct blk_use use = { 0 };
+    struct blk_node *dst = ok ? img_open(out, fmt, o->cache, &plain, IMG_WRITE) : NULL;
+    uint8_t *buf = dst ? aligned_alloc(4096, PIECE) : NULL;
+    int r = buf && img_claim(&use, dst, BLK_PERM_ALL) ? 0 : -ENOMEM;
+    for (uint64_t at = 0; at < len && !r;) {
+        uint64_t n = MIN((uint64_t)PIECE, len - at);
+        r = co_img_is_zero(in, skip + at, n, buf);
+        if (r == 1)
+            r = 0;
+        else if (!r)
+            r = co_img_write(dst, at, MIN(align_up(n, 512), atomic_load(&dst->size) - at), buf);
+        at += n;
+    }
+    if (use.node) {
+        r = r ? r : co_node_flush(dst);
+        blk_use_del(&use);
+    }
+    free(buf);
+    img_close(dst);
+    return r && dst ? img_fail_errno(r, "cannot copy to '%s'", out) : r != 0;
+}
+
+static int co_dd(int argc, char **argv)
+{
+    struct img_opts o = { 0 };
+    const char *in = NULL, *out = NULL, *fmt = "raw", *v;
+    uint64_t bs = 512, count = UINT64_MAX, skip = 0;
+    for (int c; (c = img_getopt(argc, argv, "O:", &o)) != -1;) {
+        if (c == 'O')
+            fmt = optarg;
+        else if (c != OPT_OBJECT)
+            return 1;
+    }
+    bool bad = false;
+    for (; optind < argc && !bad; optind++) {
+        if ((v = operand(argv[optind], "if")))
+            in = v;
+        else if ((v = operand(argv[optind], "of")))
+            out = v;
+        else if ((v = operand(argv[optind], "bs")))
+            bad = !img_size(v, &bs) || !bs;
+        else if ((v = operand(argv[optind], "count")))
+            bad = !img_size(v, &count);
+        else if ((v = operand(argv[optind], "skip")))
+            bad = !img_size(v, &skip);
+        else
+            bad = (fprintf(stderr, "backplane-img: dd has no operand '%s'\n", argv[optind]), true);
+    }
+    if (bad || !in || !out)
+        return fprintf(stderr, "backplane-img: dd needs if=FILE of=FILE\n"), 1;
+    struct blk_node *src = img_open(in, o.fmt, o.src_cache, &o, 0);
+    if (!src)
+        return 1;
+    uint64_t size = atomic_load(&src->size), from = skip > size / bs ? size : skip * bs, len = size - from;
+    if (count < len / bs + 1)
+        len = MIN(len, count * bs);
+    int status = co_dd_copy(src, out, fmt, &o, from, len);
+    img_close(src);
+    return status;
+}
+IMG_CMD(co_dd, "dd", "[-f FORMAT] [-O FORMAT] [bs=N] [count=N] [skip=N] if=FILE of=FILE", "Copies blocks of an image into a new one");
+
+/* ---- bench ---- */
+
+struct bench {
+    struct blk_node *n;
+    uint64_t count, depth, size, step, off, started, flush_every, since_flush;
+    unsigned running;
+    uint8_t pattern;
+    bool write;
+    int r;
+    struct co_event idle;
+};
+
+static void co_bench_job(void *arg)
+{
+    struct bench *b = arg;
+    uint64_t image = atomic_load(&b->n->size);
+    uint8_t *buf = aligned_alloc(4096, align_up(b->size, 4096));
+    if (!buf)
+        b->r = -ENOMEM;
+    else
+        memset(buf, b->pattern, b->size);
+    while (!b->r && b->started < b->count) {
+        struct iovec v = { buf, b->size };
+        uint64_t off = b->off;
+        b->started++;
+        b->off += b->step;
+        if (b->off + b->size > image)
+            b->off = b->off % (image - b->size + 1);
+        int r = b->write ? co_node_pwritev(b->n, off, b->size, &v, 1, 0) : co_node_preadv(b->n, off, b->size, &v, 1, 0);
+        if (!r && b->flush_every && ++b->since_flush >= b->flush_every) {
+            b->since_flush = 0;
+            r = co_node_flush(b->n);
+        }
+        b->r = b->r ? b->r : r;
+    }
+    free(buf);
+    if (!--b->running)
+        co_wake(&b->idle);
+}
+
+static int co_bench(int argc, char **argv)
+{
+    struct img_opts o = { 0 };
+    struct bench b = { .count = 75000, .depth = 64, .size = 4096 };
+    uint64_t pattern = 0;
+    bool bad = false, direct = false;
+    for (int c; !bad && (c = img_getopt(argc, argv, "c:d:no:s:S:wi:", &o)) != -1;) {
+        switch (c) {
+        case 'c': bad = !img_size(optarg, &b.count); break;
+        case 'd': bad = !img_size(optarg, &b.depth) || !b.depth || b.depth > 65536; break;
+        case 'n': direct = true; break;
+        case 'o': bad = !img_size(optarg, &b.off); break;
+        case 's': bad = !img_size(optarg, &b.size) || !b.size || b.size > GiB; break;
+        case 'S': bad = !img_size(optarg, &b.step); break;
+        case 'w': b.write = true; break;
+        case OPT_PATTERN: bad = !parse_u64(optarg, &pattern) || pattern > 255; break;
+        case OPT_FLUSH: bad = !img_size(optarg, &b.flush_every); break;
+        case 'i': case OPT_NO_DRAIN: case OPT_OBJECT: break;
+        default: bad = true;
+        }
+    }
+    if (bad || optind + 1 != argc)
+        return fprintf(stderr, "backplane-img: bench needs one file name\n"), 1;
+    struct blk_use use = { 0 };
+    b.n = img_open(argv[optind], o.fmt, o.cache ? o.cache : direct ? "none" : NULL, &o, b.write ? IMG_WRITE : 0);
+    if (!b.n || (b.write && !img_claim(&use, b.n, BLK_PERM_READ | BLK_PERM_WRITE))) {
+        img_close(b.n);
+        return 1;
+    }
+    b.pattern = (uint8_t)pattern;
+    b.step = b.step ? b.step : b.size;
+    int status = 0;
+    if (atomic_load(&b.n->size) < b.size) {
+        status = (fprintf(stderr, "backplane-img: the image is smaller than one request\n"), 1);
+    } else {
+        printf("Sending %llu %s requests, %llu bytes each, %llu in parallel (starting at offset %llu, step size %llu)\n",
+               (unsigned long long)b.count, b.write ? "write" : "read", (unsigned long long)b.size, (unsigned long long)b.depth,
+               (unsigned long long)b.off, (unsigned long long)b.step);
+        b.off %= atomic_load(&b.n->size) - b.size + 1;
+        int64_t t = clock_now(CLOCK_HOST);
+        for (uint64_t i = 0; i < b.depth; i++) {
+            b.running++;
+            co_spawn(loop_main(), NULL, co_bench_job, &b);
+        }
+        if (b.running)
+            co_wait(&b.idle);
+        t = clock_now(CLOCK_HOST) - t;
+        status = b.r ? img_fail_errno(b.r, "a request failed") : (printf("Run completed in %.3f seconds.\n", (double)t / 1e9), 0);
+    }
+    if (use.node)
+        blk_use_del(&use);
+    img_close(b.n);
+    return status;
+}
+IMG_CMD(co_bench, "bench", "[-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-w] [-n] [--pattern=N] [--flush-interval=N] FILE", "Times requests");

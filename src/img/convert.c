@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/* convert: several coroutines copy one piece after the other; what is known to be zero is neither read nor written. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "block/backing.h"
+#include "img/img.h"
+
+enum { PIECE = 2 << 20, MAX_JOBS = 16, MAX_SOURCES = 64 };
+
+struct source { struct blk_node *n; uint64_t start, size; };
+struct convert {
+    struct img_opts o;
+    struct source src[MAX_SOURCES];
+    unsigned sources, jobs, running;
+    struct blk_node *dst;
+    uint64_t size, next, done, sparse, unit;
+    bool compress, target_zero, top_only, salvage, data_known;
+    int r;
+    bool read_failed;
+    uint64_t failed_at;
+    struct co_event idle;
+};
+
+/* ---- one piece ---- */
+
+static int co_write_run(struct convert *c, uint64_t off, const uint8_t *buf, uint64_t len, bool zero)
+{
+    if (!zero)
+        return co_img_write(c->dst, off, len, buf);
+    return c->target_zero ? 0 : co_node_zero(c->dst, off, len, BLK_ZERO_UNMAP);
+}
+
+/* Writes @buf, leaving out zeroes of at least ->sparse bytes. */
+static int co_write_sparse(struct convert *c, uint64_t off, const uint8_t *buf, uint64_t len)
+{
+    int r = 0;
+    if (!c->sparse)
+        return co_img_write(c->dst, off, len, buf);
+    for (uint64_t at = 0; at < len && !r;) {
+        uint64_t n = 0;
+        bool zero = false;
+        while (at + n < len) {
+            uint64_t step = MIN(c->sparse - (off + at + n) % c->sparse, len - at - n);
+            struct iovec v = { (void *)(buf + at + n), step };
+            bool z = blk_iov_is_zero(&v, 1);
+            if (n && z != zero)
+                break;
+            zero = z;
+            n += step;
+        }
+        r = co_write_run(c, off + at, buf + at, n, zero);
+        at += n;
+    }
+    return r;
+}
+
+static int co_write_compressed(struct convert *c, uint64_t off, uint8_t *buf, uint64_t len)
+{
+    int r = 0;
+    for (uint64_t at = 0; at < len && !r; at += c->unit) {
+        struct iovec v = { buf + at, MIN(c->unit, len - at) };
+        if (blk_iov_is_zero(&v, 1))
+            r = c->target_zero ? 0 : co_node_zero(c->dst, off + at, v.iov_len, BLK_ZERO_UNMAP);
+        else
+            r = co_node_write_compressed(c->dst, off + at, v.iov_len, &v, 1);
+    }
+    return r;
+}
+
+static int co_read_piece(struct convert *c, const struct source *s, uint64_t off, uint64_t len, uint8_t *buf)
+{
+    int r = co_img_read(s->n, off, len, buf);
+    if (!r || !c->salvage) {
+        c->read_failed |= r != 0;
+        return r;
+    }
+    for (uint64_t at = 0; at < len; at += 512)          /* what cannot be read is zeroes */
+        if (co_img_read(s->n, off + at, MIN((uint64_t)512, len - at), buf + at))
+            memset(buf + at, 0, MIN((uint64_t)512, len - at));
+    fprintf(stderr, "backplane-img: warning: bytes from %llu on could not be read: zeroes\n", (unsigned long long)(s->start + off));
+    return 0;
+}
+
+/* [off, off + len) of the target, whole units. */
+static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
+{
+    int r = 0;
+    bool any = false;
+    for (uint64_t at = 0; at < len && !r;) {
+        const struct source *s = c->src;
+        while (s + 1 < c->src + c->sources && off + at >= s->start + s->size)
+            s++;
+        uint64_t pos = off + at - s->start, here = pos >= s->size ? len - at : MIN(len - at, s->size - pos);
+        struct blk_extent x = { .len = here, .zero = true };
+        if (pos < s->size)
+            r = c->top_only ? co_node_map_layer(s->n, pos, here, &x) : co_node_map(s->n, pos, here, &x);
+        if (r)
+            break;
+        bool skip = c->top_only && x.below;
+        if (c->compress) {                          /* gathered: a cluster is compressed whole */
+            memset(buf + at, 0, x.zero || skip ? x.len : 0);
+            r = x.zero || skip ? 0 : co_read_piece(c, s, pos, x.len, buf + at);
+            any |= !skip && !(x.zero && c->target_zero);
+        } else if (x.zero && !skip) {
+            r = co_write_run(c, off + at, NULL, x.len, true);
+        } else if (!skip) {
+            r = co_read_piece(c, s, pos, x.len, buf + at);
+            r = r ? r : co_write_sparse(c, off + at, buf + at, x.len);
+        }
+        at += x.len;
+    }
+    return r || !c->compress || !any ? r : co_write_compressed(c, off, buf, len);
+}
+
+static void co_job(void *arg)
+{
+    struct convert *c = arg;
+    uint64_t piece = MAX((uint64_t)PIECE, c->unit);
+    uint8_t *buf = aligned_alloc(4096, piece);
+    if (!buf)
+        c->r = -ENOMEM;
+    while (!c->r && c->next < c->size) {
+        uint64_t off = c->next, len = MIN(piece, c->size - off);
+        if (!c->data_known) {       /* long holes are one step */
+            struct blk_extent x;
+            if (c->sources == 1 && c->target_zero && off < c->src[0].size && !co_node_map(c->src[0].n, off, c->src[0].size - off, &x) &&
+                x.zero && !c->top_only && x.len > piece) {
+                c->next = MIN(off + align_down(x.len, piece), c->size);
+                c->done += c->next - off;
+                continue;
+            }
+            if (off != c->next)
+                continue;           /* another was quicker */
+        }
+        c->next = off + len;
+        int r = co_piece(c, off, len, buf);
+        if (r && !c->r) {
+            c->r = r;
+            c->failed_at = off;
+        }
+        c->done += len;
+        img_progress(&c->o, c->done, c->size);
+    }
+    free(buf);
+    if (!--c->running)
+        co_wake(&c->idle);
+}
+
+static int co_copy(struct convert *c)
+{
+    for (unsigned i = 0; i < c->jobs; i++) {
+        c->running++;
+        co_spawn(loop_main(), NULL, co_job, c);
+    }
+    if (c->running)
+        co_wait(&c->idle);
+    return c->r;
+}
+
+/* ---- setting up ---- */
+
+struct args {
+    const char *target_fmt, *backing, *backing_fmt, *snapshot;
+    json_t *opts;
+    bool no_create, target_opts, target_zero;
+};
+
+static bool open_sources(struct convert *c, char **names, unsigned n, const struct args *a)
+{
+    if (n > MAX_SOURCES || !n)
+        return fprintf(stderr, "backplane-img: convert takes 1 to %u sources and a target\n", MAX_SOURCES), false;
+    for (unsigned i = 0; i < n; i++) {
+        struct blk_node *s = img_open(names[i], c->o.fmt, c->o.src_cache, &c->o, 0);
+        if (!s)
+            return false;
+        c->src[c->sources++] = (struct source){ s, c->size, atomic_load(&s->size) };
+        c->size += atomic_load(&s->size);
+    }
+    return true;
+}
+
+static bool make_target(struct convert *c, const char *name, const struct args *a)
+{
+    struct err e = ERR_INIT;
+    if (!json_object_get(a->opts, "size"))
+        json_object_set_new(a->opts, "size", json_integer((json_int_t)c->size));
+    if (a->backing) {
+        json_object_set_new(a->opts, "backing_file", json_string(a->backing));
+        if (a->backing_fmt)
+            json_object_set_new(a->opts, "backing_fmt", json_string(a->backing_fmt));
+    }
+    return blk_image_create(name, a->target_fmt, a->opts, c->o.force, &e) || (img_fail(&e, NULL), false);
+}
+
+/* A new image without backing file reads as zeroes. A device that exists does not. */
+static bool starts_zero(const struct convert *c, const char *name, const struct args *a)
+{
+    struct stat st;
+    if (a->target_zero)
+        return true;
+    return !a->no_create && !c->top_only && (strcmp(a->target_fmt, "raw") || stat(name, &st) || S_ISREG(st.st_mode));
+}
+
+static bool check_args(const struct convert *c, const struct args *a)
+{
+    const char *what = NULL;
+    if (c->compress && !strcmp(a->target_fmt, "raw") && !a->target_opts)
+        what = "-c: raw images hold no compressed data";
+    else if (a->backing && c->sources > 1)
+        what = "-B with several sources";
+    else if (a->target_opts && !a->no_create)
+        what = "--target-image-opts needs -n";
+    else if (a->target_zero && !a->no_create)
+        what = "--target-is-zero needs -n";
+    if (what)
+        fprintf(stderr, "backplane-img: %s\n", what);
+    return !what;
+}
+
+static int co_convert_to(struct convert *c, const char *name, const struct args *a)
+{
+    struct img_opts t = c->o;
+    struct blk_use use = { 0 };
+    bool made = !a->no_create;
+    if (made && !make_target(c, name, a))
+        return 1;
+    t.image_opts = a->target_opts;
+    t.unlocked = false;
+    c->dst = img_open(name, a->target_opts ? NULL : a->target_fmt, c->o.cache ? c->o.cache : "unsafe", &t, IMG_WRITE | (a->backing ? 0 : IMG_ONE_LAYER));
+    int status = 1;
+    if (c->dst && img_claim(&use, c->dst, BLK_PERM_ALL)) {
+        const struct blk_driver *d = BLK_DRIVER(c->dst);
+        c->unit = c->compress && d->cluster_size ? d->cluster_size(c->dst) : 512;
+        if (atomic_load(&c->dst->size) < c->size)
+            fprintf(stderr, "backplane-img: the target has %llu bytes, but %llu are needed\n",
+                    (unsigned long long)atomic_load(&c->dst->size), (unsigned long long)c->size);
+        else if (c->compress && !d->co_write_compressed)
+            fprintf(stderr, "backplane-img: -c: images of format '%s' hold no compressed data\n", img_format(c->dst));
+        else {
+            int r = co_copy(c);
+            r = r ? r : co_node_flush(c->dst);
+            img_progress_end(&c->o);
+            status = r ? img_fail_errno(r, "error while %s byte %llu and up", c->read_failed ? "reading" : "writing",
+                                        (unsigned long long)c->failed_at) : 0;
+        }
+        blk_use_del(&use);
+    }
+    img_close(c->dst);
+    struct stat st;
+    if (status && made && !stat(name, &st) && S_ISREG(st.st_mode))
+        unlink(name);               /* half an image is none */
+    return status;
+}
+
+static int co_convert(int argc, char **argv)
+{
+    struct convert *c = xnew(struct convert);
+    struct args a = { .target_fmt = "raw", .opts = json_object() };
+    int status = 0;
+    uint64_t jobs = 8;
+    c->sparse = 4096;
+    for (int k; !status && (k = img_getopt(argc, argv, "O:B:F:cno:l:S:m:WCr:", &c->o)) != -1;) {
+        switch (k) {
+        case 'O': a.target_fmt = optarg; break;
+        case 'B': a.backing = optarg; break;
+        case 'F': a.backing_fmt = optarg; break;
+        case 'c': c->compress = true; break;
+        case 'n': a.no_create = true; break;
+        case 'o': status = !img_parse_o(optarg, a.opts); break;
+        case 'S': status = !img_size(optarg, &c->sparse); break;
+        case 'm': status = !parse_u64(optarg, &jobs) || !jobs || jobs > MAX_JOBS; break;
+        case 'W': case 'C': case 'r': case OPT_OBJECT: break;
+        case OPT_TARGET_OPTS: a.target_opts = true; break;
+        case OPT_ZERO_TARGET: a.target_zero = true; break;
+        case OPT_SALVAGE: c->salvage = true; break;
+        default: status = 1;
+        }
+    }
+    if (!status && json_object_get(a.opts, "help")) {
+        img_help_o(a.target_fmt);
+        json_decref(a.opts);
+        free(c);
+        return 0;
+    }
+    if (!a.backing && json_object_get(a.opts, "backing_file"))
+        a.backing = json_string_value(json_object_get(a.opts, "backing_file"));
+    c->jobs = (unsigned)jobs;
+    c->top_only = a.backing != NULL;
+    if (!status && optind + 2 > argc)
+        status = (fprintf(stderr, "backplane-img: convert needs a source and a target\n"), 1);
+    status = status || !open_sources(c, argv + optind, (unsigned)(argc - optind - 1), &a) || !check_args(c, &a);
+    if (!status) {
+        c->target_zero = starts_zero(c, argv[argc - 1], &a);
+        status = co_convert_to(c, argv[argc - 1], &a);
+    }
+    for (unsigned i = 0; i < c->sources; i++)
+        img_close(c->src[i].n);
+    json_decref(a.opts);
+    free(c);
+    return status;
+}
+IMG_CMD(co_convert, "convert", "[-c] [-p] [-n] [-f FORMAT] [-O FORMAT] [-o OPTIONS] [-S SIZE] [-m N] [-B BACKING -F FORMAT] SOURCE... TARGET",
+        "Copies images into a new one");

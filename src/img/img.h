@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* backplane-img: between its commands. Everything runs in one coroutine of the main loop. */
+#ifndef IMG_IMG_H
+#define IMG_IMG_H
+
+#include "block/driver.h"
+
+struct img_cmd {
+    const char *name, *args, *doc;
+    int (*co_run)(int argc, char **argv);       /* returns the exit status */
+};
+LINKSET_DECLARE(img_cmds, struct img_cmd);
+#define IMG_CMD(fn, nm, ar, ds) static const struct img_cmd row_##fn = { nm, ar, ds, fn }; LINKSET_ADD(img_cmds, struct img_cmd, &row_##fn)
+
+/* ---- options that many commands take ---- */
+struct img_opts {
+    const char *fmt, *cache, *src_cache, *output;
+    bool image_opts, quiet, progress, unlocked, force;
+};
+/* Long options without a letter. */
+enum { OPT_OUTPUT = 256, OPT_IMAGE_OPTS, OPT_FORCE, OPT_OBJECT, OPT_SHRINK, OPT_PREALLOC, OPT_CHAIN, OPT_START, OPT_MAXLEN, OPT_SIZE,
+       OPT_TARGET_OPTS, OPT_ZERO_TARGET, OPT_SALVAGE, OPT_PATTERN, OPT_FLUSH, OPT_NO_DRAIN, OPT_BITMAPS };
+/* getopt_long with what is common handled: returns the next option that is the command's own, -1 at the end, '?' for a mistake (told). */
+int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o);
+bool img_is_json(const struct img_opts *o);
+
+/* ---- opening ---- */
+enum { IMG_WRITE = 1, IMG_ONE_LAYER = 2 /* no backing file */, IMG_REPAIR = 4, IMG_UNLOCKED = 8, IMG_LOOK = 16 /* nothing outside is opened */ };
+/* The image @name; says what is wrong and returns NULL. Deleted by img_close(). */
+struct blk_node *img_open(const char *name, const char *fmt, const char *cache, const struct img_opts *o, unsigned flags);
+void img_close(struct blk_node *n);
+/* A user's claim of @perm, without which nothing is locked. */
+bool img_claim(struct blk_use *u, struct blk_node *n, unsigned perm);
+const char *img_format(const struct blk_node *n);
+/* "k=v,k=v" of -o into @opts. */
+bool img_parse_o(const char *text, json_t *opts);
+void img_help_o(const char *fmt);
+bool img_size(const char *text, uint64_t *out);
+/* Another backing file of the image @n by name: itself opened. */
+struct blk_node *img_open_backing(struct blk_node *n, const struct img_opts *o, unsigned flags);
+
+/* ---- saying ---- */
+int img_fail(const struct err *e, const char *what);
+int img_fail_errno(int r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void img_progress(const struct img_opts *o, uint64_t done, uint64_t all);
+void img_progress_end(const struct img_opts *o);
+void img_print_json(json_t *v);
+
+/* ---- data ---- */
+/* 1: all of the range is zeroes, 0: not; -errno. */
+int co_img_is_zero(struct blk_node *n, uint64_t off, uint64_t len, uint8_t *buf);
+/* Reads; beyond the end there are zeroes. */
+int co_img_read(struct blk_node *n, uint64_t off, uint64_t len, void *buf);
+int co_img_write(struct blk_node *n, uint64_t off, uint64_t len, const void *buf);
+
+#endif

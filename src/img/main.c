@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* backplane-img: which command, help, and the loop that it runs on. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/flags.h"
+#include "img/img.h"
+
+struct run { const struct img_cmd *cmd; int argc; char **argv; int status; };
+
+static void co_run(void *arg)
+{
+    struct run *r = arg;
+    r->status = r->cmd->co_run(r->argc, r->argv);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const struct img_cmd *const *)a)->name, (*(const struct img_cmd *const *)b)->name);
+}
+
+static void usage(FILE *out)
+{
+    const struct img_cmd *v[64];
+    size_t n = 0;
+    LINKSET_EACH(img_cmds, struct img_cmd, c)
+        if (n < ARRAY_SIZE(v))
+            v[n++] = c;
+    qsort(v, n, sizeof *v, by_name);
+    fprintf(out, "backplane-img version %s\nusage: backplane-img COMMAND [options]\n\n", BP_VERSION);
+    for (size_t i = 0; i < n; i++)
+        fprintf(out, "  %s %s\n      %s\n", v[i]->name, v[i]->args, v[i]->doc);
+    fprintf(out, "\nCommon options: -f FORMAT, --image-opts, -q quiet, -p progress, -t CACHE, -T CACHE of sources, -U or --force-share\n"
+                 "no locks, --output=human|json, --force overwrites what exists. Sizes take suffixes k M G T P E.\n");
+}
+
+static const char *cmd_name(const void *table, size_t i)
+{
+    LINKSET_EACH(img_cmds, struct img_cmd, c)
+        if (!i--)
+            return c->name;
+    return NULL;
+}
+
+static const struct img_cmd *find(const char *name)
+{
+    LINKSET_EACH(img_cmds, struct img_cmd, c)
+        if (!strcmp(c->name, name))
+            return c;
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = ERR_INIT;
+    cli_flags.prog = "backplane-img";
+    if (argc < 2 || !strcmp(argv[1], "-h") || !strcmp(argv[1], "--help")) {
+        usage(argc < 2 ? stderr : stdout);
+        return argc < 2;
+    }
+    if (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version")) {
+        printf("backplane-img version %s\n", BP_VERSION);
+        return 0;
+    }
+    struct run r = { find(argv[1]), argc - 1, argv + 1, 1 };
+    if (!r.cmd) {
+        err_unknown(&e, "command", argv[1], "", cmd_name, NULL);
+        return img_fail(&e, NULL);
+    }
+    if (!loop_main_init(&e))
+        return img_fail(&e, NULL);
+    co_run_main(co_run, &r);
+    if (fflush(stdout) && !r.status)
+        return img_fail_errno(-5, "cannot write the output");
+    return r.status;
+}

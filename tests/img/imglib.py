@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""Runs backplane-img and QEMU's tools on the same images."""
+import json
+import os
+import random
+import shutil
+import subprocess
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+IMG = os.path.join(os.path.dirname(os.environ.get("BACKPLANE") or os.path.join(ROOT, "build", "backplane")), "backplane-img")
+QEMU = shutil.which("qemu-img") and shutil.which("qemu-io")
+
+
+def run(*cmd, ok=(0,), cwd=None, timeout=60):
+    p = subprocess.run([str(c) for c in cmd], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, timeout=timeout, check=False)
+    assert p.returncode in ok, "%s: status %d\n%s%s" % (" ".join(map(str, cmd)), p.returncode, p.stdout[-2000:], p.stderr[-2000:])
+    return p
+
+
+def img(*args, **kw):
+    return run(IMG, *args, **kw)
+
+
+def qimg(*args, **kw):
+    return run("qemu-img", *args, **kw)
+
+
+def both(*args, **kw):
+    """The same command by both; their results."""
+    return img(*args, **kw), qimg(*args, **kw)
+
+
+def qio(path, *cmds, fmt="qcow2"):
+    args = [a for c in cmds for a in ("-c", c)]
+    p = run("qemu-io", "-f", fmt, *args, path)
+    assert "Pattern verification failed" not in p.stdout, p.stdout
+    return p
+
+
+def info(path, *args):
+    return json.loads(img("info", "--output=json", *args, path).stdout)
+
+
+def sparse_file(path, size, seed=1, pieces=12):
+    """A raw file with random, repeating and zero parts."""
+    r = random.Random(seed)
+    with open(path, "wb") as f:
+        f.truncate(size)
+        for _ in range(pieces):
+            f.seek(r.randrange(size // 512) * 512)
+            n = min(r.randrange(1, 200) * 512, size - f.tell())
+            f.write(r.randbytes(n) if r.random() < 0.5 else bytes([r.randrange(1, 256)]) * n)
+    return path
