@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The power fails at every write of a workload. The image that is left must open, have leaks at worst, and hold every byte that
+ * was flushed; a byte that was not is old or new, never something else.
+ * BP_CUTS=N makes more cuts than `make check` does.
+ */
+#include "blk_test.h"
+
+enum { SIZE = 1 << 20, STEPS = 70, UNIT = 512 };
+
+struct form { const char *opts, *open; bool backing; };
+static const struct form forms[] = {
+    { "'cluster_size':4096", "", false },
+    { "'cluster_size':512", ",'l2-cache-size':4096,'refcount-cache-size':4096", false },
+    { "'cluster_size':4096,'refcount_bits':1", ",'discard':'unmap'", true },
+    { "'cluster_size':16384,'extended_l2':true", ",'discard':'unmap'", true },
+    { "'cluster_size':512,'refcount_bits':64", ",'l2-cache-size':4096,'l2-cache-entry-size':512,'discard':'unmap'", false },
+    { "'cluster_size':65536,'compat':'0.10'", "", false },
+};
+
+/* What each unit may hold: the value at the last flush, or of a write since. A unit's bytes are all one value. */
+struct model { uint16_t flushed[SIZE / UNIT], now[SIZE / UNIT]; uint64_t maybe[SIZE / UNIT]; };
+
+static void set_range(struct model *m, uint64_t off, uint64_t len, uint16_t v)
+{
+    for (uint64_t u = off / UNIT; u < (off + len) / UNIT; u++) {
+        m->maybe[u] |= BIT64(m->now[u] % 64) | BIT64(v % 64);
+        m->now[u] = v;
+    }
+}
+
+static void settle(struct model *m)
+{
+    memcpy(m->flushed, m->now, sizeof m->now);
+    memset(m->maybe, 0, sizeof m->maybe);
+}
+
+static char *img, *base;
+
+/* The same steps for the same form, up to the failure. Values are 1 to 63; 0 is zeroes. */
+static void workload(struct blk_node *n, struct model *m, const struct form *f)
+{
+    static char buf[SIZE];
+    unsigned cluster = strstr(f->opts, ":512") ? 512 : strstr(f->opts, "65536") ? 65536 : strstr(f->opts, "16384") ? 16384 : 4096;
+    rnd_state = 99;
+    for (int i = 0; i < STEPS; i++) {
+        uint64_t off = rnd() % (SIZE / UNIT) * UNIT, len = MIN((uint64_t)(rnd() % (rnd() % 3 ? 10 : 120) + 1) * UNIT, SIZE - off);
+        unsigned v = rnd() % 63 + 1, op = rnd() % 10;
+        int r = 0;
+        if (op < 5) {
+            memset(buf, (int)v, len);
+            set_range(m, off, len, (uint16_t)v);
+            r = nio(n, 'w', off, len, buf, 0);
+        } else if (op == 5) {
+            set_range(m, off, len, 0);
+            r = nio(n, 'z', off, len, NULL, rnd() % 2 ? BLK_ZERO_UNMAP : 0);
+        } else if (op == 6 && cluster <= 16384) {
+            off = align_down(off, cluster);
+            memset(buf, (int)v, cluster);
+            set_range(m, off, cluster, (uint16_t)v);
+            r = nio(n, 'c', off, cluster, buf, 0);
+        } else if (op == 7 && n->caps.discard) {
+            uint64_t a = align_up(off, cluster), b = align_down(off + len, cluster);
+            if (b > a)
+                set_range(m, a, b - a, 0);
+            r = nio(n, 'd', off, len, NULL, 0);
+        } else {
+            r = nio(n, 'f', 0, 0, NULL, 0);
+            if (!r)
+                settle(m);
+        }
+        if (r)
+            return;
+    }
+}
+
+static void make_image(const struct form *f)
+{
+    static char buf[SIZE];
+    json_t *o = json_of("{'size':%d,%s}", SIZE, f->opts);
+    if (f->backing) {
+        memset(buf, 17, SIZE);
+        int fd = open(base, O_RDWR | O_CREAT | O_TRUNC, 0600);
+        assert_int_equal(write(fd, buf, SIZE), SIZE);
+        close(fd);
+        json_object_set_new(o, "backing_file", json_string(base));
+        json_object_set_new(o, "backing_fmt", json_string("raw"));
+    }
+    assert_true(blk_image_create(img, "qcow2", o, true, &err));
+    json_decref(o);
+}
+
+static uint64_t shown(struct blk_node *n, const char *name)
+{
+    struct prop p;
+    assert_true(obj_prop_find(n->obj.cls, name, &p));
+    json_t *v = prop_to_json(&p, n, &n->obj);
+    uint64_t x = json_is_integer(v) ? (uint64_t)json_integer_value(v) : json_is_true(v);
+    json_decref(v);
+    return x;
+}
+
+/* Runs the workload until the power fails at write @cut (0: to the end); returns the number of writes. */
+static uint64_t run_until_cut(const struct form *f, struct model *m, uint64_t cut, const char *keep, unsigned seed)
+{
+    make_image(f);
+    memset(m, 0, sizeof *m);
+    for (unsigned u = 0; u < SIZE / UNIT && f->backing; u++)
+        m->now[u] = m->flushed[u] = 17;
+    struct blk_node *disk = must(node_of(json_of("{'driver':'powerloss','node-name':'disk','cut-at-write':%llu,'keep':'%s','seed':%u,"
+        "'file':{'driver':'file','filename':'%s'}}", (unsigned long long)cut, keep, seed, img)));
+    struct blk_node *n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','file':'disk'%s}", f->open)));
+    workload(n, m, f);
+    del(n);
+    uint64_t writes = shown(disk, "writes");
+    assert_int_equal(shown(disk, "dead"), cut && cut <= writes);
+    if (!cut)
+        settle(m);
+    del(disk);
+    return writes;
+}
+
+struct chk { struct blk_node *n; struct blk_check res; int r; };
+static void say(void *arg, const char *line) { print_error("%s\n", line); }
+static void chk_co(void *arg)
+{
+    struct chk *c = arg;
+    c->r = ((const struct blk_driver *)c->n->obj.cls)->co_check(c->n, &c->res, 0);
+}
+
+static void verify(const struct model *m, bool loud)
+{
+    static uint8_t buf[SIZE];
+    struct chk c = { .res = { .say = loud ? say : NULL } };
+    c.n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','read-only':true,'file':{'driver':'file','filename':'%s'}}", img)));
+    co_run_main(chk_co, &c);
+    assert_int_equal(c.r, 0);
+    assert_int_equal(c.res.corruptions, 0);
+    assert_int_equal(nio(c.n, 'r', 0, SIZE, buf, 0), 0);
+    for (unsigned u = 0; u < SIZE / UNIT; u++) {
+        unsigned v = buf[u * UNIT];
+        for (unsigned i = 0; i < UNIT; i++)
+            assert_int_equal(buf[u * UNIT + i], v);
+        if (v != m->flushed[u] && !(v < 64 && m->maybe[u] >> v & 1))
+            print_error("unit %u holds %u; flushed was %u, now %u\n", u, v, m->flushed[u], m->now[u]);
+        assert_true(v == m->flushed[u] || (v < 64 && m->maybe[u] >> v & 1));
+    }
+    del(c.n);
+}
+
+static void any_cut_leaves_a_good_image(void **state)
+{
+    static const char *const keeps[] = { "none", "some", "torn", "all" };
+    static struct model m;
+    unsigned want = getenv("BP_CUTS") ? (unsigned)atoi(getenv("BP_CUTS")) : 540, done = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+        uint64_t writes = run_until_cut(&forms[i], &m, 0, "all", 0);
+        verify(&m, true);
+        assert_true(writes > 50);
+        unsigned cuts = want / ARRAY_SIZE(forms);
+        for (unsigned k = 0; k < cuts; k++) {
+            /* every write in turn while there are cuts enough, else spread over all of them */
+            uint64_t cut = cuts >= writes ? k % writes + 1 : 1 + (uint64_t)k * writes / cuts;
+            const char *keep = keeps[(k + k / writes) % ARRAY_SIZE(keeps)];
+            run_until_cut(&forms[i], &m, cut, keep, k + 1);
+            verify(&m, true);
+            done++;
+        }
+    }
+    assert_true(done >= want / ARRAY_SIZE(forms) * ARRAY_SIZE(forms));
+}
+
+/* The cut of the same seed leaves the same image. */
+static void a_seed_repeats_the_cut(void **state)
+{
+    static struct model m;
+    static char a[2 * SIZE], b[2 * SIZE];
+    ssize_t n = 0;
+    for (int i = 0; i < 2; i++) {
+        run_until_cut(&forms[0], &m, 30, "torn", 5);
+        int fd = open(img, O_RDONLY);
+        n = read(fd, i ? b : a, sizeof a);
+        close(fd);
+    }
+    assert_memory_equal(a, b, (size_t)n);
+}
+
+int main(void)
+{
+    const struct CMUnitTest cuts[] = {
+        cmocka_unit_test(any_cut_leaves_a_good_image),
+        cmocka_unit_test(a_seed_repeats_the_cut),
+    };
+    if (!mkdtemp(dir))
+        return 1;
+    img = path_of("cut.qcow2");
+    base = path_of("cut.base");
+    return run_block_tests(cmocka_run_group_tests(cuts, loop_modes_setup, NULL));
+}
