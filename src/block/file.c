@@ -288,7 +288,7 @@ static int file_flush(struct blk_node *n) { return co_fdatasync(file_of(n)->fd);
 static int co_file_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
     struct blk_file *f = file_of(n);
-    bool longer = flags & BLK_GROW && off + len > atomic_load(&n->size);
+    bool longer = flags & BLK_GROW && !range_ok(off, len, atomic_load(&n->size));
     int mode = flags & BLK_ZERO_UNMAP && f->can_punch && !longer ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
     int r = co_fallocate(f->fd, mode | (longer ? 0 : FALLOC_FL_KEEP_SIZE), off, len);
     if (!r && longer)

@@ -137,7 +137,7 @@ static int co_store_packed(struct qcow2 *s, uint64_t guest, const uint8_t *packe
     r = r ? r : co_q2_alloc_bytes(s, len, &off);
     if (r)
         return r;
-    if (off + len > BIT64(MIN(x, 56u)))
+    if (!range_ok(off, len, BIT64(MIN(x, 56u))))
         r = -EFBIG;
     r = r ? r : co_q2_write_data(s, off, len, &v, 1);
     e.host = off | ((off + len - 1) / 512 - off / 512) << x;

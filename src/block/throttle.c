@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * "throttle" and its groups. A limit keeps the time at which all that was booked has been worked off at its rate; a request
+ * may begin when that time is no further ahead than the burst allows. Nobody is overtaken: requests of a group are booked in order.
+ */
+#include <stdlib.h>
+#include "block/driver.h"
+#include "block/throttle.h"
+#include "loop/co.h"
+
+enum { NS = 1000000000, DEFAULT_BURST_MS = 100 };
+
+#define LIMIT(i, nm, what) \
+    PROP_U64(struct throttle, lim[i].rate, "x-" nm, 0, 0, UINT64_C(1) << 50, what " a second; 0: no limit"), \
+    PROP_U64(struct throttle, lim[i].max, "x-" nm "-max", 0, 0, UINT64_C(1) << 50, what " a second for a while"), \
+    PROP_U64(struct throttle, lim[i].max_length, "x-" nm "-max-length", 1, 1, 3600, "How many seconds that may last")
+const struct prop throttle_props[] = {
+    LIMIT(TH_BPS, "bps-total", "Bytes"), LIMIT(TH_BPS_RD, "bps-read", "Bytes read"), LIMIT(TH_BPS_WR, "bps-write", "Bytes written"),
+    LIMIT(TH_IOPS, "iops-total", "Requests"), LIMIT(TH_IOPS_RD, "iops-read", "Reads"), LIMIT(TH_IOPS_WR, "iops-write", "Writes"),
+    PROP_U64(struct throttle, iops_size, "x-iops-size", 0, 0, UINT64_C(1) << 40, "Bytes that count as one request; 0: any length"),
+    PROP_END,
+};
+
+struct throttle_group { struct obj obj; struct throttle t; };
+
+bool throttle_check(const struct throttle *t, struct err *e)
+{
+    if ((t->lim[TH_BPS].rate && (t->lim[TH_BPS_RD].rate || t->lim[TH_BPS_WR].rate)) ||
+        (t->lim[TH_IOPS].rate && (t->lim[TH_IOPS_RD].rate || t->lim[TH_IOPS_WR].rate)))
+        return err_set(e, ERR_VALUE, "a limit of the total and one of reads or writes exclude each other");
+    for (unsigned i = 0; i < TH_LIMITS; i++)
+        if (t->lim[i].max && t->lim[i].max < t->lim[i].rate)
+            return err_set(e, ERR_VALUE, t->lim[i].rate ? "a burst rate is less than its limit" : "a burst rate needs a limit");
+        else if (t->lim[i].max && !t->lim[i].rate)
+            return err_set(e, ERR_VALUE, "a burst rate needs a limit");
+    return true;
+}
+
+bool throttle_active(const struct throttle *t)
+{
+    for (unsigned i = 0; i < TH_LIMITS; i++)
+        if (t->lim[i].rate)
+            return true;
+    return false;
+}
+
+void throttle_set(struct throttle *t, const struct throttle *limits)
+{
+    pthread_mutex_lock(&t->lock);
+    for (unsigned i = 0; i < TH_LIMITS; i++) {
+        t->lim[i] = limits->lim[i];
+        t->lim[i].next = 0;
+    }
+    t->iops_size = limits->iops_size;
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* When @units may begin; they are booked. */
+static int64_t book(struct throttle_limit *l, int64_t now, double units)
+{
+    if (!l->rate)
+        return now;
+    /* Work that may be owed: a tenth of a second's, or what the higher rate does beyond the limit while it lasts. */
+    double ahead = (double)NS * DEFAULT_BURST_MS / 1000;
+    if (l->max)
+        ahead = (double)NS * (double)(l->max - l->rate) / (double)l->rate * (double)l->max_length + (double)NS * DEFAULT_BURST_MS / 1000;
+    int64_t due = MAX(l->next, now), start = due - (int64_t)MIN(ahead, 9e17);
+    l->next = due + (int64_t)MIN(units / (double)l->rate * NS, 9e17);
+    return start;
+}
+
+int64_t throttle_book(struct throttle *t, bool write, uint64_t bytes)
+{
+    int64_t now = clock_now(CLOCK_HOST), at = now;
+    pthread_mutex_lock(&t->lock);
+    double ops = t->iops_size && bytes > t->iops_size ? (double)bytes / (double)t->iops_size : 1;
+    const unsigned which[] = { TH_BPS, write ? TH_BPS_WR : TH_BPS_RD, TH_IOPS, write ? TH_IOPS_WR : TH_IOPS_RD };
+    for (unsigned i = 0; i < ARRAY_SIZE(which); i++) {
+        int64_t start = book(&t->lim[which[i]], now, i < 2 ? (double)bytes : ops);
+        at = MAX(at, start);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return at;
+}
+
+void co_throttle(struct throttle *t, bool write, uint64_t bytes)
+{
+    int64_t at = throttle_book(t, write, bytes);
+    if (at > clock_now(CLOCK_HOST))
+        co_sleep_until(CLOCK_HOST, at);
+}
+
+/* ---- groups ---- */
+
+static bool group_init(struct obj *o, struct err *e)
+{
+    pthread_mutex_init(&((struct throttle_group *)o)->t.lock, NULL);
+    return true;
+}
+static bool group_check(struct obj *o, struct err *e) { return throttle_check(&((struct throttle_group *)o)->t, e); }
+static void group_finalize(struct obj *o) { pthread_mutex_destroy(&((struct throttle_group *)o)->t.lock); }
+static bool group_can_delete(struct obj *o, struct err *e)
+{
+    return atomic_load(&o->refs) <= 1 || err_set(e, ERR_BUSY, "throttle group '%s' is in use", o->id);
+}
+
+static const struct prop group_props[] = { PROP_INCLUDE(struct throttle_group, t, throttle_props), PROP_END };
+const struct obj_class throttle_group_class = {
+    .name = "throttle-group", .desc = "Limits that several block nodes share", .size = sizeof(struct throttle_group), .props = group_props,
+    .ns = "object", .init = group_init, .check = group_check, .can_delete = group_can_delete, .finalize = group_finalize,
+};
+OBJ_CLASS(&throttle_group_class);
+
+struct throttle *throttle_of_group(struct obj *group) { return &((struct throttle_group *)group)->t; }
+
+/* ---- the filter ---- */
+
+struct blk_throttle { struct blk_node node; json_t *file; struct obj *group; };
+
+static struct throttle *limits(struct blk_node *n) { return throttle_of_group(((struct blk_throttle *)n)->group); }
+
+static bool co_open(struct blk_node *n, struct err *e)
+{
+    struct blk_throttle *s = (struct blk_throttle *)n;
+    if (!s->group)
+        return err_set(e, ERR_VALUE, "'throttle-group' is missing");
+    if (!blk_child_open(n, s->file, 0, BLK_PERM_ALL, e))
+        return false;
+    blk_caps_inherit(n, n->child.node);
+    n->caps.grows = n->child.node->caps.grows;
+    return true;
+}
+static void co_close(struct blk_node *n) { blk_child_close(n); }
+
+static void follow_size(struct blk_node *n) { atomic_store(&n->size, atomic_load(&n->child.node->size)); }
+
+static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    co_throttle(limits(n), false, len);
+    return co_node_preadv(n->child.node, off, len, iov, niov, flags);
+}
+static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    co_throttle(limits(n), true, len);
+    int r = co_node_pwritev(n->child.node, off, len, iov, niov, flags);
+    follow_size(n);
+    return r;
+}
+static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    co_throttle(limits(n), true, len);
+    int r = co_node_zero(n->child.node, off, len, flags);
+    follow_size(n);
+    return r;
+}
+static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
+{
+    co_throttle(limits(n), true, len);
+    return co_node_discard(n->child.node, off, len);
+}
+static int co_flush(struct blk_node *n) { return co_node_flush(n->child.node); }
+static int co_resize(struct blk_node *n, uint64_t size)
+{
+    int r = co_node_resize(n->child.node, size);
+    follow_size(n);
+    return r;
+}
+static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out) { return co_node_map(n->child.node, off, len, out); }
+
+static const struct prop throttle_node_props[] = {
+    PROP_JSON(struct blk_throttle, file, "file", PF_REQUIRED, "Node below"),
+    PROP_LINK(struct blk_throttle, group, "throttle-group", &throttle_group_class, PF_REQUIRED, "Group (-object throttle-group) whose limits hold"),
+    PROP_END,
+};
+static const struct blk_driver throttle_driver = {
+    .obj = { .name = "blockdev-throttle", .desc = "Requests wait so that the limits of a group hold", .base = &blk_node_class,
+             .size = sizeof(struct blk_throttle), .props = throttle_node_props },
+    .flags = BLK_FILTER | BLK_ANY_LOOP, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write,
+    .co_zero = co_zero, .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_resize, .co_map = co_map, .set_perm = blk_pass_perm,
+};
+OBJ_CLASS(&throttle_driver.obj);
