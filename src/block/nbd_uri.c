@@ -27,7 +27,7 @@ static json_t *inet(const char *host, const char *port)
 }
 
 /* AUTHORITY/EXPORT?QUERY */
-static json_t *from_uri(char *rest, bool unix_socket, bool tls, struct err *e)
+static json_t *from_uri(char *rest, bool unix_socket, struct err *e)
 {
     char *query = strchr(rest, '?'), *path = strchr(rest, '/'), *sock = NULL;
     if (query)
@@ -64,10 +64,7 @@ static json_t *from_uri(char *rest, bool unix_socket, bool tls, struct err *e)
     }
     if (path)
         unescape(path);
-    json_t *o = json_pack("{s:s, s:o, s:s}", "driver", "nbd", "server", server, "export", path ? path : "");
-    if (tls)
-        json_object_set_new(o, "tls", json_true());
-    return o;
+    return json_pack("{s:s, s:o, s:s}", "driver", "nbd", "server", server, "export", path ? path : "");
 }
 
 /* HOST:PORT[:exportname=NAME], unix:PATH[:exportname=NAME] */
@@ -100,8 +97,12 @@ json_t *blk_nbd_uri_opts(const char *name, struct err *e)
     for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
         if (!str_starts(name, schemes[i].scheme))
             continue;
+        if (schemes[i].tls) {
+            err_set(e, ERR_NOT_BUILT, "%s: this build has no TLS for NBD", schemes[i].scheme);
+            return NULL;
+        }
         char *rest = xstrdup(name + strlen(schemes[i].scheme));
-        o = from_uri(rest, schemes[i].sock, schemes[i].tls, e);
+        o = from_uri(rest, schemes[i].sock, e);
         free(rest);
         return o;
     }

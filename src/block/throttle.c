@@ -11,8 +11,8 @@
 enum { NS = 1000000000, DEFAULT_BURST_MS = 100 };
 
 #define LIMIT(i, nm, what) \
-    PROP_U64(struct throttle, lim[i].rate, "x-" nm, 0, 0, UINT64_C(1) << 50, what " a second; 0: no limit"), \
-    PROP_U64(struct throttle, lim[i].max, "x-" nm "-max", 0, 0, UINT64_C(1) << 50, what " a second for a while"), \
+    PROP_SIZE(struct throttle, lim[i].rate, "x-" nm, 0, 0, UINT64_C(1) << 50, what " a second; 0: no limit"), \
+    PROP_SIZE(struct throttle, lim[i].max, "x-" nm "-max", 0, 0, UINT64_C(1) << 50, what " a second for a while"), \
     PROP_U64(struct throttle, lim[i].max_length, "x-" nm "-max-length", 1, 1, 3600, "How many seconds that may last")
 const struct prop throttle_props[] = {
     LIMIT(TH_BPS, "bps-total", "Bytes"), LIMIT(TH_BPS_RD, "bps-read", "Bytes read"), LIMIT(TH_BPS_WR, "bps-write", "Bytes written"),

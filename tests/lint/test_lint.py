@@ -31,7 +31,7 @@ ALLOWED = {
     "machine": ["pci", "mem", "irq", "hw/riscv", "cpu"] + BACK_ENDS + LOW,
     "ctl": ["mem", "irq", "loop", "core", "base"],
 }
-ALLOWED["img"] = ["block"] + LOW
+ALLOWED["serve"] = ALLOWED["img"] = ["block"] + LOW
 for _b in BACK_ENDS:
     ALLOWED[_b] = LOW
 # What others may see of a back end: its front header and no other.

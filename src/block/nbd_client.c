@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/* "nbd": an export of an NBD server. A connection that breaks is made anew; requests on their way wait for it as long as allowed. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "block/nbd_client.h"
+
+enum { RETRY_NS = 200000000, NS = 1000000000 };
+
+static struct blk_nbd *of(struct blk_node *n) { return (struct blk_nbd *)n; }
+
+/* ---- answers ---- */
+
+static int from_wire(uint32_t e)
+{
+    switch (e) {
+    case 0: return 0;
+    case 1: return -EPERM;
+    case 12: return -ENOMEM;
+    case 22: return -EINVAL;
+    case 28: return -ENOSPC;
+    case 75: return -EOVERFLOW;
+    case 95: return -ENOTSUP;
+    case 108: return -ESHUTDOWN;
+    default: return -EIO;
+    }
+}
+
+static struct nbd_slot *slot_of(struct blk_nbd *s, const uint8_t *cookie)
+{
+    uint64_t i = ld_be64(cookie);
+    return i < NBD_SLOTS && s->slot[i].used ? &s->slot[i] : NULL;
+}
+
+/* @len bytes at @off of the export into the reader's memory. */
+static int co_recv_data(struct blk_nbd *s, struct nbd_slot *q, uint64_t off, uint64_t len, bool hole)
+{
+    struct iovec *v;
+    if (q->type != NBD_CMD_READ || off < q->off || !range_ok(off - q->off, len, q->len))
+        return -EPROTO;
+    v = calloc(q->niov + 1, sizeof *v);
+    if (!v)
+        return -ENOMEM;
+    unsigned n = blk_iov_slice(q->iov, q->niov, off - q->off, len, v);
+    int r = 0;
+    if (hole)
+        blk_iov_zero(v, n);
+    else
+        r = co_nbd_recvv(s->fd, v, n);
+    free(v);
+    return r;
+}
+
+static int co_skip(struct blk_nbd *s, uint32_t len)
+{
+    uint8_t buf[512];
+    int r = 0;
+    for (; len && !r; len -= MIN(len, (uint32_t)sizeof buf))
+        r = co_nbd_recv(s->fd, buf, MIN(len, (uint32_t)sizeof buf));
+    return r;
+}
+
+static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32_t len)
+{
+    uint8_t b[16];
+    int r;
+    switch (type) {
+    case NBD_CHUNK_NONE: return len ? -EPROTO : 0;
+    case NBD_CHUNK_OFFSET_DATA:
+        r = len > 8 ? co_nbd_recv(s->fd, b, 8) : -EPROTO;
+        return r ? r : co_recv_data(s, q, ld_be64(b), len - 8, false);
+    case NBD_CHUNK_OFFSET_HOLE:
+        r = len == 12 ? co_nbd_recv(s->fd, b, 12) : -EPROTO;
+        return r ? r : co_recv_data(s, q, ld_be64(b), ld_be32(b + 8), true);
+    case NBD_CHUNK_BLOCK_STATUS:
+        r = q->extent && len >= 12 ? co_nbd_recv(s->fd, b, 12) : -EPROTO;
+        if (!r) {
+            uint32_t flags = ld_be32(b + 8);
+            q->extent->len = MIN((uint64_t)ld_be32(b + 4), (uint64_t)q->len);
+            q->extent->data = !(flags & NBD_STATE_HOLE);
+            q->extent->zero = flags & NBD_STATE_ZERO;
+            if (!q->extent->len)
+                r = -EPROTO;
+        }
+        return r ? r : co_skip(s, len - 12);
+    default:
+        if (!(type & 0x8000) || len < 6 || len > 8192)
+            return -EPROTO;
+        r = co_nbd_recv(s->fd, b, 4);
+        q->res = from_wire(ld_be32(b));
+        if (!r && !q->res)
+            q->res = -EIO;
+        return r ? r : co_skip(s, len - 4);
+    }
+}
+
+/* One reply or chunk of one. */
+static int co_answer(struct blk_nbd *s)
+{
+    uint8_t h[20];
+    int r = co_nbd_recv(s->fd, h, 16);
+    if (r)
+        return r;
+    bool done = true;
+    struct nbd_slot *q;
+    if (ld_be32(h) == NBD_SIMPLE_MAGIC) {
+        q = slot_of(s, h + 8);
+        if (!q || (s->structured && q->type == NBD_CMD_READ))
+            return -EPROTO;
+        q->res = from_wire(ld_be32(h + 4));
+        r = q->res || q->type != NBD_CMD_READ ? 0 : co_recv_data(s, q, q->off, q->len, false);
+    } else if (ld_be32(h) == NBD_CHUNK_MAGIC && s->structured) {
+        q = slot_of(s, h + 8);
+        r = q ? co_nbd_recv(s->fd, h + 16, 4) : -EPROTO;
+        done = ld_be16(h + 4) & NBD_CHUNK_DONE;
+        r = r ? r : co_chunk(s, q, ld_be16(h + 6), ld_be32(h + 16));
+    } else {
+        return -EPROTO;
+    }
+    if (!r && done)
+        co_wake(&q->done);
+    return r;
+}
+
+static void reader(void *arg)
+{
+    struct blk_nbd *s = arg;
+    int r = 0;
+    while (!r)
+        r = co_answer(s);
+    if (!s->closing)
+        log_warn("the connection to NBD export '%s' is lost: %s", s->export, strerror(-r));
+    s->connected = false;
+    shutdown(s->fd, SHUT_RDWR);
+    for (unsigned i = 0; i < NBD_SLOTS; i++) {
+        if (!s->slot[i].used)
+            continue;
+        s->slot[i].lost = true;
+        co_wake(&s->slot[i].done);
+    }
+    s->reading = false;
+    co_wake(&s->reader_done);
+}
+
+static void start_reader(struct blk_nbd *s)
+{
+    s->connected = s->reading = true;
+    co_event_clear(&s->reader_done);
+    co_spawn(s->node.home, NULL, reader, s);
+}
+
+/* ---- requests ---- */
+
+/* A connection, until @deadline. */
+static int co_ensure(struct blk_nbd *s, int64_t deadline)
+{
+    int r = 0;
+    co_mutex_lock(&s->connecting);
+    while (!s->connected && !s->closing) {
+        struct err e = ERR_INIT;
+        if (s->reading)
+            co_wait(&s->reader_done);
+        if (s->fd >= 0)
+            close(s->fd);
+        s->fd = -1;
+        uint64_t size = s->size;
+        if (co_nbd_connect(s, &e)) {
+            if (s->size != size)
+                log_warn("NBD export '%s' has another size than before", s->export);
+            start_reader(s);
+            break;
+        }
+        if (clock_now(CLOCK_HOST) >= deadline) {
+            r = -EIO;
+            break;
+        }
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + RETRY_NS);
+    }
+    co_mutex_unlock(&s->connecting);
+    return s->closing ? -EIO : r;
+}
+
+static int co_send_request(struct blk_nbd *s, struct nbd_slot *q, uint16_t flags, const struct iovec *data, unsigned n)
+{
+    uint8_t h[NBD_REQUEST_LEN];
+    struct iovec *v = calloc(n + 1, sizeof *v);
+    if (!v)
+        return -ENOMEM;
+    st_be32(h, NBD_REQUEST_MAGIC);
+    st_be16(h + 4, flags);
+    st_be16(h + 6, q->type);
+    st_be64(h + 8, (uint64_t)(q - s->slot));
+    st_be64(h + 16, q->off);
+    st_be32(h + 24, q->len);
+    v[0] = (struct iovec){ h, sizeof h };
+    for (unsigned i = 0; i < n; i++)
+        v[i + 1] = data[i];
+    co_mutex_lock(&s->sending);
+    int r = s->connected ? co_nbd_send(s->fd, v, n + 1) : -EPIPE;
+    if (r && s->connected)
+        shutdown(s->fd, SHUT_RDWR);         /* half a request was sent: the reader ends it */
+    co_mutex_unlock(&s->sending);
+    free(v);
+    return r;
+}
+
+static struct nbd_slot *co_take_slot(struct blk_nbd *s)
+{
+    for (;;) {
+        for (unsigned i = 0; i < NBD_SLOTS; i++)
+            if (!s->slot[i].used)
+                return &s->slot[i];
+        co_queue_wait(&s->room);
+    }
+}
+
+/* One request, sent again over a new connection if the old one broke. */
+static int co_request(struct blk_nbd *s, uint16_t type, uint16_t flags, uint64_t off, uint32_t len, const struct iovec *iov, unsigned niov,
+                      struct blk_extent *extent)
+{
+    int64_t deadline = clock_now(CLOCK_HOST) + (int64_t)s->reconnect_delay * NS;
+    struct nbd_slot *q = co_take_slot(s);
+    *q = (struct nbd_slot){ .used = true, .type = type, .off = off, .len = len };
+    int r;
+    do {
+        r = s->connected ? 0 : co_ensure(s, deadline);
+        if (r)
+            break;
+        q->iov = type == NBD_CMD_READ ? iov : NULL;
+        q->niov = q->iov ? niov : 0;
+        q->extent = extent;
+        q->res = 0;
+        q->lost = false;
+        co_event_clear(&q->done);
+        r = co_send_request(s, q, flags, iov, type == NBD_CMD_WRITE ? niov : 0);
+        if (!r)
+            co_wait(&q->done);
+        if (r == -ENOMEM)
+            break;
+        q->lost |= r != 0;
+        r = q->lost ? -EIO : q->res;
+    } while (q->lost && !s->closing && clock_now(CLOCK_HOST) < deadline);
+    q->used = false;
+    co_queue_wake_one(&s->room);
+    return r;
+}
+
+/* In pieces that the server takes. */
+static int co_split(struct blk_node *n, uint16_t type, uint16_t flags, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+{
+    struct blk_nbd *s = of(n);
+    struct iovec *part = niov ? calloc(niov, sizeof *part) : NULL;
+    int r = niov && !part ? -ENOMEM : 0;
+    for (uint64_t at = 0; at < len && !r;) {
+        uint32_t k = (uint32_t)MIN(len - at, (uint64_t)s->max_request);
+        unsigned m = niov ? blk_iov_slice(iov, niov, at, k, part) : 0;
+        r = co_request(s, type, flags, off + at, k, part, m, NULL);
+        at += k;
+    }
+    free(part);
+    return r;
+}
+
+static uint16_t fua(struct blk_node *n, unsigned flags) { return flags & BLK_FUA && of(n)->flags & NBD_FLAG_SEND_FUA ? NBD_CMD_FLAG_FUA : 0; }
+
+static int co_flush(struct blk_node *n)
+{
+    return of(n)->flags & NBD_FLAG_SEND_FLUSH ? co_request(of(n), NBD_CMD_FLUSH, 0, 0, 0, NULL, 0, NULL) : 0;
+}
+
+static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    return co_split(n, NBD_CMD_READ, 0, off, len, iov, niov);
+}
+
+static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    int r = co_split(n, NBD_CMD_WRITE, fua(n, flags), off, len, iov, niov);
+    return !r && flags & BLK_FUA && !fua(n, flags) ? co_flush(n) : r;
+}
+
+static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    if (!(of(n)->flags & NBD_FLAG_SEND_WRITE_ZEROES))
+        return -ENOTSUP;
+    return co_split(n, NBD_CMD_WRITE_ZEROES, fua(n, flags) | (flags & BLK_ZERO_UNMAP ? 0 : NBD_CMD_FLAG_NO_HOLE), off, len, NULL, 0);
+}
+
+static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
+{
+    return of(n)->flags & NBD_FLAG_SEND_TRIM ? co_split(n, NBD_CMD_TRIM, 0, off, len, NULL, 0) : 0;
+}
+
+static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
+{
+    struct blk_nbd *s = of(n);
+    uint32_t k = (uint32_t)MIN(len, UINT64_C(0x7ffff000));
+    out->len = k;
+    int r = s->status ? co_request(s, NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE, off, k, NULL, 0, out) : 0;
+    out->has_off = !r;
+    out->off = off;
+    out->where = n;
+    return r;
+}
+
+/* ---- life ---- */
+
+static bool co_open(struct blk_node *n, struct err *e)
+{
+    struct blk_nbd *s = of(n);
+    int64_t deadline = clock_now(CLOCK_HOST) + (int64_t)s->open_timeout * NS;
+    if (s->tls_creds)
+        return err_set(e, ERR_NOT_BUILT, "tls-creds: this build has no TLS for NBD");
+    if (!s->export)
+        s->export = xstrdup("");
+    if (strlen(s->export) > NBD_MAX_NAME)
+        return err_set(e, ERR_VALUE, "an export's name has at most %d bytes", NBD_MAX_NAME);
+    while (!co_nbd_connect(s, e)) {
+        if (clock_now(CLOCK_HOST) >= deadline)
+            return false;
+        *e = (struct err)ERR_INIT;
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + RETRY_NS);
+    }
+    bool ro = s->flags & NBD_FLAG_READ_ONLY;
+    if (ro && !n->read_only && !n->auto_read_only) {
+        err_set(e, ERR_VALUE, "the NBD server's export '%s' is read-only", s->export);
+        return err_hint(e, "read-only=on");
+    }
+    n->read_only |= ro;
+    if (s->size > INT64_MAX - 4096)
+        return err_set(e, ERR_VALUE, "the NBD server's export '%s' is larger than is possible here", s->export);
+    atomic_store(&n->size, align_down(s->size, 512));
+    n->caps = (struct blk_caps){ .read_only = n->read_only, .discard = n->discard == BLK_DISCARD_UNMAP && s->flags & NBD_FLAG_SEND_TRIM,
+        .write_zeroes = s->flags & NBD_FLAG_SEND_WRITE_ZEROES, .flush = !n->no_flush && s->flags & NBD_FLAG_SEND_FLUSH, .fua = true,
+        .logical_block = 512, .physical_block = 4096, .mem_align = 1 };
+    s->name = xasprintf("nbd://%s", s->export);
+    start_reader(s);
+    return true;
+}
+
+static void co_close(struct blk_node *n)
+{
+    struct blk_nbd *s = of(n);
+    s->closing = true;
+    if (s->connected) {
+        struct nbd_slot q = { .type = NBD_CMD_DISC };
+        uint8_t h[NBD_REQUEST_LEN] = { 0 };
+        struct iovec v = { h, sizeof h };
+        st_be32(h, NBD_REQUEST_MAGIC);
+        st_be16(h + 6, q.type);
+        co_nbd_send(s->fd, &v, 1);
+        shutdown(s->fd, SHUT_RDWR);
+    }
+    if (s->reading)
+        co_wait(&s->reader_done);
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+    free(s->name);
+    s->name = NULL;
+}
+
+static bool init(struct obj *o, struct err *e)
+{
+    ((struct blk_nbd *)o)->fd = -1;
+    return true;
+}
+
+static const char *filename(const struct blk_node *n)
+{
+    const char *name = ((const struct blk_nbd *)n)->name;
+    return name ? name : "";
+}
+
+static const struct prop props[] = {
+    PROP_JSON(struct blk_nbd, server, "server", PF_REQUIRED, "Where the server listens: server.type=inet with server.host and server.port, or server.type=unix with server.path"),
+    PROP_STR(struct blk_nbd, export, "export", 0, "Name of the export; else the default one"),
+    PROP_STR(struct blk_nbd, tls_creds, "tls-creds", 0, "Object with TLS credentials"),
+    PROP_U32(struct blk_nbd, reconnect_delay, "reconnect-delay", 0, 0, 86400, "Seconds that requests wait for a lost server; 0: they fail, the next one tries again"),
+    PROP_U32(struct blk_nbd, open_timeout, "open-timeout", 0, 0, 86400, "Seconds to try at the start"),
+    PROP_END,
+};
+static const struct blk_driver nbd_driver = {
+    .obj = { .name = "blockdev-nbd", .desc = "Export of an NBD server", .base = &blk_node_class, .size = sizeof(struct blk_nbd),
+             .props = props, .init = init },
+    .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero, .co_discard = co_discard,
+    .co_flush = co_flush, .co_map = co_map, .filename = filename,
+};
+OBJ_CLASS(&nbd_driver.obj);

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Between the two files of the nbd driver: the node with its connection, and the handshake. Home loop. */
+#ifndef BLOCK_NBD_CLIENT_H
+#define BLOCK_NBD_CLIENT_H
+
+#include "block/driver.h"
+#include "block/nbd_proto.h"
+
+enum { NBD_SLOTS = 32 };
+
+/* A request on its way. */
+struct nbd_slot {
+    bool used;
+    uint16_t type;
+    uint64_t off;
+    uint32_t len;
+    const struct iovec *iov;        /* a read's, borrowed from who waits */
+    unsigned niov;
+    struct blk_extent *extent;
+    struct co_event done;
+    int res;
+    bool lost;                      /* the connection ended before the answer */
+};
+
+struct blk_nbd {
+    struct blk_node node;
+    json_t *server;
+    char *export, *tls_creds, *name;
+    uint32_t reconnect_delay, open_timeout;
+    /* connection */
+    int fd;
+    bool connected, reading, closing, structured, status;
+    uint64_t size;
+    uint16_t flags;
+    uint32_t max_request;
+    struct nbd_slot slot[NBD_SLOTS];
+    struct co_queue room;
+    struct co_mutex sending, connecting;
+    struct co_event reader_done;
+};
+
+/* Connects and negotiates: ->fd, ->size, ->flags are set. Coroutine. */
+bool co_nbd_connect(struct blk_nbd *s, struct err *e) MUST_CHECK;
+
+#endif

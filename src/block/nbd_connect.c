@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/* The client's side of the NBD handshake. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/sock.h"
+#include "block/nbd_client.h"
+
+static const char context_name[] = "base:allocation";
+
+/* ---- the socket ---- */
+
+struct resolve { struct sock_addr *a; const char *host, *port; struct err *e; bool ok; };
+static int resolve(void *arg)
+{
+    struct resolve *r = arg;
+    r->ok = sock_resolve(r->a, r->host, r->port, AF_UNSPEC, SOCK_STREAM, false, r->e);
+    return 0;
+}
+
+static bool co_address(struct blk_nbd *s, struct sock_addr *a, struct err *e)
+{
+    json_t *data = json_is_object(json_object_get(s->server, "data")) ? json_object_get(s->server, "data") : s->server;
+    const char *type = json_string_value(json_object_get(s->server, "type")), *path = json_string_value(json_object_get(data, "path"));
+    if (str_eq(type, "unix") || (!type && path))
+        return path ? sock_unix(a, path, false, false, e) : err_set(e, ERR_VALUE, "server.path is missing");
+    if (!str_eq(type, "inet"))
+        return err_set(e, ERR_VALUE, "server.type is 'inet' or 'unix'");
+    const char *port = json_string_value(json_object_get(data, "port"));
+    struct resolve r = { a, json_string_value(json_object_get(data, "host")), port ? port : "10809", e, false };
+    co_offload(resolve, &r);
+    return r.ok;
+}
+
+static bool co_socket(struct blk_nbd *s, struct err *e)
+{
+    struct sock_addr a;
+    bool pending;
+    char text[SOCK_TEXT];
+    if (!co_address(s, &a, e))
+        return false;
+    s->fd = sock_connect_start(&a, SOCK_STREAM, &pending, e);
+    if (s->fd < 0)
+        return false;
+    int r = pending ? co_fd(s->fd, LOOP_OUT, clock_now(CLOCK_HOST) + INT64_C(30000000000)) : 0;
+    int x = r < 0 ? -r : pending ? sock_connect_finish(s->fd) : 0;
+    return !x || err_os(e, x, "cannot connect to %s", sock_format(&a, text));
+}
+
+/* ---- options ---- */
+
+static int co_send_option(struct blk_nbd *s, uint32_t opt, const void *data, uint32_t len)
+{
+    uint8_t h[16];
+    struct iovec v[2] = { { h, sizeof h }, { (void *)data, len } };
+    st_be64(h, NBD_OPTS_MAGIC);
+    st_be32(h + 8, opt);
+    st_be32(h + 12, len);
+    return co_nbd_send(s->fd, v, 2);
+}
+
+/* One reply to @opt: its type, and its data (bounded, terminated) in a new buffer. */
+static int co_recv_reply(struct blk_nbd *s, uint32_t opt, uint32_t *type, uint8_t **data, uint32_t *len)
+{
+    uint8_t h[20];
+    int r = co_nbd_recv(s->fd, h, sizeof h);
+    *data = NULL;
+    if (r)
+        return r;
+    *type = ld_be32(h + 12);
+    *len = ld_be32(h + 16);
+    if (ld_be64(h) != NBD_REP_MAGIC || ld_be32(h + 8) != opt || *len > NBD_MAX_OPTION)
+        return -EPROTO;
+    *data = calloc(1, *len + 1);
+    return *data ? co_nbd_recv(s->fd, *data, *len) : -ENOMEM;
+}
+
+/* 1: acknowledged, 0: refused; -errno. Names of contexts are looked at on the way. */
+static int co_simple_option(struct blk_nbd *s, uint32_t opt, const void *data, uint32_t len, bool *context)
+{
+    int r = co_send_option(s, opt, data, len);
+    for (int i = 0; !r && i < 16; i++) {
+        uint32_t type, n;
+        uint8_t *d;
+        r = co_recv_reply(s, opt, &type, &d, &n);
+        if (!r && type == NBD_REP_META_CONTEXT && context && n == 4 + strlen(context_name) && !memcmp(d + 4, context_name, n - 4))
+            *context = true;
+        free(d);
+        if (!r && type == NBD_REP_ACK)
+            return 1;
+        if (!r && type & NBD_REP_ERR(0))
+            return 0;
+    }
+    return r ? r : -EPROTO;
+}
+
+static void take_info(struct blk_nbd *s, const uint8_t *d, uint32_t n, bool *got)
+{
+    if (n == 12 && ld_be16(d) == NBD_INFO_EXPORT) {
+        s->size = ld_be64(d + 2);
+        s->flags = ld_be16(d + 10);
+        *got = true;
+    } else if (n == 14 && ld_be16(d) == NBD_INFO_BLOCK_SIZE) {
+        uint32_t max = ld_be32(d + 10);
+        s->max_request = max < 65536 ? 65536 : MIN(max, (uint32_t)NBD_MAX_REQUEST);
+    }
+}
+
+static bool co_go(struct blk_nbd *s, struct err *e)
+{
+    uint32_t n = (uint32_t)strlen(s->export), type = 0, len;
+    uint8_t *req = calloc(1, 4 + n + 4), *d;
+    bool got = false;
+    if (!req)
+        return err_os(e, ENOMEM, "no memory");
+    st_be32(req, n);
+    memcpy(req + 4, s->export, n);
+    st_be16(req + 4 + n, 1);
+    st_be16(req + 6 + n, NBD_INFO_BLOCK_SIZE);
+    int r = co_send_option(s, NBD_OPT_GO, req, 4 + n + 4);
+    free(req);
+    for (int i = 0; !r && i < 64; i++) {
+        r = co_recv_reply(s, NBD_OPT_GO, &type, &d, &len);
+        if (!r && type == NBD_REP_INFO && len >= 2)
+            take_info(s, d, len, &got);
+        bool refused = !r && type & NBD_REP_ERR(0);
+        if (refused)
+            err_set(e, ERR_NOT_FOUND, "the NBD server refuses export '%s'%s%.100s", s->export, len ? ": " : "", len ? (char *)d : "");
+        free(d);
+        if (refused)
+            return false;
+        if (!r && type == NBD_REP_ACK)
+            return got || err_set(e, ERR_GENERIC, "the NBD server does not tell about its export");
+    }
+    return err_os(e, r ? -r : EPROTO, "the NBD server does not answer well");
+}
+
+/* The contexts of export and of its zeroes: what a map is made from. */
+static int co_ask_contexts(struct blk_nbd *s)
+{
+    uint32_t n = (uint32_t)strlen(s->export), k = (uint32_t)strlen(context_name);
+    uint8_t *q = malloc(4 + n + 8 + k);
+    if (!q)
+        return -ENOMEM;
+    st_be32(q, n);
+    memcpy(q + 4, s->export, n);
+    st_be32(q + 4 + n, 1);
+    st_be32(q + 8 + n, k);
+    memcpy(q + 12 + n, context_name, k);
+    s->status = false;
+    int r = co_simple_option(s, NBD_OPT_SET_META_CONTEXT, q, 4 + n + 8 + k, &s->status);
+    free(q);
+    return r < 0 ? r : 0;
+}
+
+static bool co_handshake(struct blk_nbd *s, struct err *e)
+{
+    uint8_t h[18], f[4];
+    struct iovec v = { f, sizeof f };
+    int r = co_nbd_recv(s->fd, h, sizeof h);
+    if (!r && (ld_be64(h) != NBD_MAGIC || ld_be64(h + 8) != NBD_OPTS_MAGIC || !(ld_be16(h + 16) & NBD_FLAG_FIXED_NEWSTYLE)))
+        return err_set(e, ERR_GENERIC, "this is no NBD server, or one of before 2011");
+    st_be32(f, NBD_FLAG_FIXED_NEWSTYLE | (r ? 0 : ld_be16(h + 16) & NBD_FLAG_NO_ZEROES));
+    r = r ? r : co_nbd_send(s->fd, &v, 1);
+    if (!r) {
+        int x = co_simple_option(s, NBD_OPT_STRUCTURED_REPLY, NULL, 0, NULL);
+        s->structured = x == 1;
+        r = x < 0 ? x : s->structured ? co_ask_contexts(s) : 0;
+    }
+    if (r)
+        return err_os(e, -r, "the NBD server does not answer well");
+    s->max_request = NBD_MAX_REQUEST;
+    return co_go(s, e);
+}
+
+bool co_nbd_connect(struct blk_nbd *s, struct err *e)
+{
+    bool ok = co_socket(s, e) && co_handshake(s, e);
+    if (!ok && s->fd >= 0) {
+        close(s->fd);
+        s->fd = -1;
+    }
+    return ok;
+}

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT */
+/* One NBD connection: options, then requests, several at once. What the client says is bounded before it is used. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "block/nbd_proto.h"
+#include "block/nbd_server.h"
+
+enum { IN_FLIGHT = 32, MAX_EXTENTS = 4096, CONTEXT_ID = 1 };
+static const char context_name[] = "base:allocation";
+
+struct conn {
+    struct nbd_client *c;
+    struct blk_node *n;
+    bool no_zeroes, structured, status;     /* status: base:allocation was asked for, for ->status_of */
+    char status_of[NBD_MAX_NAME + 1];
+    struct co_mutex sending;
+    struct co_queue room;
+    struct co_event idle;
+    unsigned in_flight;
+    bool broken;
+};
+
+/* ---- options ---- */
+
+static int co_reply(struct conn *s, uint32_t opt, uint32_t type, const void *data, uint32_t len)
+{
+    uint8_t h[20];
+    struct iovec v[2] = { { h, sizeof h }, { (void *)data, len } };
+    st_be64(h, NBD_REP_MAGIC);
+    st_be32(h + 8, opt);
+    st_be32(h + 12, type);
+    st_be32(h + 16, len);
+    return co_nbd_send(s->c->fd, v, 2);
+}
+
+static int co_reply_error(struct conn *s, uint32_t opt, uint32_t type, const char *text)
+{
+    return co_reply(s, opt, type, text, (uint32_t)strlen(text));
+}
+
+static uint16_t export_flags(const struct conn *s, const struct nbd_export *x)
+{
+    const struct blk_caps *caps = &x->use.node->caps;
+    bool ro = !x->writable || caps->read_only;
+    return (uint16_t)(NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN |
+                      (ro ? NBD_FLAG_READ_ONLY : NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO) |
+                      (s->structured ? NBD_FLAG_SEND_DF : 0));
+}
+
+static void attach(struct conn *s, struct nbd_export *x)
+{
+    s->c->export = x;
+    s->n = x->use.node;
+    x->clients++;
+    s->status &= !strcmp(s->status_of, x->name);
+}
+
+static int co_list(struct conn *s, uint32_t len)
+{
+    struct nbd_export *x;
+    int r = 0;
+    if (len)
+        return co_reply_error(s, NBD_OPT_LIST, NBD_REP_ERR_INVALID, "no data is expected");
+    list_for_each(x, nbd_exports(), link) {
+        uint32_t n = (uint32_t)strlen(x->name), d = x->description ? (uint32_t)strlen(x->description) : 0;
+        uint8_t *buf = x->gone ? NULL : malloc(4 + n + d);
+        if (!buf)
+            continue;
+        st_be32(buf, n);
+        memcpy(buf + 4, x->name, n);
+        memcpy(buf + 4 + n, x->description ? x->description : "", d);
+        r = co_reply(s, NBD_OPT_LIST, NBD_REP_SERVER, buf, 4 + n + d);
+        free(buf);
+        if (r)
+            return r;
+    }
+    return co_reply(s, NBD_OPT_LIST, NBD_REP_ACK, NULL, 0);
+}
+
+/* The export name at the beginning of an option's data; what follows it is at *@rest. NULL: not well formed. */
+static char *option_name(uint8_t *data, uint32_t len, uint32_t *rest)
+{
+    uint32_t n = len >= 4 ? ld_be32(data) : UINT32_MAX;
+    if (n > NBD_MAX_NAME || !range_ok(4, n, len))
+        return NULL;
+    *rest = 4 + n;
+    return xstrndup((char *)data + 4, n);
+}
+
+static int co_send_info(struct conn *s, uint32_t opt, const struct nbd_export *x)
+{
+    uint8_t e[12], b[14];
+    const struct blk_caps *caps = &x->use.node->caps;
+    st_be16(e, NBD_INFO_EXPORT);
+    st_be64(e + 2, atomic_load(&x->use.node->size));
+    st_be16(e + 10, export_flags(s, x));
+    st_be16(b, NBD_INFO_BLOCK_SIZE);
+    st_be32(b + 2, 1);
+    st_be32(b + 6, MAX(caps->physical_block, 4096u));
+    st_be32(b + 10, NBD_MAX_REQUEST);
+    if (x->description) {
+        uint32_t n = (uint32_t)strlen(x->description);
+        uint8_t *d = malloc(2 + n);
+        if (!d)
+            return -ENOMEM;
+        st_be16(d, NBD_INFO_DESCRIPTION);
+        memcpy(d + 2, x->description, n);
+        int r = co_reply(s, opt, NBD_REP_INFO, d, 2 + n);
+        free(d);
+        if (r)
+            return r;
+    }
+    int r = co_reply(s, opt, NBD_REP_INFO, b, sizeof b);
+    return r ? r : co_reply(s, opt, NBD_REP_INFO, e, sizeof e);
+}
+
+/* NBD_OPT_INFO and NBD_OPT_GO. *@go: transmission begins. */
+static int co_info(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len, bool *go)
+{
+    uint32_t rest;
+    char *name = option_name(data, len, &rest);
+    if (!name || !range_ok(rest, 2, len)) {
+        free(name);
+        return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "the request is not well formed");
+    }
+    struct nbd_export *x = nbd_export_find(name);
+    free(name);
+    if (!x)
+        return co_reply_error(s, opt, NBD_REP_ERR_UNKNOWN, "there is no such export");
+    x->clients++;                   /* it stays while we send */
+    int r = co_send_info(s, opt, x);
+    r = r ? r : co_reply(s, opt, NBD_REP_ACK, NULL, 0);
+    if (!r && opt == NBD_OPT_GO && !x->gone) {
+        attach(s, x);
+        *go = true;
+    }
+    nbd_export_put(x);
+    return r;
+}
+
+/* NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT. */
+static int co_contexts(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len)
+{
+    uint32_t at;
+    char *name = s->structured ? option_name(data, len, &at) : NULL;
+    if (!name || !range_ok(at, 4, len)) {
+        free(name);
+        return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "structured replies come first, then an export and queries");
+    }
+    uint32_t n = ld_be32(data + at);
+    bool found = opt == NBD_OPT_LIST_META_CONTEXT && !n, bad = false;
+    at += 4;
+    for (uint32_t i = 0; i < n && !bad; i++) {
+        uint32_t k = range_ok(at, 4, len) ? ld_be32(data + at) : UINT32_MAX;
+        bad = !range_ok(at, 4, len) || !range_ok((uint64_t)at + 4, k, len);
+        if (bad)
+            break;
+        const char *q = (const char *)data + at + 4;
+        found |= (k == strlen(context_name) && !memcmp(q, context_name, k)) ||
+                 (opt == NBD_OPT_LIST_META_CONTEXT && k == 5 && !memcmp(q, "base:", 5));
+        at += 4 + k;
+    }
+    bool known = nbd_export_find(name) != NULL;
+    if (opt == NBD_OPT_SET_META_CONTEXT && !bad) {
+        s->status = found && known;
+        snprintf(s->status_of, sizeof s->status_of, "%s", name);
+    }
+    free(name);
+    if (bad)
+        return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "the queries are not well formed");
+    if (!known)
+        return co_reply_error(s, opt, NBD_REP_ERR_UNKNOWN, "there is no such export");
+    uint8_t buf[4 + sizeof context_name];
+    st_be32(buf, opt == NBD_OPT_SET_META_CONTEXT ? CONTEXT_ID : 0);
+    memcpy(buf + 4, context_name, strlen(context_name));
+    int r = found ? co_reply(s, opt, NBD_REP_META_CONTEXT, buf, 4 + (uint32_t)strlen(context_name)) : 0;
+    return r ? r : co_reply(s, opt, NBD_REP_ACK, NULL, 0);
+}
+
+/* The old way: no answer but the export itself, or the end. */
+static int co_export_name(struct conn *s, uint8_t *data, uint32_t len)
+{
+    uint8_t h[10 + 124] = { 0 };
+    char *name = xstrndup((char *)data, len);
+    struct nbd_export *x = nbd_export_find(name);
+    free(name);
+    if (!x)
+        return -ENOENT;
+    attach(s, x);
+    st_be64(h, atomic_load(&s->n->size));
+    st_be16(h + 8, export_flags(s, x));
+    struct iovec v = { h, s->no_zeroes ? 10 : sizeof h };
+    return co_nbd_send(s->c->fd, &v, 1);
+}
+
+static int co_option(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len, bool *go)
+{
+    switch (opt) {
+    case NBD_OPT_EXPORT_NAME: *go = true; return co_export_name(s, data, len);
+    case NBD_OPT_ABORT: co_reply(s, opt, NBD_REP_ACK, NULL, 0); return -EPIPE;
+    case NBD_OPT_LIST: return co_list(s, len);
+    case NBD_OPT_INFO: case NBD_OPT_GO: return co_info(s, opt, data, len, go);
+    case NBD_OPT_STRUCTURED_REPLY:
+        if (len)
+            return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "no data is expected");
+        s->structured = true;
+        return co_reply(s, opt, NBD_REP_ACK, NULL, 0);
+    case NBD_OPT_LIST_META_CONTEXT: case NBD_OPT_SET_META_CONTEXT: return co_contexts(s, opt, data, len);
+    default: return co_reply_error(s, opt, NBD_REP_ERR_UNSUP, "this server does not know the option");
+    }
+}
+
+static int co_handshake(struct conn *s)
+{
+    uint8_t h[18], o[16];
+    struct iovec v = { h, sizeof h };
+    st_be64(h, NBD_MAGIC);
+    st_be64(h + 8, NBD_OPTS_MAGIC);
+    st_be16(h + 16, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+    int r = co_nbd_send(s->c->fd, &v, 1);
+    r = r ? r : co_nbd_recv(s->c->fd, o, 4);
+    uint32_t flags = r ? 0 : ld_be32(o);
+    if (!r && flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES))
+        return -EINVAL;
+    s->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
+    for (bool go = false; !r && !go;) {
+        r = co_nbd_recv(s->c->fd, o, sizeof o);
+        uint32_t opt = ld_be32(o + 8), len = ld_be32(o + 12);
+        if (r || ld_be64(o) != NBD_OPTS_MAGIC || len > NBD_MAX_OPTION)
+            return r ? r : -EINVAL;
+        uint8_t *data = malloc(len + 1);
+        r = data ? co_nbd_recv(s->c->fd, data, len) : -ENOMEM;
+        r = r ? r : co_option(s, opt, data, len, &go);
+        free(data);
+    }
+    return r;
+}
+
+/* ---- requests ---- */
+
+struct request { struct conn *s; uint16_t flags, type; uint8_t cookie[8]; uint64_t off; uint32_t len; uint8_t *data; };
+
+static int co_simple(struct request *q, int r, const void *data, uint32_t len)
+{
+    uint8_t h[16];
+    struct iovec v[2] = { { h, sizeof h }, { (void *)data, r ? 0 : len } };
+    st_be32(h, NBD_SIMPLE_MAGIC);
+    st_be32(h + 4, nbd_errno(r));
+    memcpy(h + 8, q->cookie, 8);
+    return co_nbd_send(q->s->c->fd, v, 2);
+}
+
+static int co_chunk(struct request *q, uint16_t type, bool done, void *a, uint32_t alen, const void *b, uint32_t blen)
+{
+    uint8_t h[20];
+    struct iovec v[3] = { { h, sizeof h }, { a, alen }, { (void *)b, blen } };
+    st_be32(h, NBD_CHUNK_MAGIC);
+    st_be16(h + 4, done ? NBD_CHUNK_DONE : 0);
+    st_be16(h + 6, type);
+    memcpy(h + 8, q->cookie, 8);
+    st_be32(h + 16, alen + blen);
+    return co_nbd_send(q->s->c->fd, v, 3);
+}
+
+static int co_error(struct request *q, int r)
+{
+    uint8_t e[6];
+    if (!q->s->structured)
+        return co_simple(q, r, NULL, 0);
+    st_be32(e, nbd_errno(r));
+    st_be16(e + 4, 0);
+    return co_chunk(q, NBD_CHUNK_ERROR, true, e, sizeof e, NULL, 0);
+}
+
+static int co_done(struct request *q, int r)
+{
+    co_mutex_lock(&q->s->sending);
+    int x = r ? co_error(q, r) : q->s->structured && (q->type == NBD_CMD_READ || q->type == NBD_CMD_BLOCK_STATUS)
+        ? co_chunk(q, NBD_CHUNK_NONE, true, NULL, 0, NULL, 0) : co_simple(q, 0, NULL, 0);
+    co_mutex_unlock(&q->s->sending);
+    return x;
+}
+
+/* A piece of data, or a hole. */
+static int co_send_piece(struct request *q, uint64_t off, uint32_t len, const uint8_t *data, bool last)
+{
+    uint8_t o[12];
+    st_be64(o, off);
+    st_be32(o + 8, len);
+    co_mutex_lock(&q->s->sending);
+    int r = data ? co_chunk(q, NBD_CHUNK_OFFSET_DATA, last, o, 8, data, len) : co_chunk(q, NBD_CHUNK_OFFSET_HOLE, last, o, 12, NULL, 0);
+    co_mutex_unlock(&q->s->sending);
+    return r;
+}
+
+/* Holes are told as such, without being read. */
+static int co_read_sparse(struct request *q, uint8_t *buf)
+{
+    for (uint64_t at = 0; at < q->len;) {
+        struct blk_extent x = { .len = q->len - at };
+        int r = q->flags & NBD_CMD_FLAG_DF ? 0 : co_node_map(q->s->n, q->off + at, q->len - at, &x);
+        bool hole = !r && x.zero && !(q->flags & NBD_CMD_FLAG_DF);
+        struct iovec v = { buf, x.len };
+        r = r ? r : hole ? 0 : co_node_preadv(q->s->n, q->off + at, x.len, &v, 1, 0);
+        if (r)
+            return co_done(q, r);
+        r = co_send_piece(q, q->off + at, (uint32_t)x.len, hole ? NULL : buf, at + x.len == q->len);
+        if (r)
+            return r;
+        at += x.len;
+    }
+    return 0;
+}
+
+static int co_read(struct request *q)
+{
+    uint8_t *buf = malloc(MAX(q->len, 1u));
+    struct iovec v = { buf, q->len };
+    int r;
+    if (!buf)
+        return co_done(q, -ENOMEM);
+    if (q->s->structured) {
+        r = q->len ? co_read_sparse(q, buf) : co_done(q, 0);
+    } else {
+        int x = co_node_preadv(q->s->n, q->off, q->len, &v, 1, 0);
+        co_mutex_lock(&q->s->sending);
+        r = co_simple(q, x, buf, q->len);
+        co_mutex_unlock(&q->s->sending);
+    }
+    free(buf);
+    return r;
+}
+
+static int co_status(struct request *q)
+{
+    unsigned max = q->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : MAX_EXTENTS, n = 0;
+    uint8_t *d = q->s->status && q->len ? malloc(4 + max * 8) : NULL;
+    int r = d ? 0 : -EINVAL;
+    uint32_t last = 0;
+    for (uint64_t at = 0; at < q->len && !r;) {
+        struct blk_extent x;
+        r = co_node_map(q->s->n, q->off + at, q->len - at, &x);
+        uint32_t flags = (x.data ? 0 : NBD_STATE_HOLE) | (x.zero ? NBD_STATE_ZERO : 0);
+        if (r)
+            break;
+        if (n && flags == last) {
+            st_be32(d + 4 + (n - 1) * 8, ld_be32(d + 4 + (n - 1) * 8) + (uint32_t)x.len);
+        } else if (n == max) {
+            break;
+        } else {
+            st_be32(d + 4 + n * 8, (uint32_t)x.len);
+            st_be32(d + 8 + n * 8, last = flags);
+            n++;
+        }
+        at += x.len;
+    }
+    if (!r) {
+        st_be32(d, CONTEXT_ID);
+        co_mutex_lock(&q->s->sending);
+        r = co_chunk(q, NBD_CHUNK_BLOCK_STATUS, true, d, 4 + n * 8, NULL, 0);
+        co_mutex_unlock(&q->s->sending);
+    } else {
+        r = co_done(q, r);
+    }
+    free(d);
+    return r;
+}
+
+static int co_change(struct request *q)
+{
+    struct blk_node *n = q->s->n;
+    unsigned fua = q->flags & NBD_CMD_FLAG_FUA ? BLK_FUA : 0;
+    struct iovec v = { q->data, q->len };
+    int r;
+    switch (q->type) {
+    case NBD_CMD_WRITE: return co_node_pwritev(n, q->off, q->len, &v, 1, fua);
+    case NBD_CMD_WRITE_ZEROES:
+        return co_node_zero(n, q->off, q->len, fua | (q->flags & NBD_CMD_FLAG_NO_HOLE ? 0 : BLK_ZERO_UNMAP) |
+                            (q->flags & NBD_CMD_FLAG_FAST_ZERO ? BLK_ZERO_NO_FALLBACK : 0));
+    case NBD_CMD_TRIM:
+        r = co_node_discard(n, q->off, q->len);
+        return !r && fua ? co_node_flush(n) : r;
+    default: return -EINVAL;
+    }
+}
+
+static int co_execute(struct request *q)
+{
+    bool changes = q->type == NBD_CMD_WRITE || q->type == NBD_CMD_WRITE_ZEROES || q->type == NBD_CMD_TRIM;
+    if (q->type == NBD_CMD_FLUSH)
+        return co_done(q, co_node_flush(q->s->n));
+    if (!range_ok(q->off, q->len, atomic_load(&q->s->n->size)))
+        return co_done(q, q->type == NBD_CMD_WRITE ? -ENOSPC : -EINVAL);
+    if (changes && !q->s->c->export->writable)
+        return co_done(q, -EPERM);
+    switch (q->type) {
+    case NBD_CMD_READ: return co_read(q);
+    case NBD_CMD_BLOCK_STATUS: return co_status(q);
+    case NBD_CMD_CACHE: return co_done(q, 0);
+    default: return co_done(q, changes ? co_change(q) : -EINVAL);
+    }
+}
+
+static void run_request(void *arg)
+{
+    struct request *q = arg;
+    struct conn *s = q->s;
+    if (co_execute(q))
+        s->broken = true;
+    free(q->data);
+    free(q);
+    s->in_flight--;
+    co_queue_wake_one(&s->room);
+    if (!s->in_flight)
+        co_wake(&s->idle);
+}
+
+/* Reads one request and starts it. */
+static int co_next(struct conn *s)
+{
+    uint8_t h[NBD_REQUEST_LEN];
+    int r = co_nbd_recv(s->c->fd, h, sizeof h);
+    if (r || ld_be32(h) != NBD_REQUEST_MAGIC)
+        return r ? r : -EINVAL;
+    struct request *q = xnew(struct request);
+    *q = (struct request){ .s = s, .flags = ld_be16(h + 4), .type = ld_be16(h + 6), .off = ld_be64(h + 16), .len = ld_be32(h + 24) };
+    memcpy(q->cookie, h + 8, 8);
+    bool too_long = (q->type == NBD_CMD_READ || q->type == NBD_CMD_WRITE) && q->len > NBD_MAX_REQUEST;
+    if (q->type == NBD_CMD_DISC || (too_long && q->type == NBD_CMD_WRITE))
+        r = -EPIPE;
+    else if (too_long)
+        r = co_done(q, -EINVAL) ? -EPIPE : 1;
+    if (!r && q->type == NBD_CMD_WRITE) {
+        q->data = malloc(MAX(q->len, 1u));
+        r = q->data ? co_nbd_recv(s->c->fd, q->data, q->len) : -ENOMEM;
+    }
+    if (r) {
+        free(q->data);
+        free(q);
+        return r < 0 ? r : 0;
+    }
+    s->in_flight++;
+    co_event_clear(&s->idle);
+    co_spawn(loop_main(), NULL, run_request, q);
+    while (s->in_flight >= IN_FLIGHT)
+        co_queue_wait(&s->room);
+    return 0;
+}
+
+void co_nbd_serve(struct nbd_client *c)
+{
+    struct conn *s = xnew(struct conn);
+    s->c = c;
+    int r = co_handshake(s);
+    while (!r && !c->closing && !s->broken)
+        r = co_next(s);
+    if (s->in_flight)
+        co_wait(&s->idle);
+    if (c->export)
+        nbd_export_put(c->export);
+    c->export = NULL;
+    free(s);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* The NBD server: one listening socket, exports by name. Main loop. */
+#ifndef BLOCK_NBD_SERVER_H
+#define BLOCK_NBD_SERVER_H
+
+#include "block/driver.h"
+#include "base/sock.h"
+
+enum { NBD_MAX_EXPORT_NAME = 4096 };
+
+struct nbd_export {
+    struct list link;
+    char *id, *name, *description;
+    struct blk_use use;             /* of the node that is exported */
+    bool writable;
+    unsigned clients;
+    bool gone;                      /* no new clients; freed with the last one */
+};
+
+/* Listens on @addr: {"type": "inet", "host", "port"} or {"type": "unix", "path"}. @max_clients 0: any number. */
+bool nbd_server_start(json_t *addr, unsigned max_clients, struct err *e) MUST_CHECK;
+/* Ends every connection, and every export. */
+void nbd_server_stop(void);
+bool nbd_server_running(void);
+/* Where it listens, for messages. */
+const char *nbd_server_address(void);
+/* @id and @name NULL: the node's. */
+struct nbd_export *nbd_export_add(const char *id, struct blk_node *n, const char *name, const char *description, bool writable,
+                                  struct err *e) MUST_CHECK;
+/* @hard: clients are disconnected; else it is refused while there are any. */
+bool nbd_export_del(struct nbd_export *x, bool hard, struct err *e) MUST_CHECK;
+struct nbd_export *nbd_export_find(const char *name);
+struct nbd_export *nbd_export_by_id(const char *id);
+json_t *nbd_exports_json(void);
+
+/* ---- nbd_serve.c: one connection, from the handshake to its end. Coroutine; the caller closes @fd ---- */
+struct nbd_client { struct list link; int fd; struct nbd_export *export; bool closing; };
+void co_nbd_serve(struct nbd_client *c);
+struct list *nbd_exports(void);
+/* A client is done with it. */
+void nbd_export_put(struct nbd_export *x);
+
+#endif

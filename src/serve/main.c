@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backplane-serve: block nodes without a machine. Nodes, objects and the monitor are those of the emulator's command line; the
+ * program serves its exports until it is told to end (SIGTERM, SIGINT, `quit` by a monitor).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include "base/opt.h"
+#include "block/nbd_server.h"
+#include "core/cmd.h"
+#include "core/flags.h"
+
+static volatile bool ending;
+static const char *pid_path;
+
+/* ---- options that the emulator has, too ---- */
+
+static bool apply(const char *name, const char *arg, struct err *e)
+{
+    LINKSET_EACH(cli_opts, struct cli_opt, o)
+        if (!strcmp(o->name, name))
+            return o->apply(arg, e) || err_prefix(e, "--%s %s", name, arg);
+    return err_set(e, ERR_NOT_BUILT, "--%s is not in this build", name);
+}
+
+/* ---- our own ---- */
+
+static bool opt_nbd_server(const char *arg, struct err *e)
+{
+    json_t *o = opt_parse(arg, NULL, e), *addr = json_object_get(o, "addr");
+    char buf[32];
+    const char *max = o ? opt_text(o, "max-connections", buf) : NULL;
+    uint64_t n = 0;
+    bool ok = o && (!max || parse_u64(max, &n) || err_set(e, ERR_VALUE, "max-connections is a number")) &&
+              (json_is_object(addr) || (err_set(e, ERR_VALUE, "'addr' is missing"), err_hint(e, "addr.type=unix,addr.path=PATH"))) &&
+              nbd_server_start(addr, (unsigned)n, e);
+    json_decref(o);
+    return ok || err_prefix(e, "--nbd-server");
+}
+
+struct export_args { char *type, *id, *node, *name, *description; bool writable; };
+static const struct prop export_props[] = {
+    PROP_STR_DEF(struct export_args, type, "type", "nbd", "nbd"),
+    PROP_STR(struct export_args, id, "id", PF_REQUIRED, "Name for monitors"),
+    PROP_STR(struct export_args, node, "node-name", PF_REQUIRED, "Node to export"),
+    PROP_STR(struct export_args, name, "name", 0, "Name of the export; else the node's"),
+    PROP_STR(struct export_args, description, "description", 0, "What clients are told of it"),
+    PROP_BOOL(struct export_args, writable, "writable", false, "Clients may write"),
+    PROP_END,
+};
+
+static bool opt_export(const char *arg, struct err *e)
+{
+    struct export_args a = { 0 };
+    json_t *o = opt_parse(arg, "type", e);
+    if (!o)
+        return err_prefix(e, "--export");
+    prop_defaults(export_props, &a);
+    bool ok = prop_set_all(export_props, &a, NULL, o, "an export", e);
+    json_decref(o);
+    if (ok && strcmp(a.type, "nbd"))
+        ok = err_set(e, ERR_VALUE, "type=%s is not known here: nbd", a.type);
+    if (ok && !nbd_server_running())
+        ok = err_set(e, ERR_STATE, "--nbd-server comes first");
+    struct blk_node *n = ok ? (struct blk_node *)obj_lookup(&blk_node_class, a.node, e) : NULL;
+    ok = n && nbd_export_add(a.id, n, a.name, a.description, a.writable, e);
+    prop_release(export_props, &a);
+    return ok || err_prefix(e, "--export %s", arg);
+}
+
+static bool write_pid(struct err *e)
+{
+    int fd = pid_path ? open(pid_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
+    if (!pid_path)
+        return true;
+    if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+        return err_os(e, errno, "cannot write '%s'", pid_path);
+    close(fd);
+    return true;
+}
+
+/* ---- life ---- */
+
+static void got_signal(void *fd, unsigned revents)
+{
+    struct signalfd_siginfo si;
+    if (read(*(int *)fd, &si, sizeof si) == sizeof si)
+        ending = true;
+}
+
+static void usage(void)
+{
+    printf("backplane-serve version %s\nusage: backplane-serve [options]\n\n"
+           "  --blockdev DRIVER,node-name=NAME,...   adds a block node\n"
+           "  --object TYPE,id=ID,...                adds an object (throttle-group, iothread...)\n"
+           "  --chardev TYPE,id=ID,...               adds a character device\n"
+           "  --nbd-server addr.type=unix,addr.path=PATH | addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N]\n"
+           "  --export [type=]nbd,id=ID,node-name=NODE[,name=NAME][,description=TEXT][,writable=on]\n"
+           "  --monitor [chardev=]ID                 QMP on a character device\n"
+           "  --pidfile PATH                         the process id, once everything is served\n", BP_VERSION);
+}
+
+/* Options in the order in which they are given: each sees what the ones before made. */
+static bool options(int argc, char **argv, struct err *e)
+{
+    static const struct option longs[] = {
+        { "blockdev", 1, NULL, 0 }, { "object", 1, NULL, 0 }, { "chardev", 1, NULL, 0 }, { "nbd-server", 1, NULL, 'n' },
+        { "export", 1, NULL, 'e' }, { "monitor", 1, NULL, 'm' }, { "pidfile", 1, NULL, 'p' }, { "help", 0, NULL, 'h' },
+        { "version", 0, NULL, 'V' }, { NULL, 0, NULL, 0 },
+    };
+    int which, c;
+    while ((c = getopt_long(argc, argv, "hV", longs, &which)) != -1) {
+        bool ok = true;
+        switch (c) {
+        case 0: ok = apply(longs[which].name, optarg, e); break;
+        case 'n': ok = opt_nbd_server(optarg, e); break;
+        case 'e': ok = opt_export(optarg, e); break;
+        case 'm': {
+            char *text = xasprintf("%s%s,mode=control", strchr(optarg, '=') ? "" : "chardev=", optarg);
+            ok = apply("mon", text, e);
+            free(text);
+            break;
+        }
+        case 'p': pid_path = optarg; break;
+        case 'h': usage(); exit(0);
+        case 'V': printf("backplane-serve version %s\n", BP_VERSION); exit(0);
+        default: return err_set(e, ERR_VALUE, "see backplane-serve --help");
+        }
+        if (!ok)
+            return false;
+    }
+    return optind == argc || err_set(e, ERR_VALUE, "'%s' is no option", argv[optind]);
+}
+
+static void co_stop(void *unused) { nbd_server_stop(); }
+
+static bool drop_node(struct obj *o, void *found)
+{
+    if (list_empty(&((struct blk_node *)o)->uses))
+        *(struct obj **)found = o;
+    return !*(struct obj **)found;
+}
+
+/* Nodes from the top down, so that what they hold is written. */
+static void close_nodes(void)
+{
+    for (;;) {
+        struct obj *o = NULL;
+        obj_each(NULL, &blk_node_class, drop_node, &o);
+        if (!o)
+            return;
+        obj_del(o);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = ERR_INIT;
+    struct loop_fd watch;
+    sigset_t set;
+    cli_flags.prog = "backplane-serve";
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (!loop_main_init(&e) || !options(argc, argv, &e) || !write_pid(&e)) {
+        fprintf(stderr, "backplane-serve: %s\n", e.msg);
+        if (e.hint[0])
+            fprintf(stderr, "hint: %s\n", e.hint);
+        return 1;
+    }
+    loop_fd_init(&watch, loop_main(), NULL, fd, got_signal, &fd);
+    loop_fd_watch(&watch, LOOP_IN);
+    while (!ending)
+        loop_run_once(loop_main(), -1);
+    co_run_main(co_stop, NULL);
+    for (int i = 0; i < 100 && !list_empty(nbd_exports()); i++)
+        loop_run_once(loop_main(), 20000000);
+    close_nodes();
+    if (pid_path)
+        unlink(pid_path);
+    return 0;
+}
