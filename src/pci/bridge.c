@@ -28,6 +28,14 @@ static struct window window_of(const struct pci_dev *d, unsigned w)
     }
 }
 
+void pci_bridge_window(const struct pci_dev *d, unsigned w, uint64_t *base, uint64_t *limit)
+{
+    struct window at = window_of(d, w);
+
+    *base = at.base;
+    *limit = at.limit;
+}
+
 static void window_set(struct pci_bridge *br, unsigned w, uint64_t base, uint64_t size)
 {
     struct pci_bus *up = br->pci.pbus;

@@ -34,6 +34,8 @@ void pci_bridge_fini(struct pci_bridge *br);
 void pci_bridge_written(struct pci_bridge *br, uint32_t off, unsigned size, uint32_t old);
 /* All that follows from the registers; to be called in the device's reset(). Domain lock held. */
 void pci_bridge_update(struct pci_bridge *br);
+/* What window BRIDGE_* @w of a bridge's registers says, both ends inclusive; closed if base > limit. Domain lock held. */
+void pci_bridge_window(const struct pci_dev *d, unsigned w, uint64_t *base, uint64_t *limit);
 /* Silences what is below for @reason (PCI_SILENT_*), and resets it soon, on the main loop. Domain lock held. */
 void pci_bridge_hold(struct pci_bridge *br, unsigned reason);
 void pci_bridge_job(struct pci_bridge *br, unsigned todo);

@@ -13,6 +13,10 @@ const struct prop pci_props[] = {
     { .name = "addr", .type = PROP_T_PCI_ADDR, .off = offsetof(struct pci_opts, addr), .def = (uint64_t)-1,
       .doc = "Slot and function on the bus, as SLOT[.FN] in hex; left out: the next free slot" },
     PROP_BOOL(struct pci_opts, multifunction, "multifunction", false, "Function 0 announces that its slot has more functions"),
+    PROP_STR(struct pci_opts, romfile, "romfile", 0, "File with the option ROM that firmware runs; empty: none"),
+    PROP_U8(struct pci_opts, rombar, "rombar", 1, 0, 1, "Whether the function has a ROM BAR for it"),
+    { .name = "romsize", .type = PROP_T_SIZE, .off = offsetof(struct pci_opts, romsize), .flags = PF_POW2, .max = 16 * MiB,
+      .doc = "Size of the ROM BAR; 0: that of the file, rounded up" },
     PROP_END,
 };
 static const struct prop pci_dev_props[] = { PROP_INCLUDE(struct pci_dev, opt, pci_props), PROP_END };
@@ -293,6 +297,7 @@ void pci_fini(struct pci_dev *d)
 {
     loop_post_cancel(loop_main(), &d->flr_post);
     pci_unmap_all(d);
+    pci_rom_fini(d);
     pci_msix_fini(d);
     pci_msi_fini(d);
     for (unsigned n = 0; n <= PCI_ROM_BAR; n++)

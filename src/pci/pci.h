@@ -34,6 +34,9 @@ enum { PCI_SILENT_FLR = 1, PCI_SILENT_BUS_RESET = 2, PCI_SILENT_NO_POWER = 4 };
 struct pci_opts {
     int32_t addr;                   /* devfn or -1 */
     bool multifunction;
+    char *romfile;                  /* NULL or empty: none */
+    uint8_t rombar;
+    uint64_t romsize;               /* 0: as the file wants */
 };
 extern const struct prop pci_props[];       /* over struct pci_opts; pci_dev_class has them, devices need not include them */
 
@@ -71,6 +74,8 @@ struct pci_dev {
     struct pci_bus *_Atomic sec;    /* bridges: the bus below */
     atomic_bool master;             /* its own bus master enable, in D0 */
     struct dma dma;                 /* on while it and every bridge above it is a bus master */
+    struct region rom;              /* of romfile= */
+    struct ram *rom_ram;
     struct pci_msi *msi;            /* NULL: none */
     struct pci_msix *msix;
     pthread_mutex_t irq_lock;       /* leaf: MSI and MSI-X tables and pending bits */

@@ -83,7 +83,7 @@ static bool pci_attach(struct bus *bus, struct dev *dev, struct err *e)
     }
     d->pbus = b;
     d->devfn = d->opt.addr = devfn;             /* what was chosen is what is shown */
-    if (!pci_header_init(d, e)) {
+    if (!pci_header_init(d, e) || !pci_rom_init(d, e)) {
         d->pbus = NULL;
         d->devfn = -1;
         return false;

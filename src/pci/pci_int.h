@@ -24,6 +24,11 @@ void pci_reset_config(struct pci_dev *d, enum reset_kind k);
 /* Claims [off, off + size) of configuration space; false if a byte of it is taken, or not there. */
 bool pci_claim(struct pci_dev *d, uint32_t off, uint32_t size) MUST_CHECK;
 
+/* ---- rom.c ---- */
+/* The option ROM, before the device's realize. */
+bool pci_rom_init(struct pci_dev *d, struct err *e) MUST_CHECK;
+void pci_rom_fini(struct pci_dev *d);
+
 /* ---- pci_bus.c ---- */
 /* The function takes configuration accesses. Sure under its domain lock only. */
 static inline bool pci_answers(const struct pci_dev *d) { return atomic_load(&d->visible) && !atomic_load(&d->silent); }

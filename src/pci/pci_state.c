@@ -78,7 +78,7 @@ static const struct state_field pci_dev_fields[] = {
     SKIP_FROM_TO(opt, pbus, "options"),
     ST_(ST_CUSTOM, struct pci_dev, config, .custom = &config_custom),
     SKIP_FROM_TO(wmask, claimed, "of the class"),
-    SKIP_FROM_TO(bar, dma, "follows from configuration space"),
+    SKIP_FROM_TO(bar, rom_ram, "follows from configuration space, or options"),
     ST_(ST_CUSTOM, struct pci_dev, msi, .custom = &msi_custom),
     ST_(ST_CUSTOM, struct pci_dev, msix, .custom = &msix_custom),
     SKIP_FROM_TO(irq_lock, intx_pin, "of the class, or follows from configuration space"),

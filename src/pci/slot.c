@@ -98,14 +98,17 @@ void pcie_slot_written(struct pcie_slot *s, uint32_t off, unsigned size, uint32_
     signal(s);
 }
 
-/* A slot with something in it is powered from the start (6.7.1.8 leaves it to us); an empty one waits for the guest. */
+/*
+ * Power is on, even in an empty slot (6.7.1.8 leaves it to us): a guest without a hot-plug driver finds what is plugged in when it scans
+ * the bus again; one with a driver turns it off.
+ */
 void pcie_slot_reset(struct pcie_slot *s, enum reset_kind k)
 {
-    bool present = pci_bus_fn(s->br.sec, 0) != NULL, on = present || !s->hotplug;
+    bool present = pci_bus_fn(s->br.sec, 0) != NULL;
 
-    st_le16(reg(s, PCI_EXP_SLTCTL), s->hotplug ? on ? 0x1c0 : PCI_SLTCTL_PIC_OFF | 0xc0 | PCI_SLTCTL_PCC : 0);
+    st_le16(reg(s, PCI_EXP_SLTCTL), s->hotplug ? (present ? PCI_SLTCTL_PIC_ON : PCI_SLTCTL_PIC_OFF) | PCI_SLTCTL_AIC_OFF : 0);
     st_le16(reg(s, PCI_EXP_SLTSTA), present ? PCI_SLT_PDS : 0);
-    atomic_store(&s->br.sec->silent, on ? 0 : PCI_SILENT_NO_POWER);
+    atomic_store(&s->br.sec->silent, 0);
     look(s, false);
     s->raised = false;
     pci_intx_set(dev_of(s), 0);
@@ -224,7 +227,7 @@ static void registers(struct pcie_slot *s)
             (s->hotplug ? PCI_SLTCAP_ABP | PCI_SLTCAP_PCP | PCI_SLTCAP_AIP | PCI_SLTCAP_PIP | PCI_SLTCAP_HPC : 0u));
     if (!s->hotplug)
         return;
-    st_le16(d->wmask + at + PCI_EXP_SLTCTL, PCI_SLTCTL_PCC | PCI_SLTCTL_PIC | 0xc0 | 0x3f | PCI_SLTCTL_DLLSCE);
+    st_le16(d->wmask + at + PCI_EXP_SLTCTL, PCI_SLTCTL_PCC | PCI_SLTCTL_PIC | PCI_SLTCTL_AIC_OFF | 0x3f | PCI_SLTCTL_DLLSCE);
     st_le16(d->w1cmask + at + PCI_EXP_SLTSTA, sta);
 }
 
