@@ -352,9 +352,25 @@ static void co_dev_quiesce(struct dev *d)
     co_wait(&q.done);
 }
 
+/* What nothing can reach any more, and in which nothing is in flight. */
+static void take_down(struct dev *d)
+{
+    d->realized = false;
+    list_del(&d->link);
+    if (DEV_CLASS(d)->unrealize)
+        DEV_CLASS(d)->unrealize(d);
+    undo_realize(d);
+    obj_del(&d->obj);
+}
+
+void dev_remove_unused(struct dev *d)
+{
+    hide(d);
+    take_down(d);
+}
+
 void co_dev_remove(struct dev *d)
 {
-    const struct dev_class *c = DEV_CLASS(d);
     struct bus *b;
     struct dev *child;
 
@@ -363,12 +379,7 @@ void co_dev_remove(struct dev *d)
             co_dev_remove(child);
     hide(d);
     co_dev_quiesce(d);
-    d->realized = false;
-    list_del(&d->link);
-    if (c->unrealize)
-        c->unrealize(d);
-    undo_realize(d);
-    obj_del(&d->obj);
+    take_down(d);
 }
 
 bool dev_unplug_request(struct dev *d, struct err *e)

@@ -90,6 +90,8 @@ struct dev *dev_new(const struct dev_class *c, struct bus *bus, const char *id, 
 bool dev_realize(struct dev *d, struct err *e) MUST_CHECK;
 /* Quiesce, unrealize, detach, leave the tree. Runs on the main loop; may wait: a coroutine. */
 void co_dev_remove(struct dev *d);
+/* The same for a realized device that nobody has used yet (its maker's realize fails later): has no children, waits for nothing. */
+void dev_remove_unused(struct dev *d);
 /* As a user asks: device_del. Emits DEVICE_DELETED when done. */
 bool dev_unplug_request(struct dev *d, struct err *e) MUST_CHECK;
 void dev_unplug_done(struct dev *d);

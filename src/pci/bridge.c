@@ -166,17 +166,17 @@ static void bus_name(const struct dev *d, bool express, char *buf, size_t len)
     }
 }
 
-bool pci_bridge_init(struct pci_bridge *br, bool express, const char *name, struct err *e)
+bool pci_bridge_init(struct pci_bridge *br, const struct bus_class *below, struct err *e)
 {
     static const char *const names[BRIDGE_WINDOWS] = { "bridge-io", "bridge-memory", "bridge-prefetch" };
     struct pci_dev *d = &br->pci;
     struct pci_bus *up = d->pbus, *b;
-    char buf[128];
+    bool express = obj_class_is(&below->obj, &pcie_bus_class.obj);
+    char name[128];
 
     header(d);
-    if (!name)
-        bus_name(&d->dev, express, buf, sizeof buf);
-    b = (struct pci_bus *)bus_new(express ? &pcie_bus_class : &pci_bus_class, &d->dev, name ? name : buf, e);
+    bus_name(&d->dev, express, name, sizeof name);
+    b = (struct pci_bus *)bus_new(below, &d->dev, name, e);
     if (!b)
         return false;
     region_init_container(&br->mem, "bridge-memory-below", UINT64_MAX);

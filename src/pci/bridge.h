@@ -24,10 +24,10 @@ struct pci_bridge {
 enum { BRIDGE_DO_RESET = 1, BRIDGE_DO_POWER_ON = 2 };
 
 /*
- * In realize: type 1 header, windows closed, and the bus below, express or not, named @name; NULL: by the device's id, or "pcie.N",
- * "pci.N" where it has none. The device's cfg_write must call pci_bridge_written().
+ * In realize: type 1 header, windows closed, and the bus below, of class @below, which goes by the device's id, or "pcie.N", "pci.N" where
+ * it has none. The device's cfg_write must call pci_bridge_written().
  */
-bool pci_bridge_init(struct pci_bridge *br, bool express, const char *name, struct err *e) MUST_CHECK;
+bool pci_bridge_init(struct pci_bridge *br, const struct bus_class *below, struct err *e) MUST_CHECK;
 /* In unrealize, or when realize fails later. */
 void pci_bridge_fini(struct pci_bridge *br);
 /* Configuration bytes changed: bus numbers, windows, secondary reset follow. Domain lock held. */

@@ -112,4 +112,6 @@ void pci_pm_written(struct pci_dev *d, uint32_t off, unsigned size)
         pci_reset_later(d);
     d->pm_state = want;
     pci_update(d);
+    if (d->sriov)
+        pci_sriov_update(d);
 }

@@ -85,8 +85,9 @@ bool pci_header_init(struct pci_dev *d, struct err *e)
     const struct pci_class *c = PCI_CLASS(d);
 
     config_clear(d);
-    st_le16(d->config + PCI_VENDOR_ID, c->vendor);
-    st_le16(d->config + PCI_DEVICE_ID, c->device);
+    /* A VF's identity is its PF's, and the device id in the PF's capability (PCI Express 5.0, 9.3.4.1.1). */
+    st_le16(d->config + PCI_VENDOR_ID, d->pf ? 0xffff : c->vendor);
+    st_le16(d->config + PCI_DEVICE_ID, d->pf ? 0xffff : c->device);
     d->config[PCI_REVISION] = c->revision;
     st_le(d->config + PCI_CLASS_PROG, c->class_code, 3);
     d->config[PCI_HEADER_TYPE] = (c->bridge ? PCI_HEADER_BRIDGE : 0) | (d->opt.multifunction ? PCI_HEADER_MULTI : 0);
@@ -94,10 +95,11 @@ bool pci_header_init(struct pci_dev *d, struct err *e)
         st_le16(d->config + PCI_SUBVENDOR_ID, c->subvendor);
         st_le16(d->config + PCI_SUBSYSTEM_ID, c->subdevice);
     }
-    st_le16(d->wmask + PCI_COMMAND, 0x0547);
+    st_le16(d->wmask + PCI_COMMAND, d->pf ? PCI_COMMAND_MASTER : 0x0547);
     st_le16(d->w1cmask + PCI_STATUS, 0xf900);
     st_le16(d->vmask + PCI_STATUS, 0xf900);
-    d->wmask[PCI_CACHE_LINE] = d->wmask[PCI_INT_LINE] = 0xff;
+    if (!d->pf)
+        d->wmask[PCI_CACHE_LINE] = d->wmask[PCI_INT_LINE] = 0xff;
     dma_init(&d->dma, d->pbus->dma_as);
     atomic_store(&d->dma.enabled, false);
     atomic_store(&d->master, false);
@@ -141,6 +143,8 @@ void pci_bar_add(struct pci_dev *d, unsigned n, uint8_t type, struct region *r)
     assert(!(type & ~(type & PCI_BAR_IO ? PCI_BAR_IO : PCI_BAR_MEM64 | PCI_BAR_PREFETCH)) && (n != PCI_ROM_BAR || !type));
     assert(!PCI_CLASS(d)->bridge || n < 2 || n == PCI_ROM_BAR);
     d->bar[n] = (struct pci_bar){ .region = r, .size = size, .type = type, .mapped = UINT64_MAX };
+    if (d->pf)
+        return;                         /* its place is in the PF's registers */
     if (n == PCI_ROM_BAR) {
         st_le32(d->wmask + reg, (uint32_t)~(size - 1) | PCI_ROM_ENABLE);
         return;
@@ -161,6 +165,8 @@ static uint64_t bar_address(const struct pci_dev *d, unsigned n)
     uint32_t lo = ld_le32(d->config + bar_reg(d, n));
     if (!b->region || !pci_in_d0(d) || !atomic_load(&d->visible))
         return UINT64_MAX;
+    if (d->pf)
+        return pci_vf_bar_address(d, n);
     if (b->type & PCI_BAR_IO) {
         uint64_t a = lo & ~(b->size - 1) & 0xffffffff;
         return cmd & PCI_COMMAND_IO && range_ok(a, b->size, 0x10000) ? a : UINT64_MAX;
@@ -188,14 +194,19 @@ static void bar_map(struct pci_dev *d, unsigned n, uint64_t addr)
         region_add(b->type & PCI_BAR_IO ? d->pbus->io : d->pbus->mem, addr, b->region, 1);
 }
 
-void pci_update(struct pci_dev *d)
+void pci_bars_update(struct pci_dev *d)
 {
-    uint16_t cmd = ld_le16(d->config + PCI_COMMAND);
-    bool d0 = pci_in_d0(d);
     region_batch_begin();
     for (unsigned n = 0; n <= PCI_ROM_BAR; n++)
         bar_map(d, n, bar_address(d, n));
     region_batch_end();
+}
+
+void pci_update(struct pci_dev *d)
+{
+    uint16_t cmd = ld_le16(d->config + PCI_COMMAND);
+    bool d0 = pci_in_d0(d);
+    pci_bars_update(d);
     atomic_store(&d->master, cmd & PCI_COMMAND_MASTER && d0 && atomic_load(&d->visible));
     pci_master_update(d);
     atomic_store(&d->intx_off, cmd & PCI_COMMAND_INTX_DISABLE || !d0);
@@ -257,6 +268,8 @@ void pci_fn_write(struct pci_dev *d, uint32_t off, uint32_t v, unsigned size)
         pci_msix_written(d, off, size);
     if (d->exp_cap)
         pcie_written(d, off, v, size);
+    if (d->sriov)
+        pci_sriov_written(d, off, size, old);
     if (d->cfg_write)
         d->cfg_write(d, off, size, old);
 }
@@ -271,6 +284,8 @@ void pci_loaded(struct pci_dev *d)
     if (d->msix)
         pci_msix_written(d, d->msix_cap, 4);
     pci_update(d);
+    if (d->sriov)
+        pci_sriov_update(d);
 }
 
 void pci_reset_config(struct pci_dev *d, enum reset_kind k)

@@ -27,8 +27,9 @@ struct pci_bus;
 struct pci_dev;
 struct pci_msi;
 struct pci_msix;
+struct pci_sriov;
 /* Why configuration accesses are not answered: of a function, of a bus. */
-enum { PCI_SILENT_FLR = 1, PCI_SILENT_BUS_RESET = 2, PCI_SILENT_NO_POWER = 4 };
+enum { PCI_SILENT_FLR = 1, PCI_SILENT_BUS_RESET = 2, PCI_SILENT_NO_POWER = 4, PCI_SILENT_VF = 8 /* not enabled */ };
 
 /* Options of every function. */
 struct pci_opts {
@@ -54,7 +55,7 @@ struct pci_bar {
     struct region *region;          /* NULL: none; the device's, it outlives the BAR */
     uint64_t size;                  /* power of two; what the region leaves of it reads as nothing */
     uint8_t type;                   /* PCI_BAR_* bits as in the register */
-    uint64_t mapped;                /* address, ~0 while not mapped */
+    _Atomic uint64_t mapped;        /* address, ~0 while not mapped; written under the topology lock */
 };
 enum { PCI_BAR_IO = 1, PCI_BAR_MEM32 = 0, PCI_BAR_MEM64 = 4, PCI_BAR_PREFETCH = 8 };
 
@@ -72,6 +73,9 @@ struct pci_dev {
     uint8_t claimed[PCIE_CONFIG_SIZE / 32];         /* a bit a dword: the header's and the capabilities' */
     struct pci_bar bar[PCI_BARS + 1];
     struct pci_bus *_Atomic sec;    /* bridges: the bus below */
+    struct pci_sriov *sriov;        /* physical functions */
+    struct pci_dev *pf;             /* virtual functions: whose, */
+    unsigned vf_index;              /* and which */
     atomic_bool master;             /* its own bus master enable, in D0 */
     struct dma dma;                 /* on while it and every bridge above it is a bus master */
     struct region rom;              /* of romfile= */
@@ -81,7 +85,7 @@ struct pci_dev {
     pthread_mutex_t irq_lock;       /* leaf: MSI and MSI-X tables and pending bits */
     struct post flr_post;           /* a function level reset, or the one that ends D3hot */
     uint8_t cap_list_tail, pm_cap, msi_cap, exp_cap, msix_cap;
-    uint8_t pm_state;               /* 0..3, as PMCSR said last */
+    atomic_uchar pm_state;          /* 0..3, as PMCSR said last */
     uint16_t ext_cap_tail;
     uint8_t intx_pin;               /* 1..4, 0: none */
     atomic_bool intx_level, intx_off;       /* what the device wants; the disable bit of the command register */
@@ -96,6 +100,8 @@ struct pci_dev {
 extern const struct pci_class pci_dev_class;        /* abstract base; realize order: bus attach fills the header, then the device's realize */
 extern const struct bus_class pci_bus_class;        /* "PCI" */
 extern const struct bus_class pcie_bus_class;       /* "PCIE", is a PCI */
+extern const struct bus_class pcie_port_bus_class;  /* "PCIE-PORT", is a PCIE: the one slot below a port */
+extern const struct bus_class pcie_switch_bus_class;    /* "PCIE-SWITCH", is a PCIE: inside a switch */
 /* Configuration space, MSI, MSI-X, pins: first in each device's state table, STATE_STRUCT(T, pci, &pci_dev_state). */
 extern const struct state_desc pci_dev_state;
 

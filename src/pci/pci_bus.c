@@ -81,8 +81,13 @@ static bool pci_attach(struct bus *bus, struct dev *dev, struct err *e)
     } else if (!check_address(b, d, (unsigned)devfn, e)) {
         return false;
     }
+    return pci_attach_at(b, d, (unsigned)devfn, e);
+}
+
+bool pci_attach_at(struct pci_bus *b, struct pci_dev *d, unsigned devfn, struct err *e)
+{
     d->pbus = b;
-    d->devfn = d->opt.addr = devfn;             /* what was chosen is what is shown */
+    d->devfn = d->opt.addr = (int)devfn;        /* what was chosen is what is shown */
     if (!pci_header_init(d, e) || !pci_rom_init(d, e)) {
         d->pbus = NULL;
         d->devfn = -1;
@@ -92,7 +97,7 @@ static bool pci_attach(struct bus *bus, struct dev *dev, struct err *e)
     return true;
 }
 
-static void pci_hide(struct bus *bus, struct dev *dev)
+void pci_hide(struct bus *bus, struct dev *dev)
 {
     struct pci_dev *d = PCI_DEV(dev);
 
@@ -103,10 +108,10 @@ static void pci_hide(struct bus *bus, struct dev *dev)
     rcu_synchronize();                          /* who found it before waits for the lock, or is in a handler */
 }
 
-static void pci_detach(struct bus *bus, struct dev *dev)
+void pci_detach(struct bus *bus, struct dev *dev)
 {
-    struct pci_bus *b = (struct pci_bus *)bus;
     struct pci_dev *d = PCI_DEV(dev);
+    struct pci_bus *b = d->pbus;
 
     atomic_store(&d->intx_level, false);
     pci_intx_update(d);
@@ -115,8 +120,17 @@ static void pci_detach(struct bus *bus, struct dev *dev)
     pci_fini(d);
     d->devfn = -1;
     d->pbus = NULL;
-    if (b->port_gone)
+    if (b->port_gone && !d->pf)
         b->port_gone(b);
+}
+
+void pci_show_up(struct pci_dev *d)
+{
+    domain_lock(d->dev.dom);
+    pci_reset_values(d);
+    atomic_store(&d->visible, true);
+    pci_reset_config(d, RESET_COLD);
+    domain_unlock(d->dev.dom);
 }
 
 static bool pci_plugged(struct bus *bus, struct dev *dev, struct err *e)
@@ -124,11 +138,7 @@ static bool pci_plugged(struct bus *bus, struct dev *dev, struct err *e)
     struct pci_bus *b = (struct pci_bus *)bus;
     struct pci_dev *d = PCI_DEV(dev);
 
-    domain_lock(dev->dom);
-    pci_reset_values(d);
-    atomic_store(&d->visible, true);
-    pci_reset_config(d, RESET_COLD);
-    domain_unlock(dev->dom);
+    pci_show_up(d);
     return !b->port_plugged || b->port_plugged(b, d, e);
 }
 
@@ -142,16 +152,16 @@ static bool pci_unplug_request(struct bus *bus, struct dev *dev, struct err *e)
     return true;
 }
 
-static void pci_reset_slot(struct bus *bus, struct dev *dev, enum reset_kind k) { pci_reset_config(PCI_DEV(dev), k); }
+void pci_reset_slot(struct bus *bus, struct dev *dev, enum reset_kind k) { pci_reset_config(PCI_DEV(dev), k); }
 
-static void pci_path(const struct dev *dev, char *buf, size_t n)
+void pci_path(const struct dev *dev, char *buf, size_t n)
 {
     int devfn = ((const struct pci_dev *)dev)->devfn;
 
     snprintf(buf, n, "%02x.%x", PCI_SLOT(devfn), PCI_FUNC(devfn));
 }
 
-static void pci_show(const struct bus *bus, const struct dev *dev, struct str *out)
+void pci_show(const struct bus *bus, const struct dev *dev, struct str *out)
 {
     const struct pci_dev *d = (const struct pci_dev *)dev;
 
@@ -191,8 +201,20 @@ const struct bus_class pcie_bus_class = {
     .obj = { .name = "PCIE", .desc = "PCI Express bus", .base = &pci_bus_class.obj, .size = sizeof(struct pci_bus), .flags = OCF_INTERNAL },
     PCI_BUS_OPS,
 };
+const struct bus_class pcie_port_bus_class = {
+    .obj = { .name = "PCIE-PORT", .desc = "Slot below a PCI Express port", .base = &pcie_bus_class.obj, .size = sizeof(struct pci_bus),
+             .flags = OCF_INTERNAL },
+    PCI_BUS_OPS,
+};
+const struct bus_class pcie_switch_bus_class = {
+    .obj = { .name = "PCIE-SWITCH", .desc = "Bus inside a PCI Express switch", .base = &pcie_bus_class.obj, .size = sizeof(struct pci_bus),
+             .flags = OCF_INTERNAL },
+    PCI_BUS_OPS,
+};
 OBJ_CLASS(&pci_bus_class.obj);
 OBJ_CLASS(&pcie_bus_class.obj);
+OBJ_CLASS(&pcie_port_bus_class.obj);
+OBJ_CLASS(&pcie_switch_bus_class.obj);
 
 struct pci_bus *pci_root_bus_new(struct dev *host, const char *name, bool express, struct region *mem, struct region *io, struct err *e)
 {

@@ -14,6 +14,8 @@ void pci_fn_write(struct pci_dev *d, uint32_t off, uint32_t v, unsigned size);
 /* Command register, power state and BARs took new values: decode, bus mastering, INTx follow. Domain lock held. */
 void pci_update(struct pci_dev *d);
 void pci_unmap_all(struct pci_dev *d);
+/* Every BAR is where it should be. Domain lock held; of a VF also its PF's instead. */
+void pci_bars_update(struct pci_dev *d);
 /* What is in the registers now is what a reset brings back. */
 void pci_reset_values(struct pci_dev *d);
 /* Something was loaded into the registers: all that follows from them. */
@@ -29,7 +31,23 @@ bool pci_claim(struct pci_dev *d, uint32_t off, uint32_t size) MUST_CHECK;
 bool pci_rom_init(struct pci_dev *d, struct err *e) MUST_CHECK;
 void pci_rom_fini(struct pci_dev *d);
 
+/* ---- sriov.c ---- */
+/* Where BAR @n of a VF is now, UINT64_MAX: nowhere. Topology lock held. */
+uint64_t pci_vf_bar_address(const struct pci_dev *vf, unsigned n);
+void pci_sriov_written(struct pci_dev *pf, uint32_t off, unsigned size, uint32_t old);
+/* VFs follow the registers. PF's domain lock held. */
+void pci_sriov_update(struct pci_dev *pf);
+
 /* ---- pci_bus.c ---- */
+/* The parts of a bus class that work on the function's own bus, d->pbus. */
+bool pci_attach_at(struct pci_bus *b, struct pci_dev *d, unsigned devfn, struct err *e) MUST_CHECK;
+/* Answers from now on, freshly reset. No lock held. */
+void pci_show_up(struct pci_dev *d);
+void pci_hide(struct bus *bus, struct dev *dev);
+void pci_detach(struct bus *bus, struct dev *dev);
+void pci_reset_slot(struct bus *bus, struct dev *dev, enum reset_kind k);
+void pci_path(const struct dev *dev, char *buf, size_t n);
+void pci_show(const struct bus *bus, const struct dev *dev, struct str *out);
 /* The function takes configuration accesses. Sure under its domain lock only. */
 static inline bool pci_answers(const struct pci_dev *d) { return atomic_load(&d->visible) && !atomic_load(&d->silent); }
 void pci_intx_update(struct pci_dev *d);
@@ -63,7 +81,7 @@ void pcie_restore(struct pci_dev *d, const uint16_t keep[3]);
 
 /* ---- cap.c ---- */
 void pci_pm_written(struct pci_dev *d, uint32_t off, unsigned size);
-static inline bool pci_in_d0(const struct pci_dev *d) { return d->pm_state == 0; }
+static inline bool pci_in_d0(const struct pci_dev *d) { return atomic_load(&d->pm_state) == 0; }
 
 static inline bool pci_touches(uint32_t off, unsigned size, uint32_t reg, unsigned len)
 {

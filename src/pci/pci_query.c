@@ -59,7 +59,7 @@ static json_t *regions_of(const struct pci_dev *d)
 
         if (!b->region)
             continue;
-        r = json_pack("{s:i, s:s, s:I, s:I}", "bar", n, "type", b->type & PCI_BAR_IO ? "io" : "memory", "address", (json_int_t)b->mapped,
+        r = json_pack("{s:i, s:s, s:I, s:I}", "bar", n, "type", b->type & PCI_BAR_IO ? "io" : "memory", "address", (json_int_t)atomic_load(&b->mapped),
                       "size", (json_int_t)b->size);
         if (!(b->type & PCI_BAR_IO)) {
             json_object_set_new(r, "prefetch", json_boolean(b->type & PCI_BAR_PREFETCH));
@@ -121,7 +121,7 @@ static json_t *devices_of(struct pci_bus *b)
     json_t *list = json_array();
 
     for (unsigned i = 0; i < 256; i++)
-        if (pci_bus_fn(b, i))
+        if (pci_bus_fn(b, i) && !(atomic_load(&pci_bus_fn(b, i)->silent) & PCI_SILENT_VF))
             json_array_append_new(list, fn_info(pci_bus_fn(b, i)));
     return list;
 }
@@ -166,10 +166,12 @@ static void show_bars(const struct pci_dev *d, struct str *out)
             str_add(out, "I/O");
         else
             str_printf(out, "%d bit%s memory", b->type & PCI_BAR_MEM64 ? 64 : 32, b->type & PCI_BAR_PREFETCH ? " prefetchable" : "");
-        if (b->mapped == UINT64_MAX)
+        uint64_t mapped = atomic_load(&b->mapped);
+
+        if (mapped == UINT64_MAX)
             str_printf(out, ", not mapped [%" PRIu64 " bytes].\n", b->size);
         else
-            str_printf(out, " at 0x%" PRIx64 " [0x%" PRIx64 "].\n", b->mapped, b->mapped + b->size - 1);
+            str_printf(out, " at 0x%" PRIx64 " [0x%" PRIx64 "].\n", mapped, mapped + b->size - 1);
     }
 }
 
@@ -178,6 +180,8 @@ static void show_fn(struct pci_dev *d, void *arg)
     struct str *out = arg;
     uint16_t class = ld_le16(d->config + PCI_CLASS_DEVICE);
 
+    if (atomic_load(&d->silent) & PCI_SILENT_VF)
+        return;
     domain_lock(d->dev.dom);
     str_printf(out, "  Bus %2u, device %3d, function %d:\n    ", pci_bus_number(d->pbus), PCI_SLOT(d->devfn), PCI_FUNC(d->devfn));
     if (class_name(class))

@@ -74,7 +74,7 @@ static bool pci_dev_loaded(void *obj, struct err *e)
 static const struct state_field pci_dev_fields[] = {
     STATE_SKIP(struct pci_dev, dev, "the device tree is built by the command line on both sides"),
     STATE_SKIP(struct pci_dev, visible, "follows from being plugged"),
-    ST_(ST_U32, struct pci_dev, silent, .max = PCI_SILENT_FLR),
+    ST_(ST_U32, struct pci_dev, silent, .max = PCI_SILENT_FLR | PCI_SILENT_VF),
     SKIP_FROM_TO(opt, pbus, "options"),
     ST_(ST_CUSTOM, struct pci_dev, config, .custom = &config_custom),
     SKIP_FROM_TO(wmask, claimed, "of the class"),

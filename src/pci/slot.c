@@ -124,7 +124,7 @@ static void run_eject(void *arg)
 
     s->asked = false;
     for (unsigned i = 256; i-- > 0;)        /* function 0 last: the guest sees one slot go */
-        if (pci_bus_fn(s->br.sec, i))
+        if (pci_bus_fn(s->br.sec, i) && !pci_bus_fn(s->br.sec, i)->pf)
             dev_unplug_done(&pci_bus_fn(s->br.sec, i)->dev);
 }
 
@@ -187,6 +187,13 @@ static bool unplug(struct pci_bus *b, struct pci_dev *d, struct err *e)
 }
 
 /* ---- set-up ---- */
+
+const struct prop pcie_slot_props[] = {
+    PROP_U8(struct pcie_slot, chassis, "chassis", 0, 0, 0, "Chassis in which slot= counts"),
+    PROP_U16(struct pcie_slot, number, "slot", 0, 0, PCI_SLTCAP_NUMBER_MAX, "Physical slot number; 0: the next free one of the chassis"),
+    PROP_BOOL(struct pcie_slot, hotplug, "hotplug", true, "Devices can come and go while the machine runs"),
+    PROP_END,
+};
 
 static struct pcie_slot *slot_numbered(uint8_t chassis, uint16_t number)
 {

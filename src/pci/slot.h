@@ -20,6 +20,7 @@ struct pcie_slot {
     bool raised;                    /* an enabled event is pending */
 };
 
+extern const struct prop pcie_slot_props[];         /* over struct pcie_slot: chassis=, slot=, hotplug= */
 /* In realize, after pci_bridge_init() and pcie_cap_init(): slot registers, and the bus below takes part. */
 bool pcie_slot_init(struct pcie_slot *s, struct err *e) MUST_CHECK;
 void pcie_slot_fini(struct pcie_slot *s);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""PCI as Debian's kernel enumerates it: root ports, a bridge, devices below each, native hot plug."""
+"""PCI as Debian's kernel enumerates it: root ports, a bridge, devices below each, native hot plug. Interrupts are messages, but for the
+device below the bridge, whose pin is swizzled twice."""
 import re
 import time
 
@@ -9,7 +10,7 @@ import guest
 
 ARGS = ["-smp", "2", "-device", "pcie-root-port,id=rp1,slot=1,chassis=1", "-device", "pcie-root-port,id=rp2,slot=2,chassis=1",
         "-device", "pcie-root-port,id=rp3,slot=3,chassis=1,multifunction=on,addr=8", "-device", "pci-bridge,id=br,bus=rp3,chassis_nr=9",
-        "-device", "virtio-rng-pci,bus=rp1,id=rng1", "-device", "virtio-rng-pci,bus=br,addr=4,id=rng2",
+        "-device", "virtio-rng-pci,bus=rp1,id=rng1", "-device", "virtio-rng-pci,bus=br,addr=4,id=rng2,vectors=0",
         "-blockdev", "driver=null-co,node-name=null0,size=1048576"]
 
 
@@ -34,7 +35,7 @@ class Lab:
 def lab(tmp_path_factory):
     sock = str(tmp_path_factory.mktemp("pci") / "qmp")
     with guest.Machine(*ARGS, "-qmp", "unix:%s,server=on,wait=off" % sock, modules=["virtio_pci", "virtio-rng", "virtio_blk"],
-                       root=True, memory="768M") as m:
+                       root=True, memory="768M", machine="virt,aia=aplic-imsic") as m:
         m.boot()
         qmp = guest.Qmp(sock)
         yield Lab(m, qmp)
@@ -58,7 +59,7 @@ def test_ports_have_their_capabilities(lab):
     assert out.count("Advanced Error Reporting") == 3 and out.count("Access Control Services") == 3
     assert out.count("HotPlug+ Surprise-") == 3
     assert "Slot #1," in out and "Slot #3," in out
-    assert out.count("MSI-X: Enable+") == 3 or out.count("MSI-X: Enable-") == 3, out
+    assert out.count("MSI-X: Enable+") == 3, out
 
 
 def test_no_complaint_of_the_kernel(lab):
@@ -73,6 +74,13 @@ def test_devices_below_bridges_work(lab):
     for n in range(2):
         lab.m.run("i=0; for r in $(cat /sys/class/misc/hw_random/rng_available); do [ $i = %d ] && echo $r >/sys/class/misc/hw_random/rng_current; "
                   "i=$((i+1)); done; dd if=/dev/hwrng of=/dev/null bs=512 count=4" % n)
+
+
+def test_interrupts_come_as_told(lab):
+    """Messages for one, a pin for the other; both were counted."""
+    lines = [x for x in lab.m.run("grep virtio /proc/interrupts").splitlines()]
+    used = {k: sum(int(n) for x in lines if k in x for n in re.findall(r"\s(\d+)(?=\s)", x.split(":", 1)[1])[:2]) for k in ("MSIX", "APLIC")}
+    assert used["MSIX"] > 0 and used["APLIC"] > 0, lines
 
 
 def test_query_pci_tells_the_same(lab):
@@ -142,6 +150,7 @@ def test_secondary_bus_reset(lab):
     """The driver is let go, the bus reset through its port, the driver comes back."""
     bdf = lab.m.run("ls -d /sys/bus/pci/devices/0000:00:*/*/virtio*/../vendor | head -1 | cut -d/ -f7")
     dev = "/sys/bus/pci/devices/%s" % bdf
-    lab.m.run("echo %s >%s/driver/unbind; echo bus >%s/reset_method; echo 1 >%s/reset; echo %s >/sys/bus/pci/drivers/virtio-pci/bind"
-              % (bdf, dev, dev, dev, bdf))
+    for command in ("echo %s >%s/driver/unbind" % (bdf, dev), "echo bus >%s/reset_method; echo 1 >%s/reset" % (dev, dev),
+                    "echo %s >/sys/bus/pci/drivers/virtio-pci/bind" % bdf):
+        lab.m.run(command)
     lab.m.run("dd if=/dev/hwrng of=/dev/null bs=512 count=4")

@@ -155,24 +155,27 @@ static bool bus_there(const struct bus_class *kind)
     return h.yes;
 }
 
-/* A bus of @kind with a free place, brought by some device if the board has none. */
+/* A bus of @kind with a free place, brought by some device if the board has none; that one's bus may have to be brought first. */
 static bool bring_bus(const struct bus_class *kind, unsigned depth)
 {
     struct err e;
     if (!kind || bus_there(kind))
         return true;
-    LINKSET_EACH(obj_classes, struct obj_class, c) {
-        const struct dev_class *d = (const struct dev_class *)c;
-        if (!is_user_device(c) || needs_host(c) || d->plugs_into == kind || (d->plugs_into && !bus_there(d->plugs_into)))
-            continue;
-        json_t *o = needed(c);
-        struct dev *made = o ? make(o, &e) : NULL;
-        json_decref(o);
-        if (made && bus_there(kind))
-            return true;
-        if (made)
-            remove_dev(made);
-    }
+    for (unsigned far = 0; far < 2 && depth < 3; far++)
+        LINKSET_EACH(obj_classes, struct obj_class, c) {
+            const struct dev_class *d = (const struct dev_class *)c;
+            if (!is_user_device(c) || needs_host(c) || d->plugs_into == kind)
+                continue;
+            if (d->plugs_into && !bus_there(d->plugs_into) && !(far && bring_bus(d->plugs_into, depth + 1)))
+                continue;
+            json_t *o = needed(c);
+            struct dev *made = o ? make(o, &e) : NULL;
+            json_decref(o);
+            if (made && bus_there(kind))
+                return true;
+            if (made)
+                remove_dev(made);
+        }
     return false;
 }
 

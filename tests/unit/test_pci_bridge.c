@@ -219,6 +219,59 @@ static void secondary_bus_reset(void **state)
     t_settle();
 }
 
+/* A switch with two lower ports: each number range leads to its own slot; memory goes to the one whose windows are open. */
+static void switch_routes(void **state)
+{
+    WITH(.intx = true);
+    struct err e = ERR_INIT;
+    static const char *const slot3[][2] = { { "addr", "3" }, { NULL, NULL } };
+    port = t_new_on("pcie-root-port", &t_bus->bus, "rp", slot3);
+    json_t *o = json_pack("{ss ss}", "driver", "x3130-upstream", "bus", "pcie.0");
+    assert_null(dev_create_from_opts(o, false, &e));
+    assert_string_equal(e.msg, "bus 'pcie.0' is a PCIE bus; device 'x3130-upstream' plugs into PCIE-PORT");
+    json_decref(o);
+    t_new_on("x3130-upstream", bus_find("rp"), "up", NULL);
+    t_new_on("xio3130-downstream", bus_find("up"), "d0", NULL);
+    t_new_on("xio3130-downstream", bus_find("up"), "d1", NULL);
+    t_new_on("pcie-pci-bridge", bus_find("d0"), "conv", NULL);
+    struct tdev *a = (struct tdev *)t_new_on("tdev", bus_find("conv"), NULL, slot3), *b = (struct tdev *)t_new_on("tdev", bus_find("d1"), NULL, NULL);
+    number(0, port_fn(), 1, 9);
+    number(1, 0, 2, 9);
+    number(2, 0, 3, 4);
+    number(2, PCI_DEVFN(1, 0), 9, 9);
+    number(3, 0, 4, 4);
+    assert_int_equal(t_rd_at(2, PCI_DEVFN(2, 0), 0, 4), UINT32_MAX);
+    assert_int_equal(t_rd_at(4, PCI_DEVFN(3, 0), 0, 4), 0x11e91234);
+    assert_int_equal(t_rd_at(9, 0, 0, 4), 0x11e91234);
+    assert_int_equal(t_rd_at(5, 0, 0, 4), UINT32_MAX);
+    a->reg = 0xa;
+    b->reg = 0xb;
+    t_wr_at(4, PCI_DEVFN(3, 0), PCI_BAR0, T_MEM, 4);
+    t_wr_at(9, 0, PCI_BAR0, T_MEM + 0x100000, 4);
+    t_wr_at(4, PCI_DEVFN(3, 0), PCI_COMMAND, 6, 2);
+    t_wr_at(9, 0, PCI_COMMAND, 6, 2);
+    forward(0, port_fn(), T_MEM, T_MEM + 0x200000);
+    forward(1, 0, T_MEM, T_MEM + 0x200000);
+    forward(2, 0, T_MEM, T_MEM + 0x100000);
+    forward(3, 0, T_MEM, T_MEM + 0x100000);
+    assert_int_equal(hw_rd(T_MEM, 4), 0xa);
+    assert_int_equal(hw_rd(T_MEM + 0x100000, 4), UINT32_MAX);
+    forward(2, PCI_DEVFN(1, 0), T_MEM + 0x100000, T_MEM + 0x200000);
+    assert_int_equal(hw_rd(T_MEM + 0x100000, 4), 0xb);
+    pci_intx_set(&b->pci, 1);
+    assert_int_equal(hw_line[(0 + 1 + 0 + 3) & 3], 1);          /* slot 1 of the switch, slot 3 of the root bus */
+    unsigned pm = 0;
+    for (unsigned at = t_rd_at(1, 0, PCI_CAP_PTR, 1); at; at = t_rd_at(1, 0, at + 1, 1))
+        pm = t_rd_at(1, 0, at, 1) == PCI_CAP_PM ? at : pm;
+    t_wr_at(1, 0, pm + PCI_PM_CTRL, 3, 2);                      /* the upper port sleeps: nothing below is reached */
+    assert_int_equal(hw_rd(T_MEM, 4), UINT32_MAX);
+    assert_int_equal(t_rd_at(9, 0, 0, 4), UINT32_MAX);
+    t_wr_at(1, 0, pm + PCI_PM_CTRL, 0, 2);
+    assert_int_equal(hw_rd(T_MEM, 4), 0xa);
+    assert_int_equal(t_rd_at(9, 0, 0, 4), 0x11e91234);
+    demolish();
+}
+
 static void reset_closes_the_bridge(void **state)
 {
     WITH(.intx = false);
@@ -265,7 +318,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(configuration_is_routed, t_setup), cmocka_unit_test(windows_gate_memory),
         cmocka_unit_test(prefetchable_window_has_64_bits), cmocka_unit_test(random_windows), cmocka_unit_test(interrupts_rotate),
-        cmocka_unit_test(mastering_needs_every_bridge), cmocka_unit_test(secondary_bus_reset), cmocka_unit_test(reset_closes_the_bridge),
+        cmocka_unit_test(mastering_needs_every_bridge), cmocka_unit_test(secondary_bus_reset), cmocka_unit_test(switch_routes), cmocka_unit_test(reset_closes_the_bridge),
         cmocka_unit_test(state_comes_back),
     };
     t_unused();

@@ -32,7 +32,7 @@ static bool conv_bridge_realize(struct dev *dev, struct err *e)
 {
     struct conv_bridge *c = (struct conv_bridge *)dev;
 
-    if (!pci_bridge_init(&c->br, false, NULL, e))
+    if (!pci_bridge_init(&c->br, &pci_bus_class, e))
         return false;
     if (!slot_numbering(c, e)) {
         pci_bridge_fini(&c->br);

@@ -44,7 +44,7 @@ static bool root_port_realize(struct dev *dev, struct err *e)
         err_set(e, ERR_VALUE, "a root port belongs on a root bus, and '%s' is none", d->pbus->bus.obj.id);
         return err_hint(e, "leave bus= out, or name pcie.0");
     }
-    if (!pci_bridge_init(&p->slot.br, true, NULL, e))
+    if (!pci_bridge_init(&p->slot.br, &pcie_port_bus_class, e))
         return false;
     pci_intx_init(d, 1);
     if (pcie_cap_init(d, PCI_EXP_TYPE_ROOT_PORT, p->port, e) && pcie_slot_init(&p->slot, e) &&
@@ -67,9 +67,7 @@ static void root_port_reset(struct dev *dev, enum reset_kind k)
 
 static const struct prop root_port_props[] = {
     PROP_U8(struct root_port, port, "port", 0, 0, 0, "Port number in the link capabilities"),
-    PROP_U8(struct root_port, slot.chassis, "chassis", 0, 0, 0, "Chassis in which slot= counts"),
-    PROP_U16(struct root_port, slot.number, "slot", 0, 0, PCI_SLTCAP_NUMBER_MAX, "Physical slot number; 0: the next free one of the chassis"),
-    PROP_BOOL(struct root_port, slot.hotplug, "hotplug", true, "Devices can come and go while the machine runs"),
+    PROP_INCLUDE(struct root_port, slot, pcie_slot_props),
     PROP_END,
 };
 
