@@ -8,19 +8,9 @@ import subprocess
 import termios
 import time
 
-import pytest
-
 import guest
 
 DEMO = os.path.join(guest.ROOT, "scripts", "demo")
-NEEDS = ["-M", "virt", "-device", "virtio-blk-pci", "-device", "virtio-net-pci", "-device", "virtio-rng-pci"]
-
-
-@pytest.fixture(autouse=True)
-def devices():
-    missing = guest.lacks(guest.EMULATOR, NEEDS)
-    if missing:
-        pytest.skip("this build has no " + missing)
 
 
 def test_tour_without_a_terminal():

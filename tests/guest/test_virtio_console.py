@@ -11,13 +11,6 @@ import pytest
 import guest
 
 NAME = "org.test.echo"
-
-
-def form(name):
-    """The PCI form of a device where this build has it, else the one for a virtio-mmio slot."""
-    return name + ("-device" if guest.lacks(guest.EMULATOR, ["-device", name + "-pci"]) else "-pci")
-
-
 MODULES = ["virtio_mmio", "virtio_pci"]
 
 
@@ -40,7 +33,7 @@ def read_until(s, text):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     d = str(tmp_path_factory.mktemp("vcon"))
-    args = ["-qmp", "unix:%s/qmp,server=on,wait=off" % d, "-device", form("virtio-serial") + ",id=vs",
+    args = ["-qmp", "unix:%s/qmp,server=on,wait=off" % d, "-device", "virtio-serial-pci,id=vs",
             "-chardev", "socket,id=con,path=%s/con,server=on,wait=off" % d, "-device", "virtconsole,chardev=con",
             "-chardev", "socket,id=echo,path=%s/echo,server=on,wait=off" % d,
             "-device", "virtserialport,bus=vs.0,chardev=echo,name=%s,id=p1" % NAME]
