@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/log.h"
 
 static void err_vset(struct err *e, enum err_class cls, int os_errno, const char *fmt, va_list ap)
 {
@@ -70,7 +71,8 @@ bool err_prefix(struct err *e, const char *fmt, ...)
 
 void err_print(const struct err *e)
 {
-    fprintf(stderr, "backplane: %s\n", e->msg);
+    log_put_prefix();
+    fprintf(stderr, "%s\n", e->msg);
     if (e->hint[0])
         fprintf(stderr, "hint: %s\n", e->hint);
 }

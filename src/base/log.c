@@ -86,10 +86,37 @@ uint64_t log_guest_total(void)
     return atomic_load_explicit(&guest_total, memory_order_relaxed);
 }
 
+static bool prefix_time;
+static const char *prefix_guest;
+
+void log_set_prefix(bool timestamp, const char *guest)
+{
+    prefix_time = timestamp;
+    prefix_guest = guest;
+}
+
+void log_put_prefix(void)
+{
+    struct timespec ts;
+    struct tm tm;
+    char text[32];
+
+    if (prefix_time) {
+        clock_gettime(CLOCK_REALTIME, &ts);
+        gmtime_r(&ts.tv_sec, &tm);
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+        fprintf(stderr, "%s.%06ldZ ", text, ts.tv_nsec / 1000);
+    }
+    if (prefix_guest)
+        fprintf(stderr, "%s ", prefix_guest);
+    fputs("backplane: ", stderr);
+}
+
 static void say(const char *kind, const char *fmt, va_list ap)
 {
     pthread_mutex_lock(&log_lock);
-    fprintf(stderr, "backplane: %s", kind);
+    log_put_prefix();
+    fputs(kind, stderr);
     vfprintf(stderr, fmt, ap);
     fputc('\n', stderr);
     pthread_mutex_unlock(&log_lock);

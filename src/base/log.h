@@ -33,6 +33,10 @@ void log_guest_at(struct log_site *site, const char *fmt, ...) PRINTF_LIKE(2, 3)
 /* A line for the person at the terminal: "backplane: warning: ...". */
 void log_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* Before each line for the person: the time, the machine's name (borrowed, NULL: none). -msg. */
+void log_set_prefix(bool timestamp, const char *guest);
+/* Writes it and "backplane: " to standard error; the caller goes on. */
+void log_put_prefix(void);
 uint64_t log_guest_total(void);
 bool log_set_items(const char *comma_list, struct err *e) MUST_CHECK;   /* "help" prints the items and exits 0 */
 bool log_set_file(const char *path, struct err *e) MUST_CHECK;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include "base/fdset.h"
 #include "base/log.h"
 #include "block/file_int.h"
 
@@ -23,7 +24,7 @@ struct open_try { const char *path; int flags, fd; };
 static int open_worker(void *arg)
 {
     struct open_try *t = arg;
-    t->fd = open(t->path, t->flags | O_CLOEXEC | O_NOCTTY);
+    t->fd = fdset_open(t->path, t->flags | O_NOCTTY, 0);
     return t->fd < 0 ? -errno : 0;
 }
 

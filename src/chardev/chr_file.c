@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/fdset.h"
 #include "chardev/chr_fds.h"
 
 /* ---- null ---- */
@@ -22,11 +23,11 @@ struct chr_file { struct chr chr; struct chr_fds fds; char *path, *input_path; b
 static bool file_open(struct chr *c, struct err *e)
 {
     struct chr_file *s = (struct chr_file *)c;
-    int in = -1, out = open(s->path, O_WRONLY | O_CREAT | O_CLOEXEC | (s->append ? O_APPEND : O_TRUNC), 0666);
+    int in = -1, out = fdset_open(s->path, O_WRONLY | O_CREAT | (s->append ? O_APPEND : O_TRUNC), 0666);
     if (out < 0)
         return err_os(e, errno, "cannot open '%s' for writing", s->path);
     if (s->input_path) {
-        in = open(s->input_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        in = fdset_open(s->input_path, O_RDONLY | O_NONBLOCK, 0);
         if (in < 0) {
             err_os(e, errno, "cannot open '%s' for reading", s->input_path);
             close(out);

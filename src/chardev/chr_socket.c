@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/exit_file.h"
+#include "base/fdset.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "chardev/chr_int.h"
@@ -385,18 +386,18 @@ static void co_open(void *arg)
 /* A socket that we were given: connected, or listening with server=on. */
 static bool sock_adopt(struct chr_socket *s, struct err *e)
 {
-    uint64_t v;
     struct sock_addr a;
-    if (!parse_u64(s->fd_text, &v) || v > INT32_MAX)
-        return err_set(e, ERR_VALUE, "fd '%s' is not a file descriptor number", s->fd_text);
-    if (!sock_local((int)v, &a))
-        return err_os(e, errno, "fd %d is not a socket", (int)v);
+    int v = fd_take(s->fd_text, e);
+    if (v < 0)
+        return false;
+    if (!sock_local(v, &a))
+        return err_os(e, errno, "fd %d is not a socket", v);
     s->addr = a;
     if (!s->server) {
-        sock_connected(s, (int)v);
+        sock_connected(s, v);
         return true;
     }
-    s->listen_fd = (int)v;
+    s->listen_fd = v;
     loop_fd_init(&s->lw, loop_main(), NULL, s->listen_fd, sock_accept, s);
     loop_fd_watch(&s->lw, LOOP_IN);
     return true;

@@ -202,6 +202,13 @@ struct obj *obj_container(const char *ns)
 struct global { struct global *next; char *cls, *prop, *value; bool used; };
 static struct global *globals;
 
+static const char *class_prop_name(const void *c, size_t i)
+{
+    static struct prop p;
+
+    return obj_prop_nth(c, i, &p) ? p.name : NULL;
+}
+
 bool obj_global_add(const char *cls, const char *prop, const char *value, struct err *e)
 {
     const struct obj_class *c = obj_class_find(cls);
@@ -211,7 +218,7 @@ bool obj_global_add(const char *cls, const char *prop, const char *value, struct
     if (!c)
         return err_set(e, ERR_UNKNOWN, "no class '%s' to set '%s' of", cls, prop);
     if (!obj_prop_find(c, prop, &p))
-        return err_set(e, ERR_UNKNOWN, "unknown property '%s' for '%s'", prop, cls);
+        return err_unknown(e, "property", prop, "", class_prop_name, c);
     g = xnew(struct global);
     *g = (struct global){ NULL, xstrdup(c->name), xstrdup(prop), xstrdup(value), false };
     for (at = &globals; *at; at = &(*at)->next)
@@ -220,12 +227,12 @@ bool obj_global_add(const char *cls, const char *prop, const char *value, struct
     return true;
 }
 
-const char *obj_global_unused(void)
+const char *obj_global_unused(size_t i)
 {
     static char name[192];
 
     for (struct global *g = globals; g; g = g->next)
-        if (!g->used) {
+        if (!g->used && i-- == 0) {
             snprintf(name, sizeof name, "%s.%s", g->cls, g->prop);
             return name;
         }

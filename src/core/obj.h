@@ -94,8 +94,8 @@ bool obj_each(struct obj *root, const struct obj_class *c, bool (*fn)(struct obj
 
 /* -global CLASS.PROP=VALUE: the default of every later instance of the class. Main loop. */
 bool obj_global_add(const char *cls, const char *prop, const char *value, struct err *e) MUST_CHECK;
-/* The first global that no instance has used, as "class.prop"; NULL if all had an effect. */
-const char *obj_global_unused(void);
+/* The i-th global that no instance has used, as "class.prop"; NULL after the last. Static storage until the next call. */
+const char *obj_global_unused(size_t i);
 
 /*
  * A class that exists, but not in this build: LINKSET_ADD(obj_absent, struct obj_absent, &row) under #ifndef CONFIG_X, so that the

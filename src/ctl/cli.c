@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Collects the command line, applies it in phases, prints -h. */
 #include "ctl/cli.h"
+#include "ctl/cli_config.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +76,7 @@ static bool unknown_option(const char *word, struct err *e)
     return false;
 }
 
-static struct cli_item *add_item(struct cli_line *l, const struct cli_opt *o, const char *typed)
+struct cli_item *cli_item_add(struct cli_line *l, const struct cli_opt *o, const char *typed)
 {
     l->items = xrealloc(l->items, (l->n + 1) * sizeof(*l->items));
     struct cli_item *it = &l->items[l->n++];
@@ -102,8 +103,9 @@ static bool add_image(struct cli_line *l, const char *word, struct err *e)
     const struct cli_opt *o = cli_opt_find("drive");
     if (!o)
         return err_set(e, ERR_NOT_BUILT, "%s: disk images need -drive, which is not in this build", word);
-    struct cli_item *it = add_item(l, o, word);
+    struct cli_item *it = cli_item_add(l, o, word);
     it->arg = it->owned = drive_of_image(word);
+    it->where = xstrdup(word);
     return true;
 }
 
@@ -119,7 +121,7 @@ bool cli_collect(struct cli_line *l, int argc, char **argv, struct err *e)
         const struct cli_opt *o = cli_opt_find(word + (word[1] == '-' ? 2 : 1));
         if (!o)
             return unknown_option(word, e);
-        struct cli_item *it = add_item(l, o, word);
+        struct cli_item *it = cli_item_add(l, o, word);
         if (!o->arg)
             continue;
         if (i + 1 >= argc) {
@@ -127,16 +129,18 @@ bool cli_collect(struct cli_line *l, int argc, char **argv, struct err *e)
             return err_hint(e, "-%s %s", o->name, o->arg);
         }
         it->arg = argv[++i];
+        if (!cli_config_item(l, o, argv[i], e))
+            return false;
     }
-    return true;
+    return cli_config_write(l, e);
 }
 
 static bool apply_item(const struct cli_item *it, struct err *e)
 {
     if (it->opt->apply(it->arg, e))
         return true;
-    if (it->owned)
-        return err_prefix(e, "%s", it->typed);
+    if (it->where)
+        return err_prefix(e, "%s", it->where);
     return it->arg ? err_prefix(e, "-%s %.160s", it->opt->name, it->arg) : err_prefix(e, "-%s", it->opt->name);
 }
 
@@ -193,8 +197,10 @@ bool cli_apply(const struct cli_line *l, enum cli_phase from, enum cli_phase to,
 
 void cli_line_free(struct cli_line *l)
 {
-    for (size_t i = 0; i < l->n; i++)
+    for (size_t i = 0; i < l->n; i++) {
         free(l->items[i].owned);
+        free(l->items[i].where);
+    }
     free(l->items);
     *l = (struct cli_line){ 0 };
 }

@@ -11,6 +11,7 @@ struct cli_item {
     const char *arg;            /* borrowed from argv, or @owned */
     const char *typed;          /* the word that named the option, for messages */
     char *owned;
+    char *where;                /* "FILE:LINE: ...", or a disk image's name, for messages; NULL: @typed and @arg say it */
 };
 
 struct cli_line {

@@ -16,6 +16,8 @@ _Noreturn void cli_print_and_exit(struct str *b);
 
 /* Tells the parent of -daemonize that the machine stands, and leaves the terminal. Nothing without -daemonize. */
 bool cli_daemon_ready(struct err *e) MUST_CHECK;
+/* -run-with exit-with-parent=on. */
+bool cli_exits_with_parent(void);
 /* The name that ps shows. */
 void cli_process_name(const char *name);
 /* Signals that end the program: before the main loop runs they end the process at once, afterwards through the loop. */

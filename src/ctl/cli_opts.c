@@ -116,6 +116,31 @@ static bool apply_name(const char *arg, struct err *e)
 static const struct cli_opt opt_name = { "name", "[guest=]NAME[,process=NAME]", "name of the machine", "Machine", CLI_EARLY, apply_name };
 CLI_OPT(&opt_name);
 
+struct msg_args { bool timestamp, guest_name; };
+static const struct prop msg_props[] = {
+    PROP_BOOL(struct msg_args, timestamp, "timestamp", false, "The time before each message"),
+    PROP_BOOL(struct msg_args, guest_name, "guest-name", false, "The machine's name (-name) before each message"),
+    PROP_END };
+static struct msg_args msg;
+
+static bool apply_msg(const char *arg, struct err *e)
+{
+    return cli_args(arg, "timestamp", msg_props, &msg, "option '-msg'", e);
+}
+static const struct cli_opt opt_msg = { "msg", "timestamp=on|off[,guest-name=on|off]", "what stands before each message", "Debug", CLI_EARLY, apply_msg, true };
+CLI_OPT(&opt_msg);
+
+/* -name may come after -msg. */
+static bool set_msg(struct err *e)
+{
+    if (msg.guest_name && !cli_flags.name)
+        return err_set(e, ERR_VALUE, "-msg guest-name=on: the machine has no name; -name gives it one");
+    log_set_prefix(msg.timestamp, msg.guest_name ? cli_flags.name : NULL);
+    return true;
+}
+static const struct cli_step step_msg = { "messages", CLI_EARLY, 0, set_msg };
+CLI_STEP(&step_msg);
+
 static bool apply_uuid(const char *arg, struct err *e)
 {
     static const struct prop row = PROP_UUID(struct cli_flags, uuid, "uuid", "UUID of the machine");

@@ -19,26 +19,7 @@
 #include "core/run.h"
 #include "loop/loop.h"
 
-/* ---- -run-with, process name ---- */
-
-struct run_with_args { bool exit_with_parent; };
-static const struct prop run_with_props[] = {
-    PROP_BOOL(struct run_with_args, exit_with_parent, "exit-with-parent", false, "End when the process that started this one ends"),
-    PROP_END };
-static bool exit_with_parent;
-
-static bool apply_run_with(const char *arg, struct err *e)
-{
-    struct run_with_args a = { 0 };
-    if (!cli_args(arg, NULL, run_with_props, &a, "option '-run-with'", e))
-        return false;
-    exit_with_parent = a.exit_with_parent;
-    if (prctl(PR_SET_PDEATHSIG, exit_with_parent ? SIGTERM : 0) < 0)
-        return err_os(e, errno, "exit-with-parent");
-    return true;
-}
-static const struct cli_opt opt_run_with = { "run-with", "exit-with-parent=on|off", "end together with the parent process", "Process", CLI_EARLY, apply_run_with };
-CLI_OPT(&opt_run_with);
+/* ---- process name ---- */
 
 void cli_process_name(const char *name)
 {
@@ -72,7 +53,7 @@ static bool daemon_fork(struct err *e)
 {
     if (!cli_flags.daemonize)
         return true;
-    if (exit_with_parent)
+    if (cli_exits_with_parent())
         return err_set(e, ERR_VALUE, "-daemonize: the parent ends at once, which -run-with exit-with-parent=on would follow");
     if (cli_flags.nographic) {
         err_set(e, ERR_VALUE, "-daemonize: leaves no terminal for -nographic");

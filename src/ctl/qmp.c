@@ -139,11 +139,17 @@ static json_t *run_checked(struct qmp_mon *q, const struct qmp_cmd *c, json_t *a
     return ret;
 }
 
+static struct qmp_mon *serving;         /* whose command has begun, up to where it first waits */
+
+int qmp_take_fd(void) { return serving ? chr_take_fd(&serving->mon.front) : -1; }
+
 static json_t *co_run_command(struct qmp_mon *q, const struct qmp_cmd *c, json_t *arguments, struct err *e)
 {
     json_t *none = arguments ? NULL : json_object();
     json_t *a = arguments ? arguments : none;
+    serving = q;
     json_t *ret = c->raw ? c->co_run(a, e) : run_checked(q, c, a, e);
+    serving = NULL;
     json_decref(none);
     return ret;
 }

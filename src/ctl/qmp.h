@@ -14,6 +14,8 @@ json_t *qmp_version(void);
 void qmp_broadcast(json_t *event);
 /* Lets the machine run again; refuses where it must be reset first. */
 bool ctl_cont(struct err *e) MUST_CHECK;
+/* The oldest descriptor that came with what the running command's monitor read; -1: none. Before the command first waits. */
+int qmp_take_fd(void);
 /* Events go to the sessions from now on. */
 void qmp_events_init(void);
 

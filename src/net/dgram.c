@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/fdset.h"
 #include "base/sock.h"
 #include "loop/co.h"
 #include "net/frame_fd.h"
@@ -125,21 +126,21 @@ static bool open_multicast(struct dgram *d, const struct sock_addr *local, struc
 
 static bool adopt_fd(struct dgram *d, struct err *e)
 {
-    uint64_t v;
     int type = 0;
     socklen_t n = sizeof type;
     struct sock_addr a;
-    if (!parse_u64(d->local.fd_text, &v) || v > INT32_MAX)
-        return err_set(e, ERR_VALUE, "'%s' is not a file descriptor number", d->local.fd_text);
-    if (getsockopt((int)v, SOL_SOCKET, SO_TYPE, &type, &n) < 0)
-        return err_os(e, errno, "fd %d is not a socket", (int)v);
+    int v = fd_take(d->local.fd_text, e);
+    if (v < 0)
+        return false;
+    if (getsockopt(v, SOL_SOCKET, SO_TYPE, &type, &n) < 0)
+        return err_os(e, errno, "fd %d is not a socket", v);
     if (type != SOCK_DGRAM)
-        return err_set(e, ERR_VALUE, "fd %d is not a datagram socket", (int)v);
-    if (!d->to.len && !sock_peer((int)v, &a)) {
-        err_set(e, ERR_VALUE, "fd %d is not connected to anybody", (int)v);
+        return err_set(e, ERR_VALUE, "fd %d is not a datagram socket", v);
+    if (!d->to.len && !sock_peer(v, &a)) {
+        err_set(e, ERR_VALUE, "fd %d is not connected to anybody", v);
         return err_hint(e, "connect it before, or give remote.type=inet,remote.host=GROUP,remote.port=P for a multicast group");
     }
-    d->fd = (int)v;
+    d->fd = v;
     return true;
 }
 

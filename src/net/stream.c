@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/exit_file.h"
+#include "base/fdset.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "core/cmd.h"
@@ -268,12 +269,12 @@ static void stream_retry(void *arg)
 
 static bool stream_adopt(struct stream *s, struct err *e)
 {
-    uint64_t v;
-    if (!parse_u64(s->fd_text, &v) || v > INT32_MAX)
-        return err_set(e, ERR_VALUE, "'%s' is not a file descriptor number", s->fd_text);
-    if (!sock_local((int)v, &s->addr))
-        return err_os(e, errno, "fd %d is not a socket", (int)v);
-    stream_connected(s, (int)v);
+    int v = fd_take(s->fd_text, e);
+    if (v < 0)
+        return false;
+    if (!sock_local(v, &s->addr))
+        return err_os(e, errno, "fd %d is not a socket", v);
+    stream_connected(s, v);
     return true;
 }
 

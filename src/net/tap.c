@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/fdset.h"
 #include "base/log.h"
 #include "loop/co.h"
 #include "net/frame_fd.h"
@@ -131,15 +132,15 @@ static bool tap_make(struct tap *t, struct err *e)
 
 static bool tap_adopt(struct tap *t, struct err *e)
 {
-    uint64_t v;
     struct ifreq ifr = { 0 };
-    if (!parse_u64(t->fd_text, &v) || v > INT32_MAX)
-        return err_set(e, ERR_VALUE, "'%s' is not a file descriptor number", t->fd_text);
-    if (ioctl((int)v, TUNGETIFF, &ifr) < 0)
-        return err_os(e, errno, "fd %d is not a tap interface", (int)v);
+    int v = fd_take(t->fd_text, e);
+    if (v < 0)
+        return false;
+    if (ioctl(v, TUNGETIFF, &ifr) < 0)
+        return err_os(e, errno, "fd %d is not a tap interface", v);
     if (!(ifr.ifr_flags & IFF_TAP))
-        return err_set(e, ERR_VALUE, "fd %d is a tun interface, not a tap", (int)v);
-    t->fd = (int)v;
+        return err_set(e, ERR_VALUE, "fd %d is a tun interface, not a tap", v);
+    t->fd = v;
     return true;
 }
 

@@ -122,6 +122,9 @@ class Machine:
         return self.process.wait(timeout)
 
     def end(self):
+        """Kills the program, if it lives, and keeps what it printed in .output."""
+        if self.process.stdout.closed:
+            return
         if self.qmp:
             self.qmp.close()
         if self.process.poll() is None:
