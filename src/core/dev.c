@@ -416,6 +416,14 @@ void dev_unplug_done(struct dev *d)
     co_spawn(loop_main(), NULL, co_remove_and_tell, d);
 }
 
+struct irq *dev_outputs(struct dev *d, unsigned *n)
+{
+    for (const struct obj_class *c = d->obj.cls; c && c != &dev_obj_class; c = c->base)
+        if (((const struct dev_class *)c)->outputs)
+            return ((const struct dev_class *)c)->outputs(d, n);
+    return NULL;
+}
+
 bool dev_each(bool (*fn)(struct dev *, void *), void *arg)
 {
     struct dev *d;

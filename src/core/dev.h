@@ -10,6 +10,7 @@ struct dev;
 struct domain;
 struct loop;
 struct state_desc;
+struct irq;
 
 enum reset_kind { RESET_COLD, RESET_WARM, RESET_BUS, RESET_FUNCTION /* FLR, port reset */ };
 
@@ -25,6 +26,7 @@ struct dev_class {
     void (*reset_out)(struct dev *);        /* phase 2: outputs (irq lines, links) follow the state */
     void (*co_quiesce)(struct dev *);       /* until nothing is in flight; coroutine; NULL: never has anything in flight */
     const struct state_desc *state;         /* saved state; NULL needs state_none */
+    struct irq *(*outputs)(struct dev *, unsigned *n);     /* its lines, for tests; inherited. NULL: none */
     const char *state_none;                 /* the written reason why nothing is saved */
     bool hotplug;                           /* may be plugged and unplugged while the machine runs (if the bus can) */
 };
@@ -107,6 +109,8 @@ char *dev_path(const struct dev *d);
 /* Both reset phases over @d and all below it. Domain locks are taken inside; none may be held. Main loop. */
 void dev_reset_tree(struct dev *d, enum reset_kind k);
 void bus_reset_tree(struct bus *b, enum reset_kind k);
+/* The lines that @d drives, *@n of them; NULL: none that are known. Main loop. */
+struct irq *dev_outputs(struct dev *d, unsigned *n);
 /* Every realized device of the machine, parents first. */
 bool dev_each(bool (*fn)(struct dev *, void *), void *arg);
 /* QMP event hook for DEVICE_DELETED; set by ctl. */

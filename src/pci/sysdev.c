@@ -42,8 +42,14 @@ static void sys_dev_finalize(struct obj *o)
 }
 
 /* As a struct dev_class, so that what is derived from it may be treated as a device class. */
+static struct irq *sys_dev_outputs(struct dev *d, unsigned *n)
+{
+    *n = ((struct sys_dev *)d)->n_irq;
+    return ((struct sys_dev *)d)->irq;
+}
+
 const struct dev_class sys_dev_class = {
     .obj = { .name = "sys-bus-device", .desc = "Device soldered on the board", .base = &dev_obj_class,
              .size = sizeof(struct sys_dev), .flags = OCF_ABSTRACT, .finalize = sys_dev_finalize },
-    .cat = "Board", .state_none = "abstract",
+    .outputs = sys_dev_outputs, .cat = "Board", .state_none = "abstract",
 };

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The qtest protocol: memory, the UART's registers, the clock, lines, wrong input."""
+import base64
 import os
+import re
 import signal
 import sys
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import Machine
+from lib.machine import Machine, run
 from lib.qtest import Qtest
 
 RAM, UART, PLIC = 0x80000000, 0x10000000, 0x0c000000
@@ -64,6 +66,70 @@ def test_uart_line_at_the_plic(q):
 def test_wrong_lines_fail_and_the_session_lives(q, line):
     assert q.cmd(line).startswith("FAIL")
     assert q.cmd("endianness") == "OK little"
+
+
+def test_base64(q):
+    for size in range(1, 8):
+        data = bytes(range(7, 7 + size))
+        assert q.cmd("b64write 0x%x 0x%x %s" % (RAM, size, base64.b64encode(data).decode())) == "OK"
+        assert q.cmd("b64read 0x%x 0x%x" % (RAM, size)) == "OK " + base64.b64encode(data).decode()
+        assert q.cmd("read 0x%x 0x%x" % (RAM, size)) == "OK 0x" + data.hex()
+    for wrong in ("b64write 0x%x 0x3 AAA=" % RAM, "b64write 0x%x 0x3 AA*A" % RAM, "b64write 0x%x 0x3 AAAAA" % RAM, "b64write 0x%x 0x1 AAAA" % RAM):
+        assert q.cmd(wrong).startswith("FAIL")
+
+
+def test_csr(tmp_path):
+    path = str(tmp_path / "s")
+    with Machine("-M", "virt", "-S", "-serial", "null", "-qtest", "unix:%s,server=on,wait=off" % path) as m:
+        check_csr(Qtest(m.connect(path)))
+
+
+def test_csr_where_no_cpu_runs(q):
+    assert q.cmd("csr get_csr 0 0x340 0").startswith("FAIL")
+
+
+def check_csr(q):
+    assert q.cmd("csr set_csr 0 0x340 0x1122334455667788").split()[:2] == ["OK", "0"]       # mscratch
+    assert q.cmd("csr get_csr 0 0x340 0") == "OK 0 1122334455667788"
+    assert q.cmd("csr get_csr 0 0x7ff 0").split()[:2] == ["OK", "2"]
+    for wrong in ("csr get_csr 9 0x340 0", "csr get_csr 0 0x1000 0", "csr look 0 0 0", "csr get_csr 0"):
+        assert q.cmd(wrong).startswith("FAIL")
+
+
+def test_lines_in(q):
+    assert q.cmd("irq_intercept_in plic") == "OK"
+    assert q.cmd("set_irq_in plic unnamed-gpio-in 7 1") == "OK" and q.irqs.pop() == "IRQ raise 7"
+    assert int(q.cmd("readl 0x%x" % (PLIC + 0x1000)).split()[1], 16) == 1 << 7
+    assert q.cmd("set_irq_in plic unnamed-gpio-in 7 0") == "OK" and q.irqs.pop() == "IRQ lower 7"
+    for wrong in ("set_irq_in nothing unnamed-gpio-in 7 1", "set_irq_in plic unnamed-gpio-in 99999 1", "set_irq_in plic other 7 1"):
+        assert q.cmd(wrong).startswith("FAIL")
+
+
+def test_lines_out(q):
+    uart = next(c for c in q.machine.qmp.cmd("qom-list", path="/machine/unattached") if c["type"] == "child<serial-mm>")
+    assert q.cmd("irq_intercept_out /machine/unattached/" + uart["name"]) == "OK"
+    q.cmd("writeb 0x%x 0x2" % (UART + 1))
+    q.cmd("endianness")
+    assert q.irqs.pop() == "IRQ raise 0"
+    assert int(q.cmd("readl 0x%x" % (PLIC + 0x1000)).split()[1], 16) == 1 << 10     # it goes on to where it led
+    assert q.cmd("irq_intercept_out /machine/nothing").startswith("FAIL")
+
+
+def test_over_long_line_fails_and_is_not_cut(q):
+    line = "write 0x%x 0x4 0x" % RAM + "11" * (3 << 20)
+    assert q.cmd(line).startswith("FAIL the line is longer")
+    assert q.cmd("read 0x%x 0x4" % RAM) == "OK 0x00000000"
+
+
+def test_log(tmp_path):
+    log, path = tmp_path / "log", str(tmp_path / "s")
+    with Machine("-M", "virt", "-accel", "qtest", "-serial", "null", "-qtest", "unix:%s,server=on,wait=off" % path, "-qtest-log", str(log)) as m:
+        assert Qtest(m.connect(path)).cmd("endianness") == "OK little"
+        lines = log.read_text().splitlines()
+    assert re.match(r"\[I \+0\.\d{6}\] OPENED", lines[0])
+    assert re.match(r"\[R \+\d+\.\d{6}\] endianness", lines[1]) and re.match(r"\[S \+\d+\.\d{6}\] OK little", lines[2])
+    status, _, err = run("-M", "none", "-qtest-log", str(tmp_path / "none" / "x"))
+    assert status == 1 and "No such file" in err
 
 
 def test_sigterm_ends_with_status_0(q):
