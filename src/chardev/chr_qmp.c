@@ -148,6 +148,62 @@ static json_t *co_chardev_remove(void *args, struct err *e)
     return c && chr_delete(c, e) ? json_object() : NULL;
 }
 
+struct repoint { struct obj *from, *to; };
+
+/* Whoever names the old one in an option names the new one from now on. */
+static bool repoint(struct obj *o, void *arg)
+{
+    const struct repoint *r = arg;
+    struct prop p;
+    for (size_t i = 0; obj_prop_nth(o->cls, i, &p); i++) {
+        struct obj **at = (struct obj **)((char *)o + p.off);
+        if (p.type != PROP_T_LINK || *at != r->from)
+            continue;
+        *at = obj_ref(r->to);
+        obj_unref(r->from);
+    }
+    return true;
+}
+
+/* The new back end takes over the id and the front ends of the old one, which goes. */
+static void replace(struct chr *old, struct chr *new)
+{
+    struct repoint r = { &old->obj, &new->obj };
+    chr_move_links(old, new);
+    obj_each(NULL, NULL, repoint, &r);
+    char *id = old->obj.id;
+    old->obj.id = new->obj.id;
+    new->obj.id = id;
+    obj_del(&old->obj);
+}
+
+static json_t *co_chardev_change(void *args, struct err *e)
+{
+    struct add_args *a = args;
+    struct chr *old = find_chr(a->id, e);
+    if (old && CHR_CLASS(old) == &chr_mux_class) {
+        err_set(e, ERR_STATE, "chardev '%s' is a mux, whose back end cannot be changed", a->id);
+        return NULL;
+    }
+    json_t *o = old ? backend_to_opts(a->backend, e) : NULL;
+    if (!o)
+        return NULL;
+    char *temporary = xasprintf("%s.new", a->id);
+    json_object_set_new(o, "id", json_string(temporary));
+    struct chr *c = chr_create(o, e);
+    json_decref(o);
+    free(temporary);
+    if (!c)
+        return NULL;
+    if (old->n_links > MAX(CHR_CLASS(c)->max_fronts, 1u)) {
+        err_set(e, ERR_VALUE, "chardev '%s' has more front ends than the new back end takes", a->id);
+        obj_del(&c->obj);
+        return NULL;
+    }
+    replace(old, c);
+    return add_result(c);
+}
+
 static json_t *co_send_break(void *args, struct err *e)
 {
     struct chr *c = find_chr(((struct id_args *)args)->id, e);
@@ -165,12 +221,15 @@ static const struct qmp_cmd cmds[] = {
       .co_run = co_chardev_remove },
     { .name = "chardev-send-break", .doc = "Sends a break to the front end", .args = id_args, .args_size = sizeof(struct id_args),
       .co_run = co_send_break },
+    { .name = "chardev-change", .doc = "Puts another back end under the front end of a chardev", .args = add_args,
+      .args_size = sizeof(struct add_args), .co_run = co_chardev_change },
 };
 QMP_CMD(&cmds[0]);
 QMP_CMD(&cmds[1]);
 QMP_CMD(&cmds[2]);
 QMP_CMD(&cmds[3]);
 QMP_CMD(&cmds[4]);
+QMP_CMD(&cmds[5]);
 static const struct hmp_cmd hmp_chardev = { .name = "info chardev", .aliases = "", .args = "", .doc = "character back ends and who uses them",
     .co_run = hmp_info_chardev };
 HMP_CMD(&hmp_chardev);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/cmd.h"
 
+const struct prop qmp_nothing[] = { PROP_END };
+
 void (*qmp_event_sink)(const char *name, json_t *data);
 
 void qmp_event(const char *name, json_t *data)

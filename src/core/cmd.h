@@ -18,8 +18,12 @@ struct qmp_cmd {
     /* New reference (json_object() for "nothing to say"), or NULL with @e filled. */
     json_t *(*co_run)(void *args, struct err *e);
     bool preconfig, oob, no_caps;
+    /* What it answers, for introspection: the members of the object; qmp_nothing; NULL: not told ("any"). @list: an array of such. */
+    const struct prop *ret;
+    bool list;
     bool raw;                           /* @args is the json_t object of arguments itself, borrowed, whatever it holds */
 };
+extern const struct prop qmp_nothing[];
 LINKSET_DECLARE(qmp_cmds, struct qmp_cmd);
 #define QMP_CMD(ptr) LINKSET_ADD(qmp_cmds, struct qmp_cmd, ptr)
 
@@ -77,6 +81,7 @@ struct cli_opt {
     bool (*apply)(const char *arg, struct err *e);
     /* apply() of `help` and `X,help` prints and ends the process: done right after CLI_EARLY, before anything is built. */
     bool helps;
+    const struct prop *args;    /* its keys, for introspection; NULL: none, or not told */
 };
 LINKSET_DECLARE(cli_opts, struct cli_opt);
 #define CLI_OPT(ptr) LINKSET_ADD(cli_opts, struct cli_opt, ptr)

@@ -61,7 +61,7 @@ static bool apply_global(const char *arg, struct err *e)
     return ok;
 }
 static const struct cli_opt opt_global = { "global", "DEVICE.OPTION=VALUE", "the default of an option for every device of a type", "Device",
-    CLI_EARLY, apply_global, true };
+    CLI_EARLY, apply_global, true, .args = global_props };
 CLI_OPT(&opt_global);
 
 static bool warn_unused(struct err *e)

@@ -113,7 +113,7 @@ static bool apply_name(const char *arg, struct err *e)
     prop_release(name_props, &a);
     return ok;
 }
-static const struct cli_opt opt_name = { "name", "[guest=]NAME[,process=NAME]", "name of the machine", "Machine", CLI_EARLY, apply_name };
+static const struct cli_opt opt_name = { "name", "[guest=]NAME[,process=NAME]", "name of the machine", "Machine", CLI_EARLY, apply_name, .args = name_props };
 CLI_OPT(&opt_name);
 
 struct msg_args { bool timestamp, guest_name; };
@@ -127,7 +127,7 @@ static bool apply_msg(const char *arg, struct err *e)
 {
     return cli_args(arg, "timestamp", msg_props, &msg, "option '-msg'", e);
 }
-static const struct cli_opt opt_msg = { "msg", "timestamp=on|off[,guest-name=on|off]", "what stands before each message", "Debug", CLI_EARLY, apply_msg, true };
+static const struct cli_opt opt_msg = { "msg", "timestamp=on|off[,guest-name=on|off]", "what stands before each message", "Debug", CLI_EARLY, apply_msg, true, .args = msg_props };
 CLI_OPT(&opt_msg);
 
 /* -name may come after -msg. */
@@ -197,7 +197,7 @@ static bool apply_trace(const char *arg, struct err *e)
     prop_release(trace_props, &a);
     return ok;
 }
-static const struct cli_opt opt_trace = { "trace", "[enable=]PATTERN[,file=FILE]", "log trace points (-trace help lists them)", "Debug", CLI_EARLY, apply_trace };
+static const struct cli_opt opt_trace = { "trace", "[enable=]PATTERN[,file=FILE]", "log trace points (-trace help lists them)", "Debug", CLI_EARLY, apply_trace, .args = trace_props };
 CLI_OPT(&opt_trace);
 
 static bool apply_compat(const char *arg, struct err *e)
@@ -269,7 +269,7 @@ static bool apply_action(const char *arg, struct err *e)
     run_actions.panic = a.panic;
     return true;
 }
-static const struct cli_opt opt_action = { "action", "EVENT=ACTION[,...]", "what reboot=, shutdown= and panic= of the guest do", "Machine", CLI_EARLY, apply_action };
+static const struct cli_opt opt_action = { "action", "EVENT=ACTION[,...]", "what reboot=, shutdown= and panic= of the guest do", "Machine", CLI_EARLY, apply_action, .args = action_props };
 CLI_OPT(&opt_action);
 
 /* Options of which this build has only the value that switches them off. */

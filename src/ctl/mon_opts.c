@@ -65,7 +65,7 @@ static const struct cli_opt opts[] = {
     { "monitor", "CHARDEV", "a monitor for a person on stdio, unix:PATH,server=on,wait=off, ...", "Monitor", CLI_MONITOR, apply_monitor, true },
     { "qmp", "CHARDEV", "a QMP monitor", "Monitor", CLI_MONITOR, apply_qmp, true },
     { "qmp-pretty", "CHARDEV", "a QMP monitor with line breaks", "Monitor", CLI_MONITOR, apply_pretty, true },
-    { "mon", "[chardev=]ID[,mode=readline|control]", "a monitor on a chardev", "Monitor", CLI_MONITOR, apply_mon, true },
+    { "mon", "[chardev=]ID[,mode=readline|control]", "a monitor on a chardev", "Monitor", CLI_MONITOR, apply_mon, true, mon_props },
 };
 CLI_OPT(&opts[0]);
 CLI_OPT(&opts[1]);

@@ -38,7 +38,7 @@ static json_t *co_getfd(void *args, struct err *e)
     return json_object();
 }
 static const struct qmp_cmd cmd_getfd = { "getfd", "Takes the file descriptor that came with the command, under a name", name_props,
-    sizeof(struct fd_args), co_getfd };
+    sizeof(struct fd_args), co_getfd, .ret = qmp_nothing };
 QMP_CMD(&cmd_getfd);
 
 static json_t *co_closefd(void *args, struct err *e)
@@ -49,7 +49,7 @@ static json_t *co_closefd(void *args, struct err *e)
     err_set(e, ERR_VALUE, "File descriptor named '%.60s' not found", a->name);
     return NULL;
 }
-static const struct qmp_cmd cmd_closefd = { "closefd", "Closes a file descriptor that getfd took", name_props, sizeof(struct fd_args), co_closefd };
+static const struct qmp_cmd cmd_closefd = { "closefd", "Closes a file descriptor that getfd took", name_props, sizeof(struct fd_args), co_closefd, .ret = qmp_nothing };
 QMP_CMD(&cmd_closefd);
 
 static const struct prop add_props[] = {
@@ -84,7 +84,7 @@ static json_t *co_remove_fd(void *args, struct err *e)
     const struct fd_args *a = args;
     return fdset_remove(a->set, (int)a->fd, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd cmd_remove_fd = { "remove-fd", "Closes a descriptor of a set, or all", remove_props, sizeof(struct fd_args), co_remove_fd };
+static const struct qmp_cmd cmd_remove_fd = { "remove-fd", "Closes a descriptor of a set, or all", remove_props, sizeof(struct fd_args), co_remove_fd, .ret = qmp_nothing };
 QMP_CMD(&cmd_remove_fd);
 
 static void list_fd(void *arg, int64_t set, int fd, const char *opaque)
@@ -133,5 +133,5 @@ static bool apply_add_fd(const char *arg, struct err *e)
     return ok;
 }
 static const struct cli_opt opt_add_fd = { "add-fd", "fd=N,set=M[,opaque=TEXT]", "an inherited file descriptor that /dev/fdset/M names", "Process",
-    CLI_EARLY, apply_add_fd, true };
+    CLI_EARLY, apply_add_fd, true, .args = cli_props };
 CLI_OPT(&opt_add_fd);

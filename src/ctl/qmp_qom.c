@@ -78,7 +78,12 @@ static json_t *co_list_types(void *args, struct err *e)
     }
     return list;
 }
-static const struct qmp_cmd cmd_list_types = { "qom-list-types", "Classes of objects", list_types_props, sizeof(struct list_types_args), co_list_types };
+static const struct prop types_ret[] = {
+    { .name = "name", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "parent", .doc = "Its base", .type = PROP_T_STR },
+    { .name = "abstract", .doc = "It cannot be created", .type = PROP_T_BOOL },
+    PROP_END };
+static const struct qmp_cmd cmd_list_types = { "qom-list-types", "Classes of objects", list_types_props, sizeof(struct list_types_args), co_list_types, .ret = types_ret, .list = true };
 QMP_CMD(&cmd_list_types);
 
 struct typename_args { char *name; };
@@ -103,8 +108,13 @@ static json_t *co_list_properties(void *args, struct err *e)
     const struct obj_class *c = class_named(((struct typename_args *)args)->name, NULL, NULL, e);
     return c ? class_props(c, false) : NULL;
 }
+static const struct prop class_props_ret[] = {
+    { .name = "name", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "type", .doc = "Its type", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "description", .doc = "What it is", .type = PROP_T_STR },
+    PROP_END };
 static const struct qmp_cmd cmd_list_properties = { "qom-list-properties", "Properties of a class", typename_props,
-    sizeof(struct typename_args), co_list_properties };
+    sizeof(struct typename_args), co_list_properties, .ret = class_props_ret, .list = true };
 QMP_CMD(&cmd_list_properties);
 
 static json_t *co_device_properties(void *args, struct err *e)
@@ -112,8 +122,14 @@ static json_t *co_device_properties(void *args, struct err *e)
     const struct obj_class *c = class_named(((struct typename_args *)args)->name, &dev_obj_class, "device", e);
     return c ? class_props(c, true) : NULL;
 }
+static const struct prop dev_props_ret[] = {
+    { .name = "name", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "type", .doc = "Its type", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "description", .doc = "What it is", .type = PROP_T_STR },
+    { .name = "default-value", .doc = "Its value where none is given", .type = PROP_T_JSON },
+    PROP_END };
 static const struct qmp_cmd cmd_device_properties = { "device-list-properties", "Options of a device", typename_props,
-    sizeof(struct typename_args), co_device_properties };
+    sizeof(struct typename_args), co_device_properties, .ret = dev_props_ret, .list = true };
 QMP_CMD(&cmd_device_properties);
 
 /* ---- the tree ---- */
@@ -154,7 +170,12 @@ static json_t *co_qom_list(void *args, struct err *e)
     }
     return list;
 }
-static const struct qmp_cmd cmd_qom_list = { "qom-list", "Properties and children of an object", list_props, sizeof(struct path_args), co_qom_list };
+static const struct prop qom_list_ret[] = {
+    { .name = "name", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "type", .doc = "Its type", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "description", .doc = "What it is", .type = PROP_T_STR },
+    PROP_END };
+static const struct qmp_cmd cmd_qom_list = { "qom-list", "Properties and children of an object", list_props, sizeof(struct path_args), co_qom_list, .ret = qom_list_ret, .list = true };
 QMP_CMD(&cmd_qom_list);
 
 static bool property_of(struct obj *o, const char *name, struct prop *p, struct err *e)
@@ -210,7 +231,7 @@ static json_t *co_qom_set(void *args, struct err *e)
     }
     return prop_set(&p, o, o, a->value, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd cmd_qom_set = { "qom-set", "Changes a property", set_props, sizeof(struct path_args), co_qom_set };
+static const struct qmp_cmd cmd_qom_set = { "qom-set", "Changes a property", set_props, sizeof(struct path_args), co_qom_set, .ret = qmp_nothing };
 QMP_CMD(&cmd_qom_set);
 
 /* ---- adding and removing ---- */
@@ -219,7 +240,7 @@ static json_t *co_object_add(void *args, struct err *e)
 {
     return user_object_create(args, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd cmd_object_add = { "object-add", "Makes an object: qom-type, id and its options", .co_run = co_object_add, .raw = true };
+static const struct qmp_cmd cmd_object_add = { "object-add", "Makes an object: qom-type, id and its options", .co_run = co_object_add, .raw = true, .ret = qmp_nothing };
 QMP_CMD(&cmd_object_add);
 
 struct id_args { char *id; };
@@ -231,14 +252,14 @@ static json_t *co_object_del(void *args, struct err *e)
 {
     return user_object_delete(((struct id_args *)args)->id, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd cmd_object_del = { "object-del", "Deletes an object that nothing uses", id_props, sizeof(struct id_args), co_object_del };
+static const struct qmp_cmd cmd_object_del = { "object-del", "Deletes an object that nothing uses", id_props, sizeof(struct id_args), co_object_del, .ret = qmp_nothing };
 QMP_CMD(&cmd_object_del);
 
 static json_t *co_device_add(void *args, struct err *e)
 {
     return dev_create_from_opts(args, true, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd cmd_device_add = { "device_add", "Plugs in a device: driver, id, bus and its options", .co_run = co_device_add, .raw = true };
+static const struct qmp_cmd cmd_device_add = { "device_add", "Plugs in a device: driver, id, bus and its options", .co_run = co_device_add, .raw = true, .ret = qmp_nothing };
 QMP_CMD(&cmd_device_add);
 
 static json_t *co_device_del(void *args, struct err *e)
@@ -246,5 +267,5 @@ static json_t *co_device_del(void *args, struct err *e)
     return user_device_delete(((struct id_args *)args)->id, e) ? json_object() : NULL;
 }
 static const struct qmp_cmd cmd_device_del = { "device_del", "Asks the guest to let go of a device; DEVICE_DELETED tells when it has gone",
-    id_props, sizeof(struct id_args), co_device_del };
+    id_props, sizeof(struct id_args), co_device_del, .ret = qmp_nothing };
 QMP_CMD(&cmd_device_del);

@@ -55,6 +55,8 @@ static void add_object(json_t *list, const char *name, const struct prop *table)
     json_t *members = json_array();
     struct prop p;
     for (size_t i = 0; table && prop_nth(table, i, &p); i++) {
+        if (p.flags & PF_HIDDEN)
+            continue;
         json_t *m = json_pack("{s:s, s:o}", "name", p.name, "type", member_type(&p, name, list));
         if (!(p.flags & PF_REQUIRED))
             json_object_set_new(m, "default", json_null());
@@ -66,8 +68,17 @@ static void add_object(json_t *list, const char *name, const struct prop *table)
 static void add_command(json_t *list, const struct qmp_cmd *c)
 {
     char *arg = c->raw ? xstrdup("raw-arg") : c->args ? xasprintf("%s-arg", c->name) : xstrdup("q_empty");
+    char *ret = !c->ret ? xstrdup("any") : c->ret == qmp_nothing ? xstrdup("q_empty") : xasprintf("%s%s-ret%s", c->list ? "[" : "", c->name, c->list ? "]" : "");
     json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:b}", "name", c->name, "meta-type", "command", "arg-type", arg,
-                                          "ret-type", "any", "allow-oob", c->oob));
+                                          "ret-type", ret, "allow-oob", c->oob));
+    if (c->ret && c->ret != qmp_nothing) {
+        char *one = xasprintf("%s-ret", c->name);
+        add_object(list, one, c->ret);
+        if (c->list)
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", ret, "meta-type", "array", "element-type", one));
+        free(one);
+    }
+    free(ret);
     if (c->args && !c->raw)
         add_object(list, arg, c->args);
     free(arg);

@@ -50,7 +50,7 @@ static bool apply_run_with(const char *arg, struct err *e)
     return true;
 }
 static const struct cli_opt opt_run_with = { "run-with", "exit-with-parent=on|off[,chroot=DIR][,user=NAME]", "end with the parent process; give up rights",
-    "Process", CLI_EARLY, apply_run_with, true };
+    "Process", CLI_EARLY, apply_run_with, true, .args = run_with_props };
 CLI_OPT(&opt_run_with);
 
 /* Everything is open and bound; changing the user takes away the wish to die with the parent, so that is said again. */

@@ -39,7 +39,7 @@ static bool apply_sandbox(const char *arg, struct err *e)
 #endif
 }
 static const struct cli_opt opt_sandbox = { "sandbox", "on|off[,spawn=deny][,...]", "let the kernel refuse what an emulator never needs", "Process",
-    CLI_EARLY, apply_sandbox, true };
+    CLI_EARLY, apply_sandbox, true, .args = sandbox_props };
 CLI_OPT(&opt_sandbox);
 
 #ifdef CONFIG_SECCOMP

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The QMP server: sessions, framing of hostile input, errors, run state, introspection; the monitor for a person."""
 import os
+import random
 import signal
 import sys
 import time
@@ -9,6 +10,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.machine import Machine, Qmp, QmpError, run
+from lib.qtest import Qtest
 
 BOARD = ("-M", "virt", "-m", "64M", "-S", "-serial", "null")
 
@@ -185,6 +187,96 @@ def test_schema_covers_every_command_and_event(m):
     for e in entries:
         for t in [e.get("arg-type"), e.get("ret-type"), e.get("element-type")] + [x["type"] for x in e.get("members", []) if "type" in x]:
             assert t is None or t in types, e
+
+
+def answers(value, schema, entry):
+    """VALUE has the shape that introspection tells."""
+    kind = entry["meta-type"]
+    if kind == "array":
+        return isinstance(value, list) and all(answers(v, schema, schema[entry["element-type"]]) for v in value)
+    if kind == "object":
+        members = {m["name"]: m for m in entry["members"]}
+        needed = {n for n, m in members.items() if "default" not in m}
+        return needed <= set(value) <= set(members) and all(answers(v, schema, schema[members[n]["type"]]) for n, v in value.items())
+    if kind == "builtin":
+        types = {"str": str, "int": int, "bool": bool, "number": (int, float)}
+        return entry["name"] == "any" or isinstance(value, types[entry["name"]])
+    return True
+
+
+def test_answers_are_what_the_schema_tells(board):
+    schema = {e["name"]: e for e in board.qmp.cmd("query-qmp-schema")}
+    told = 0
+    for name in [c["name"] for c in board.qmp.cmd("query-commands")]:
+        if not name.startswith("query-") and name not in ("qom-list-types", "stop", "cont", "system_powerdown", "set-action"):
+            continue
+        ret = schema[name]["ret-type"]
+        try:
+            assert answers(board.qmp.cmd(name), schema, schema[ret]), (name, ret)
+        except QmpError:
+            continue
+        told += ret != "any"
+    assert told >= 15
+    assert answers(board.qmp.cmd("device-list-properties", typename="virtio-rng-pci"), schema, schema[schema["device-list-properties"]["ret-type"]])
+
+
+def test_actions_can_be_changed(board):
+    board.qmp.cmd("set-action", reboot="shutdown", panic="pause")
+    for wrong in ({"reboot": "x"}, {"shutdown": ""}, {"panic": "reset"}, {"nosuch": "x"}):
+        with pytest.raises(QmpError):
+            board.qmp.cmd("set-action", **wrong)
+
+
+def test_options_tell_their_keys(m):
+    (sandbox,) = m.qmp.cmd("query-command-line-options", option="sandbox")
+    assert {"name": "spawn", "type": "string", "help": "Starting other programs"} in sandbox["parameters"]
+    assert "device" in {o["option"] for o in m.qmp.cmd("query-command-line-options")}
+
+
+def test_back_end_of_a_chardev_is_changed(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    with Machine("-M", "virt", "-m", "64M", "-accel", "qtest", "-chardev", "file,id=c,path=%s" % one, "-serial", "chardev:c",
+                 "-qtest", "unix:%s,server=on,wait=off" % (tmp_path / "t")) as b:
+        t = Qtest(b.connect(str(tmp_path / "t")))
+        t.cmd("writeb 0x10000000 0x41")
+        b.qmp.cmd("chardev-change", id="c", backend={"type": "file", "data": {"out": str(two)}})
+        t.cmd("writeb 0x10000000 0x42")
+        assert [c["filename"] for c in b.qmp.cmd("query-chardev") if c["label"] == "c"] == ["file"]
+        with pytest.raises(QmpError):
+            b.qmp.cmd("chardev-change", id="c", backend={"type": "file", "data": {"out": "/nonexistent/x"}})
+        t.cmd("writeb 0x10000000 0x43")
+        with pytest.raises(QmpError):
+            b.qmp.cmd("chardev-change", id="nosuch", backend={"type": "null"})
+        b.qmp.cmd("quit")
+        assert b.wait() == 0
+    assert (one.read_bytes(), two.read_bytes()) == (b"A", b"BC")
+
+
+def test_events_are_told_before_they_come(m):
+    told = {e["name"] for e in m.qmp.cmd("query-qmp-schema") if e["meta-type"] == "event"}
+    assert {"STOP", "RESUME", "SHUTDOWN", "RESET", "POWERDOWN", "DEVICE_DELETED"} <= told
+
+
+def test_random_input_never_ends_the_session(m):
+    rng = random.Random(20)
+    pieces = [b"{", b"}", b"[", b"]", b'"execute"', b":", b",", b'"query-status"', b'"id"', b"1", b"-", b"1e999", b"null", b"true", b'"\\u0000"', b'"\\ud800"',
+              b"\xff", b"\x00", b"'a'", b" ", b"\n", b'"arguments"', b"//", b"\xc3\x28", b'"' + b"a" * 300 + b'"', b"[" * 40]
+    for _ in range(300):
+        text = b"".join(rng.choice(pieces) for _ in range(rng.randrange(1, 25)))
+        if b'"quit"' not in text:
+            m.qmp.send(text + b"\xff\n")
+    m.qmp.send(b'{"execute": "query-status", "id": "the end"}')
+    for _ in range(200000):
+        if m.qmp.receive().get("id") == "the end":
+            return
+    assert False
+
+
+def test_out_of_band_overtakes(m):
+    q = reconnect(m, negotiate=False)
+    assert q.request({"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}}) == {"return": {}}
+    error = q.request({"exec-oob": "query-status", "id": 4})
+    assert error["error"]["desc"] == "The command query-status does not support OOB" and error["id"] == 4
 
 
 def test_monitor_for_a_person(board):
