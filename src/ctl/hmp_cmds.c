@@ -25,9 +25,11 @@ static void run_help(const char *arg, struct str *out)
     LINKSET_EACH(hmp_cmds, struct hmp_cmd, c)
         if (!*arg || str_starts(c->name, arg))
             list[n++] = c;
+    if (!n)
+        str_printf(out, "no command begins with '%.60s'; 'help' lists all\n", arg);
     qsort(list, n, sizeof(*list), by_name);
     for (size_t i = 0; i < n; i++)
-        str_printf(out, "%s %s -- %s\n", list[i]->name, list[i]->args ? list[i]->args : "", list[i]->doc);
+        str_printf(out, "%s%s%s -- %s\n", list[i]->name, str_eq(list[i]->args, "") || !list[i]->args ? "" : " ", list[i]->args ? list[i]->args : "", list[i]->doc);
     free(list);
 }
 static void run_info(const char *arg, struct str *out) { run_help("info ", out); }

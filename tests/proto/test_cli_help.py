@@ -7,7 +7,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import run
+from lib.machine import ROOT, run
 
 LISTS = {"-device": None, "-M": None, "-cpu": None, "-chardev": None, "-netdev": None, "-blockdev": None, "-object": None}
 ROW = re.compile(r"^  ([a-z][\w.-]*) +(\S.*)$", re.M)
@@ -91,3 +91,46 @@ def test_manual_has_everything_that_help_lists():
     for option in ("-device", "-chardev", "-netdev", "-blockdev", "-object", "-M"):
         for name in names(option):
             assert any(h.endswith("#### " + name) and "(`%s`)" % option in h for h in have), (option, name)
+
+
+def written_manual():
+    with open(os.path.join(ROOT, "docs", "devices.md"), encoding="utf-8") as f:
+        return sections(f.read())
+
+
+def option_names(section):
+    return set(re.findall(r"^\| `([^`]+)` \|", section, re.M))
+
+
+def test_written_manual_tells_of_nothing_that_is_gone():
+    """Devices that this build lacks are left out of the comparison; so are sections that are yet to be written."""
+    have = sections(run("-manual")[1])
+    for head, text in written_manual().items():
+        if head in have:
+            gone = option_names(text) - option_names(have[head])
+            assert not gone, "run `make docs`: docs/devices.md, %s: %s" % (head, ", ".join(sorted(gone)))
+
+
+def test_written_manual_is_about_up_to_date():
+    """A quarter may lag behind, so that branches that add devices do not stand in each other's way."""
+    have, written = sections(run("-manual")[1]), written_manual()
+    behind = sorted(h for h in have if written.get(h) != have[h])
+    assert len(behind) * 4 <= len(have), "run `make docs`: docs/devices.md lags behind in %s" % ", ".join(behind)
+
+
+def test_names_in_the_readme_exist():
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        table = f.read().split("## Devices and back ends")[1].split("\n## ")[0]
+    known = {n for option in LISTS for n in names(option)}
+    for option in LISTS:
+        known |= set(re.findall(r"[\w.-]+", " ".join(re.findall(r"\(also: ([^)]*)\)", run(option, "help")[1]))))
+    rows = [r for r in re.findall(r"^\| `(-\w+)` \|[^|]*\| (.*) \|$", table, re.M) if r[0] in LISTS]
+    assert len(rows) >= 6
+    for option, cells in rows:
+        missing = [n for n in re.findall(r"`([\w.-]+)`(?!=)", cells) if n not in known and not absent(option, n)]
+        assert not missing, (option, missing)
+
+
+def absent(option, name):
+    """A name that another build has."""
+    return "not in this build" in run("-M", "none", option, name + ",id=x")[2]

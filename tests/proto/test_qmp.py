@@ -281,11 +281,12 @@ def test_out_of_band_overtakes(m):
 
 def test_monitor_for_a_person(board):
     assert board.qmp.hmp("info status") == "VM status: paused (prelaunch)\n"
+    assert "no command begins with 'nosuch'" in board.qmp.hmp("help nosuch")
     assert "did you mean 'info status'" in board.qmp.hmp("info statsu")
     assert board.qmp.hmp("xp /2xw 0x1000").startswith("0000000000001000: 0x")
     assert "Cannot access memory at 0x10" in board.qmp.hmp("xp 0x10")
     assert "pcie" in board.qmp.hmp("info qtree") or "dev: " in board.qmp.hmp("info qtree")
-    assert "quit  -- end the program" in board.qmp.hmp("help")
+    assert "quit -- end the program" in board.qmp.hmp("help")
 
 
 def test_monitor_edits_its_line(m):

@@ -90,6 +90,7 @@ static void bus_path(const struct dev *dev, char *buf, size_t n)
 }
 
 const struct bus_class scsi_bus_class = {
+    .brought_by = "virtio-scsi-pci",
     .obj = { .name = "SCSI", .desc = "SCSI bus", .base = &bus_obj_class, .size = sizeof(struct scsi_bus) },
     .attach = bus_attach, .hide = bus_hide, .plugged = bus_plugged, .path = bus_path, .shares_domain = true,
 };

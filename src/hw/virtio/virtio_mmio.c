@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include "base/log.h"
+#include "core/flags.h"
 #include "hw/virtio/virtio_forms.h"
 #include "mem/view.h"
 #include "pci/sysdev.h"
@@ -264,10 +265,17 @@ static void mmio_reset_out(struct dev *d)
 }
 
 static const struct prop mmio_props[] = {
-    PROP_BOOL(struct virtio_mmio, force_legacy, "force-legacy", false, "Use the version 1 register interface, for guests that know nothing newer"),
+    PROP_BOOL(struct virtio_mmio, force_legacy, "force-legacy", false, "Use the version 1 register interface, for guests that know nothing newer; under -compat qemu the default"),
     PROP_U32(struct virtio_mmio, slot, "slot", 0, 0, 255, "Number in the name of the bus, virtio-mmio-bus.N"),
     PROP_END
 };
+
+/* Before options: -global and the board may say otherwise. */
+static bool mmio_init(struct obj *o, struct err *e)
+{
+    ((struct virtio_mmio *)o)->force_legacy = cli_flags.compat_qemu;
+    return true;
+}
 
 static bool mmio_post_load(void *obj, struct err *e)
 {
@@ -288,7 +296,7 @@ static const struct state_desc mmio_state = { .name = "virtio-mmio", .version = 
 
 static const struct dev_class virtio_mmio_class = {
     .obj = { .name = "virtio-mmio", .desc = "Register window for one virtio device", .base = &sys_dev_class.obj,
-             .size = sizeof(struct virtio_mmio), .props = mmio_props, .flags = OCF_INTERNAL },
+             .size = sizeof(struct virtio_mmio), .props = mmio_props, .flags = OCF_INTERNAL, .init = mmio_init },
     .cat = "Misc", .realize = mmio_realize, .unrealize = mmio_unrealize, .reset = mmio_reset, .reset_out = mmio_reset_out,
     .state = &mmio_state,
 };
