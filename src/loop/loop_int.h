@@ -34,6 +34,7 @@ struct loop {
     _Atomic(struct post *) posts;           /* LIFO; reversed when taken */
     _Atomic(struct timer *) rearm;          /* timers armed by other threads */
     atomic_bool sleeping;                   /* a post must write wake_fd */
+    _Atomic int64_t sleep_until[N_CLOCKS];  /* deadline that ends the sleep by itself; valid while sleeping */
     atomic_uint offloads;                   /* worker jobs that will still post here */
 
     /* this thread only from here on */

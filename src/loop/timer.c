@@ -185,13 +185,16 @@ void timer_arm(struct timer *t, int64_t deadline_ns)
         heap_update(l, t);
         return;
     }
-    if (atomic_exchange(&t->rearm_pending, true))
-        return;
-    struct timer *head = atomic_load_explicit(&l->rearm, memory_order_relaxed);
-    do
-        t->rearm_next = head;
-    while (!atomic_compare_exchange_weak(&l->rearm, &head, t));
-    loop_kick(l);
+    if (!atomic_exchange(&t->rearm_pending, true)) {
+        struct timer *head = atomic_load_explicit(&l->rearm, memory_order_relaxed);
+        do
+            t->rearm_next = head;
+        while (!atomic_compare_exchange_weak(&l->rearm, &head, t));
+    }
+    /* A loop that wakes up before looks at the list then: guests move their timers further away thousands of times a second.
+     * The list was written before this is read, and the loop reads the list after it has written this. */
+    if (deadline_ns < atomic_load(&l->sleep_until[t->clock]))
+        loop_kick(l);
 }
 
 void timer_disarm(struct timer *t) { timer_arm(t, INT64_MAX); }
@@ -315,6 +318,8 @@ int64_t timers_wait_ns(struct loop *l)
             ns = MIN(ns, d);
     }
     wall_program(l);
+    for (int c = 0; c < N_CLOCKS; c++)
+        atomic_store(&l->sleep_until[c], l->heap[c].n ? l->heap[c].v[0]->key : INT64_MAX);
     return ns == INT64_MAX ? -1 : MAX(ns, 0);
 }
 

@@ -241,6 +241,40 @@ static void a_disarmed_timer_never_fires(void **state)
     domain_free(f.d);
 }
 
+/* The loop sleeps until @far; a timer is armed for later (nothing to do), then moved before that: it must not be slept through. */
+static void mark_time(void *arg) { atomic_store((_Atomic int64_t *)arg, clock_now(CLOCK_HOST)); }
+
+static void a_timer_moved_nearer_ends_the_sleep(void **state)
+{
+    struct err e = ERR_INIT;
+    struct loop *l = loop_new_thread("sleeper", &e);
+    _Atomic int64_t far_at = 0, near_at = 0;
+    struct timer far, near;
+    timer_init(&far, CLOCK_HOST, l, NULL, mark_time, &far_at);
+    timer_init(&near, CLOCK_HOST, l, NULL, mark_time, &near_at);
+    for (int i = 0; i < 5; i++) {
+        int64_t start = clock_now(CLOCK_HOST), due = start + 30000000;
+        timer_arm(&far, start + 3000000000);
+        usleep(5000);                               /* asleep by now */
+        timer_arm(&near, start + 100000000000);
+        usleep(1000 * (unsigned)i);
+        timer_arm(&near, due);
+        while (!atomic_load(&near_at) && clock_now(CLOCK_HOST) < start + 2000000000)
+            usleep(500);
+        assert_true(atomic_load(&near_at) >= due && !atomic_load(&far_at));
+        timer_disarm(&far);
+        atomic_store(&near_at, 0);
+    }
+    timer_arm(&far, clock_now(CLOCK_HOST) + 10000000);
+    timer_arm(&near, clock_now(CLOCK_HOST) + 20000000);
+    while (!atomic_load(&far_at) || !atomic_load(&near_at))
+        usleep(500);
+    assert_true(atomic_load(&near_at) >= atomic_load(&far_at));
+    timer_fini(&far);
+    timer_fini(&near);
+    loop_free_thread(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest timers[] = {
@@ -252,6 +286,7 @@ int main(void)
         cmocka_unit_test(the_vm_clock_stands_while_stopped),
         cmocka_unit_test(a_source_replaces_the_host),
         cmocka_unit_test(a_disarmed_timer_never_fires),
+        cmocka_unit_test(a_timer_moved_nearer_ends_the_sleep),
     };
     return RUN_IN_BOTH_MODES(timers);
 }
