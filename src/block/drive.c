@@ -334,6 +334,15 @@ static const struct cli_opt cli_blockdev = { .name = "blockdev", .arg = "DRIVER,
     .phase = CLI_BLOCK, .doc = "Adds a node to the block graph", .apply = opt_blockdev, .helps = true };
 CLI_OPT(&cli_blockdev);
 
+static bool opt_snapshot(const char *arg, struct err *e)
+{
+    cli_flags.snapshot = true;
+    return true;
+}
+static const struct cli_opt cli_snapshot = { .name = "snapshot", .section = "Block", .phase = CLI_EARLY, .apply = opt_snapshot,
+    .doc = "Drives write to temporary files: their images stay as they are" };
+CLI_OPT(&cli_snapshot);
+
 /* ---- devices of if=virtio ---- */
 
 static bool drives_to_devices(struct err *e)
