@@ -63,6 +63,8 @@ void blk_close(struct blk *b)
         loop_post_cancel(b->dom ? domain_loop(b->dom) : loop_main(), &b->change);
     list_del(&b->link);
     blk_use_del(&b->use);
+    if (blk_node_is_empty(b->node))
+        obj_del(&b->node->obj);
     free(b);
 }
 
@@ -109,27 +111,100 @@ static enum blk_on_error on_error(int dev, int drive, enum blk_on_error usual)
     return dev != BLK_ERR_AUTO ? (enum blk_on_error)dev : drive != BLK_ERR_AUTO ? (enum blk_on_error)drive : usual;
 }
 
+/* The node that the options name; where it may be left out, one without a medium. */
+static struct blk_node *front_node(struct blk_front_opts *o, struct err *e)
+{
+    if (o->drive)
+        return (struct blk_node *)o->drive;
+    if (o->may_be_empty)
+        return blk_empty_node(e);
+    err_set(e, ERR_VALUE, "'drive' is missing: this device needs a block node");
+    err_hint(e, "-blockdev node-name=hd0,driver=raw,file.driver=file,file.filename=FILE -device ...,drive=hd0");
+    return NULL;
+}
+
+static unsigned front_shared(const struct blk_front_opts *o)
+{
+    return BLK_PERM_READ | BLK_PERM_RESIZE | (o->share_rw ? BLK_PERM_WRITE : 0);
+}
+
+static void forget_empty(struct blk_node *n)
+{
+    if (blk_node_is_empty(n))
+        obj_del(&n->obj);
+}
+
 struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct domain *dom, bool writable, struct err *e)
 {
-    struct blk_node *n = (struct blk_node *)o->drive;
+    struct blk_node *n = front_node(o, e);
+    struct blk *b = NULL;
     char who[128];
-    if (!n) {
-        err_set(e, ERR_VALUE, "'drive' is missing: this device needs a block node");
-        err_hint(e, "-blockdev node-name=hd0,driver=raw,file.driver=file,file.filename=FILE -device ...,drive=hd0");
-        return NULL;
-    }
-    if (!geometry(o, n, e))
+    if (!n)
         return NULL;
     snprintf(who, sizeof who, "device '%s'", user->id ? user->id : user->cls->name);
-    struct blk *b = blk_open(n, writable ? blk_perm_rw(n) : BLK_PERM_READ, BLK_PERM_READ | BLK_PERM_RESIZE | (o->share_rw ? BLK_PERM_WRITE : 0), dom, who, e);
-    if (!b)
+    if (geometry(o, n, e))
+        b = blk_open(n, writable ? blk_perm_rw(n) : BLK_PERM_READ, front_shared(o), dom, who, e);
+    if (!b) {
+        forget_empty(n);
         return NULL;
+    }
     b->user = user;
+    b->opts = o;
+    b->writable = writable;
     b->rerror = on_error(o->rerror, n->drive ? n->drive->rerror : BLK_ERR_AUTO, BLK_ERR_REPORT);
     b->werror = on_error(o->werror, n->drive ? n->drive->werror : BLK_ERR_AUTO, BLK_ERR_ENOSPC);
     bool off = o->write_cache == TRI_AUTO ? n->drive && n->drive->writethrough : o->write_cache == TRI_OFF;
     atomic_store(&b->write_cache, !off);
     return b;
+}
+
+void blk_set_tray(struct blk *b, const struct blk_tray *t, void *arg)
+{
+    b->tray = t;
+    b->tray_arg = arg;
+}
+
+bool blk_has_medium(struct blk *b) { return !blk_node_is_empty(b->node); }
+
+/* Claims @n in place of what is there; that comes back where it fails. */
+static bool swap_use(struct blk *b, struct blk_node *n, struct err *e)
+{
+    char *who = xstrdup(b->use.who);
+    struct blk_node *old = b->node;
+    unsigned perm = b->use.perm;
+    struct err dummy = ERR_INIT;
+    blk_use_del(&b->use);
+    bool ok = blk_use_add(&b->use, n, b->writable ? blk_perm_rw(n) : BLK_PERM_READ, front_shared(b->opts), who, e);
+    if (!ok && !blk_use_add(&b->use, old, perm, front_shared(b->opts), who, &dummy))
+        log_warn("%s: %s", who, dummy.msg);
+    b->use.blk = b;
+    free(who);
+    return ok;
+}
+
+bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e)
+{
+    struct blk_node *old = b->node;
+    if (n && n->caps.logical_block > b->opts->logical_block_size)
+        return err_set(e, ERR_VALUE, "'%s' has blocks of %u bytes, the drive has %u", n->obj.id, n->caps.logical_block, b->opts->logical_block_size);
+    while (atomic_load(&b->in_flight))
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 1000000);
+    struct blk_node *to = n ? n : blk_empty_node(e);
+    if (!to)
+        return false;
+    if (!swap_use(b, to, e)) {
+        forget_empty(to);
+        return false;
+    }
+    domain_lock(b->dom);
+    b->node = to;
+    domain_unlock(b->dom);
+    obj_unref(b->opts->drive);
+    b->opts->drive = n ? obj_ref(&n->obj) : NULL;
+    forget_empty(old);
+    if (b->change.fn)
+        domain_post(&b->change);
+    return true;
 }
 
 void blk_get_caps(struct blk *b, struct blk_caps *caps)

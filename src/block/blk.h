@@ -38,6 +38,7 @@ struct blk_front_opts {
     int rerror, werror;             /* enum blk_on_error */
     int64_t bootindex;
     uint32_t cyls, heads, secs;
+    bool may_be_empty;              /* set by the device, before it opens: no drive= makes a drive without a medium */
 };
 extern const struct prop blk_front_props[];
 enum blk_on_error { BLK_ERR_AUTO, BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC /* stop on ENOSPC, else report */ };
@@ -61,7 +62,22 @@ void blk_set_write_cache(struct blk *b, bool on);
 /* Told on the domain's loop, lock held, when the size or medium changed. */
 void blk_set_change_cb(struct blk *b, void (*fn)(void *arg), void *arg);
 
-/* Requests: coroutines on the domain's home loop. 0 or -errno, never short. @off and @len are bounded by the handle. */
+/*
+ * A drive whose medium can change. Its device does no I/O while the tray is open, and is told of another medium as of another size.
+ * Called on the main loop with the device's domain locked.
+ */
+struct blk_tray {
+    bool (*is_open)(void *);
+    bool (*is_locked)(void *);          /* by the guest */
+    void (*move)(void *, bool open);
+    void (*ask)(void *);                /* the guest is asked to let go of a locked medium */
+};
+void blk_set_tray(struct blk *b, const struct blk_tray *t, void *arg);
+bool blk_has_medium(struct blk *b);
+/* Puts @n in (NULL: takes the medium out), once nothing is in flight. The tray is open. Coroutine on the main loop. */
+bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e) MUST_CHECK;
+
+/* Requests: coroutines on the domain's home loop. Without a medium: -ENOMEDIUM. 0 or -errno, never short. @off and @len are bounded by the handle. */
 int co_blk_preadv(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags);
 int co_blk_pwritev(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags);
 int co_blk_zero(struct blk *b, uint64_t off, uint64_t len, unsigned flags);

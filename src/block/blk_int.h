@@ -10,7 +10,12 @@ struct blk_op_stats { _Atomic uint64_t ops, bytes, ns, failed; };
 struct blk {
     struct list link;               /* of all handles */
     struct blk_use use;
-    struct blk_node *node;
+    struct blk_node *node;          /* changed on the main loop with the domain locked; see blk_empty_node() */
+    bool writable;                  /* by the device, where the medium is */
+    bool own_medium;                /* the node was made by a monitor's change command and goes with it */
+    struct blk_front_opts *opts;    /* the device's, NULL: none */
+    const struct blk_tray *tray;    /* NULL: the medium stays */
+    void *tray_arg;
     struct domain *dom;
     struct obj *user;               /* the device, or NULL */
     enum blk_on_error rerror, werror;
@@ -21,6 +26,9 @@ struct blk {
     struct blk_op_stats stats[BLK_OPS];
 };
 
+/* What is in a drive without a medium: a node without blocks, of the handle's own. Main loop. */
+struct blk_node *blk_empty_node(struct err *e) MUST_CHECK;
+bool blk_node_is_empty(const struct blk_node *n);
 /* Every handle; main loop. */
 void blk_each(void (*fn)(struct blk *, void *), void *arg);
 /* Its size changed: handles tell their devices. Main loop. */

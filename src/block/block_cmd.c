@@ -34,7 +34,8 @@ static json_t *node_json(const struct blk_node *n)
 
 static bool append_node(struct obj *o, void *list)
 {
-    json_array_append_new(list, node_json((struct blk_node *)o));
+    if (!blk_node_is_empty((struct blk_node *)o))
+        json_array_append_new(list, node_json((struct blk_node *)o));
     return true;
 }
 
@@ -48,8 +49,18 @@ static json_t *co_query_named(void *args, struct err *e)
 static void append_blk(struct blk *b, void *list)
 {
     char *qdev = b->user ? obj_path(b->user) : NULL;
-    json_t *o = json_pack("{s:s, s:s, s:b, s:b, s:s, s:o}", "device", b->node->drive ? b->node->obj.id : "", "type", "unknown",
-                          "removable", 0, "locked", 0, "io-status", "ok", "inserted", node_json(b->node));
+    bool tray = b->tray != NULL;
+    if (tray)
+        domain_lock(b->dom);
+    bool open = tray && b->tray->is_open(b->tray_arg), locked = tray && b->tray->is_locked(b->tray_arg);
+    if (tray)
+        domain_unlock(b->dom);
+    json_t *o = json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", b->node->drive ? b->node->obj.id : "", "type", "unknown",
+                          "removable", tray, "locked", locked, "io-status", "ok");
+    if (blk_has_medium(b))
+        json_object_set_new(o, "inserted", node_json(b->node));
+    if (tray)
+        json_object_set_new(o, "tray_open", json_boolean(open));
     if (qdev)
         json_object_set_new(o, "qdev", json_string(qdev));
     json_array_append_new(list, o);
@@ -182,7 +193,10 @@ static void show_node(const struct blk_node *n, const char *who, struct str *out
 static void show_blk(struct blk *b, void *out)
 {
     const struct blk_op_stats *s = b->stats;
-    show_node(b->node, b->use.who, out);
+    if (blk_has_medium(b))
+        show_node(b->node, b->use.who, out);
+    else
+        str_printf(out, "%s: [not inserted]\n", b->use.who);
     str_printf(out, "    Requests:         %lld reads, %lld writes, %lld flushes, %lld failed\n", stat_of(&s[BLK_OP_READ].ops),
                stat_of(&s[BLK_OP_WRITE].ops), stat_of(&s[BLK_OP_FLUSH].ops),
                stat_of(&s[BLK_OP_READ].failed) + stat_of(&s[BLK_OP_WRITE].failed) + stat_of(&s[BLK_OP_FLUSH].failed));

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import Machine, run
+from lib.machine import Machine, QmpError, run
 
 VIRT = ("-M", "virt", "-m", "64M", "-accel", "qtest", "-serial", "null")
 
@@ -58,3 +58,44 @@ def test_two_at_one_address(disk):
 def test_no_scsi_bus(disk):
     status, _, err = run(*VIRT, *drive(disk), "-device", "scsi-hd,drive=hd0")
     assert status == 1 and "no SCSI bus for device 'scsi-hd'" in err
+
+
+def block(m, device="cd"):
+    return [b for b in m.qmp.cmd("query-block") if b["qdev"].endswith("/" + device)][0]
+
+
+def test_media_are_changed(disk, tmp_path):
+    other = tmp_path / "other"
+    other.write_bytes(bytes(64 << 10))
+    with Machine(*VIRT, "-device", "virtio-scsi-pci,id=foo", "-device", "scsi-cd,id=cd", *drive(disk)) as m:
+        q = m.qmp
+        b = block(m)
+        assert b["removable"] and not b["tray_open"] and not b["locked"] and "inserted" not in b
+        with pytest.raises(QmpError, match="Tray of device 'cd' is not open"):
+            q.cmd("blockdev-insert-medium", id="cd", node_name="hd0")
+        q.cmd("blockdev-open-tray", id="cd")
+        assert q.wait_event("DEVICE_TRAY_MOVED")["data"] == {"device": "", "id": "cd", "tray-open": True}
+        q.cmd("blockdev-insert-medium", id="cd", node_name="hd0")
+        with pytest.raises(QmpError, match="There already is a medium"):
+            q.cmd("blockdev-insert-medium", id="cd", node_name="hd0")
+        q.cmd("blockdev-close-tray", id="cd")
+        assert block(m)["inserted"]["node-name"] == "hd0"
+        with pytest.raises(QmpError, match="in use by device 'cd'"):
+            q.cmd("blockdev-del", node_name="hd0")
+        q.cmd("blockdev-change-medium", id="cd", filename=str(other), format="raw")
+        assert block(m)["inserted"]["image"]["virtual-size"] == 64 << 10 and not block(m)["tray_open"]
+        q.cmd("blockdev-del", node_name="hd0")                     # nobody uses it any more
+        assert q.hmp("eject cd") == "" and "inserted" not in block(m) and block(m)["tray_open"]
+        assert len(q.cmd("query-named-block-nodes")) == 0           # what `change` made went with the medium
+        assert q.hmp("change cd %s" % other) == "" and block(m)["inserted"]["ro"]
+        with pytest.raises(QmpError, match="nosuch"):
+            q.cmd("eject", id="nosuch")
+        with pytest.raises(QmpError, match="cannot open|No such file"):
+            q.cmd("blockdev-change-medium", id="cd", filename="/nonexistent/x")
+        assert block(m)["inserted"]["image"]["virtual-size"] == 64 << 10
+
+
+def test_a_fixed_disk_has_no_tray(disk):
+    with Machine(*VIRT, "-device", "virtio-scsi-pci,id=foo", *drive(disk), "-device", "scsi-hd,drive=hd0,id=d") as m:
+        with pytest.raises(QmpError, match="Device 'd' is not removable"):
+            m.qmp.cmd("eject", id="d")

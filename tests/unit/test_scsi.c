@@ -3,6 +3,7 @@
 #include "scsi_drv.h"
 #include <errno.h>
 #include "base/log.h"
+#include "hw/scsi/scsi_disk.h"
 
 static struct dev *hd;
 
@@ -427,6 +428,54 @@ static void test_cd(void **state)
     machine_end();
 }
 
+/* ---- a medium that changes ---- */
+
+struct medium { struct scsi_disk *d; struct blk_node *n; bool ok; };
+static void co_set_medium(void *arg)
+{
+    struct medium *m = arg;
+    struct err e = ERR_INIT;
+    m->ok = co_blk_set_medium(m->d->blk, m->n, &e);
+}
+
+static void put_in(struct dev *cd, struct blk_node *n)
+{
+    struct medium m = { (struct scsi_disk *)cd, n, false };
+    domain_lock(cd->dom);
+    scsi_disk_tray(m.d, true);
+    domain_unlock(cd->dom);
+    co_run_main(co_set_medium, &m);
+    assert_true(m.ok);
+    domain_lock(cd->dom);
+    scsi_disk_tray(m.d, false);
+    domain_unlock(cd->dom);
+    vd_run();
+}
+
+static void test_medium_change(void **state)
+{
+    uint8_t b[64];
+    machine("", "");
+    struct dev *cd = vd_dev("{'driver':'scsi-cd','id':'cd','scsi-id':1,'lun':3}");
+    sd_ready(3);
+    assert_sense(sd_lun_cmd(3, CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_NO_MEDIUM_CLOSED);
+    assert_sense(sd_lun_cmd(3, CDB(OP_READ_10, 0, 0, 0, 0, 0, 0, 0, 1), NULL, 0, b, 64), SENSE_NO_MEDIUM_CLOSED);
+    assert_int_equal(sd_lun_cmd(3, CDB(OP_GET_CONFIGURATION, 0, 0, 0, 0, 0, 0, 0, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_int_equal(ld_be16(b + 6), 0);
+    struct blk_node *n = sd_node("cd", ",\"read-only\":true");
+    put_in(cd, n);
+    assert_false(obj_user_delete(&n->obj, &(struct err)ERR_INIT));              /* in use */
+    assert_sense(sd_lun_cmd(3, CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_MEDIUM_CHANGED);
+    assert_int_equal(sd_lun_cmd(3, CDB(OP_GET_EVENT_STATUS, 1, 0, 0, 0x10, 0, 0, 0, 8), NULL, 0, b, 8), SCSI_GOOD);
+    assert_memory_equal(b + 4, "\x02\x02", 2);
+    assert_int_equal(sd_lun_cmd(3, CDB(OP_READ_CAPACITY_10), NULL, 0, b, 8), SCSI_GOOD);
+    assert_int_equal(ld_be32(b), PROBE_SIZE / 2048 - 1);
+    put_in(cd, NULL);
+    assert_sense(sd_lun_cmd(3, CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_NO_MEDIUM_CLOSED);
+    sd_del("cd");
+    machine_end();
+}
+
 /* Any command block at all is answered, and the disk stays where it is. */
 static void test_random_commands(void **state)
 {
@@ -457,7 +506,7 @@ int main(void)
         cmocka_unit_test(test_reads_and_writes_against_a_model), cmocka_unit_test(test_edges_of_reads), cmocka_unit_test(test_back_end_errors),
         cmocka_unit_test(test_stopped_requests), cmocka_unit_test(test_mode_pages), cmocka_unit_test(test_verify_and_compare),
         cmocka_unit_test(test_compare_and_write_is_atomic), cmocka_unit_test(test_ranges), cmocka_unit_test(test_sanitize),
-        cmocka_unit_test(test_reservations), cmocka_unit_test(test_supported_opcodes), cmocka_unit_test(test_cd),
+        cmocka_unit_test(test_reservations), cmocka_unit_test(test_supported_opcodes), cmocka_unit_test(test_cd), cmocka_unit_test(test_medium_change),
         cmocka_unit_test(test_random_commands),
     };
     return cmocka_run_group_tests(tests, hw_setup, NULL);

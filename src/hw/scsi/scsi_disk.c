@@ -42,7 +42,8 @@ void scsi_disk_tray(struct scsi_disk *d, bool open)
         return;
     d->tray_open = open;
     d->media_event = open ? 3 : 2;              /* MMC-6, 6.7.2.5: media removal, new media */
-    if (!open)
+    d->blocks = scsi_disk_blocks(d);
+    if (!open && scsi_disk_has_medium(d))
         scsi_attention(&d->s, SENSE_MEDIUM_CHANGED);
     qmp_event("DEVICE_TRAY_MOVED", json_pack("{s:s, s:s, s:b}", "device", "", "id", d->s.dev.obj.id, "tray-open", open));
 }
@@ -52,6 +53,7 @@ static void medium_changed(void *arg)
 {
     struct scsi_disk *d = arg;
 
+    blk_get_caps(d->blk, &d->caps);
     if (d->blocks == scsi_disk_blocks(d))
         return;
     d->blocks = scsi_disk_blocks(d);
@@ -59,6 +61,14 @@ static void medium_changed(void *arg)
         d->media_event = 2;
     scsi_attention(&d->s, d->removable ? SENSE_MEDIUM_CHANGED : SENSE_CAPACITY_CHANGED);
 }
+
+/* ---- what monitors ask of a drive with a tray ---- */
+
+static bool tray_is_open(void *arg) { return ((struct scsi_disk *)arg)->tray_open; }
+static bool tray_is_locked(void *arg) { return ((struct scsi_disk *)arg)->locked; }
+static void tray_move(void *arg, bool open) { scsi_disk_tray(arg, open); }
+static void tray_ask(void *arg) { ((struct scsi_disk *)arg)->media_event = 1; /* eject request */ }
+static const struct blk_tray tray = { tray_is_open, tray_is_locked, tray_move, tray_ask };
 
 static uint32_t disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
 {
@@ -116,6 +126,7 @@ static bool disk_realize(struct dev *dev, struct err *e)
     if (!block_size(d, e))
         return false;
     d->removable |= cd;
+    d->opt.may_be_empty = d->removable;
     d->blk = blk_front_open(&d->opt, &dev->obj, dev->dom, !cd, e);
     if (!d->blk)
         return false;
@@ -130,6 +141,8 @@ static bool disk_realize(struct dev *dev, struct err *e)
     d->blocks = scsi_disk_blocks(d);
     scsi_attention(&d->s, SENSE_POWER_ON);
     blk_set_change_cb(d->blk, medium_changed, d);
+    if (d->removable)
+        blk_set_tray(d->blk, &tray, d);
     return scsi_dev_attach(&d->s, e);
 }
 
@@ -170,7 +183,7 @@ static bool disk_post_load(void *obj, struct err *e)
 {
     struct scsi_disk *d = obj;
 
-    d->tray_open &= scsi_disk_is_cd(d);
+    d->tray_open &= d->removable;
     return true;
 }
 static const struct state_desc disk_state = { .name = "scsi-disk", .version = 1, .fields = disk_fields, .post_load = disk_post_load };

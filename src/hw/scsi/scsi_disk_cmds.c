@@ -49,7 +49,7 @@ static void co_start_stop(struct scsi_req *r)
 
     if (r->cdb[4] >> 4)                         /* a power condition: there is one */
         return;
-    if (loej && !scsi_disk_is_cd(d)) {
+    if (loej && !d->removable) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 4);
         return;
     }
