@@ -73,13 +73,24 @@ static int co_probe_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigne
 static int co_probe_discard(struct blk_node *n, uint64_t off, uint64_t len) { return co_probe_zero(n, off, len, 0); }
 static int co_probe_flush(struct blk_node *n) { probe_flushes++; return co_probe_turn(); }
 
+/* Pages of zeroes are holes. */
+static int probe_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *x)
+{
+    static const uint8_t zero[4096];
+    uint64_t page = off & ~4095ull;
+    x->data = memcmp(probe_data + page, zero, 4096) != 0;
+    x->zero = !x->data;
+    x->len = MIN(len, page + 4096 - off);
+    return 0;
+}
+
 static const struct prop probe_props[] = {
     PROP_U32(struct blk_probe, block, "block", 512, 512, 4096, "Test"), PROP_BOOL(struct blk_probe, discards, "discards", true, "Test"), PROP_END
 };
 static const struct blk_driver probe_driver = {
     .obj = { .name = "blockdev-probe", .desc = "Test", .base = &blk_node_class, .size = sizeof(struct blk_probe), .props = probe_props },
     .flags = BLK_ANY_LOOP, .co_open = probe_open, .co_preadv = co_probe_read, .co_pwritev = co_probe_write, .co_zero = co_probe_zero,
-    .co_discard = co_probe_discard, .co_flush = co_probe_flush,
+    .co_discard = co_probe_discard, .co_flush = co_probe_flush, .co_map = probe_map,
 };
 OBJ_CLASS(&probe_driver.obj);
 

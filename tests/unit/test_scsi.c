@@ -313,6 +313,23 @@ static void test_ranges(void **state)
     machine_end();
 }
 
+static void test_lba_status(void **state)
+{
+    uint8_t b[128];
+    machine("", "");
+    memset(probe_data + 64 * 512, 0, 16 * 512);
+    assert_int_equal(sd_cmd(CDB(OP_SERVICE_ACTION_IN_16, SA_GET_LBA_STATUS, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 128), NULL, 0, b, 128), SCSI_GOOD);
+    assert_int_equal(ld_be32(b), 4 + 3 * 16);
+    const struct { uint64_t lba; uint32_t n, status; } want[] = { { 4, 60, 0 }, { 64, 16, 1 }, { 80, PROBE_SIZE / 512 - 80, 0 } };
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(ld_be64(b + 8 + 16 * i), want[i].lba);
+        assert_int_equal(ld_be32(b + 16 + 16 * i), want[i].n);
+        assert_int_equal(b[20 + 16 * i], want[i].status);
+    }
+    assert_sense(sd_cmd(CDB(OP_SERVICE_ACTION_IN_16, SA_GET_LBA_STATUS, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 128), NULL, 0, b, 128), SENSE_LBA_OUT_OF_RANGE);
+    machine_end();
+}
+
 static void test_sanitize(void **state)
 {
     uint8_t par[8] = { 1, 0, 0, 4, 0xde, 0xad, 0xbe, 0xef }, b[18];
@@ -505,7 +522,7 @@ int main(void)
         cmocka_unit_test(test_inquiry), cmocka_unit_test(test_without_discard), cmocka_unit_test(test_attention_and_capacity),
         cmocka_unit_test(test_reads_and_writes_against_a_model), cmocka_unit_test(test_edges_of_reads), cmocka_unit_test(test_back_end_errors),
         cmocka_unit_test(test_stopped_requests), cmocka_unit_test(test_mode_pages), cmocka_unit_test(test_verify_and_compare),
-        cmocka_unit_test(test_compare_and_write_is_atomic), cmocka_unit_test(test_ranges), cmocka_unit_test(test_sanitize),
+        cmocka_unit_test(test_compare_and_write_is_atomic), cmocka_unit_test(test_ranges), cmocka_unit_test(test_sanitize), cmocka_unit_test(test_lba_status),
         cmocka_unit_test(test_reservations), cmocka_unit_test(test_supported_opcodes), cmocka_unit_test(test_cd), cmocka_unit_test(test_medium_change),
         cmocka_unit_test(test_random_commands),
     };

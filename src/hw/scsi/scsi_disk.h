@@ -65,6 +65,7 @@ void co_scsi_sync_cache(struct scsi_req *r);
 void scsi_prefetch(struct scsi_req *r);
 void scsi_read_capacity_10(struct scsi_req *r);
 void scsi_read_capacity_16(struct scsi_req *r);
+void co_scsi_get_lba_status(struct scsi_req *r);
 /* scsi_sbc_range.c */
 void co_scsi_unmap(struct scsi_req *r);
 void co_scsi_write_same(struct scsi_req *r);

@@ -128,6 +128,8 @@ const struct scsi_cmd scsi_hd_cmds[] = {
     { OP_SANITIZE, -1, W, 10, co_scsi_sanitize, "\x9f\x00\x00\x00\x00\x00\xff\xff\x00" },
     { OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, SCF_MEDIUM, 16, scsi_read_capacity_16,
       "\x10\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
+    { OP_SERVICE_ACTION_IN_16, SA_GET_LBA_STATUS, SCF_MEDIUM | SCF_DISCARD, 16, co_scsi_get_lba_status,
+      "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
     { OP_PERSISTENT_RESERVE_IN, -1, 0, 10, scsi_pr_in, "\x1f\x00\x00\x00\x00\x00\xff\xff\x00" },
     { OP_PERSISTENT_RESERVE_OUT, -1, 0, 10, scsi_pr_out, "\x1f\xff\x00\x00\xff\xff\xff\xff\x00" },
     { OP_UNMAP, -1, W | SCF_DISCARD, 10, co_scsi_unmap, "\x00\x00\x00\x00\x00\x00\xff\xff\x00" },

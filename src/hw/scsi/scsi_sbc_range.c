@@ -84,6 +84,45 @@ void co_scsi_unmap(struct scsi_req *r)
     scsi_write_end(d);
 }
 
+/* ---- GET LBA STATUS: 5.6. What reads as zeroes without data of its own is deallocated ---- */
+
+void co_scsi_get_lba_status(struct scsi_req *r)
+{
+    enum { MOST = 64 };
+    struct scsi_disk *d = disk_of(r);
+    uint64_t bs = scsi_disk_bs(d), lba = scsi_cdb_lba(r->cdb), end = scsi_disk_blocks(d), alloc = scsi_cdb_len(r->cdb);
+    uint8_t b[8 + 16 * MOST] = { 0 };
+    unsigned n = 0;
+
+    if (lba >= end) {
+        scsi_fail_info(r, SENSE_LBA_OUT_OF_RANGE, lba);
+        return;
+    }
+    while (lba < end && n < MOST && (!n || 8 + 16ull * n < alloc) && !scsi_aborted(r)) {
+        uint8_t *p = b + 8 + 16 * n;
+        struct blk_extent x = { 0 };
+        uint64_t most = MIN(end - lba, (uint64_t)UINT32_MAX), blocks;
+        if (!scsi_disk_result(r, co_blk_map(d->blk, lba * bs, most * bs, &x), true, lba))
+            return;
+        blocks = MIN(x.len / bs, most);
+        if (!blocks) {                          /* a part of a block: it is mapped if any of it is */
+            blocks = 1;
+            x.data = true;
+        }
+        if (n && p[12 - 16] == (x.data ? 0 : 1) && ld_be32(p + 8 - 16) + blocks <= UINT32_MAX) {
+            st_be32(p + 8 - 16, (uint32_t)(ld_be32(p + 8 - 16) + blocks));
+        } else {
+            st_be64(p, lba);
+            st_be32(p + 8, (uint32_t)blocks);
+            p[12] = x.data ? 0 : 1;
+            n++;
+        }
+        lba += blocks;
+    }
+    st_be32(b, 4 + 16 * n);
+    scsi_reply(r, b, 8 + 16 * n, alloc);
+}
+
 /* ---- WRITE SAME: 5.51 ---- */
 
 static bool all_zero(const uint8_t *p, size_t n)

@@ -22,7 +22,7 @@ enum {
     OP_SERVICE_ACTION_IN_16 = 0x9e, OP_REPORT_LUNS = 0xa0, OP_MAINTENANCE_IN = 0xa3, OP_READ_12 = 0xa8, OP_WRITE_12 = 0xaa,
     OP_READ_DVD_STRUCTURE = 0xad, OP_WRITE_AND_VERIFY_12 = 0xae, OP_VERIFY_12 = 0xaf, OP_SET_CD_SPEED = 0xbb, OP_MECHANISM_STATUS = 0xbd,
 };
-enum { SA_READ_CAPACITY_16 = 0x10, SA_REPORT_OPCODES = 0x0c };
+enum { SA_READ_CAPACITY_16 = 0x10, SA_GET_LBA_STATUS = 0x12, SA_REPORT_OPCODES = 0x0c };
 
 /* SPC-5, 4.4.8: sense keys; table F.1: additional sense codes, together as 0xKKAAQQ */
 enum {
