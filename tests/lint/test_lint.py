@@ -25,6 +25,7 @@ ALLOWED = {
     "vhost_user": ["mem"] + LOW,
     "vfio_user": ["mem"] + LOW,
     "hw": ["pci", "mem", "irq"] + LOW,
+    "hw/ide": ["hw/scsi", "pci", "mem", "irq"] + LOW,               # disks are SCSI's behind a translation
     "hw/virtio": ["hw/scsi", "pci", "mem", "irq"] + LOW,            # virtio-scsi brings a SCSI bus
     "hw/riscv": ["cpu", "pci", "mem", "irq"] + LOW,     # interrupt controllers drive hart lines
     "cpu": ["mem", "irq"] + LOW,

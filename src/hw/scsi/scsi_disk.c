@@ -70,7 +70,7 @@ static void tray_move(void *arg, bool open) { scsi_disk_tray(arg, open); }
 static void tray_ask(void *arg) { ((struct scsi_disk *)arg)->media_event = 1; /* eject request */ }
 static const struct blk_tray tray = { tray_is_open, tray_is_locked, tray_move, tray_ask };
 
-static uint32_t disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
+uint32_t scsi_disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
 {
     struct scsi_disk *d = (struct scsi_disk *)s;
 
@@ -87,7 +87,7 @@ static uint32_t disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
     return 0;
 }
 
-static bool disk_has(const struct scsi_dev *s, const struct scsi_cmd *c)
+bool scsi_disk_has(const struct scsi_dev *s, const struct scsi_cmd *c)
 {
     const struct scsi_disk *d = (const struct scsi_disk *)s;
 
@@ -118,9 +118,9 @@ static bool block_size(struct scsi_disk *d, struct err *e)
     return d->opt.logical_block_size == CD_BLOCK || err_set(e, ERR_VALUE, "logical_block_size is %u, but a CD has 2048", d->opt.logical_block_size);
 }
 
-static bool disk_realize(struct dev *dev, struct err *e)
+bool scsi_disk_open(struct scsi_disk *d, struct err *e)
 {
-    struct scsi_disk *d = disk(dev);
+    struct dev *dev = &d->s.dev;
     bool cd = scsi_disk_is_cd(d);
 
     if (!block_size(d, e))
@@ -132,8 +132,7 @@ static bool disk_realize(struct dev *dev, struct err *e)
         return false;
     blk_get_caps(d->blk, &d->caps);
     if (!usable_size(d, e)) {
-        blk_close(d->blk);
-        d->blk = NULL;
+        scsi_disk_close(d);
         return false;
     }
     dev->bootindex = d->opt.bootindex;
@@ -143,17 +142,27 @@ static bool disk_realize(struct dev *dev, struct err *e)
     blk_set_change_cb(d->blk, medium_changed, d);
     if (d->removable)
         blk_set_tray(d->blk, &tray, d);
-    return scsi_dev_attach(&d->s, e);
+    return true;
+}
+
+void scsi_disk_close(struct scsi_disk *d)
+{
+    blk_close(d->blk);
+    d->blk = NULL;
+}
+
+static bool disk_realize(struct dev *dev, struct err *e)
+{
+    return scsi_disk_open(disk(dev), e) && scsi_dev_attach(&disk(dev)->s, e);
 }
 
 static void disk_unrealize(struct dev *dev)
 {
-    blk_close(disk(dev)->blk);
-    disk(dev)->blk = NULL;
+    scsi_disk_close(disk(dev));
 }
 
 /* Power on and every reset of the unit (SAM-5, 6.3). Reservations survive all but power on. */
-static void disk_to_default(struct scsi_dev *s)
+void scsi_disk_to_default(struct scsi_dev *s)
 {
     struct scsi_disk *d = (struct scsi_disk *)s;
 
@@ -162,11 +171,11 @@ static void disk_to_default(struct scsi_dev *s)
     blk_set_write_cache(d->blk, d->wce_at_reset);
 }
 
-static void disk_reset(struct dev *dev, enum reset_kind k)
+void scsi_disk_reset(struct dev *dev, enum reset_kind k)
 {
     struct scsi_disk *d = disk(dev);
 
-    disk_to_default(&d->s);
+    scsi_disk_to_default(&d->s);
     d->pr = (struct scsi_pr){ 0 };
     d->media_event = 0;
     d->s.n_ua = 0;
@@ -186,7 +195,7 @@ static bool disk_post_load(void *obj, struct err *e)
     d->tray_open &= d->removable;
     return true;
 }
-static const struct state_desc disk_state = { .name = "scsi-disk", .version = 1, .fields = disk_fields, .post_load = disk_post_load };
+const struct state_desc scsi_disk_state = { .name = "scsi-disk", .version = 1, .fields = disk_fields, .post_load = disk_post_load };
 
 /* ---- options ---- */
 
@@ -201,14 +210,14 @@ static const struct state_desc disk_state = { .name = "scsi-disk", .version = 1,
     PROP_SIZE(struct scsi_disk, max_unmap_size, "max_unmap_size", 1 * GiB, 4096, INT64_MAX, "Most bytes that one UNMAP frees"), \
     PROP_SIZE(struct scsi_disk, max_io_size, "max_io_size", SCSI_MAX_TRANSFER, 4096, SCSI_MAX_TRANSFER, "Most bytes of one request")
 
-static const struct prop hd_props[] = {
+const struct prop scsi_hd_props[] = {
     COMMON_PROPS("QEMU HARDDISK"),
     PROP_U16(struct scsi_disk, rotation_rate, "rotation_rate", 0, 0, 0xfffe, "Turns a minute; 1: a solid state disk; 0: as the back end"),
     PROP_BOOL(struct scsi_disk, removable, "removable", false, "The medium can be removed"),
     PROP_BOOL(struct scsi_disk, dpofua, "dpofua", true, "Offer writes through the cache (FUA)"),
     PROP_END
 };
-static const struct prop cd_props[] = { COMMON_PROPS("QEMU CD-ROM"), PROP_END };
+const struct prop scsi_cd_props[] = { COMMON_PROPS("QEMU CD-ROM"), PROP_END };
 
 static bool text_fits(const char *name, const char *text, size_t most, struct err *e)
 {
@@ -223,14 +232,31 @@ static bool disk_check(struct obj *o, struct err *e)
            text_fits("ver", d->version, 4, e) && text_fits("device_id", d->device_id, 64, e);
 }
 
+/* What is common to disks wherever they are plugged: SCSI's own add the address (scsi_dev_class). */
+static bool disk_init(struct obj *o, struct err *e)
+{
+    struct scsi_dev *d = (struct scsi_dev *)o;
+
+    list_init(&d->on_bus);
+    list_init(&d->reqs);
+    return true;
+}
+
+const struct dev_class scsi_disk_class = {
+    .obj = { .name = "disk-device", .base = &dev_obj_class, .size = sizeof(struct scsi_disk), .flags = OCF_ABSTRACT, .init = disk_init,
+             .check = disk_check },
+    .state_none = "a base of others",
+};
+OBJ_CLASS(&scsi_disk_class.obj);
+
 #define DISK_CLASS(cname, text, rows, commands)                                                                           \
     { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_dev_class.obj, .size = sizeof(struct scsi_disk), .props = rows, \
                         .check = disk_check },                                                                            \
                .cat = "Storage", .plugs_into = &scsi_bus_class, .realize = disk_realize, .unrealize = disk_unrealize,     \
-               .reset = disk_reset, .co_quiesce = co_scsi_dev_quiesce, .state = &disk_state, .hotplug = true },           \
-      .cmds = commands, .has = disk_has, .ready = disk_ready, .reset = disk_to_default }
+               .reset = scsi_disk_reset, .co_quiesce = co_scsi_dev_quiesce, .state = &scsi_disk_state, .hotplug = true },           \
+      .cmds = commands, .has = scsi_disk_has, .ready = scsi_disk_ready, .reset = scsi_disk_to_default }
 
-static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", hd_props, scsi_hd_cmds);
-static const struct scsi_dev_class cd_class = DISK_CLASS("scsi-cd", "SCSI CD-ROM drive", cd_props, scsi_cd_cmds);
+static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", scsi_hd_props, scsi_hd_cmds);
+static const struct scsi_dev_class cd_class = DISK_CLASS("scsi-cd", "SCSI CD-ROM drive", scsi_cd_props, scsi_cd_cmds);
 OBJ_CLASS(&hd_class.dev.obj);
 OBJ_CLASS(&cd_class.dev.obj);

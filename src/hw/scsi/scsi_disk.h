@@ -51,6 +51,17 @@ void scsi_disk_tray(struct scsi_disk *d, bool open);
 
 extern const struct scsi_cmd scsi_hd_cmds[], scsi_cd_cmds[];
 
+/* For disks on other buses, behind a translation of commands: the parts of their classes. Base: scsi_disk_class. */
+extern const struct dev_class scsi_disk_class;
+extern const struct prop scsi_hd_props[], scsi_cd_props[];
+extern const struct state_desc scsi_disk_state;
+bool scsi_disk_open(struct scsi_disk *d, struct err *e) MUST_CHECK;     /* in realize and unrealize: main loop */
+void scsi_disk_close(struct scsi_disk *d);
+void scsi_disk_reset(struct dev *dev, enum reset_kind k);
+bool scsi_disk_has(const struct scsi_dev *s, const struct scsi_cmd *c);
+uint32_t scsi_disk_ready(struct scsi_dev *s, const struct scsi_cmd *c);
+void scsi_disk_to_default(struct scsi_dev *s);
+
 /* scsi_vpd.c */
 void scsi_inquiry(struct scsi_req *r);
 /* scsi_mode.c */

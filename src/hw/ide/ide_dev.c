@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* The IDE bus, one port of an AHCI controller with one place, and what is plugged into it: `ide-hd`, `ide-cd`. */
+#include <stdio.h>
+#include "hw/ide/ahci.h"
+
+static bool bus_full(const struct bus *b)
+{
+    return b->n_devs > 0;
+}
+
+static bool bus_attach(struct bus *b, struct dev *d, struct err *e)
+{
+    if (!b->n_devs)
+        return true;
+    err_set(e, ERR_BUSY, "bus '%s' has one place, and '%s' is in it", b->obj.id, list_first(&b->devs, struct dev, on_bus)->obj.id);
+    return err_hint(e, "leave bus= out to take the next free port, or name another");
+}
+
+static void bus_path(const struct dev *d, char *buf, size_t n)
+{
+    snprintf(buf, n, "ide");
+}
+
+const struct bus_class ide_bus_class = {
+    .obj = { .name = "IDE", .desc = "Port of an AHCI controller", .base = &bus_obj_class, .size = sizeof(struct ide_bus) },
+    .attach = bus_attach, .full = bus_full, .path = bus_path, .shares_domain = true,
+};
+OBJ_CLASS(&ide_bus_class.obj);
+
+static struct ahci_port *port_of(struct dev *d) { return ((struct ide_bus *)d->bus)->port; }
+
+static bool ide_realize(struct dev *dev, struct err *e)
+{
+    struct ahci_port *p = port_of(dev);
+
+    if (!scsi_disk_open((struct scsi_disk *)dev, e))
+        return false;
+    domain_lock(dev->dom);
+    p->d = (struct scsi_disk *)dev;
+    ahci_port_signature(p);
+    p->serr |= SERR_X;
+    domain_unlock(dev->dom);
+    return true;
+}
+
+static void ide_unrealize(struct dev *dev)
+{
+    struct ahci_port *p = port_of(dev);
+
+    domain_lock(dev->dom);
+    p->d = NULL;
+    ahci_port_signature(p);
+    domain_unlock(dev->dom);
+    scsi_disk_close((struct scsi_disk *)dev);
+}
+
+#define IDE_CLASS(cname, text, rows, commands)                                                                            \
+    { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_disk_class.obj, .size = sizeof(struct scsi_disk), .props = rows }, \
+               .cat = "Storage", .plugs_into = &ide_bus_class, .realize = ide_realize, .unrealize = ide_unrealize,        \
+               .reset = scsi_disk_reset, .co_quiesce = co_scsi_dev_quiesce, .state = &scsi_disk_state },                  \
+      .cmds = commands, .has = scsi_disk_has, .ready = scsi_disk_ready, .reset = scsi_disk_to_default }
+
+static const struct scsi_dev_class hd_class = IDE_CLASS("ide-hd", "SATA disk", scsi_hd_props, scsi_hd_cmds);
+static const struct scsi_dev_class cd_class = IDE_CLASS("ide-cd", "SATA CD-ROM drive", scsi_cd_props, scsi_cd_cmds);
+OBJ_CLASS(&hd_class.dev.obj);
+OBJ_CLASS(&cd_class.dev.obj);

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""AHCI under Linux: a SATA disk with queued commands and TRIM, a CD drive, on one controller."""
+import hashlib
+import os
+
+import pytest
+
+import guest
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    d = str(tmp_path_factory.mktemp("ahci"))
+    fill = b"".join(b"%015d\n" % i for i in range(65536))
+    hd, cd = guest.make_disk(os.path.join(d, "hd"), 32 * MIB, fill), guest.make_disk(os.path.join(d, "cd"), 2 * MIB, fill)
+    with guest.Machine("-device", "ich9-ahci,id=ahci", "-drive", "file=%s,format=raw,if=none,id=h,discard=unmap" % hd,
+                       "-device", "ide-hd,bus=ahci.0,drive=h,serial=SATA01", "-drive", "file=%s,format=raw,if=none,id=c,media=cdrom" % cd,
+                       "-device", "ide-cd,bus=ahci.2,drive=c", modules=["ahci", "sd_mod", "sr_mod"], root=True) as m:
+        m.boot()
+        m.run("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do [ -e /dev/sda ] && [ -e /dev/sr0 ] && break; sleep 1; done")
+        m.dir = d
+        yield m
+        m.send("poweroff -f\n")
+        assert m.wait(40) == 0
+
+
+def test_the_disk_and_its_links(lab):
+    assert lab.run("cat /sys/block/sda/size") == str(32 * MIB // 512)
+    log = lab.run("dmesg")
+    assert "SATA link up 6.0 Gbps" in log and "NCQ (depth 32)" in log
+    assert lab.run("cat /sys/block/sda/device/queue_depth") in ("31", "32")
+    assert int(lab.run("cat /sys/block/sda/queue/discard_max_bytes")) > 0
+    assert lab.run("dd if=/dev/sda bs=16 skip=1000 count=1 2>/dev/null") == "%015d" % 1000
+
+
+def test_writes_reach_the_file(lab):
+    lab.run("dd if=/bin/busybox of=/dev/sda bs=4k seek=1024 count=100 conv=fsync 2>/dev/null; blkdiscard -o 16M -l 8M /dev/sda")
+    want = lab.run("dd if=/bin/busybox bs=4k count=100 2>/dev/null | sha256sum").split()[0]
+    with open(lab.dir + "/hd", "rb") as f:
+        f.seek(4 * MIB)
+        assert hashlib.sha256(f.read(409600)).hexdigest() == want
+        f.seek(16 * MIB)
+        assert not any(f.read(8 * MIB))
+
+
+def test_fio_verifies_what_it_wrote(lab):
+    out = lab.run("fio --name=v --filename=/dev/sda --offset=24M --size=4M --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio --direct=1 "
+                  "--verify=crc32c --do_verify=1 --verify_fatal=1 --output-format=terse | cut -d';' -f5", 240)
+    assert out.splitlines()[-1] == "0"
+
+
+def test_the_cd(lab):
+    assert lab.run("dd if=/dev/sr0 bs=2048 skip=16 count=1 2>/dev/null | head -c 16") == "%015d" % 2048
+    assert lab.call("dd if=/dev/zero of=/dev/sr0 bs=2048 count=1 conv=fsync")[0] != 0
+
+
+def test_no_complaint_in_the_log(lab):
+    log = lab.run("dmesg -l emerg,alert,crit,err || true")
+    assert "ata" not in log.replace("data", ""), log
