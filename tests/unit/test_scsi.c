@@ -56,6 +56,8 @@ static void test_inquiry(void **state)
     sd_cmd(CDB(OP_INQUIRY, 1, VPD_BLOCK_LIMITS, 0, 255), NULL, 0, b, 255);
     assert_int_equal(ld_be32(b + 8), SCSI_REQS_MAX * 64);       /* 32 MiB */
     assert_int_equal(ld_be32(b + 28), 8);
+    assert_int_equal(sd_cmd(CDB(OP_INQUIRY, 0x20, 0, 0, 36), NULL, 0, b, 36), SCSI_GOOD);
+    assert_sense(sd_cmd(CDB(OP_INQUIRY, 2, 0, 0, 36), NULL, 0, b, 36), SENSE_INVALID_FIELD_CDB);
     assert_sense(sd_cmd(CDB(OP_INQUIRY, 1, 0xc0, 0, 255), NULL, 0, b, 255), SENSE_INVALID_FIELD_CDB);
     assert_int_equal(sd_sense[15], 0xc0);       /* the field is byte 2 of the command block */
     assert_int_equal(ld_be16(sd_sense + 16), 2);

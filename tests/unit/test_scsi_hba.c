@@ -173,9 +173,13 @@ static void test_events(void **state)
     machine();
     buf = vd_offer(SD_EVT, 16);
     vd_hot = true;
+    w32(0x64, 3);
+    assert_int_equal(hw_line[0], 0);
     sd_node("late", "");
     struct dev *d = vd_dev("{'driver':'scsi-hd','drive':'late','id':'late','scsi-id':1,'lun':2}");
     vd_run();
+    assert_int_equal(r32(0x60), 1);
+    assert_int_equal(hw_line[0], 1);
     assert_string_equal(event(buf), "1 1:2 reason 1");
     assert_sense(sd_cmd(CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_LUNS_CHANGED);      /* the others hear of it */
     sd_ready(2);

@@ -151,7 +151,7 @@ void scsi_inquiry(struct scsi_req *r)
     unsigned n = 0;
     size_t i;
 
-    if (r->cdb[1] & ~1) {
+    if (r->cdb[1] & 0x1e) {                     /* the upper three bits were the unit's number once, and drivers still write it */
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
         return;
     }
