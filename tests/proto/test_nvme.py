@@ -392,6 +392,31 @@ def test_logs(n):
     assert n.log(2, 64, off=2).status == INVALID_FIELD
 
 
+def test_persistent_events(n):
+    """Newest first: a timestamp that was set, a feature before it; a context is established, read, released."""
+    assert n.log(0x0d, 512).status == 0x0c
+    assert n.set_feature(2, 0).status == 0
+    buf = n.alloc()
+    n.q.writeq(buf, 123456)
+    assert n.set_feature(0x0e, 0, prp1=buf).status == 0
+    assert n.log(0x0d, 512, lsp=3)[0] == 0x0d and n.log(0x0d, 512, lsp=1).status == 0x0c
+    head = n.log(0x0d, 512)
+    events, length = struct.unpack_from("<IQ", head, 4)
+    assert events >= 3 and head[56:58] == b"S1" and head[480] & 0x9c == 0x9c
+    raw = n.log(0x0d, (length + 3) // 4 * 4 if length < 4096 else 4096)
+    at, types = 512, []
+    while at + 24 < min(length, 4096) and len(types) < 3:
+        types.append(raw[at])
+        assert raw[at + 1] == 1 and raw[at + 2] == 21
+        at += 24 + struct.unpack_from("<H", raw, at + 22)[0]
+    assert types[:2] == [3, 11]
+    assert not hasattr(n.log(0x0d, 4, lsp=2), "status") and n.log(0x0d, 512).status == 0x0c
+
+
+def test_uuid_list(n):
+    assert n.identify(0x17)[48:50] == b"\xc1\x94" and n.log(0xc0, 512)[496:498] == b"\xc5\xaf"
+
+
 def test_compare(io):
     data = os.urandom(1024)
     assert write(io, 1, 300, data).status == 0
@@ -421,7 +446,50 @@ def test_write_protect(io):
     assert n.set_feature(0x84, 3, nsid=1).status == INVALID_FIELD
 
 
+def test_memory_on_the_controller(tmp_path):
+    """Queues and data in the controller memory buffer, by its BAR and by the address that the host chose for it (1.4)."""
+    with NvmeMachine(tmp_path, "-device", "nvme,serial=C,addr=1,cmb_size_mb=2") as m:
+        n = m.nvme(1)
+        bar2, cba = 0x48000000, 0x123456000
+        m.q.writel(n.cfg + 0x18, bar2)
+        m.q.writel(n.cfg + 0x1c, 0)
+        assert n.readq(0) >> 57 & 1 and n.readl(0x38) == 0 and n.readl(0x3c) == 0
+        n.writeq(0x50, cba | 3)
+        assert n.readl(0x38) & 7 == 2 and n.readl(0x3c) == 2 << 12 | 2 << 8 | 0x1f and n.readl(0x58) == 0
+        n.enable()
+        assert n.admin.run(6, prp1=cba + 0x3000, cdw=(1,)).status == 0
+        assert m.q.read(bar2 + 0x3004, 4) == b"C   "
+        assert n.admin.run(6, prp1=bar2 + 0x5000, cdw=(1,)).status == 0 and m.q.read(bar2 + 0x5004, 4) == b"C   "
+        assert n.admin.run(6, prp1=cba + (2 << 20), cdw=(1,)).status == 4
+        io = Queue(n, 1, bar2 + 0x10000, 16)
+        assert n.admin.run(5, prp1=cba + 0x20000, cdw=(15 << 16 | 1, 1)).status == 0
+        assert n.admin.run(1, prp1=cba + 0x10000, cdw=(15 << 16 | 1, 1 << 16 | 1)).status == 0
+        assert io.run(0, 0xffffffff).status == 0
+        n.disable()
+        n.writeq(0x50, (1 << 64) - 4096 | 3)
+        assert n.readl(0x58) == 1
+
+
+def test_memory_that_persists(tmp_path):
+    pmr = str(tmp_path / "pmr")
+    with NvmeMachine(tmp_path, "-object", "memory-backend-file,id=p,size=1M,mem-path=%s,share=on" % pmr, "-device", "nvme,serial=C,addr=1,pmrdev=p") as m:
+        n, bar4 = m.nvme(1), 0x48000000
+        m.q.writel(n.cfg + 0x20, bar4)
+        m.q.writel(n.cfg + 0x24, 0)
+        assert n.readq(0) >> 56 & 1 and n.readl(0xe00) >> 5 & 7 == 4 and n.readl(0xe08) == 1 << 8
+        n.writel(0xe04, 1)
+        assert n.readl(0xe08) == 0
+        m.q.write(bar4 + 0x1000, b"persistent")
+        n.enable()
+        assert n.admin.run(6, prp1=bar4, cdw=(1,)).status == 0
+        with open(pmr, "rb") as f:
+            assert f.read(6)[4:] == b"C " and f.seek(0x1000) and f.read(10) == b"persistent"
+        n.writel(0xe04, 0)
+        assert n.readl(0xe08) == 1 << 8
+
+
 def test_user_errors():
-    for args, words in (("nvme", "serial"), ("nvme,serial=" + "x" * 21, "20"), ("nvme,serial=a,max_ioqpairs=0", "max_ioqpairs"), ("nvme-ns", "nvme-bus")):
+    for args, words in (("nvme", "serial"), ("nvme,serial=" + "x" * 21, "20"), ("nvme,serial=a,max_ioqpairs=0", "max_ioqpairs"), ("nvme-ns", "nvme-bus"),
+                        ("nvme,serial=a,cmb_size_mb=3", "power of two")):
         status, _, err = run("-M", "virt", "-device", args)
         assert status == 1 and words in err, (args, err)

@@ -123,12 +123,29 @@ static void all_ones_switch_checks_off(void **state)
     }
 }
 
+static void blocks_that_were_never_written_pass(void **state)
+{
+    for (unsigned type = 1; type <= 3; type++) {
+        struct nvme_pi pi = make(type, 0, false, 8, 0);
+
+        memset(data, 0, sizeof data);
+        memset(meta, 0, sizeof meta);
+        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), NVME_APPTAG_CHECK);
+        assert_int_equal(nvme_pi_check_read(&pi, data, meta, 8), 0);
+        for (unsigned i = 0; i < 64; i++)
+            assert_int_equal(meta[i], 0xff);
+        memset(meta, 0, sizeof meta);
+        data[3 * 4096] = 1;
+        assert_int_equal(nvme_pi_check_read(&pi, data, meta, 8), NVME_GUARD_CHECK);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_guards), cmocka_unit_test(guard_matches_the_definition), cmocka_unit_test(what_is_made_passes),
         cmocka_unit_test(each_check_finds_its_mistake), cmocka_unit_test(reference_tags_count_up_but_in_type_3),
-        cmocka_unit_test(all_ones_switch_checks_off),
+        cmocka_unit_test(all_ones_switch_checks_off), cmocka_unit_test(blocks_that_were_never_written_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 /* From a fetched command to its handler; the admin commands about queues, aborts and events (section 5). */
 #include "base/log.h"
 #include "hw/nvme/cmd_int.h"
+#include "hw/nvme/fault.h"
 #include "hw/nvme/queue_int.h"
 #include "hw/nvme/resv.h"
 
@@ -331,6 +332,19 @@ static uint16_t co_execute(struct nvme_req *r)
     return st;
 }
 
+/* The same where faults were asked for. */
+static uint16_t co_execute_faulty(struct nvme_req *r)
+{
+    const struct nvme_fault *f = nvme_fault_match(r);
+    uint16_t st = f ? co_nvme_fault_before(r, f) : NVME_OK;
+
+    if (!st)
+        st = co_execute(r);
+    if (!st)
+        nvme_fault_after(r);
+    return st;
+}
+
 /* The machine is about to stop for an error: the command begins again when it runs (saved with the controller). */
 static void park(struct nvme_req *r)
 {
@@ -344,7 +358,7 @@ void co_nvme_command(void *arg)
 {
     struct nvme_req *r = arg;
 
-    r->status = co_execute(r);
+    r->status = unlikely(r->n->n_faults) ? co_execute_faulty(r) : co_execute(r);
     if (r->park && !r->fused && !nvme_stale(r)) {
         park(r);
         return;

@@ -91,7 +91,7 @@ static uint16_t co_copy_range(struct nvme_req *r, const struct source *s, uint64
             return NVME_ABORT_REQUESTED;
         st = co_nvme_media_read(r, s->ns, s->slba + at, n, data, meta);
         if (!st && rd.type)
-            st = nvme_pi_check(&rd, data, meta, n);
+            st = nvme_pi_check_read(&rd, data, meta, n);
         if (!st && wr->type && prinfow & NVME_PRACT)
             nvme_pi_generate(wr, data, meta, n);
         else if (!st && wr->type)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The controller on PCI: registers (3.1.3), enabling, shutdown, resets (3.5 to 3.7). Options and life are in nvme.c. */
 #include "base/log.h"
+#include "hw/nvme/cmb.h"
 #include "hw/nvme/ctrl_int.h"
-#include "hw/nvme/maint.h"
+#include "hw/nvme/pel.h"
 
 void nvme_fail(struct nvme *n, const char *why)
 {
@@ -114,6 +115,7 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
     nvme_queues_close(n);
     nvme_events_reset(n);
     nvme_ctrl_forget(n);
+    nvme_cmb_reset(n);
     n->asq = n->acq = 0;
     n->cc = n->csts = n->aqa = n->intms = 0;
     n->disabling = n->queues_made = n->quiesced = false;
@@ -125,10 +127,14 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
         n->timestamp = n->timestamp_origin = 0;
         n->timestamp_set = n->powered_ns;
     }
+    n->pel.established = false;
+    nvme_pel_reset(n);
     for (unsigned i = 1; cold && i <= NVME_NS_MAX; i++)
         if (nvme_ns_allocated(n->ss, i))
             nvme_zones_power_cycle(n->ss->ns[i]);
-    nvme_features_reset(n, n->power_cycles <= 1);
+    nvme_features_reset(n, cold && !n->features_kept && n->power_cycles <= 1);
+    if (cold)
+        nvme_state_dirty(n->ss);
     pci_intx_set(&n->pci, 0);
 }
 
@@ -160,7 +166,7 @@ static uint64_t reg_read(struct nvme *n, uint64_t off)
     case NVME_REG_ASQ: return n->asq;
     case NVME_REG_ACQ: return n->acq;
     case NVME_REG_CRTO: return 0x001e001e;              /* 15 s, as CAP.TO */
-    default: return 0;
+    default: return nvme_cmb_read(n, off);
     }
 }
 
@@ -224,7 +230,15 @@ static void regs_write(void *opaque, uint64_t off, uint64_t v, unsigned size)
         if (!locked)
             n->acq = merge(n->acq, off, v, size) & ~UINT64_C(0xfff);
         return;
-    default: log_guest("nvme '%s': write of %u bytes to 0x%llx", n->pci.dev.obj.id, size, (unsigned long long)off);
+    case NVME_REG_CMBMSC: nvme_cmb_write(n, at, merge(n->cmb.msc, off, v, size)); return;
+    case NVME_REG_PMRMSCL:
+        nvme_cmb_write(n, at, (uint32_t)v);
+        if (size == 8)
+            nvme_cmb_write(n, NVME_REG_PMRMSCU, v >> 32);
+        return;
+    default:
+        if (!nvme_cmb_write(n, at, (uint32_t)v))
+            log_guest("nvme '%s': write of %u bytes to 0x%llx", n->pci.dev.obj.id, size, (unsigned long long)off);
     }
 }
 

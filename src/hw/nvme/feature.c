@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Get and Set Features (5.15, 5.27). A row says what a feature can; values are scalars unless a row has its own code. */
 #include "hw/nvme/fdp.h"
-#include "hw/nvme/maint.h"
+#include "hw/nvme/pel.h"
 
 enum { F_SAVE = 1, F_NS = 2, F_CHANGE = 4 };            /* as Get Features with Select 3 tells them */
 enum { SEL_CURRENT, SEL_DEFAULT, SEL_SAVED, SEL_CAPS };
@@ -148,11 +148,13 @@ static uint16_t get_timestamp(struct nvme_req *r)
 
 static uint16_t co_set_timestamp(struct nvme_req *r, uint32_t v)
 {
-    uint64_t t;
+    uint64_t t, old;
     uint16_t st = nvme_from_host(r, &t, sizeof t);
 
     if (st)
         return st;
+    old = htole64(nvme_timestamp(r->n));
+    nvme_pel_add(r->n, NVME_PEL_TIMESTAMP, &old, sizeof old);
     r->n->timestamp = le64toh(t) & (BIT64(48) - 1);
     r->n->timestamp_set = clock_now(CLOCK_VM);
     r->n->timestamp_origin = 1;
@@ -305,6 +307,16 @@ uint16_t co_nvme_get_feature(struct nvme_req *r)
     return NVME_OK;
 }
 
+/* Event 0Bh: how many dwords of the command follow, then they. */
+static void feature_event(const struct nvme_req *r)
+{
+    uint8_t d[12] = { 2 };
+
+    st_le32(d + 4, r->cmd.cdw10);
+    st_le32(d + 8, r->cmd.cdw11);
+    nvme_pel_add(r->n, NVME_PEL_SET_FEATURE, d, sizeof d);
+}
+
 uint16_t co_nvme_set_feature(struct nvme_req *r)
 {
     const struct feature *f = find((uint8_t)r->cmd.cdw10);
@@ -322,8 +334,14 @@ uint16_t co_nvme_set_feature(struct nvme_req *r)
     if (st || nvme_stale(r))
         return st;
     r->n->feat[f->fid] = v & f->mask;
-    if (save)
+    if (f->fid != NVME_FEAT_TIMESTAMP)
+        feature_event(r);
+    if (save) {
+        pthread_mutex_lock(&r->n->ss->lock);            /* the state file is written by another thread */
         r->n->feat_saved[f->fid] = v & f->mask;
+        pthread_mutex_unlock(&r->n->ss->lock);
+        nvme_state_dirty(r->n->ss);
+    }
     return NVME_OK;
 }
 

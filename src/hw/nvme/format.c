@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "base/str.h"
 #include "hw/nvme/media.h"
+#include "hw/nvme/pel.h"
 #include "hw/nvme/resv.h"
 
 #define ERASE_CHUNK (64 * MiB)
@@ -41,6 +42,22 @@ static uint16_t format_check(const struct nvme_ns *ns, const struct wish *w)
     return nvme_resv_held(ns) ? NVME_RESV_CONFLICT | NVME_DNR : NVME_OK;
 }
 
+/* Events 07h and 08h: the namespace, the attributes of the command; with the end, what became of it. */
+static void format_event(const struct nvme_req *r, const struct nvme_ns *ns, uint8_t type, uint16_t st)
+{
+    uint8_t d[12] = { 0 };
+
+    st_le32(d, ns->nsid);
+    if (type == NVME_PEL_FORMAT_START) {
+        st_le32(d + 8, r->cmd.cdw10);
+        d[4] = 1 << 2;                                  /* FNA */
+    } else {
+        d[5] = st ? 1 : 0;
+        st_le16(d + 8, (uint16_t)(st << 1));
+    }
+    nvme_pel_add(r->n, type, d, sizeof d);
+}
+
 static uint16_t co_format_one(struct nvme_req *r, struct nvme_ns *ns, const struct wish *w)
 {
     uint16_t st = format_check(ns, w);
@@ -51,11 +68,13 @@ static uint16_t co_format_one(struct nvme_req *r, struct nvme_ns *ns, const stru
         return NVME_FORMAT_BUSY;
     while (atomic_load(&ns->in_flight) > 1 && !r->abort)        /* one is ours */
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 50000);
+    format_event(r, ns, NVME_PEL_FORMAT_START, 0);
     if (!r->abort) {
         nvme_ns_set_format(ns, w->lbaf, w->extended, w->pi, w->pil);
         nvme_zones_reformat(ns);
         st = co_nvme_erase(r, ns);
     }
+    format_event(r, ns, NVME_PEL_FORMAT_END, st);
     atomic_store(&ns->formatting, false);
     nvme_ns_changed(ns->ss, ns->nsid, r->n);
     nvme_ns_dirty(ns);
@@ -153,6 +172,7 @@ static void co_sanitize(void *arg)
         pthread_mutex_lock(&ss->lock);
         ss->sanitize.running = false;
         ss->sanitize.progress = 65535;
+        nvme_pel_add(n, NVME_PEL_SANITIZE_END, (uint8_t[8]){ 0xff, 0xff, ss->sanitize.failed ? 3 : 1 }, 8);
         ss->sanitize.status = ss->sanitize.failed ? 3 : ss->sanitize.cdw10 >> 9 & 1 ? 4 : 1;
         for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
             if (ss->ctrl[i]) {
@@ -196,8 +216,15 @@ uint16_t co_nvme_sanitize(struct nvme_req *r)
     if (st && st != NVME_SANITIZE_BUSY)
         s->running = false;
     pthread_mutex_unlock(&ss->lock);
-    if (!st && action != SAN_EXIT)
+    if (!st && action != SAN_EXIT) {
+        uint8_t d[12] = { 0 };
+
+        st_le32(d, 7);                                  /* SANICAP */
+        st_le32(d + 4, r->cmd.cdw10);
+        st_le32(d + 8, r->cmd.cdw11);
+        nvme_pel_add(r->n, NVME_PEL_SANITIZE_START, d, sizeof d);
         nvme_sanitize_resume(r->n);
+    }
     return st;
 }
 

@@ -29,7 +29,7 @@ static const struct id_row ctrl_rows[] = {
     { 80, 4, NVME_VERSION },
     { 84, 4, 0 }, { 88, 4, 0 },         /* RTD3R, RTD3E */
     { 92, 4, 1u << 8 | 1u << 11 },      /* OAES: namespaces, ANA */
-    { 96, 4, 1u << 0 | 1u << 4 | 1u << 7 | 1u << 15 },     /* CTRATT: 128-bit host id, endurance groups, granularity, ELBAS */
+    { 96, 4, 1u << 0 | 1u << 4 | 1u << 7 | 1u << 9 | 1u << 15 },        /* CTRATT: 128-bit host id, endurance groups, granularity, UUID list, ELBAS */
     { 111, 1, 1 },                      /* CNTRLTYPE: I/O controller */
     { 255, 1, 0 },
     { 258, 1, 3 },                      /* ACL */
@@ -44,7 +44,8 @@ static const struct id_row ctrl_rows[] = {
     { 524, 1, 1 << 2 },                 /* FNA: a cryptographic erase is there */
     { 531, 1, 1 },                      /* NWPC */
     { 534, 2, 0xf },                    /* OCFS: formats 0 to 3 of Copy */
-    { 261, 1, 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 },      /* LPA: effects, extended data, telemetry, supported pages */
+    { 261, 1, 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 },       /* LPA: effects, extended data, telemetry, events, pages */
+    { 352, 4, 1 },                      /* PELS: 64 KiB */
     { 262, 1, NVME_ERRORS - 1 },        /* ELPE */
     { 264, 1, 1 },                      /* AVSCC */
     { 266, 2, 343 }, { 268, 2, 373 },   /* WCTEMP, CCTEMP */
@@ -88,7 +89,7 @@ void nvme_identify_csi(const struct nvme_ns *ns, uint8_t csi, uint8_t *b)
         st_le32(b + 12 + 4 * i, ns->lbaf[i].ms >= nvme_pi_size(ns->pif) ? ns->sts | (uint32_t)ns->pif << 7 : 0);
 }
 
-uint8_t nvme_rescap(const struct nvme_ns *ns) { return 0xfe; }          /* all types, IEKEY; not through power loss */
+uint8_t nvme_rescap(const struct nvme_ns *ns) { return ns->ss->state_path ? 0xff : 0xfe; }       /* all types, IEKEY; power loss */
 
 static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
 {
@@ -99,7 +100,7 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     st_le16(b, ld_le16(n->pci.config));                 /* VID, SSVID */
     st_le16(b + 2, ld_le16(n->pci.config + 0x2c));
     put_text(b + 4, n->serial, 20);
-    put_text(b + 24, "backplane NVMe Controller", 40);
+    put_text(b + 24, NVME_MODEL, 40);
     memcpy(b + 64, nvme_fw_revision(n, n->fw_active), 8);
     b[76] = (uint8_t)((n->ss->own ? 0 : 1 << 1) | 1 << 3);          /* CMIC: more controllers, ANA */
     b[77] = n->mdts_field;
@@ -321,6 +322,18 @@ static uint16_t identify_endgrp_list(struct nvme_req *r, uint8_t *b)
     return NVME_OK;
 }
 
+/* 5.17.2.10: the meaning of the vendor specific log page C0h. */
+static uint16_t identify_uuids(struct nvme_req *r, uint8_t *b)
+{
+    static const uint8_t ocp[16] = { 0xc1, 0x94, 0xd5, 0x5b, 0xe0, 0x94, 0x47, 0x94, 0xa2, 0x1d, 0x29, 0x99, 0x8f, 0x56, 0xbe, 0x6f };
+
+    memcpy(b + 32 + 16, ocp, sizeof ocp);               /* entry 1; its header says nothing of an association */
+    return NVME_OK;
+}
+
+/* Lists of what there is none of: NVM sets, domains (one, number 0, is no domain), secondary controllers. */
+static uint16_t identify_none(struct nvme_req *r, uint8_t *b) { return NVME_OK; }
+
 static uint16_t identify_granularity(struct nvme_req *r, uint8_t *b)
 {
     b[4] = 0;                                           /* one descriptor for all formats */
@@ -330,9 +343,9 @@ static uint16_t identify_granularity(struct nvme_req *r, uint8_t *b)
 }
 
 static const struct { uint8_t cns; uint16_t (*fn)(struct nvme_req *, uint8_t *); } structures[] = {
-    { 0x00, identify_ns }, { 0x01, identify_ctrl }, { 0x02, identify_ns_list }, { 0x03, identify_descs }, { 0x05, identify_csi_ns },
+    { 0x00, identify_ns }, { 0x01, identify_ctrl }, { 0x02, identify_ns_list }, { 0x03, identify_descs }, { 0x04, identify_none }, { 0x05, identify_csi_ns },
     { 0x06, identify_csi_ctrl }, { 0x07, identify_ns_list }, { 0x08, identify_independent }, { 0x10, identify_ns_list },
-    { 0x11, identify_ns }, { 0x12, identify_ctrl_list }, { 0x13, identify_ctrl_list }, { 0x16, identify_granularity },
+    { 0x11, identify_ns }, { 0x12, identify_ctrl_list }, { 0x13, identify_ctrl_list }, { 0x15, identify_none }, { 0x16, identify_granularity }, { 0x17, identify_uuids }, { 0x18, identify_none },
     { 0x19, identify_endgrp_list }, { 0x1a, identify_ns_list }, { 0x1b, identify_csi_ns }, { 0x1c, identify_iocs },
 };
 

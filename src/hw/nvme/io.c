@@ -3,6 +3,7 @@
 #include <errno.h>
 #include "base/log.h"
 #include "hw/nvme/media.h"
+#include "hw/nvme/persist.h"
 #include "hw/nvme/zns.h"
 
 #define FUA (1u << 30)
@@ -96,7 +97,7 @@ static uint16_t co_read_meta(struct nvme_req *r, const struct io *io)
     if (!st)
         st = co_nvme_media_read(r, io->ns, io->slba, io->nlb, data, meta);
     if (!st && pi.type)
-        st = nvme_pi_check(&pi, data, meta, io->nlb);
+        st = nvme_pi_check_read(&pi, data, meta, io->nlb);
     if (!st)
         host_copy(r, io, data, meta, true);
     return st;
@@ -289,7 +290,7 @@ static uint16_t co_compare_blocks(struct nvme_req *r, const struct io *io)
     if (!st)
         st = co_nvme_media_read(r, io->ns, io->slba, io->nlb, data, meta);
     if (!st && pi.type)
-        st = nvme_pi_check(&pi, data, meta, io->nlb);
+        st = nvme_pi_check_read(&pi, data, meta, io->nlb);
     if (!st && meta_differs(r, io, data, meta))
         st = NVME_COMPARE_FAILED | NVME_DNR;
     return st;
@@ -332,7 +333,7 @@ static uint16_t co_verify(struct nvme_req *r)
             return NVME_ABORT_REQUESTED;
         st = co_nvme_media_read(r, io.ns, io.slba + at, n, data, meta);
         if (!st && pi.type)
-            st = nvme_pi_check(&pi, data, meta, n);
+            st = nvme_pi_check_read(&pi, data, meta, n);
         pi.ref += pi.type == 3 ? 0 : n;
     }
     return st;
@@ -384,12 +385,19 @@ uint16_t co_nvme_flush_all(struct nvme *n)
             nvme_ns_put(ns);
         e = e ? e : one;
     }
+    co_nvme_persist_sync(n->ss);
     return e ? NVME_WRITE_FAULT : NVME_OK;
 }
 
 static uint16_t co_flush(struct nvme_req *r)
 {
-    return r->ns ? nvme_status_of(r, co_blk_flush(r->ns->unit->blk), false) : co_nvme_flush_all(r->n);
+    uint16_t st;
+
+    if (!r->ns)
+        return co_nvme_flush_all(r->n);
+    st = nvme_status_of(r, co_blk_flush(r->ns->unit->blk), false);
+    co_nvme_persist_sync(r->n->ss);
+    return st;
 }
 
 #define EFF_LBCC 2u

@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "hw/nvme/fdp.h"
 #include "hw/nvme/maint.h"
+#include "hw/nvme/pel.h"
 #include "hw/nvme/resv.h"
 
 #define DATA_UNITS 1000u                /* of 512 bytes, in SMART's counts */
@@ -283,7 +284,7 @@ static const struct page { uint8_t lid; int event; uint16_t (*fn)(struct nvme_re
     { NVME_LOG_TELEMETRY_CTRL, 2, log_telemetry }, { NVME_LOG_ENDGRP, 2, log_endgrp }, { NVME_LOG_ANA, 2, log_ana },
     { NVME_LOG_FDP_CONFIGS, -1, nvme_fdp_log }, { NVME_LOG_FDP_RUHU, -1, nvme_fdp_log }, { NVME_LOG_FDP_STATS, -1, nvme_fdp_log },
     { NVME_LOG_FDP_EVENTS, -1, nvme_fdp_log }, { NVME_LOG_RESERVATION, 6, log_reservation }, { NVME_LOG_SANITIZE, 6, log_sanitize },
-    { NVME_LOG_OCP_SMART, -1, log_ocp },
+    { NVME_LOG_PERSISTENT, -1, nvme_pel_log }, { NVME_LOG_OCP_SMART, -1, log_ocp },
 };
 
 static uint16_t log_supported(struct nvme_req *r, struct str *s)

@@ -2,7 +2,7 @@
 /* Device self-test, firmware, doorbell buffers, host memory buffer (5.8, 5.10 to 5.12, 5.27.1.10). */
 #include <stdlib.h>
 #include "base/str.h"
-#include "hw/nvme/maint.h"
+#include "hw/nvme/pel.h"
 
 /* ---- self-test, 8.6: by the VM clock ---- */
 
@@ -131,6 +131,18 @@ const char *nvme_fw_revision(const struct nvme *n, unsigned slot)
     return slot == 1 ? "" BP_VERSION "        " : n->fw_slot[slot];
 }
 
+/* Event 02h: old and new revision, action, slot. */
+static void fw_event(struct nvme *n, unsigned slot, unsigned action)
+{
+    uint8_t d[22] = { 0 };
+
+    memcpy(d, nvme_fw_revision(n, n->fw_active), NVME_FW_REV);
+    memcpy(d + 8, nvme_fw_revision(n, slot), NVME_FW_REV);
+    d[16] = (uint8_t)action;
+    d[17] = (uint8_t)slot;
+    nvme_pel_add(n, NVME_PEL_FW_COMMIT, d, sizeof d);
+}
+
 uint16_t co_nvme_fw_commit(struct nvme_req *r)
 {
     struct nvme *n = r->n;
@@ -152,6 +164,7 @@ uint16_t co_nvme_fw_commit(struct nvme_req *r)
     }
     if (!slot || (slot > 1 && !n->fw_slot[slot][0]))
         return NVME_FW_SLOT | NVME_DNR;
+    fw_event(n, slot, action);
     n->fw_next = (uint8_t)slot;
     if (action == 3) {
         nvme_fw_activate(n);

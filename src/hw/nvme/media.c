@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "hw/nvme/media.h"
+#include "hw/nvme/persist.h"
 
 #include <stdlib.h>
 #include "base/str.h"
@@ -181,6 +182,28 @@ void nvme_uncor_free(struct nvme_ns *ns)
     ns->uncor = NULL;
     atomic_store(&ns->has_uncor, false);
     pthread_mutex_unlock(&ns->ss->lock);
+}
+
+json_t *nvme_uncor_to_json(const struct nvme_ns *ns)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; ns->uncor && i < ns->uncor->n; i++)
+        json_array_append_new(list, json_pack("[I, I]", (json_int_t)ns->uncor->r[i].start, (json_int_t)ns->uncor->r[i].end));
+    return list;
+}
+
+void nvme_uncor_from_json(struct nvme_ns *ns, json_t *v)
+{
+    json_t *one;
+    size_t i;
+
+    json_array_foreach(v, i, one) {
+        json_int_t from = json_integer_value(json_array_get(one, 0)), to = json_integer_value(json_array_get(one, 1));
+
+        if (from >= 0 && from < to && (uint64_t)to <= ns->nsze)
+            nvme_uncor_add(ns, (uint64_t)from, (uint64_t)(to - from));
+    }
 }
 
 /* ---- writers and one alone: rare enough to look again from time to time; the others may be on other loops ---- */

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "hw/nvme/fdp.h"
 #include "hw/nvme/media.h"
+#include "hw/nvme/persist.h"
 #include "hw/nvme/resv.h"
 
 static const struct nvme_fmt formats[NVME_FORMATS] = {
@@ -58,30 +59,34 @@ static void cache_update(struct nvme *n)
 
 void nvme_attach(struct nvme *n, struct nvme_ns *ns)
 {
+    ns->attach[n->cntlid / 32] |= 1u << (n->cntlid & 31);
     atomic_store(&n->ns[ns->nsid], ns);
     cache_update(n);
 }
 
 void nvme_detach(struct nvme *n, struct nvme_ns *ns)
 {
+    ns->attach[n->cntlid / 32] &= ~(1u << (n->cntlid & 31));
     atomic_store(&n->ns[ns->nsid], NULL);
     cache_update(n);
 }
 
-void nvme_attach_shared(struct nvme *n)
+static bool meant_for(const struct nvme_ns *ns, const struct nvme *n) { return ns->attach[n->cntlid / 32] >> (n->cntlid & 31) & 1; }
+
+void nvme_attach_known(struct nvme *n)
 {
     for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
         struct nvme_ns *ns = nvme_ns_allocated(n->ss, i);
-        if (ns && ns->shared && !ns->boot_detached)
+        if (ns && meant_for(ns, n))
             nvme_attach(n, ns);
     }
 }
 
-void nvme_attach_all(struct nvme_ns *ns)
+static void attach_meant(struct nvme_ns *ns)
 {
     pthread_mutex_lock(&ns->ss->lock);
     for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
-        if (ns->ss->ctrl[i])
+        if (ns->ss->ctrl[i] && meant_for(ns, ns->ss->ctrl[i]))
             nvme_attach(ns->ss->ctrl[i], ns);
     pthread_mutex_unlock(&ns->ss->lock);
 }
@@ -152,7 +157,7 @@ static uint32_t free_nsid(const struct nvme_subsys *ss)
 }
 
 /* The format of @shift and @ms, added where it is none of the usual. */
-static unsigned format_for(struct nvme_ns *ns, uint8_t shift, uint16_t ms)
+unsigned nvme_format_for(struct nvme_ns *ns, uint8_t shift, uint16_t ms)
 {
     nvme_formats(ns->lbaf);
     ns->n_lbaf = NVME_FORMATS;
@@ -219,21 +224,20 @@ static bool ns_format(struct nvme_ns *ns, const struct blk_front_opts *opt, cons
         return err_set(e, ERR_VALUE, "logical_block_size is %u, but the most that a namespace has is 65536", opt->logical_block_size);
     if (!nvme_pi_fits(no->pi, no->pif, no->ms))
         return err_set(e, ERR_VALUE, "pi=%u needs %u bytes of metadata, but ms is %u", no->pi, nvme_pi_size(no->pif), no->ms);
-    nvme_ns_set_format(ns, format_for(ns, (uint8_t)ctz64(opt->logical_block_size), no->ms), no->mset, no->pi, no->pil);
+    nvme_ns_set_format(ns, nvme_format_for(ns, (uint8_t)ctz64(opt->logical_block_size), no->ms), no->mset, no->pi, no->pil);
     return ns->nsze || err_set(e, ERR_VALUE, "'%s' is too small for one block of %u bytes", ((struct obj *)opt->drive)->id, opt->logical_block_size);
 }
 
-struct nvme_ns *nvme_ns_create(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, struct blk_front_opts *opt,
-                               struct nvme_ns_opts *no, struct dev *user, struct err *e)
+/* One namespace on @u: as the options say, or as @kept of the state file does. */
+static bool make(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, struct nvme_ns_opts *no, json_t *kept, struct err *e)
 {
-    struct nvme_ns *ns = nvme_ns_new(ss, no->nsid, e);
+    struct nvme_ns *ns = nvme_ns_new(ss, kept ? (uint32_t)json_integer_value(json_object_get(kept, "nsid")) : no->nsid, e);
 
-    if (!ns || !nvme_unit_open(u, ss, opt, user, e))
-        return NULL;
+    if (!ns)
+        return false;
     ns->unit = u;
     ns->space = blk_size(u->blk);
     ns->shared = !ss->own && no->shared_opt != TRI_OFF;
-    ns->boot_detached = no->detached;
     memcpy(ns->uuid, no->uuid, sizeof ns->uuid);
     uuid_default(ns->uuid);
     ns->eui64 = no->eui64 ? no->eui64 : no->eui64_default ? UINT64_C(0x5254000000000000) + ns->nsid : 0;
@@ -243,15 +247,65 @@ struct nvme_ns *nvme_ns_create(struct nvme_subsys *ss, struct nvme *n, struct nv
     ns->pif = no->pif;
     ns->sts = no->pif == NVME_PIF_32 ? 16 : 0;
     ns->anagrp = no->anagrp;
-    if (ns_format(ns, opt, no, e) && nguid_parse(no->nguid, ns->nguid, e) && nvme_fdp_handles(ns, no->ruhs, e) &&
-        (!no->zoned || nvme_zones_new(ns, no, e))) {
-        atomic_store(&ns->live, true);
-        if (!no->detached && n)
-            nvme_attach(n, ns);
-        return ns;
+    if (ns->shared && !no->detached)
+        memset(ns->attach, 0xff, sizeof ns->attach);
+    else if (!no->detached)
+        ns->attach[n->cntlid / 32] = 1u << (n->cntlid & 31);
+    if (!ns_format(ns, u->opt, no, e) || !nguid_parse(no->nguid, ns->nguid, e) || !nvme_fdp_handles(ns, no->ruhs, e) ||
+        (kept && !nvme_persist_ns(ns, kept, e)) || (no->zoned && !nvme_zones_new(ns, no, e)) ||
+        (ns->zones && kept && !nvme_zones_from_json(ns, json_object_get(kept, "zones"), e))) {
+        nvme_ns_clean(ns);
+        return false;
     }
-    nvme_unit_close(u);
-    return NULL;
+    atomic_store(&ns->live, true);
+    attach_meant(ns);
+    return true;
+}
+
+bool nvme_unit_create(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, struct blk_front_opts *opt, struct nvme_ns_opts *no,
+                      struct dev *user, struct err *e)
+{
+    json_t *kept, *one;
+    size_t i;
+    bool ok;
+
+    if (!nvme_unit_open(u, ss, opt, user, e))
+        return false;
+    kept = nvme_persist_unit(ss, u);
+    ok = kept || make(ss, n, u, no, NULL, e);
+    json_array_foreach(kept, i, one)
+        ok = ok && make(ss, n, u, no, one, e);
+    if (!ok) {
+        nvme_unit_leave(u);
+        nvme_unit_close(u);
+    }
+    return ok;
+}
+
+uint32_t nvme_unit_leave(struct nvme_unit *u)
+{
+    uint32_t first = 0;
+
+    for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
+        struct nvme_ns *ns = nvme_ns_allocated(u->ss, i);
+
+        if (!ns || ns->unit != u)
+            continue;
+        first = first ? first : i;
+        nvme_ns_destroy(ns);
+        nvme_ns_changed(u->ss, i, NULL);
+    }
+    return first;
+}
+
+bool nvme_unit_busy(const struct nvme_unit *u)
+{
+    for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
+        const struct nvme_ns *ns = u->ss->ns[i];
+        if (ns && ns->unit == u && atomic_load(&ns->in_flight))
+            return true;
+    }
+    return false;
 }
 
 void nvme_ns_identify_as(struct nvme_ns *ns) { uuid_default(ns->uuid); }
@@ -268,7 +322,9 @@ void nvme_ns_destroy(struct nvme_ns *ns)
     atomic_store(&ns->live, false);
     pthread_mutex_lock(&ns->ss->lock);
     for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
-        if (ns->ss->ctrl[i] && nvme_ns_at(ns->ss->ctrl[i], ns->nsid) == ns)
-            nvme_detach(ns->ss->ctrl[i], ns);
+        if (ns->ss->ctrl[i] && nvme_ns_at(ns->ss->ctrl[i], ns->nsid) == ns) {
+            atomic_store(&ns->ss->ctrl[i]->ns[ns->nsid], NULL);
+            cache_update(ns->ss->ctrl[i]);
+        }
     pthread_mutex_unlock(&ns->ss->lock);
 }

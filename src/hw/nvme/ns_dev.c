@@ -9,8 +9,7 @@ struct nvme_ns_dev {
     struct blk_front_opts opt;
     struct nvme_ns_opts ns_opt;
     struct nvme_unit unit;
-    struct nvme_ns *ns;
-    uint32_t nsid;
+    uint32_t nsid;                      /* of the first namespace on it */
 };
 
 static void bus_path(const struct dev *d, char *buf, size_t n)
@@ -32,49 +31,24 @@ static bool ns_realize(struct dev *d, struct err *e)
     if (!x->opt.drive)
         return err_set(e, ERR_VALUE, "'drive' is missing: a namespace needs a block node");
     d->bootindex = x->opt.bootindex;
-    x->ns = nvme_ns_create(n->ss, x->ns_opt.detached ? NULL : n, &x->unit, &x->opt, &x->ns_opt, d, e);
-    if (!x->ns)
+    if (!nvme_unit_create(n->ss, n, &x->unit, &x->opt, &x->ns_opt, d, e))
         return false;
-    x->nsid = x->ns->nsid;
-    if (x->ns->shared && !x->ns_opt.detached)
-        nvme_attach_all(x->ns);
+    for (uint32_t i = NVME_NS_MAX; i; i--) {
+        const struct nvme_ns *ns = nvme_ns_allocated(n->ss, i);
+        if (ns && ns->unit == &x->unit)
+            x->nsid = i;
+    }
     if (d->hotplugged)
         nvme_ns_changed(n->ss, x->nsid, NULL);
     return true;
-}
-
-/* Every namespace on the drive is gone, the one of the options and those that hosts made. */
-static void unit_leave(struct nvme_ns_dev *x)
-{
-    struct nvme_subsys *ss = x->unit.ss;
-
-    for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
-        struct nvme_ns *ns = nvme_ns_allocated(ss, i);
-
-        if (!ns || ns->unit != &x->unit)
-            continue;
-        nvme_ns_destroy(ns);
-        nvme_ns_changed(ss, i, NULL);
-    }
-}
-
-static bool unit_busy(const struct nvme_ns_dev *x)
-{
-    for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
-        const struct nvme_ns *ns = x->unit.ss->ns[i];
-        if (ns && ns->unit == &x->unit && atomic_load(&ns->in_flight))
-            return true;
-    }
-    return false;
 }
 
 static void ns_unrealize(struct dev *d)
 {
     struct nvme_ns_dev *x = (struct nvme_ns_dev *)d;
 
-    unit_leave(x);
+    nvme_unit_leave(&x->unit);
     nvme_unit_close(&x->unit);
-    x->ns = NULL;
 }
 
 /* Before unrealize: no controller may reach it, and nothing may be in flight. */
@@ -82,8 +56,8 @@ static void co_ns_quiesce(struct dev *d)
 {
     struct nvme_ns_dev *x = (struct nvme_ns_dev *)d;
 
-    unit_leave(x);
-    while (unit_busy(x))
+    nvme_unit_leave(&x->unit);
+    while (nvme_unit_busy(&x->unit))
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 100000);     /* controllers on other loops end them */
 }
 

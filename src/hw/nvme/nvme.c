@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include "base/str.h"
+#include "hw/nvme/cmb.h"
 #include "hw/nvme/ctrl_int.h"
+#include "hw/nvme/fault.h"
 #include "hw/nvme/maint.h"
+#include "hw/nvme/persist.h"
 #include "hw/nvme/subsys_int.h"
 #include "loop/iothread.h"
 
@@ -24,7 +27,11 @@ static bool nvme_init(struct obj *o, struct err *e)
     return true;
 }
 
-static void nvme_finalize(struct obj *o) { nvme_subsys_fini(&((struct nvme *)o)->own_ss); }
+static void nvme_finalize(struct obj *o)
+{
+    nvme_faults_free((struct nvme *)o);
+    nvme_subsys_fini(&((struct nvme *)o)->own_ss);
+}
 
 /* ---- stop and go ---- */
 
@@ -91,11 +98,12 @@ static bool pci_init(struct nvme *n, struct err *e)
         st_le16(p->config, 0x8086);
         st_le16(p->config + 2, 0x5845);
     }
-    return pci_msix_init(p, n->msix_qsize, 0, n->msix_table, n->msix_pba, &n->bar, e) && pci_msi_init(p, 32, true, e);
+    return pci_msix_init(p, n->msix_qsize, 0, n->msix_table, n->msix_pba, &n->bar, e) && pci_msi_init(p, 32, true, e) && nvme_cmb_init(n, e);
 }
 
 static void regions_fini(struct nvme *n)
 {
+    nvme_cmb_fini(n);
     region_fini(&n->doorbells);
     region_fini(&n->regs);
     region_fini(&n->bar);
@@ -128,8 +136,15 @@ static bool own_namespace(struct nvme *n, struct err *e)
         return true;
     n->pci.dev.bootindex = n->opt.bootindex;
     n->ns_opt.nsid = n->ns_opt.nsid ? n->ns_opt.nsid : 1;
-    n->own_ns = nvme_ns_create(n->ss, n, &n->own_unit, &n->opt, &n->ns_opt, &n->pci.dev, e);
-    return n->own_ns;
+    return nvme_unit_create(n->ss, n, &n->own_unit, &n->opt, &n->ns_opt, &n->pci.dev, e);
+}
+
+static void own_namespace_gone(struct nvme *n)
+{
+    if (!n->own_unit.blk)
+        return;
+    nvme_unit_leave(&n->own_unit);
+    nvme_unit_close(&n->own_unit);
 }
 
 static bool nvme_realize(struct dev *d, struct err *e)
@@ -147,22 +162,21 @@ static bool nvme_realize(struct dev *d, struct err *e)
     n->n_queues = n->max_ioqpairs + 1;
     nvme_queues_init(n);
     posts_init(n);
-    if (nvme_subsys_join(ss, n, e)) {
+    if (nvme_persist_open(&n->own_ss, n->state_opt, e) && nvme_subsys_join(ss, n, e)) {
+        nvme_persist_ctrl(n);
         n->bus = bus_new(&nvme_bus_class, d, d->obj.id, e);
         if (n->bus && own_namespace(n, e)) {
             n->bus->hotplug = true;
-            nvme_attach_shared(n);
+            nvme_attach_known(n);
             if (pci_init(n, e))
                 return true;
             pci_fini(&n->pci);
             regions_fini(n);
-            if (n->own_ns) {
-                nvme_ns_destroy(n->own_ns);
-                nvme_unit_close(&n->own_unit);
-            }
+            own_namespace_gone(n);
         }
         nvme_subsys_leave(n);
     }
+    nvme_persist_close(&n->own_ss);
     posts_fini(n);
     nvme_queues_fini(n);
     return false;
@@ -174,13 +188,13 @@ static void nvme_unrealize(struct dev *d)
 
     posts_fini(n);
     regions_fini(n);
-    if (n->own_ns) {
-        nvme_ns_destroy(n->own_ns);
-        nvme_unit_close(&n->own_unit);
-        n->own_ns = NULL;
-    }
+    nvme_state_dirty(n->ss);
+    if (n->ss->own)
+        nvme_persist_now(n->ss);
+    own_namespace_gone(n);
     nvme_queues_close(n);
     nvme_subsys_leave(n);
+    nvme_persist_close(&n->own_ss);
     nvme_queues_fini(n);
 }
 
@@ -192,6 +206,10 @@ static bool nvme_check(struct obj *o, struct err *e)
 
     if (strlen(n->serial) > 20)
         return err_set(e, ERR_VALUE, "serial has %zu characters, the most is 20", strlen(n->serial));
+    if (n->cmb.size_mb && !is_pow2(n->cmb.size_mb))
+        return err_set(e, ERR_VALUE, "cmb_size_mb is %u, but must be a power of two", n->cmb.size_mb);
+    if (n->state_opt && n->subsys_link)
+        return err_set(e, ERR_VALUE, "state belongs to the subsystem: give it to nvme-subsys");
     if (n->max_ioqpairs + 1 > n->msix_qsize && n->msix_qsize < 2)
         return err_set(e, ERR_VALUE, "msix_qsize is %u, but a controller needs two vectors at least", n->msix_qsize);
     return true;
@@ -218,10 +236,16 @@ static bool ana_changed(struct obj *o, const struct prop *p, struct err *e)
     return true;
 }
 
+static bool faults_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    return nvme_faults_set((struct nvme *)o, ((struct nvme *)o)->faults_opt, e);
+}
+
 static const struct prop nvme_props[] = {
     PROP_INCLUDE(struct nvme, opt, blk_front_props),
     PROP_STR(struct nvme, serial, "serial", PF_REQUIRED, "Serial number (20 characters)"),
     PROP_LINK(struct nvme, subsys_link, "subsys", &nvme_subsys_class.obj, 0, "NVM subsystem (nvme-subsys) that the controller belongs to; its own if left out"),
+    PROP_STR(struct nvme, state_opt, "state", 0, "File that keeps namespaces, features, counters, zones between runs; with subsys=, give it there"),
     PROP_U32(struct nvme, max_ioqpairs, "max_ioqpairs", 64, 1, 0xfffe, "I/O queue pairs at most"),
     PROP_U16(struct nvme, msix_qsize, "msix_qsize", 65, 1, 2048, "MSI-X vectors"),
     PROP_U8(struct nvme, mdts, "mdts", 7, 0, NVME_MDTS_MAX, "Longest transfer: 2^N pages of 4 KiB; 0: the longest, 2 MiB"),
@@ -230,8 +254,16 @@ static const struct prop nvme_props[] = {
     PROP_BOOL(struct nvme, intel_id, "use-intel-id", false, "The PCI identity of Intel's controller (8086:5845)"),
     PROP_U8(struct nvme, zasl, "zoned.zasl", 0, 0, NVME_MDTS_MAX, "Longest zone append: 2^N pages of 4 KiB; 0: as mdts"),
     PROP_U32(struct nvme, hmb_pages, "hmb", 0, 0, 65536, "Host memory buffer that the controller would like, in pages of 4 KiB; 0: none"),
+    PROP_U32(struct nvme, cmb.size_mb, "cmb_size_mb", 0, 0, 65536, "Controller memory buffer in MiB, a power of two; 0: none"),
+    PROP_BOOL(struct nvme, legacy_cmb, "legacy-cmb", false, "The buffer is there without being enabled, as in NVMe 1.3"),
+    PROP_LINK(struct nvme, pmrdev, "pmrdev", &memory_backend_class, 0, "Memory of the persistent memory region (-object memory-backend-file)"),
     { .name = "ana-state", .doc = "How the controller reaches the namespaces (asymmetric access state of its groups)", .type = PROP_T_ENUM,
       PROP_OFF(struct nvme, ana_option), .of = ana_names, .flags = PF_RUNTIME, .changed = ana_changed },
+    { .name = "faults", .doc = "Faults on purpose: a list of rules, faults.N.KEY=VALUE with the keys queue, opcode, nsid, slba, nlb, skip, count, "
+      "probability, seed, status, delay-ns, drop, fatal, corrupt", .type = PROP_T_JSON, PROP_OFF(struct nvme, faults_opt), .flags = PF_RUNTIME,
+      .changed = faults_changed },
+    { .name = "fault-hits", .doc = "Commands that met a fault so far", .type = PROP_T_U64, PROP_OFF(struct nvme, fault_hits), .max = UINT64_MAX,
+      .flags = PF_READONLY },
     { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
       PROP_OFF(struct nvme, iothread), .of = &iothread_class, .changed = iothread_changed },
     PROP_END

@@ -12,6 +12,7 @@
 #include "core/run.h"
 #include "hw/nvme/spec.h"
 #include "loop/co.h"
+#include "mem/ram.h"
 #include "pci/pci.h"
 
 #define NVME_QUEUE_ENTRIES 2048u        /* CAP.MQES + 1 */
@@ -27,6 +28,8 @@
 #define NVME_RESV_HOSTS 32u
 #define NVME_RESV_NOTES 16u
 #define NVME_TESTS 20u
+#define NVME_PEL_EVENTS 128u
+#define NVME_MODEL "backplane NVMe Controller"
 #define NVME_FW_SLOTS 3u
 #define NVME_FW_REV 8u
 #define NVME_FW_MAX (4 * MiB)
@@ -84,6 +87,7 @@ struct nvme_req {
     uint32_t gen;                       /* of the controller's enabled time */
     uint16_t status;
     bool abort;                         /* the host asked; looked at where a command can still stop */
+    bool corrupt;                       /* a fault: what the host gets is damaged */
     bool delayed;                       /* waits where an abort reaches it */
     bool park;                          /* the machine was asked to stop: try again when it runs */
     struct dma_vec data, meta;
@@ -149,7 +153,8 @@ struct nvme_ns {
     /* identity */
     uint8_t nguid[16], uuid[16];
     uint64_t eui64;
-    bool shared, boot_detached;
+    bool shared;
+    uint32_t attach[NVME_CTRL_MAX / 32];        /* controllers that have it, or will when they come */
     uint16_t mssrl;
     uint32_t mcl;
     uint8_t msrc;
@@ -191,6 +196,20 @@ struct nvme_sanitize {
 struct nvme_test_result { uint8_t status; uint32_t nsid; uint64_t hours; };
 struct nvme_test { uint8_t code; uint32_t nsid, n_results; int64_t start; struct nvme_test_result result[NVME_TESTS]; };
 struct nvme_hmb { uint32_t size, count; uint64_t list; };
+struct nvme_cmb {
+    struct region cmb, pmr, pmr_bar;
+    struct ram *ram;
+    uint32_t size_mb;
+    uint64_t size, pmr_size;            /* bytes; 0: none */
+    bool legacy;                        /* the scheme of NVMe 1.3: always there */
+    uint64_t msc, pmrmsc;
+    uint32_t sts, pmrctl, pmrsts;
+    bool (*xlate)(void *arg, uint64_t iova, bool write, uint64_t *pa, uint64_t *len);      /* of the bus, under ours */
+    void *xlate_arg;
+};
+
+struct nvme_pel_event { uint64_t time; uint8_t type, len, data[32]; };
+struct nvme_pel { bool established; uint32_t count, generation; struct nvme_pel_event event[NVME_PEL_EVENTS]; };
 struct nvme_resv_note { uint32_t nsid; uint8_t type; };
 
 struct nvme_subsys {
@@ -202,6 +221,14 @@ struct nvme_subsys {
     bool own;                           /* of one controller that names no subsystem */
     struct nvme_fdp fdp;
     struct nvme_sanitize sanitize;
+    /* the state file, persist.c */
+    char *state_path;                   /* NULL: nothing is kept */
+    json_t *saved;
+    atomic_bool dirty, writing;
+    struct post save_post;
+    struct timer save_timer;
+    struct co_mutex saving;
+    struct run_listener end;
 };
 
 struct nvme {
@@ -219,7 +246,6 @@ struct nvme {
     struct region bar, regs, doorbells;
     uint32_t msix_table, msix_pba;
     struct nvme_unit own_unit;          /* of drive=, and its namespace */
-    struct nvme_ns *own_ns;
     struct timer keep_alive;
     struct run_listener listener;
     struct post resume, events_post;
@@ -255,7 +281,10 @@ struct nvme {
     bool host_id_wide, clean_shutdown;
     uint16_t temp_over, temp_under;
     /* counters */
-    uint64_t reads, writes, errors, power_cycles, unsafe_shutdowns;
+    _Atomic uint64_t reads, writes, errors;
+    uint64_t power_cycles, unsafe_shutdowns;
+    bool features_kept;                 /* saved features came from the state file */
+    char *state_opt;
     int64_t powered_ns;
     struct nvme_error error[NVME_ERRORS];
     uint16_t temperature;               /* kelvin */
@@ -274,6 +303,14 @@ struct nvme {
     uint8_t fw_active, fw_next;
     uint64_t fw_len;                    /* downloaded so far */
     uint64_t telemetry_gen;
+    struct nvme_cmb cmb;
+    struct nvme_pel pel;
+    bool legacy_cmb;
+    struct obj *pmrdev;
+    json_t *faults_opt;
+    struct nvme_fault *faults;
+    uint32_t n_faults;
+    uint64_t fault_hits;
 };
 
 static inline uint32_t nvme_page(const struct nvme *n) { return NVME_PAGE << (n->cc >> NVME_CC_MPS_SHIFT & 15); }
@@ -360,9 +397,13 @@ static inline struct nvme_ns *nvme_ns_at(const struct nvme *n, uint32_t nsid)
 {
     return nsid && nsid <= NVME_NS_MAX ? atomic_load(&n->ns[nsid]) : NULL;
 }
-/* Opens @opt's drive and makes the namespace that @no describes; attaches it to @n, or to all of the subsystem's. Main loop. */
-struct nvme_ns *nvme_ns_create(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, struct blk_front_opts *opt,
-                               struct nvme_ns_opts *no, struct dev *user, struct err *e) MUST_CHECK;
+/* Opens @opt's drive and makes the namespaces on it: the one that @no describes, or those that the state file knows; attaches
+ * them as they say, a private one to @n. Main loop. */
+bool nvme_unit_create(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, struct blk_front_opts *opt, struct nvme_ns_opts *no,
+                      struct dev *user, struct err *e) MUST_CHECK;
+/* Every namespace on the unit is gone from now on; the id of the first. Commands to them may still run: nvme_unit_busy(). */
+uint32_t nvme_unit_leave(struct nvme_unit *u);
+bool nvme_unit_busy(const struct nvme_unit *u);
 void nvme_ns_destroy(struct nvme_ns *ns);
 /* A slot for namespace @nsid (0: a free one), zeroed; it is allocated once ->live is set. */
 struct nvme_ns *nvme_ns_new(struct nvme_subsys *ss, uint32_t nsid, struct err *e);
@@ -390,9 +431,8 @@ void nvme_state_dirty(struct nvme_subsys *ss);
 static inline void nvme_ns_dirty(struct nvme_ns *ns) { nvme_state_dirty(ns->ss); }
 /* The NVME_FORMATS formats. */
 void nvme_formats(struct nvme_fmt *out);
-/* Shared namespaces that exist to the new controller; a new shared namespace to all. */
-void nvme_attach_shared(struct nvme *n);
-void nvme_attach_all(struct nvme_ns *ns);
+/* Namespaces that are meant for the new controller. */
+void nvme_attach_known(struct nvme *n);
 void nvme_ns_set_format(struct nvme_ns *ns, unsigned lbaf, bool extended, unsigned pi, bool pil);
 void nvme_attach(struct nvme *n, struct nvme_ns *ns);
 void nvme_detach(struct nvme *n, struct nvme_ns *ns);

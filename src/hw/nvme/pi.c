@@ -145,6 +145,26 @@ static bool unchecked(const struct nvme_pi *pi, const struct tuple *t)
     return t->app == 0xffff && (pi->type != 3 || t->ref == low_bits(nvme_pi_ref_bits(pi->pif, pi->sts)));
 }
 
+static bool all_zero(const uint8_t *p, uint64_t n) { return !n || (!p[0] && !memcmp(p, p + 1, n - 1)); }
+
+uint16_t nvme_pi_check_read(const struct nvme_pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb)
+{
+    struct nvme_pi one = *pi;
+
+    for (uint64_t i = 0; i < nlb; i++, data += pi->block, meta += pi->ms) {
+        uint16_t st;
+
+        one.ref = ref_of(pi, i);
+        st = nvme_pi_check(&one, data, meta, 1);
+        if (!st)
+            continue;
+        if (!all_zero(meta, pi->ms) || !all_zero(data, pi->block))
+            return st;
+        memset(tuple_of(pi, meta), 0xff, nvme_pi_size(pi->pif));
+    }
+    return NVME_OK;
+}
+
 uint16_t nvme_pi_check(const struct nvme_pi *pi, const uint8_t *data, const uint8_t *meta, uint64_t nlb)
 {
     for (uint64_t i = 0; i < nlb; i++, data += pi->block, meta += pi->ms) {

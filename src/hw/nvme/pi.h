@@ -38,5 +38,8 @@ static inline unsigned nvme_pi_ref_bits(uint8_t pif, uint8_t sts)
 void nvme_pi_generate(const struct nvme_pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb);
 /* Checks them as pi->prinfo says; 0 or the status of the first that fails. */
 uint16_t nvme_pi_check(const struct nvme_pi *pi, const uint8_t *data, const uint8_t *meta, uint64_t nlb);
+/* The same for what comes from the medium: a block of nothing but zeroes, metadata too, that fails was never written. It passes, and
+ * its tuple becomes one that switches checks off (the image of a new drive is all zeroes). */
+uint16_t nvme_pi_check_read(const struct nvme_pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb);
 
 #endif

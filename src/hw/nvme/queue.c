@@ -56,7 +56,7 @@ struct nvme_req *nvme_req_get(struct nvme_sq *sq)
     r->fused = NULL;
     r->gen = n->gen;
     r->result = 0;
-    r->abort = r->delayed = r->park = false;
+    r->abort = r->delayed = r->park = r->corrupt = false;
     list_push(&sq->reqs, &r->link);
     sq->in_flight++;
     n->in_flight++;

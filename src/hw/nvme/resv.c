@@ -2,6 +2,8 @@
 /* Reservations (8.19; commands 7.2 to 7.5). A registrant is a host, known by its identifier, whatever controller it uses. */
 #include "hw/nvme/resv.h"
 
+#include "hw/nvme/persist.h"
+
 #include <stdlib.h>
 #include "base/str.h"
 
@@ -155,7 +157,7 @@ uint16_t co_nvme_resv_register(struct nvme_req *r)
 
     if (st)
         return st;
-    if (action > 2 || cptpl == 1 || cptpl == 3)         /* RESCAP: not kept through power loss */
+    if (action > 2 || cptpl == 1 || (cptpl == 3 && !r->ns->ss->state_path))     /* kept through power loss: only in a state file */
         return NVME_INVALID_FIELD | NVME_DNR;
     v = begin(r, &h, &st);
     if (!v)
@@ -171,6 +173,8 @@ uint16_t co_nvme_resv_register(struct nvme_req *r)
         st = new_host(r, v, new);
     else
         v->host[h].key = new;
+    if (!st && cptpl)
+        v->ptpl = cptpl == 3;
     return end(r, st);
 }
 
@@ -285,6 +289,7 @@ uint16_t co_nvme_resv_report(struct nvme_req *r)
     st_le32(b, v ? v->gen : 0);
     b[4] = v ? v->type : 0;
     st_le16(b + 5, (uint16_t)n);
+    b[9] = v && v->ptpl;
     pthread_mutex_unlock(&r->ns->ss->lock);
     return nvme_to_host_part(r, b, head + each * n, 0, want);
 }
@@ -309,4 +314,44 @@ void nvme_resv_free(struct nvme_ns *ns)
 {
     free(ns->resv);
     ns->resv = NULL;
+}
+
+/* ---- kept between runs ---- */
+
+bool nvme_resv_kept(const struct nvme_ns *ns) { return ns->resv && ns->resv->ptpl; }
+
+json_t *nvme_resv_to_json(const struct nvme_ns *ns)
+{
+    const struct nvme_resv *v = ns->resv;
+    json_t *hosts = json_array();
+
+    for (unsigned i = 0; i < NVME_RESV_HOSTS; i++)
+        if (v->host[i].used)
+            json_array_append_new(hosts, json_pack("[i, I, I, I, i]", (int)i, (json_int_t)v->host[i].id[0], (json_int_t)v->host[i].id[1],
+                                                   (json_int_t)v->host[i].key, v->host[i].cntlid));
+    return json_pack("{s:I, s:i, s:i, s:o}", "generation", (json_int_t)v->gen, "type", v->type, "holder", v->holder, "hosts", hosts);
+}
+
+void nvme_resv_from_json(struct nvme_ns *ns, json_t *o)
+{
+    struct nvme_resv *v;
+    json_t *one;
+    size_t i;
+
+    if (!o)
+        return;
+    v = ns->resv = xnew(struct nvme_resv);
+    v->ptpl = true;
+    v->gen = (uint32_t)json_integer_value(json_object_get(o, "generation"));
+    json_array_foreach(json_object_get(o, "hosts"), i, one) {
+        json_int_t at = json_integer_value(json_array_get(one, 0));
+
+        if (at >= 0 && at < (json_int_t)NVME_RESV_HOSTS)
+            v->host[at] = (struct host){ true, { (uint64_t)json_integer_value(json_array_get(one, 1)), (uint64_t)json_integer_value(json_array_get(one, 2)) },
+                                         (uint64_t)json_integer_value(json_array_get(one, 3)), (uint16_t)json_integer_value(json_array_get(one, 4)) };
+    }
+    v->holder = (int)json_integer_value(json_object_get(o, "holder"));
+    v->type = (uint8_t)json_integer_value(json_object_get(o, "type"));
+    if (v->type > RESV_EA_AR || v->holder < 0 || v->holder >= (int)NVME_RESV_HOSTS || (v->type && !all_hold(v) && !v->host[v->holder].used))
+        v->type = 0;
 }

@@ -12,7 +12,8 @@
 static const struct state_field sq_fields[] = {
     STATE_SKIP(struct nvme_sq, n, "the owner"), STATE_SKIP(struct nvme_sq, post, "rung again after a load"),
     SQ(tail_db), STATE_SKIP(struct nvme_sq, rung, "rung again after a load"), STATE_BOOL(struct nvme_sq, live),
-    STATE_BOOL(struct nvme_sq, deleting), SQ(prio, .max = 3), STATE_SKIP(struct nvme_sq, id, "its place"), SQ(cqid), SQ(size), SQ(head),
+    STATE_BOOL(struct nvme_sq, deleting), SQ(prio, .max = 3), STATE_SKIP(struct nvme_sq, id, "its place"), SQ(cqid), SQ(size),
+    SQ(head),
     SQ(addr), STATE_SKIP(struct nvme_sq, in_flight, "nothing is, but what is parked"),
     STATE_SKIP(struct nvme_sq, reqs, "nothing is in flight"),
     STATE_SKIP(struct nvme_sq, first, "back in the queue when it is saved"), STATE_END
@@ -21,8 +22,10 @@ static const struct state_desc sq_state = { .name = "nvme-sq", .version = 1, .fi
 
 static const struct state_field cq_fields[] = {
     STATE_SKIP(struct nvme_cq, n, "the owner"), STATE_SKIP(struct nvme_cq, post, "nothing to tell when quiet"), CQ(head_db),
-    STATE_SKIP(struct nvme_cq, rung, "rung again after a load"), STATE_BOOL(struct nvme_cq, live), STATE_BOOL(struct nvme_cq, phase),
-    STATE_BOOL(struct nvme_cq, irq_on), STATE_BOOL(struct nvme_cq, notify), STATE_BOOL(struct nvme_cq, raised), STATE_SKIP(struct nvme_cq, id, "its place"), CQ(vector),
+    STATE_SKIP(struct nvme_cq, rung, "rung again after a load"), STATE_BOOL(struct nvme_cq, live),
+    STATE_BOOL(struct nvme_cq, phase),
+    STATE_BOOL(struct nvme_cq, irq_on), STATE_BOOL(struct nvme_cq, notify), STATE_BOOL(struct nvme_cq, raised),
+    STATE_SKIP(struct nvme_cq, id, "its place"), CQ(vector),
     CQ(size), CQ(head), CQ(tail), CQ(addr), STATE_SKIP(struct nvme_cq, sqs, "counted again"), CQ(held),
     STATE_SKIP(struct nvme_cq, coalesce, "an interrupt that waited is sent after a load"),
     STATE_SKIP(struct nvme_cq, waiting, "saved with the controller"), STATE_END
@@ -39,7 +42,8 @@ static const struct state_field note_fields[] = {
 };
 static const struct state_desc note_state = { .name = "nvme-note", .version = 1, .fields = note_fields };
 static const struct state_field result_fields[] = {
-    STATE_UINT(struct nvme_test_result, status), STATE_UINT(struct nvme_test_result, nsid), STATE_UINT(struct nvme_test_result, hours), STATE_END
+    STATE_UINT(struct nvme_test_result, status), STATE_UINT(struct nvme_test_result, nsid),
+    STATE_UINT(struct nvme_test_result, hours), STATE_END
 };
 static const struct state_desc result_state = { .name = "nvme-test-result", .version = 1, .fields = result_fields };
 static const struct state_field test_fields[] = {
@@ -51,6 +55,47 @@ static const struct state_field hmb_fields[] = {
     STATE_UINT(struct nvme_hmb, size), STATE_UINT(struct nvme_hmb, count), STATE_UINT(struct nvme_hmb, list), STATE_END
 };
 static const struct state_desc hmb_state = { .name = "nvme-hmb", .version = 1, .fields = hmb_fields };
+
+#define CMB(f) STATE_UINT(struct nvme_cmb, f)
+static void cmb_save(const void *obj, struct str *out)
+{
+    const struct ram *ram = ((const struct nvme_cmb *)obj)->ram;
+
+    if (ram)
+        str_addn(out, ram->host, ram->size);
+}
+static bool cmb_load(void *obj, const void *data, size_t len, struct err *e)
+{
+    struct ram *ram = ((struct nvme_cmb *)obj)->ram;
+
+    if (len != (ram ? ram->size : 0))
+        return err_set(e, ERR_VALUE, "nvme: a controller memory buffer of %zu bytes", len);
+    if (ram)
+        memcpy(ram->host, data, len);
+    return true;
+}
+static const struct state_custom cmb_contents = { cmb_save, cmb_load };
+static const struct state_field cmb_fields[] = {
+    STATE_SKIP(struct nvme_cmb, cmb, "the host's"), STATE_SKIP(struct nvme_cmb, pmr, "the host's"),
+    STATE_SKIP(struct nvme_cmb, pmr_bar, "the host's"),
+    STATE_CUSTOM(struct nvme_cmb, ram, &cmb_contents), STATE_SKIP(struct nvme_cmb, size_mb, "an option"),
+    STATE_SKIP(struct nvme_cmb, size, "an option"),
+    STATE_SKIP(struct nvme_cmb, pmr_size, "an option"), STATE_SKIP(struct nvme_cmb, legacy, "an option"), CMB(msc), CMB(pmrmsc),
+    CMB(sts), CMB(pmrctl),
+    CMB(pmrsts), STATE_SKIP(struct nvme_cmb, xlate, "the host's"), STATE_SKIP(struct nvme_cmb, xlate_arg, "the host's"), STATE_END
+};
+static const struct state_desc cmb_state = { .name = "nvme-cmb", .version = 1, .fields = cmb_fields };
+
+static const struct state_field pel_event_fields[] = {
+    STATE_UINT(struct nvme_pel_event, time), STATE_UINT(struct nvme_pel_event, type), STATE_UINT(struct nvme_pel_event, len, .max = 32),
+    STATE_BYTES(struct nvme_pel_event, data), STATE_END
+};
+static const struct state_desc pel_event_state = { .name = "nvme-event", .version = 1, .fields = pel_event_fields };
+static const struct state_field pel_fields[] = {
+    STATE_BOOL(struct nvme_pel, established), STATE_UINT(struct nvme_pel, count), STATE_UINT(struct nvme_pel, generation),
+    STATE_STRUCTS(struct nvme_pel, event, &pel_event_state), STATE_END
+};
+static const struct state_desc pel_state = { .name = "nvme-events", .version = 1, .fields = pel_fields };
 
 static const struct state_desc error_state = { .name = "nvme-error", .version = 1, .fields = error_fields };
 
@@ -111,7 +156,8 @@ static bool queues_ok(struct nvme *n, struct err *e)
 
         if (cq->live && (cq->size < 2 || cq->size > 4096 || cq->head >= cq->size || cq->tail >= cq->size || cq->vector >= 2048))
             return err_set(e, ERR_VALUE, "nvme: completion queue %u is not possible", i);
-        if (sq->live && (sq->size < 2 || sq->size > 4096 || sq->head >= sq->size || sq->cqid > n->max_ioqpairs || !n->cq[sq->cqid].live))
+        if (sq->live && (sq->size < 2 || sq->size > 4096 || sq->head >= sq->size || sq->cqid > n->max_ioqpairs ||
+                         !n->cq[sq->cqid].live))
             return err_set(e, ERR_VALUE, "nvme: submission queue %u is not possible", i);
     }
     for (unsigned i = 0; i <= n->max_ioqpairs; i++)
@@ -143,6 +189,8 @@ static bool loaded(void *obj, struct err *e)
     n->n_aer = MIN(n->n_aer, NVME_AER_MAX);
     n->n_events = MIN(n->n_events, NVME_EVENTS_MAX);
     nvme_test_loaded(n);
+    if (n->cmb.pmr_size)
+        region_set_enabled(&n->cmb.pmr, n->cmb.pmrctl & 1);
     nvme_keep_alive(n);
     nvme_pin_update(n);
     return true;
@@ -153,25 +201,38 @@ static bool loaded(void *obj, struct err *e)
 #define IDLE(f) STATE_SKIP(struct nvme, f, "nothing is in flight when it is saved")
 static const struct state_field fields[] = {
     STATE_STRUCT(struct nvme, pci, &pci_dev_state), HOST(opt), HOST(ns_opt), HOST(serial), HOST(subsys_link), HOST(iothread),
-    HOST(max_ioqpairs), HOST(aer_max_queued), HOST(msix_qsize), HOST(mdts), HOST(mdts_field), HOST(aerl), HOST(zasl), HOST(intel_id),
+    HOST(max_ioqpairs), HOST(aer_max_queued), HOST(msix_qsize), HOST(mdts), HOST(mdts_field), HOST(aerl), HOST(zasl),
+    HOST(intel_id),
     HOST(has_cache), HOST(own_ss), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
-    HOST(own_unit), HOST(own_ns), IDLE(keep_alive), HOST(listener), IDLE(resume), IDLE(events_post), HOST(cntlid), HOST(vectors), HOST(cap),
-    N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), STATE_BOOL(struct nvme, queues_made), IDLE(gen),
+    HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(listener), IDLE(resume), IDLE(events_post),
+    HOST(cntlid), HOST(vectors), HOST(cap),
+    N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), STATE_BOOL(struct nvme, queues_made),
+    IDLE(gen),
     IDLE(in_flight), IDLE(drained), IDLE(delayed),
-    { .name = "sq", .kind = ST_PTR_STRUCT, .off = offsetof(struct nvme, sq), .size = sizeof(struct nvme_sq), .count_off = offsetof(struct nvme, n_queues),
+    { .name = "sq", .kind = ST_PTR_STRUCT, .off = offsetof(struct nvme, sq), .size = sizeof(struct nvme_sq),
+    .count_off = offsetof(struct nvme, n_queues),
       .max = 65536, .sub = &sq_state },
-    { .name = "cq", .kind = ST_PTR_STRUCT, .off = offsetof(struct nvme, cq), .size = sizeof(struct nvme_cq), .count_off = offsetof(struct nvme, n_queues),
+    { .name = "cq", .kind = ST_PTR_STRUCT, .off = offsetof(struct nvme, cq), .size = sizeof(struct nvme_cq),
+    .count_off = offsetof(struct nvme, n_queues),
       .max = 65536, .sub = &cq_state },
-    IDLE(free_reqs), STATE_CUSTOM(struct nvme, parked, &reqs_custom), IDLE(n_free), HOST(n_queues), HOST(ns), STATE_ARRAY(struct nvme, aer),
+    IDLE(free_reqs), STATE_CUSTOM(struct nvme, parked, &reqs_custom), IDLE(n_free), HOST(n_queues), HOST(ns),
+    STATE_ARRAY(struct nvme, aer),
     N(n_aer, .max = NVME_AER_MAX), N(n_events, .max = NVME_EVENTS_MAX), N(masked_events), STATE_ARRAY(struct nvme, events),
-    STATE_ARRAY(struct nvme, changed_ns), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), IDLE(resv_event), IDLE(sanitize_event), IDLE(background), STATE_ARRAY(struct nvme, feat),
-    STATE_ARRAY(struct nvme, feat_saved), STATE_ARRAY(struct nvme, vector_off), STATE_ARRAY(struct nvme, host_id), STATE_ARRAY(struct nvme, apst),
-    N(timestamp_set), N(timestamp), N(timestamp_origin), STATE_ARRAY(struct nvme, host_behavior), STATE_BOOL(struct nvme, host_id_wide),
-    STATE_BOOL(struct nvme, clean_shutdown), N(temp_over), N(temp_under), N(reads), N(writes), N(errors), N(power_cycles), N(unsafe_shutdowns),
+    STATE_ARRAY(struct nvme, changed_ns), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), IDLE(resv_event), IDLE(sanitize_event),
+    IDLE(background), STATE_ARRAY(struct nvme, feat),
+    STATE_ARRAY(struct nvme, feat_saved), STATE_ARRAY(struct nvme, vector_off), STATE_ARRAY(struct nvme, host_id),
+    STATE_ARRAY(struct nvme, apst),
+    N(timestamp_set), N(timestamp), N(timestamp_origin), STATE_ARRAY(struct nvme, host_behavior),
+    STATE_BOOL(struct nvme, host_id_wide),
+    STATE_BOOL(struct nvme, clean_shutdown), N(temp_over), N(temp_under), N(reads), N(writes), N(errors), N(power_cycles),
+    N(unsafe_shutdowns),
     N(powered_ns), STATE_STRUCTS(struct nvme, error, &error_state), N(temperature), N(critical),
-    STATE_STRUCTS(struct nvme, resv_note, &note_state), N(resv_notes, .max = NVME_RESV_NOTES), N(resv_count), HOST(ana_option), N(ana_changes),
+    STATE_STRUCTS(struct nvme, resv_note, &note_state), N(resv_notes, .max = NVME_RESV_NOTES), N(resv_count), HOST(ana_option),
+    N(ana_changes),
     STATE_STRUCT(struct nvme, test, &test_state), IDLE(test_timer), N(shadow_db), N(shadow_ei), HOST(hmb_pages),
     STATE_STRUCT(struct nvme, hmb, &hmb_state), STATE_BYTES(struct nvme, fw_slot), STATE_BYTES(struct nvme, fw_new),
-    N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), N(fw_len), N(telemetry_gen), STATE_END
+    N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), N(fw_len), N(telemetry_gen),
+    STATE_STRUCT(struct nvme, cmb, &cmb_state), STATE_STRUCT(struct nvme, pel, &pel_state), HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), HOST(faults), HOST(n_faults),
+    N(fault_hits), STATE_END
 };
 const struct state_desc nvme_state = { .name = "nvme", .version = 1, .fields = fields, .post_load = loaded };

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include "base/str.h"
 #include "hw/nvme/fdp.h"
+#include "hw/nvme/persist.h"
 #include "hw/nvme/subsys_int.h"
 
 void nvme_subsys_init(struct nvme_subsys *ss)
 {
-    memset(ss, 0, sizeof *ss);
     pthread_mutex_init(&ss->lock, NULL);
     list_init(&ss->units);
 }
@@ -65,8 +65,10 @@ static bool subsys_realize(struct dev *d, struct err *e)
     struct nvme_subsys_dev *s = (struct nvme_subsys_dev *)d;
 
     snprintf(s->ss.nqn, sizeof s->ss.nqn, "nqn.2019-08.org.qemu:%s", s->nqn ? s->nqn : d->obj.id);
-    return nvme_fdp_init(&s->ss.fdp, e);
+    return nvme_fdp_init(&s->ss.fdp, e) && nvme_persist_open(&s->ss, s->state, e);
 }
+
+static void subsys_unrealize(struct dev *d) { nvme_persist_close(&((struct nvme_subsys_dev *)d)->ss); }
 
 static bool nqn_check(struct obj *o, struct err *e)
 {
@@ -77,6 +79,7 @@ static bool nqn_check(struct obj *o, struct err *e)
 
 static const struct prop subsys_props[] = {
     PROP_STR(struct nvme_subsys_dev, nqn, "nqn", 0, "End of the NVMe qualified name, after nqn.2019-08.org.qemu:; the device's id if left out"),
+    PROP_STR(struct nvme_subsys_dev, state, "state", 0, "File that keeps namespaces, features, counters, zones between runs"),
     PROP_BOOL(struct nvme_subsys_dev, ss.fdp.on, "fdp", false, "Flexible data placement"),
     PROP_SIZE(struct nvme_subsys_dev, ss.fdp.runs, "fdp.runs", 96 * MiB, MiB, INT64_MAX, "Size of a reclaim unit"),
     PROP_U16(struct nvme_subsys_dev, ss.fdp.nrg, "fdp.nrg", 1, 1, 64, "Reclaim groups"),
@@ -87,7 +90,7 @@ static const struct prop subsys_props[] = {
 const struct dev_class nvme_subsys_class = {
     .obj = { .name = "nvme-subsys", .desc = "NVM subsystem that several controllers share", .base = &dev_obj_class,
              .size = sizeof(struct nvme_subsys_dev), .props = subsys_props, .init = dev_init, .check = nqn_check, .finalize = dev_finalize },
-    .cat = "Storage", .realize = subsys_realize,
+    .cat = "Storage", .realize = subsys_realize, .unrealize = subsys_unrealize,
     .state_none = "the controllers and namespaces in it save themselves",
 };
 OBJ_CLASS(&nvme_subsys_class.obj);

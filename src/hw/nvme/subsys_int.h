@@ -7,7 +7,7 @@
 
 struct nvme_subsys_dev {
     struct dev dev;                     /* first */
-    char *nqn;
+    char *nqn, *state;
     struct nvme_subsys ss;
 };
 extern const struct dev_class nvme_subsys_class;

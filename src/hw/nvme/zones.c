@@ -2,6 +2,7 @@
 /* The state machine of zones and their write pointers (Zoned 2.1.1). */
 #include <stdlib.h>
 #include "base/str.h"
+#include "hw/nvme/persist.h"
 #include "hw/nvme/zns_int.h"
 
 void zone_set(struct nvme_zones *z, struct nvme_zone *x, uint8_t state)
@@ -303,4 +304,55 @@ void nvme_zones_power_cycle(struct nvme_ns *ns)
             zone_close(z, &z->zone[i]);
     }
     pthread_mutex_unlock(&ns->ss->lock);
+}
+
+/* ---- kept between runs: [index, state, attributes, written blocks], of the zones that are not empty ---- */
+
+json_t *nvme_zones_to_json(const struct nvme_ns *ns)
+{
+    const struct nvme_zones *z = ns->zones;
+    json_t *list = json_array();
+
+    for (uint32_t i = 0; i < z->n; i++) {
+        const struct nvme_zone *x = &z->zone[i];
+        json_t *one;
+
+        if (x->state == ZONE_EMPTY)
+            continue;
+        one = json_pack("[I, i, i, I]", (json_int_t)i, x->state, x->attr, (json_int_t)(x->wp - zone_start(z, x)));
+        if (x->attr & ZONE_ATTR_EXT) {
+            json_t *ext = json_array();
+            for (uint32_t k = 0; k < z->ext_size; k++)
+                json_array_append_new(ext, json_integer(z->ext[(size_t)i * z->ext_size + k]));
+            json_array_append_new(one, ext);
+        }
+        json_array_append_new(list, one);
+    }
+    return list;
+}
+
+static bool state_known(json_int_t s) { return (s >= ZONE_EMPTY && s <= ZONE_CLOSED) || (s >= ZONE_READ_ONLY && s <= ZONE_OFFLINE); }
+
+bool nvme_zones_from_json(struct nvme_ns *ns, json_t *v, struct err *e)
+{
+    struct nvme_zones *z = ns->zones;
+    json_t *one, *byte;
+    size_t i, k;
+
+    json_array_foreach(v, i, one) {
+        json_int_t at = json_integer_value(json_array_get(one, 0)), state = json_integer_value(json_array_get(one, 1));
+        json_int_t attr = json_integer_value(json_array_get(one, 2)), wp = json_integer_value(json_array_get(one, 3));
+        struct nvme_zone *x;
+
+        if (at < 0 || at >= z->n || !state_known(state) || wp < 0 || (uint64_t)wp > z->cap)
+            return err_set(e, ERR_VALUE, "a zone of namespace %u in the state file makes no sense: were its zones others?", ns->nsid);
+        x = &z->zone[at];
+        x->attr = (uint8_t)(attr & (ZONE_ATTR_EXT | ZONE_ATTR_FINISHED));      /* random write areas end with the power */
+        x->wp = x->next = zone_start(z, x) + (uint64_t)wp;
+        json_array_foreach(json_array_get(one, 4), k, byte)
+            if (k < z->ext_size)
+                z->ext[(size_t)at * z->ext_size + k] = (uint8_t)json_integer_value(byte);
+        zone_set(z, x, (uint8_t)state);
+    }
+    return true;
 }
