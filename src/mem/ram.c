@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "mem/ram_int.h"
 
 void (*ram_code_written)(struct ram *r, uint64_t off, uint64_t len);
+void (*ram_reserve_written)(struct ram *r, uint64_t off, uint64_t len);
 
 /* ---- making and freeing ---- */
 static bool ram_map(struct ram *r, const struct ram_want *w, struct err *e)
@@ -149,6 +151,10 @@ int ram_discard(struct ram *r, uint64_t off, uint64_t len)
 }
 
 /* ---- who watches writes ---- */
+static pthread_mutex_t watch_mutex = PTHREAD_MUTEX_INITIALIZER;
+void ram_watch_lock(void) { pthread_mutex_lock(&watch_mutex); }
+void ram_watch_unlock(void) { pthread_mutex_unlock(&watch_mutex); }
+
 void ram_written_slow(struct ram *r, uint64_t off, uint64_t len)
 {
     if (!len || !range_ok(off, len, r->size))
@@ -157,11 +163,14 @@ void ram_written_slow(struct ram *r, uint64_t off, uint64_t len)
     for (uint64_t p = off >> RAM_PAGE_BITS; p <= last; p++) {
         if (!atomic_load_explicit(&r->watch[p], memory_order_relaxed))
             continue;
+        ram_watch_lock();
         uint8_t was = atomic_exchange(&r->watch[p], 0);
-        if (was & WATCH_CODE && ram_code_written) {
-            uint64_t from = MAX(off, p << RAM_PAGE_BITS), to = MIN(off + len, (p + 1) << RAM_PAGE_BITS);
+        uint64_t from = MAX(off, p << RAM_PAGE_BITS), to = MIN(off + len, (p + 1) << RAM_PAGE_BITS);
+        if (was & WATCH_CODE && ram_code_written)
             ram_code_written(r, from, to - from);
-        }
+        if (was & WATCH_RESERVE && ram_reserve_written)
+            ram_reserve_written(r, from, to - from);
+        ram_watch_unlock();
     }
 }
 

@@ -14,7 +14,8 @@
 #define RAM_PAGE ((uint64_t)1 << RAM_PAGE_BITS)
 
 /* Who wants to notice the next write to a page. A fresh page is watched by nobody. */
-enum { WATCH_CODE = 1 << 0 /* translated code is on it */, WATCH_MIGRATION = 1 << 1, WATCH_VGA = 1 << 2 };
+enum { WATCH_CODE = 1 << 0 /* translated code is on it */, WATCH_MIGRATION = 1 << 1, WATCH_VGA = 1 << 2,
+       WATCH_RESERVE = 1 << 3 /* a CPU's reservation must break */ };
 
 struct ram {
     const char *name;
@@ -57,6 +58,11 @@ void memory_backend_release(struct obj *backend);
 
 /* Called after a store to a page watched by WATCH_CODE (the bit is clear again): drops translated code. Set by the CPU. */
 extern void (*ram_code_written)(struct ram *r, uint64_t off, uint64_t len);
+/* Likewise for WATCH_RESERVE. */
+extern void (*ram_reserve_written)(struct ram *r, uint64_t off, uint64_t len);
+/* Held around the clearing of a page's bits and these calls: who holds it has got every notice of which a clear bit could tell. A leaf. ANY */
+void ram_watch_lock(void);
+void ram_watch_unlock(void);
 /*
  * After a write of [off, off + len) by a device or a CPU: whoever watches the pages is told, the bits are cleared. A vCPU
  * that stores through its TLB does not call it if the page was unwatched when the TLB entry was made. ANY.

@@ -22,8 +22,10 @@ struct accel_ops {
     void (*run)(struct hart *h);
     /* The physical page @pa (page address) was written: forget its translations before the next block. VCPU */
     void (*flush_page)(struct hart *h, uint64_t pa);
-    /* Forget every translation. VCPU */
+    /* Forget every translation (machine reset, debugger). VCPU, or the hart stands */
     void (*flush_all)(struct hart *h);
+    /* It calls rv_code_page_add(): fence.i then flushes the pages that were written, else everything. */
+    bool tracks_code;
     /* Adds its counters as "name=value" lines through @put (monitor). May be NULL. ANY */
     void (*stats)(const struct hart *h, void (*put)(void *, const char *name, uint64_t v), void *arg);
 };

@@ -34,7 +34,7 @@ static void fill(struct hart *h, uint64_t va, const struct rv_xlate *x, const st
     h->stats.tlb_fills++;
     h->dtlb->used = true;
     if (x->page_size > RV_PAGE_SIZE)
-        rv_tlb_note_large(h->dtlb, va, x->page_size);
+        rv_tlb_note_large(&h->dtlb->large, va, x->page_size);
     e->pa = (x->pa & RV_PAGE_MASK) | ctz64(x->page_size);
     if (r && r->host && covers_page(r, x->pa))
         e->addend = (uintptr_t)(r->host + ((x->pa & RV_PAGE_MASK) - r->start)) - page;
@@ -47,8 +47,11 @@ static void fill(struct hart *h, uint64_t va, const struct rv_xlate *x, const st
     if (!(flags & RV_TLB_IO) && x->w) {
         if (!r->writable)
             e->wr |= RV_TLB_IO;
-        else if (page_watched(r, x->pa))
-            e->wr |= RV_TLB_CODE;
+        else {
+            rv_tlb_note_store(h->dtlb, x->pa);
+            if (page_watched(r, x->pa))
+                e->wr |= RV_TLB_CODE;
+        }
     }
 }
 
@@ -58,6 +61,7 @@ bool rv_locate(struct hart *h, uint64_t va, unsigned size, enum rv_access acc, s
     uint64_t tag = acc == RV_ACC_READ ? e->rd : e->wr;
     const struct view_range *r;
 
+    p->guarded = false;
     if (unlikely(rv_debug.n_watch) && rv_debug_access(h, va, size, acc == RV_ACC_WRITE))
         return false;
     if (!(tag & RV_TLB_INVALID) && !((tag ^ va) & RV_PAGE_MASK)) {
@@ -142,22 +146,27 @@ static bool load_at(struct hart *h, const struct rv_place *p, uint64_t va, unsig
     return true;
 }
 
-void rv_store_noticed(struct hart *h, uint64_t va, const struct rv_place *p, unsigned size)
+void rv_store_noticed(struct hart *h, uint64_t va, struct rv_place *p, unsigned size)
 {
     struct rv_tlb_entry *e = entry_of(h, va);
+    rv_store_release(p);
     rcu_full_fence();
-    ram_written(p->ram, p->ram_off, size);
+    rv_ram_written(h, p->ram, p->ram_off, size);
     if (e->wr == ((va & RV_PAGE_MASK) | RV_TLB_CODE) && RV_TLB_PA(e) == (p->pa & RV_PAGE_MASK) &&
-        !ram_watched(p->ram, p->ram_off))
+        !ram_watched(p->ram, p->ram_off)) {
         e->wr = va & RV_PAGE_MASK;
+        rv_tlb_note_store(h->dtlb, p->pa);
+    }
 }
 
-static bool store_at(struct hart *h, const struct rv_place *p, uint64_t va, unsigned size, uint64_t val)
+static bool store_at(struct hart *h, struct rv_place *p, uint64_t va, unsigned size, uint64_t val)
 {
     if (unlikely(!p->host))
         return io_write(h, va, p->pa, size, val);
+    if (unlikely(p->ram))
+        rv_store_guard(h, p);
     host_store(p->host, size, val);
-    if (p->ram)
+    if (unlikely(p->ram))
         rv_store_noticed(h, va, p, size);
     return true;
 }
@@ -193,10 +202,14 @@ bool rv_store(struct hart *h, uint64_t va, unsigned size, uint64_t val)
     if (!b.host)
         return rv_access_fault(h, va + first, RV_ACC_WRITE);
     /* The second look-up cannot have displaced what the first found: places hold no TLB entries. */
+    if (a.ram)
+        rv_store_guard(h, &a);
     st_le(a.host, val, first);
-    st_le(b.host, val >> (first * 8), size - first);
     if (a.ram)
         rv_store_noticed(h, va, &a, first);
+    if (b.ram)
+        rv_store_guard(h, &b);
+    st_le(b.host, val >> (first * 8), size - first);
     if (b.ram)
         rv_store_noticed(h, va + first, &b, size - first);
     return true;
@@ -221,7 +234,8 @@ const struct rv_xtlb_entry *rv_xlate_exec(struct hart *h, uint64_t va)
     h->stats.tlb_fills++;
     h->xtlb->used = true;
     if (x.page_size > RV_PAGE_SIZE)
-        rv_tlb_note_large(h->xtlb, va, x.page_size);
+        rv_tlb_note_large(&h->xtlb->large, va, x.page_size);
+    rv_tlb_note_exec(h->xtlb, va, x.page_size);
     *e = (struct rv_xtlb_entry){ .va = va & RV_PAGE_MASK, .pa = x.pa & RV_PAGE_MASK, .shift = ctz64(x.page_size),
                                  .host = r->host + ((x.pa & RV_PAGE_MASK) - r->start) };
     return e;

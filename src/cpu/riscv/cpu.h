@@ -97,6 +97,7 @@ struct rv_xtlb_entry {
 #define RV_TLB_SIZE (1u << RV_TLB_BITS)
 #define RV_XTLB_BITS 7
 #define RV_XTLB_SIZE (1u << RV_XTLB_BITS)
+#define RV_XSEEN_BITS 4096u
 
 struct rv_tlb {
     struct rv_tlb_entry e[RV_TLB_SIZE];         /* index: va >> 12, low RV_TLB_BITS bits */
@@ -107,8 +108,9 @@ struct rv_tlb {
      */
     uint32_t id;
     bool used;                                  /* has entries since the last flush */
-    bool large;                                 /* has superpage entries, all within the aligned range below */
-    uint64_t large_base, large_mask;
+    struct rv_tlb_range { bool any; uint64_t base, mask; } large, xlarge;   /* aligned ranges that hold all superpages; those fetched from */
+    uint64_t xseen[RV_XSEEN_BITS / 64];         /* pages that exec translations of this id were made for, hashed: no false "no" */
+    uint64_t wseen[RV_XSEEN_BITS / 64];         /* physical pages that got the fast store path since the last flush, likewise */
 };
 
 /* What a context is: index into rv_as.tlb. */
@@ -163,8 +165,11 @@ struct hart {
     /* --- reservation of LR (amo.c) --- */
     uint64_t res_pa;                /* RV_TLB_NONE: none */
     uint64_t res_val;
-    uint32_t res_ver;
+    uint64_t res_pc;                /* where the SC is that the value alone decides; RV_TLB_NONE: the reservation is tracked */
     uint8_t res_size;
+    struct ram *res_ram;            /* set where tracked, and the offset; the hart writes them with ram_watch_lock() held */
+    uint64_t res_off;
+    atomic_bool res_broken;         /* ANY: somebody stored to the page of a tracked reservation */
 
     struct rv_trap trap;
 
@@ -227,6 +232,7 @@ struct hart {
 
     /* --- debugger (debug.c): written while the hart stands --- */
     enum rv_plan { RV_PLAN_RUN, RV_PLAN_STEP, RV_PLAN_STAND } plan;
+    uint64_t code_seen;             /* entries of the log of written code pages looked at (code.c) */
     void *pages;                    /* the interpreter's (interp.c), made on first use: a debugger uses it whatever accel is */
     _Atomic int tid;                /* ANY: thread number of the host */
 };
@@ -270,14 +276,24 @@ bool rv_csr_access(struct hart *h, unsigned num, bool rd, bool wr, unsigned op, 
 bool rv_csr_peek(struct hart *h, unsigned num, uint64_t *val);
 bool rv_csr_poke(struct hart *h, unsigned num, uint64_t val);
 /*
- * Whether an access to the CSR changes nothing but registers and its own value: a block need not end after it. False for those
- * that may change contexts, interrupts, translations.
+ * Whether a write of the CSR changes nothing but its own value: a block need not end after it. False for those that may change
+ * contexts, interrupts, translations, the host's FPU. Reads never do.
  */
 bool rv_csr_plain(unsigned num);
 /* The CSR's name, good until this thread's next call; NULL if there is none. */
 const char *rv_csr_name(unsigned num);
 /* Instructions retired before the present one; exact when h->budget is. */
 static inline uint64_t rv_retired(const struct hart *h) { return h->retired + (uint64_t)(int64_t)(h->slice - h->budget); }
+
+/* --- hpm.c: counters 0 (cycle), 2 (instret), 3..31 --- */
+uint64_t rv_hpm_read(const struct hart *h, unsigned n);
+void rv_hpm_write(struct hart *h, unsigned n, uint64_t v);
+/* By the present instruction: takes the place of its own increment (Privileged ISA, "Hardware Performance Monitor"). */
+void rv_hpm_write_insn(struct hart *h, unsigned n, uint64_t v);
+void rv_hpm_event_write(struct hart *h, unsigned n, uint64_t v);
+uint64_t rv_hpm_overflows(const struct hart *h);        /* scountovf */
+/* Raises the overflow interrupt of counters in hpm_armed that wrapped. */
+void rv_hpm_poll(struct hart *h);
 
 /* --- mmu.c --- */
 enum rv_access { RV_ACC_READ, RV_ACC_WRITE, RV_ACC_EXEC };
@@ -316,7 +332,10 @@ void rv_tlb_flush_all(struct hart *h);
 void rv_tlb_protect_page(struct hart *h, uint64_t pa);
 
 /* --- amo.c --- */
-/* LR, SC, AMO*, AMOCAS. False with h->trap set. */
+/*
+ * LR, SC, AMO*, AMOCAS; h->pc is that of the next instruction. False with h->trap set. Who executes these inline must leave LR
+ * and SC to it, and stores to pages whose tag has flags.
+ */
 bool rv_amo(struct hart *h, const struct rv_insn *in);
 
 /* --- pmp.c --- */
@@ -331,12 +350,17 @@ void rv_pmp_changed(struct hart *h);
 
 /* --- code.c: which physical pages hold translated code, across harts and devices --- */
 /*
- * Before the first block of page @pa is translated: makes stores to the page be noticed, on all harts and for DMA.
- * Must be called before the bytes are read. VCPU
+ * Before the first block of page @pa is translated, and before its bytes are read: stores to the page by any hart or device are
+ * noticed from now on. The first store is put into a log and ends the watch; fence.i gives each hart the log's new entries
+ * (accel->flush_page), after which the page is to be added again. For accelerators with tracks_code. VCPU
  */
 void rv_code_page_add(struct hart *h, uint64_t pa);
-/* A store to [pa, pa+len) has happened or is about to: drops translated code of the page everywhere if there is any. VCPU, LOOP */
-void rv_code_page_written(struct hart_set *s, uint64_t pa, uint64_t len);
+/* Forgets (accel->flush_page) the pages that the log has got since this hart last looked. VCPU */
+void rv_code_catch_up(struct hart *h);
+/* Makes every hart of the set withdraw its fast store entries for a page that is watched by now: done when it returns. VCPU */
+void rv_protect_everywhere(struct hart *h, uint64_t pa);
+/* The set whose RAM is watched from now on. LOOP (main) */
+void rv_code_attach(struct hart_set *s);
 /* --- debug.c --- */
 /* What a debugger has set; changed only while every hart stands. */
 extern struct rv_debug { unsigned n_exec, n_watch; } rv_debug;

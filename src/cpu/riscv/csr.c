@@ -33,34 +33,20 @@ static uint64_t envcfg_mask(const struct hart *h)
     return m;
 }
 
-/* ---- counters: cycle and instret both count retired instructions ---- */
-
-static uint64_t counter_read(struct hart *h, unsigned n)
+/* One of a field's values is reserved: a write of it keeps the old one. */
+static uint64_t envcfg_legal(uint64_t v, uint64_t old)
 {
-    bool source = n == 0 || n == 2;
-    return h->hpm_count[n] + (source && !(h->mcountinhibit >> n & 1) ? rv_retired(h) : 0);
-}
-
-static void counter_write(struct hart *h, unsigned n, uint64_t v)
-{
-    bool source = n == 0 || n == 2;
-    h->hpm_count[n] = v - (source && !(h->mcountinhibit >> n & 1) ? rv_retired(h) : 0);
-}
-
-/* An instruction's own write takes the place of its increment (Privileged ISA, "Hardware Performance Monitor"). */
-static void counter_write_insn(struct hart *h, unsigned n, uint64_t v)
-{
-    counter_write(h, n, v);
-    if ((n == 0 || n == 2) && !(h->mcountinhibit >> n & 1))
-        h->hpm_count[n]--;
+    return (v & ENVCFG_CBIE) == UINT64_C(2) << ENVCFG_CBIE_SHIFT ? (v & ~ENVCFG_CBIE) | (old & ENVCFG_CBIE) : v;
 }
 
 static void inhibit_write(struct hart *h, uint64_t v)
 {
-    uint64_t old[3] = { counter_read(h, 0), 0, counter_read(h, 2) };
+    uint64_t old[RV_HPM_COUNT];
+    for (unsigned n = 0; n < RV_HPM_COUNT; n++)
+        old[n] = rv_hpm_read(h, n);
     h->mcountinhibit = v & ~UINT64_C(2) & UINT32_MAX;
-    counter_write(h, 0, old[0]);
-    counter_write(h, 2, old[2]);
+    for (unsigned n = 0; n < RV_HPM_COUNT; n++)
+        rv_hpm_write(h, n, old[n]);
 }
 
 static bool counter_allowed(const struct hart *h, unsigned n)
@@ -147,10 +133,27 @@ static void pmpaddr_write(struct hart *h, unsigned n, uint64_t v)
 
 /* ---- status and translation ---- */
 
+/* Fields that this hart has: what only matters to a mode or a unit that is missing reads as zero. */
+static uint64_t mstatus_fields(const struct hart *h)
+{
+    uint64_t m = MSTATUS_RW;
+    if (!rv_has(h, RV_EXT_S))
+        m &= ~(MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_SUM | MSTATUS_MXR | MSTATUS_TVM | MSTATUS_TSR);
+    if (!rv_has(h, RV_EXT_U))
+        m &= ~(MSTATUS_MPRV | MSTATUS_TW);
+    return rv_has(h, RV_EXT_F) ? m : m & ~MSTATUS_FS;
+}
+
+static bool has_mode(const struct hart *h, unsigned priv)
+{
+    return priv == RV_M || (priv == RV_S && rv_has(h, RV_EXT_S)) || (priv == RV_U && rv_has(h, RV_EXT_U));
+}
+
 static void mstatus_write(struct hart *h, uint64_t v, uint64_t mask)
 {
+    mask &= mstatus_fields(h);
     uint64_t s = (h->mstatus & ~mask) | (v & mask);
-    if ((s >> MSTATUS_MPP_SHIFT & 3) == 2)
+    if (!has_mode(h, s >> MSTATUS_MPP_SHIFT & 3))
         s = (s & ~MSTATUS_MPP) | (h->mstatus & MSTATUS_MPP);
     h->mstatus = s;
     rv_ctx_update(h);
@@ -192,7 +195,7 @@ static bool read_low(struct hart *h, unsigned n, uint64_t *v)
     case CSR_SIP: *v = rv_mip(h) & h->mideleg; return true;
     case CSR_STIMECMP: *v = atomic_load(&h->stimecmp); return rv_has(h, RV_EXT_SSTC);
     case CSR_SATP: *v = h->satp; return true;
-    case CSR_SCOUNTOVF: *v = 0; return rv_has(h, RV_EXT_SSCOFPMF);
+    case CSR_SCOUNTOVF: *v = rv_hpm_overflows(h); return rv_has(h, RV_EXT_SSCOFPMF);
     case CSR_SISELECT: *v = h->siselect; return h->env->imsic;
     case CSR_SIREG: return h->env->imsic && imsic_reg(h, false, v, 0, 0);
     case CSR_STOPEI: *v = h->env->imsic ? h->env->imsic->topei(h->env->imsic_opaque, h->index, 1, false) : 0; return h->env->imsic;
@@ -235,12 +238,16 @@ static bool csr_read(struct hart *h, unsigned n, uint64_t *v)
 {
     if (n >= CSR_CYCLE && n <= CSR_HPM31 && !rv_has(h, n <= CSR_INSTRET ? RV_EXT_ZICNTR : RV_EXT_ZIHPM))
         return false;
+    if (((n >> 8 & 3) == RV_S || n == CSR_MEDELEG || n == CSR_MIDELEG) && !rv_has(h, RV_EXT_S))
+        return false;
+    if ((n == CSR_MCOUNTEREN || n == CSR_MENVCFG) && !rv_has(h, RV_EXT_U))
+        return false;
     if (n == CSR_TIME) {
         *v = h->env->time_now(h->env->opaque);
         return true;
     }
     if ((n >= CSR_CYCLE && n <= CSR_HPM31) || (n >= CSR_MCYCLE && n <= CSR_MHPM31 && n != CSR_MCYCLE + 1)) {
-        *v = counter_read(h, n & 31);
+        *v = rv_hpm_read(h, n & 31);
         return true;
     }
     if (n >= CSR_MHPMEVENT3 && n <= CSR_MHPMEVENT31) {
@@ -268,6 +275,8 @@ static void fcsr_write(struct hart *h, uint64_t flags, uint64_t rm)
     h->mstatus |= MSTATUS_FS;
 }
 
+static uint64_t pc_mask(const struct hart *h) { return rv_has(h, RV_EXT_C) ? ~UINT64_C(1) : ~UINT64_C(3); }
+
 static void write_low(struct hart *h, unsigned n, uint64_t v)
 {
     uint64_t old;
@@ -279,9 +288,9 @@ static void write_low(struct hart *h, unsigned n, uint64_t v)
     case CSR_SIE: h->mie = (h->mie & ~h->mideleg) | (v & h->mideleg); break;
     case CSR_STVEC: h->stvec = v & ~UINT64_C(2); break;
     case CSR_SCOUNTEREN: h->scounteren = v & UINT32_MAX; break;
-    case CSR_SENVCFG: h->senvcfg = v & envcfg_mask(h); break;
+    case CSR_SENVCFG: h->senvcfg = envcfg_legal(v, h->senvcfg) & envcfg_mask(h); break;
     case CSR_SSCRATCH: h->sscratch = v; break;
-    case CSR_SEPC: h->sepc = v & ~UINT64_C(1); break;
+    case CSR_SEPC: h->sepc = v & pc_mask(h); break;
     case CSR_SCAUSE: h->scause = v; break;
     case CSR_STVAL: h->stval = v; break;
     case CSR_SIP: soft_write(h, h->mideleg & (BIT64(HART_IRQ_SSI) | BIT64(HART_IRQ_LCOF)), v); break;
@@ -305,12 +314,12 @@ static void write_machine(struct hart *h, unsigned n, uint64_t v)
     case CSR_MTVEC: h->mtvec = v & ~UINT64_C(2); break;
     case CSR_MCOUNTEREN: h->mcounteren = v & UINT32_MAX; break;
     case CSR_MENVCFG:
-        h->menvcfg = v & env;
+        h->menvcfg = envcfg_legal(v, h->menvcfg) & env;
         rv_tlb_flush_all(h);
         break;
     case CSR_MCOUNTINHIBIT: inhibit_write(h, v); break;
     case CSR_MSCRATCH: h->mscratch = v; break;
-    case CSR_MEPC: h->mepc = v & ~UINT64_C(1); break;
+    case CSR_MEPC: h->mepc = v & pc_mask(h); break;
     case CSR_MCAUSE: h->mcause = v; break;
     case CSR_MTVAL: h->mtval = v; break;
     case CSR_MIP: soft_write(h, BIT64(HART_IRQ_SSI) | BIT64(HART_IRQ_SEI) | BIT64(HART_IRQ_LCOF) |
@@ -324,9 +333,9 @@ static void write_machine(struct hart *h, unsigned n, uint64_t v)
 static void csr_write(struct hart *h, unsigned n, uint64_t v)
 {
     if (n >= CSR_MCYCLE && n <= CSR_MHPM31)
-        counter_write(h, n & 31, v);
+        rv_hpm_write(h, n & 31, v);
     else if (n >= CSR_MHPMEVENT3 && n <= CSR_MHPMEVENT31)
-        h->hpm_event[n & 31] = v;
+        rv_hpm_event_write(h, n & 31, v);
     else if (n >= CSR_PMPCFG0 && n <= CSR_PMPCFG15)
         pmpcfg_write(h, n - CSR_PMPCFG0, v);
     else if (n >= CSR_PMPADDR0 && n <= CSR_PMPADDR63)
@@ -369,10 +378,21 @@ bool rv_csr_access(struct hart *h, unsigned num, bool rd, bool wr, unsigned op, 
         cur = atomic_load(&h->irq_soft);
     uint64_t v = op == 0 ? val : op == 1 ? cur | val : cur & ~val;
     if (num >= CSR_MCYCLE && num <= CSR_MHPM31)
-        counter_write_insn(h, num & 31, v);
+        rv_hpm_write_insn(h, num & 31, v);
     else
         csr_write(h, num, v);
     return true;
+}
+
+bool rv_csr_plain(unsigned num)
+{
+    switch (num) {
+    case CSR_FFLAGS: case CSR_SSCRATCH: case CSR_SEPC: case CSR_SCAUSE: case CSR_STVAL: case CSR_STVEC: case CSR_MSCRATCH: case CSR_MEPC:
+    case CSR_MCAUSE: case CSR_MTVAL: case CSR_MTVEC: case CSR_SCOUNTEREN: case CSR_MCOUNTEREN: case CSR_SISELECT: case CSR_MISELECT:
+        return true;
+    default:
+        return false;
+    }
 }
 
 bool rv_csr_peek(struct hart *h, unsigned num, uint64_t *val)

@@ -116,6 +116,29 @@ void hart_request_sync(struct hart_set *s, uint64_t mask, void (*fn)(struct hart
     }
 }
 
+static void do_protect(struct hart *h, uint64_t pa, uint64_t b) { rv_tlb_protect_page(h, pa & RV_PAGE_MASK); }
+
+/* On behalf of a hart that sleeps: it cannot run before it gets its lock. */
+static bool protect_sleeper(struct hart *h, uint64_t pa)
+{
+    pthread_mutex_lock(&h->lock);
+    bool still = atomic_load(&h->in_wfi) || h->paused;
+    if (still)
+        do_protect(h, pa, 0);
+    pthread_mutex_unlock(&h->lock);
+    return still;
+}
+
+void rv_protect_everywhere(struct hart *h, uint64_t pa)
+{
+    uint64_t awake = 0;
+    for (unsigned i = 0; i < h->set->count; i++)
+        if (h->set->hart[i] != h && !protect_sleeper(h->set->hart[i], pa))
+            awake |= BIT64(i);
+    if (awake)
+        hart_request_sync(h->set, awake, do_protect, pa, 0);
+}
+
 void hart_do_fence_i(struct hart *h, uint64_t a, uint64_t b) { rv_fence_i(h); }
 
 void hart_do_sfence_vma(struct hart *h, uint64_t start, uint64_t size)
@@ -180,6 +203,8 @@ bool hart_poll(struct hart *h)
         atomic_store(&h->leave, false);
         return false;
     }
+    if (unlikely(h->hpm_armed))
+        rv_hpm_poll(h);
     rv_irq_take(h);
     return true;
 }
@@ -336,15 +361,17 @@ void hart_reset(struct hart *h)
     h->fflags = h->frm = 0;
     h->ext = h->cpu->ext;
     h->misa = misa_of(h->ext);
-    h->mstatus = MSTATUS_UXL | MSTATUS_SXL;
+    h->mstatus = (rv_has(h, RV_EXT_U) ? MSTATUS_UXL : MSTATUS_MPP) | (rv_has(h, RV_EXT_S) ? MSTATUS_SXL : 0);
     h->mideleg = h->medeleg = h->mie = h->mtvec = h->mscratch = h->mepc = h->mcause = h->mtval = h->menvcfg = 0;
     h->stvec = h->sscratch = h->sepc = h->scause = h->stval = h->satp = h->senvcfg = 0;
     h->mcounteren = h->scounteren = h->mcountinhibit = h->miselect = h->siselect = 0;
     memset(h->hpm_count, 0, sizeof h->hpm_count);
     memset(h->hpm_event, 0, sizeof h->hpm_event);
+    h->hpm_armed = 0;
     memset(h->pmpcfg, 0, sizeof h->pmpcfg);
     memset(h->pmpaddr, 0, sizeof h->pmpaddr);
     h->res_pa = RV_TLB_NONE;
+    rv_reserve_drop(h);
     h->priv = RV_M;
     atomic_store(&h->irq_soft, 0);
     atomic_fetch_and(&h->irq_line, ~BIT64(HART_IRQ_STI));
@@ -352,6 +379,7 @@ void hart_reset(struct hart *h)
     rv_pmp_changed(h);
     rv_ctx_update(h);
     rv_tlb_flush_all(h);
+    rv_interp_forget(h);
     h->accel->flush_all(h);
 }
 
@@ -437,12 +465,14 @@ struct hart_set *hart_set_new(const struct hart_set_config *cfg, struct err *e)
     s->listener.changed = view_changed;
     view_listen(&as_memory, &s->listener);
     rv_debug_attach(s);
+    rv_code_attach(s);
     return s;
 }
 
 void hart_set_free(struct hart_set *s)
 {
     rv_debug_attach(NULL);
+    rv_code_attach(NULL);
     if (s->listener.changed)
         view_unlisten(&as_memory, &s->listener);
     for (unsigned i = 0; i < s->count; i++) {

@@ -227,5 +227,10 @@ const struct accel_ops accel_interp = {
 
 void rv_fence_i(struct hart *h)
 {
-    h->accel->flush_all(h);
+    if (h->pages)
+        interp_flush_all(h);
+    if (h->accel->tracks_code)
+        rv_code_catch_up(h);
+    else if (h->accel != &accel_interp)
+        h->accel->flush_all(h);
 }

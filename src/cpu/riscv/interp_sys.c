@@ -19,10 +19,11 @@ static enum step csr(struct hart *h, const struct rv_insn *in)
     bool imm = rv_insn_rows[in->op].fmt == RV_FMT_CSRI;
     unsigned op = in->op == RV_OP_CSRRW || in->op == RV_OP_CSRRWI ? 0 : in->op == RV_OP_CSRRS || in->op == RV_OP_CSRRSI ? 1 : 2;
     uint64_t val = imm ? in->rs1 : h->x[in->rs1], old;
-    if (!rv_csr_access(h, (unsigned)in->imm, in->rd != 32, op == 0 || in->rs1, op, val, &old, in->raw))
+    bool wr = op == 0 || in->rs1;
+    if (!rv_csr_access(h, (unsigned)in->imm, in->rd != 32, wr, op, val, &old, in->raw))
         return TRAP;
     h->x[in->rd] = old;
-    return LEAVE;
+    return wr && !rv_csr_plain((unsigned)in->imm) ? LEAVE : NEXT;
 }
 
 static enum step ecall(struct hart *h)
@@ -43,7 +44,7 @@ static enum step sfence(struct hart *h, const struct rv_insn *in)
 /* CBIE, CBCFE and CBZE of menvcfg and senvcfg: CMO specification, section 2.6. */
 static bool cbo_allowed(const struct hart *h, uint64_t field)
 {
-    return (h->priv == RV_M || (h->menvcfg & field)) && (h->priv != RV_U || (h->senvcfg & field));
+    return (h->priv == RV_M || (h->menvcfg & field)) && (h->priv != RV_U || !rv_has(h, RV_EXT_S) || (h->senvcfg & field));
 }
 
 /* Caches are coherent here: only the checks remain. */
@@ -69,7 +70,7 @@ static enum step cbo(struct hart *h, const struct rv_insn *in)
 
 static enum step wfi(struct hart *h, const struct rv_insn *in)
 {
-    if (h->priv == RV_U || (h->priv == RV_S && (h->mstatus & MSTATUS_TW)))
+    if ((h->priv == RV_U && rv_has(h, RV_EXT_S)) || (h->priv < RV_M && (h->mstatus & MSTATUS_TW)))
         return illegal(h, in);
     hart_wait(h);
     return LEAVE;

@@ -19,17 +19,34 @@ struct rv_place {
     uint8_t *host;
     struct ram *ram;            /* a store to RAM that must be noticed once made; else NULL */
     uint64_t ram_off;
+    bool guarded;               /* between rv_store_guard() and rv_store_noticed() or rv_store_release() */
 };
 /*
  * Finds where [va, va + size), within one page, lies in the present data context; walks and fills where the TLB does not know.
  * False with h->trap set.
  */
 bool rv_locate(struct hart *h, uint64_t va, unsigned size, enum rv_access acc, struct rv_place *p);
+/*
+ * Before a store to a watched page (p->ram set): where reservations are tracked in the page, those of other harts break, and nobody
+ * else stores there or decides on an SC until the store was noticed, or given up with rv_store_release().
+ */
+void rv_store_guard(struct hart *h, struct rv_place *p);
+void rv_store_release(struct rv_place *p);
 /* A store to a watched page (p->ram set) has been made: tells who watches, and opens the fast path again if nobody does now. */
-void rv_store_noticed(struct hart *h, uint64_t va, const struct rv_place *p, unsigned size);
+void rv_store_noticed(struct hart *h, uint64_t va, struct rv_place *p, unsigned size);
+/* code.c: ram_written() for a store of the hart itself. */
+void rv_ram_written(struct hart *h, struct ram *r, uint64_t off, unsigned size);
+/* The RAM that can be written at @pa, and the offset in it; NULL: none. */
+struct ram *rv_ram_at(struct hart *h, uint64_t pa, uint64_t *off);
+/* From now on every store by others to the page of @pa sets res_broken; no longer. */
+void rv_reserve_track(struct hart *h, uint64_t pa);
+void rv_reserve_drop(struct hart *h);
 /* Frees every context. */
 void rv_tlb_free(struct hart *h);
-/* Notes a superpage in the context, so that a flush of any address in it finds it. */
-void rv_tlb_note_large(struct rv_tlb *t, uint64_t va, uint64_t span);
+/* Notes a superpage in the context, so that a flush of any address in it finds it; a page that was translated for fetches. */
+void rv_tlb_note_large(struct rv_tlb_range *r, uint64_t va, uint64_t span);
+/* A page that may have got the fast store path. */
+void rv_tlb_note_store(struct rv_tlb *t, uint64_t pa);
+void rv_tlb_note_exec(struct rv_tlb *t, uint64_t va, uint64_t span);
 
 #endif

@@ -11,6 +11,14 @@ static uint32_t new_id(struct hart *h)
     return h->tlb_next_id;
 }
 
+/* What was keyed by the old id is void: nothing has been fetched under the new one yet. */
+static void renew_id(struct hart *h, struct rv_tlb *t)
+{
+    t->id = new_id(h);
+    t->xlarge.any = false;
+    memset(t->xseen, 0, sizeof t->xseen);
+}
+
 static void tlb_clear(struct hart *h, struct rv_tlb *t)
 {
     if (t->used) {
@@ -18,10 +26,11 @@ static void tlb_clear(struct hart *h, struct rv_tlb *t)
             t->e[i].rd = t->e[i].wr = RV_TLB_NONE;
         for (unsigned i = 0; i < RV_XTLB_SIZE; i++)
             t->x[i].va = RV_TLB_NONE;
+        memset(t->wseen, 0, sizeof t->wseen);
         t->used = false;
     }
-    t->large = false;
-    t->id = new_id(h);
+    t->large.any = false;
+    renew_id(h, t);
 }
 
 static struct rv_tlb *tlb_get(struct hart *h, struct rv_tlb **slot)
@@ -108,17 +117,25 @@ void rv_ctx_update(struct hart *h)
     h->dtlb = context(h, rv_data_priv(h), true);
 }
 
-void rv_tlb_note_large(struct rv_tlb *t, uint64_t va, uint64_t span)
+void rv_tlb_note_large(struct rv_tlb_range *r, uint64_t va, uint64_t span)
 {
     uint64_t mask = ~(span - 1);
-    if (t->large) {
-        mask &= t->large_mask;
-        while ((t->large_base ^ va) & mask)
+    if (r->any) {
+        mask &= r->mask;
+        while ((r->base ^ va) & mask)
             mask <<= 1;
     }
-    t->large = true;
-    t->large_mask = mask;
-    t->large_base = va & mask;
+    *r = (struct rv_tlb_range){ true, va & mask, mask };
+}
+
+static bool in_range(const struct rv_tlb_range *r, uint64_t va) { return r->any && (va & r->mask) == r->base; }
+static unsigned xseen_bit(uint64_t va) { return (va >> RV_PAGE_BITS ^ va >> (RV_PAGE_BITS + 12)) & (RV_XSEEN_BITS - 1); }
+
+void rv_tlb_note_exec(struct rv_tlb *t, uint64_t va, uint64_t span)
+{
+    t->xseen[xseen_bit(va) / 64] |= BIT64(xseen_bit(va) % 64);
+    if (span > RV_PAGE_SIZE)
+        rv_tlb_note_large(&t->xlarge, va, span);
 }
 
 /* Whether a tag's page lies in the leaf of 2^shift bytes around @va. */
@@ -135,7 +152,7 @@ static void flush_va(struct hart *h, struct rv_tlb *t, uint64_t va)
 {
     if (!t->used)
         return;
-    if (t->large && (va & t->large_mask) == t->large_base) {
+    if (in_range(&t->large, va)) {
         for (unsigned i = 0; i < RV_TLB_SIZE; i++)
             flush_entry(&t->e[i], va);
         for (unsigned i = 0; i < RV_XTLB_SIZE; i++)
@@ -147,7 +164,8 @@ static void flush_va(struct hart *h, struct rv_tlb *t, uint64_t va)
         if (same_leaf(x->va, va, x->shift))
             x->va = RV_TLB_NONE;
     }
-    t->id = new_id(h);
+    if (in_range(&t->xlarge, va) || (t->xseen[xseen_bit(va) / 64] >> xseen_bit(va) % 64 & 1))
+        renew_id(h, t);
 }
 
 void rv_tlb_flush(struct hart *h, bool has_va, uint64_t va, bool has_asid, uint64_t asid)
@@ -170,9 +188,13 @@ void rv_tlb_flush_all(struct hart *h)
             tlb_clear(h, h->tlb_bare[i]);
 }
 
+static unsigned wseen_bit(uint64_t pa) { return (pa >> RV_PAGE_BITS ^ pa >> (RV_PAGE_BITS + 12)) & (RV_XSEEN_BITS - 1); }
+
+void rv_tlb_note_store(struct rv_tlb *t, uint64_t pa) { t->wseen[wseen_bit(pa) / 64] |= BIT64(wseen_bit(pa) % 64); }
+
 static void protect(struct rv_tlb *t, uint64_t pa)
 {
-    if (!t || !t->used)
+    if (!t || !t->used || !(t->wseen[wseen_bit(pa) / 64] >> wseen_bit(pa) % 64 & 1))
         return;
     for (struct rv_tlb_entry *e = t->e; e < t->e + RV_TLB_SIZE; e++)
         if (RV_TLB_PA(e) == pa && !(e->wr & (RV_TLB_INVALID | RV_TLB_IO)))
