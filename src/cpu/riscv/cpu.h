@@ -174,10 +174,9 @@ struct hart {
     struct rv_trap trap;
 
     /* --- CSRs --- */
-    uint64_t misa, mideleg, medeleg, mie, mtvec, mscratch, mepc, mcause, mtval, mvien, mvip, menvcfg, mseccfg;
+    uint64_t misa, mideleg, medeleg, mie, mtvec, mscratch, mepc, mcause, mtval, menvcfg;
     uint64_t stvec, sscratch, sepc, scause, stval, satp, senvcfg;
     uint64_t mcounteren, scounteren, mcountinhibit;
-    uint64_t mstateen[4], sstateen[4];
     uint64_t miselect, siselect;
     uint64_t hpm_count[RV_HPM_COUNT];           /* value minus the source when running, the value when inhibited */
     uint64_t hpm_event[RV_HPM_COUNT];
@@ -241,6 +240,12 @@ struct hart {
 #define RV_SLICE 1000
 
 static inline bool rv_has(const struct hart *h, enum rv_ext e) { return h->ext >> e & 1; }
+
+/* mstatus after a reset: fields that never change are set. */
+static inline uint64_t rv_mstatus_reset(const struct hart *h)
+{
+    return (rv_has(h, RV_EXT_U) ? MSTATUS_UXL : MSTATUS_MPP) | (rv_has(h, RV_EXT_S) ? MSTATUS_SXL : 0);
+}
 
 /* --- trap.c --- */
 /* Records a trap for rv_trap_take(); always false, so that a failing helper can `return rv_trap_set(...)`. VCPU */

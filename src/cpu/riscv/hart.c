@@ -361,7 +361,7 @@ void hart_reset(struct hart *h)
     h->fflags = h->frm = 0;
     h->ext = h->cpu->ext;
     h->misa = misa_of(h->ext);
-    h->mstatus = (rv_has(h, RV_EXT_U) ? MSTATUS_UXL : MSTATUS_MPP) | (rv_has(h, RV_EXT_S) ? MSTATUS_SXL : 0);
+    h->mstatus = rv_mstatus_reset(h);
     h->mideleg = h->medeleg = h->mie = h->mtvec = h->mscratch = h->mepc = h->mcause = h->mtval = h->menvcfg = 0;
     h->stvec = h->sscratch = h->sepc = h->scause = h->stval = h->satp = h->senvcfg = 0;
     h->mcounteren = h->scounteren = h->mcountinhibit = h->miselect = h->siselect = 0;
