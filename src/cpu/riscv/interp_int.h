@@ -12,6 +12,9 @@ enum step { TRAP, NEXT, LEAVE, STOP };
 typedef enum step interp_fn(struct hart *h, const struct rv_insn *in, uint64_t pc);
 
 interp_fn *interp_handler(unsigned op);
+/* Floating point: by the reference, always right; by the host's FPU, NULL where it cannot. */
+enum step interp_fp_slow(struct hart *h, const struct rv_insn *in, uint64_t pc);
+interp_fn *interp_fp_fast(unsigned op);
 /* Decodes @raw as handlers want it: an integer result to x0 goes to x[32]. */
 void interp_prepare(const struct hart *h, uint32_t raw, struct rv_insn *in);
 /* Fences, environment calls, CSRs, cache-block operations, privileged instructions. */

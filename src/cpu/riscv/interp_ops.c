@@ -237,7 +237,7 @@ static bool fp_on(struct hart *h)
     return h->mstatus & MSTATUS_FS;
 }
 
-static enum step op_fp(struct hart *h, const struct rv_insn *in, uint64_t pc)
+enum step interp_fp_slow(struct hart *h, const struct rv_insn *in, uint64_t pc)
 {
     struct rv_insn i = *in;
     enum rv_format f = (enum rv_format)rv_insn_rows[in->op].fmt;
@@ -249,31 +249,40 @@ static enum step op_fp(struct hart *h, const struct rv_insn *in, uint64_t pc)
     return NEXT;
 }
 
-static enum step fp_load(struct hart *h, const struct rv_insn *in, unsigned size, uint64_t box)
-{
-    uint64_t v;
-    if (!fp_on(h))
-        return illegal(h, in);
-    if (!rv_load(h, A + IMM, size, &v))
-        return TRAP;
-    h->f[in->rd & 31] = v | box;
-    h->mstatus |= MSTATUS_FS;
-    return NEXT;
-}
+/* The host's bytes are in the guest's order on every host that this runs on (little endian). */
+#define FP_LOAD(id, type, box)                                                                               \
+    static enum step op_##id(struct hart *h, const struct rv_insn *in, uint64_t pc)                          \
+    {                                                                                                        \
+        uint64_t va = A + IMM, v;                                                                            \
+        if (unlikely(!fp_on(h)))                                                                             \
+            return illegal(h, in);                                                                           \
+        if (FAST_RD(va, sizeof(type)))                                                                       \
+            v = __atomic_load_n(HOST(va, type), __ATOMIC_RELAXED);                                           \
+        else if (!rv_load(h, va, sizeof(type), &v))                                                          \
+            return TRAP;                                                                                     \
+        h->f[in->rd] = v | (box);                                                                            \
+        h->mstatus |= MSTATUS_FS;                                                                            \
+        return NEXT;                                                                                         \
+    }
+FP_LOAD(FLW, uint32_t, RV_BOX_S)
+FP_LOAD(FLD, uint64_t, 0)
+FP_LOAD(FLH, uint16_t, RV_BOX_H)
 
-static enum step fp_store(struct hart *h, const struct rv_insn *in, unsigned size)
-{
-    if (!fp_on(h))
-        return illegal(h, in);
-    return rv_store(h, A + IMM, size, h->f[in->rs2] & mask_of_size(size)) ? NEXT : TRAP;
-}
-
-static enum step op_FLW(struct hart *h, const struct rv_insn *in, uint64_t pc) { return fp_load(h, in, 4, RV_BOX_S); }
-static enum step op_FLD(struct hart *h, const struct rv_insn *in, uint64_t pc) { return fp_load(h, in, 8, 0); }
-static enum step op_FLH(struct hart *h, const struct rv_insn *in, uint64_t pc) { return fp_load(h, in, 2, RV_BOX_H); }
-static enum step op_FSW(struct hart *h, const struct rv_insn *in, uint64_t pc) { return fp_store(h, in, 4); }
-static enum step op_FSD(struct hart *h, const struct rv_insn *in, uint64_t pc) { return fp_store(h, in, 8); }
-static enum step op_FSH(struct hart *h, const struct rv_insn *in, uint64_t pc) { return fp_store(h, in, 2); }
+#define FP_STORE(id, type)                                                                                   \
+    static enum step op_##id(struct hart *h, const struct rv_insn *in, uint64_t pc)                          \
+    {                                                                                                        \
+        uint64_t va = A + IMM;                                                                               \
+        if (unlikely(!fp_on(h)))                                                                             \
+            return illegal(h, in);                                                                           \
+        if (FAST_WR(va, sizeof(type))) {                                                                     \
+            __atomic_store_n(HOST(va, type), (type)h->f[in->rs2], __ATOMIC_RELAXED);                         \
+            return NEXT;                                                                                     \
+        }                                                                                                    \
+        return rv_store(h, va, sizeof(type), (type)h->f[in->rs2]) ? NEXT : TRAP;                             \
+    }
+FP_STORE(FSW, uint32_t)
+FP_STORE(FSD, uint64_t)
+FP_STORE(FSH, uint16_t)
 
 static enum step op_sys(struct hart *h, const struct rv_insn *in, uint64_t pc)
 {
@@ -386,89 +395,89 @@ static interp_fn *const handlers[RV_OP_COUNT] = {
     [RV_OP_AMOCAS_Q] = op_amo,
     [RV_OP_FLW] = op_FLW,
     [RV_OP_FSW] = op_FSW,
-    [RV_OP_FMADD_S] = op_fp,
-    [RV_OP_FMSUB_S] = op_fp,
-    [RV_OP_FNMSUB_S] = op_fp,
-    [RV_OP_FNMADD_S] = op_fp,
-    [RV_OP_FADD_S] = op_fp,
-    [RV_OP_FSUB_S] = op_fp,
-    [RV_OP_FMUL_S] = op_fp,
-    [RV_OP_FDIV_S] = op_fp,
-    [RV_OP_FSQRT_S] = op_fp,
-    [RV_OP_FSGNJ_S] = op_fp,
-    [RV_OP_FSGNJN_S] = op_fp,
-    [RV_OP_FSGNJX_S] = op_fp,
-    [RV_OP_FMIN_S] = op_fp,
-    [RV_OP_FMAX_S] = op_fp,
-    [RV_OP_FCVT_W_S] = op_fp,
-    [RV_OP_FCVT_WU_S] = op_fp,
-    [RV_OP_FCVT_L_S] = op_fp,
-    [RV_OP_FCVT_LU_S] = op_fp,
-    [RV_OP_FMV_X_W] = op_fp,
-    [RV_OP_FCLASS_S] = op_fp,
-    [RV_OP_FEQ_S] = op_fp,
-    [RV_OP_FLT_S] = op_fp,
-    [RV_OP_FLE_S] = op_fp,
-    [RV_OP_FCVT_S_W] = op_fp,
-    [RV_OP_FCVT_S_WU] = op_fp,
-    [RV_OP_FCVT_S_L] = op_fp,
-    [RV_OP_FCVT_S_LU] = op_fp,
-    [RV_OP_FMV_W_X] = op_fp,
+    [RV_OP_FMADD_S] = interp_fp_slow,
+    [RV_OP_FMSUB_S] = interp_fp_slow,
+    [RV_OP_FNMSUB_S] = interp_fp_slow,
+    [RV_OP_FNMADD_S] = interp_fp_slow,
+    [RV_OP_FADD_S] = interp_fp_slow,
+    [RV_OP_FSUB_S] = interp_fp_slow,
+    [RV_OP_FMUL_S] = interp_fp_slow,
+    [RV_OP_FDIV_S] = interp_fp_slow,
+    [RV_OP_FSQRT_S] = interp_fp_slow,
+    [RV_OP_FSGNJ_S] = interp_fp_slow,
+    [RV_OP_FSGNJN_S] = interp_fp_slow,
+    [RV_OP_FSGNJX_S] = interp_fp_slow,
+    [RV_OP_FMIN_S] = interp_fp_slow,
+    [RV_OP_FMAX_S] = interp_fp_slow,
+    [RV_OP_FCVT_W_S] = interp_fp_slow,
+    [RV_OP_FCVT_WU_S] = interp_fp_slow,
+    [RV_OP_FCVT_L_S] = interp_fp_slow,
+    [RV_OP_FCVT_LU_S] = interp_fp_slow,
+    [RV_OP_FMV_X_W] = interp_fp_slow,
+    [RV_OP_FCLASS_S] = interp_fp_slow,
+    [RV_OP_FEQ_S] = interp_fp_slow,
+    [RV_OP_FLT_S] = interp_fp_slow,
+    [RV_OP_FLE_S] = interp_fp_slow,
+    [RV_OP_FCVT_S_W] = interp_fp_slow,
+    [RV_OP_FCVT_S_WU] = interp_fp_slow,
+    [RV_OP_FCVT_S_L] = interp_fp_slow,
+    [RV_OP_FCVT_S_LU] = interp_fp_slow,
+    [RV_OP_FMV_W_X] = interp_fp_slow,
     [RV_OP_FLD] = op_FLD,
     [RV_OP_FSD] = op_FSD,
-    [RV_OP_FMADD_D] = op_fp,
-    [RV_OP_FMSUB_D] = op_fp,
-    [RV_OP_FNMSUB_D] = op_fp,
-    [RV_OP_FNMADD_D] = op_fp,
-    [RV_OP_FADD_D] = op_fp,
-    [RV_OP_FSUB_D] = op_fp,
-    [RV_OP_FMUL_D] = op_fp,
-    [RV_OP_FDIV_D] = op_fp,
-    [RV_OP_FSQRT_D] = op_fp,
-    [RV_OP_FSGNJ_D] = op_fp,
-    [RV_OP_FSGNJN_D] = op_fp,
-    [RV_OP_FSGNJX_D] = op_fp,
-    [RV_OP_FMIN_D] = op_fp,
-    [RV_OP_FMAX_D] = op_fp,
-    [RV_OP_FCVT_S_D] = op_fp,
-    [RV_OP_FCVT_D_S] = op_fp,
-    [RV_OP_FCVT_W_D] = op_fp,
-    [RV_OP_FCVT_WU_D] = op_fp,
-    [RV_OP_FCVT_L_D] = op_fp,
-    [RV_OP_FCVT_LU_D] = op_fp,
-    [RV_OP_FMV_X_D] = op_fp,
-    [RV_OP_FCLASS_D] = op_fp,
-    [RV_OP_FEQ_D] = op_fp,
-    [RV_OP_FLT_D] = op_fp,
-    [RV_OP_FLE_D] = op_fp,
-    [RV_OP_FCVT_D_W] = op_fp,
-    [RV_OP_FCVT_D_WU] = op_fp,
-    [RV_OP_FCVT_D_L] = op_fp,
-    [RV_OP_FCVT_D_LU] = op_fp,
-    [RV_OP_FMV_D_X] = op_fp,
+    [RV_OP_FMADD_D] = interp_fp_slow,
+    [RV_OP_FMSUB_D] = interp_fp_slow,
+    [RV_OP_FNMSUB_D] = interp_fp_slow,
+    [RV_OP_FNMADD_D] = interp_fp_slow,
+    [RV_OP_FADD_D] = interp_fp_slow,
+    [RV_OP_FSUB_D] = interp_fp_slow,
+    [RV_OP_FMUL_D] = interp_fp_slow,
+    [RV_OP_FDIV_D] = interp_fp_slow,
+    [RV_OP_FSQRT_D] = interp_fp_slow,
+    [RV_OP_FSGNJ_D] = interp_fp_slow,
+    [RV_OP_FSGNJN_D] = interp_fp_slow,
+    [RV_OP_FSGNJX_D] = interp_fp_slow,
+    [RV_OP_FMIN_D] = interp_fp_slow,
+    [RV_OP_FMAX_D] = interp_fp_slow,
+    [RV_OP_FCVT_S_D] = interp_fp_slow,
+    [RV_OP_FCVT_D_S] = interp_fp_slow,
+    [RV_OP_FCVT_W_D] = interp_fp_slow,
+    [RV_OP_FCVT_WU_D] = interp_fp_slow,
+    [RV_OP_FCVT_L_D] = interp_fp_slow,
+    [RV_OP_FCVT_LU_D] = interp_fp_slow,
+    [RV_OP_FMV_X_D] = interp_fp_slow,
+    [RV_OP_FCLASS_D] = interp_fp_slow,
+    [RV_OP_FEQ_D] = interp_fp_slow,
+    [RV_OP_FLT_D] = interp_fp_slow,
+    [RV_OP_FLE_D] = interp_fp_slow,
+    [RV_OP_FCVT_D_W] = interp_fp_slow,
+    [RV_OP_FCVT_D_WU] = interp_fp_slow,
+    [RV_OP_FCVT_D_L] = interp_fp_slow,
+    [RV_OP_FCVT_D_LU] = interp_fp_slow,
+    [RV_OP_FMV_D_X] = interp_fp_slow,
     [RV_OP_FLH] = op_FLH,
     [RV_OP_FSH] = op_FSH,
-    [RV_OP_FCVT_S_H] = op_fp,
-    [RV_OP_FCVT_H_S] = op_fp,
-    [RV_OP_FCVT_D_H] = op_fp,
-    [RV_OP_FCVT_H_D] = op_fp,
-    [RV_OP_FMV_X_H] = op_fp,
-    [RV_OP_FMV_H_X] = op_fp,
-    [RV_OP_FLI_S] = op_fp,
-    [RV_OP_FMINM_S] = op_fp,
-    [RV_OP_FMAXM_S] = op_fp,
-    [RV_OP_FROUND_S] = op_fp,
-    [RV_OP_FROUNDNX_S] = op_fp,
-    [RV_OP_FLEQ_S] = op_fp,
-    [RV_OP_FLTQ_S] = op_fp,
-    [RV_OP_FLI_D] = op_fp,
-    [RV_OP_FMINM_D] = op_fp,
-    [RV_OP_FMAXM_D] = op_fp,
-    [RV_OP_FROUND_D] = op_fp,
-    [RV_OP_FROUNDNX_D] = op_fp,
-    [RV_OP_FCVTMOD_W_D] = op_fp,
-    [RV_OP_FLEQ_D] = op_fp,
-    [RV_OP_FLTQ_D] = op_fp,
+    [RV_OP_FCVT_S_H] = interp_fp_slow,
+    [RV_OP_FCVT_H_S] = interp_fp_slow,
+    [RV_OP_FCVT_D_H] = interp_fp_slow,
+    [RV_OP_FCVT_H_D] = interp_fp_slow,
+    [RV_OP_FMV_X_H] = interp_fp_slow,
+    [RV_OP_FMV_H_X] = interp_fp_slow,
+    [RV_OP_FLI_S] = interp_fp_slow,
+    [RV_OP_FMINM_S] = interp_fp_slow,
+    [RV_OP_FMAXM_S] = interp_fp_slow,
+    [RV_OP_FROUND_S] = interp_fp_slow,
+    [RV_OP_FROUNDNX_S] = interp_fp_slow,
+    [RV_OP_FLEQ_S] = interp_fp_slow,
+    [RV_OP_FLTQ_S] = interp_fp_slow,
+    [RV_OP_FLI_D] = interp_fp_slow,
+    [RV_OP_FMINM_D] = interp_fp_slow,
+    [RV_OP_FMAXM_D] = interp_fp_slow,
+    [RV_OP_FROUND_D] = interp_fp_slow,
+    [RV_OP_FROUNDNX_D] = interp_fp_slow,
+    [RV_OP_FCVTMOD_W_D] = interp_fp_slow,
+    [RV_OP_FLEQ_D] = interp_fp_slow,
+    [RV_OP_FLTQ_D] = interp_fp_slow,
     [RV_OP_ADD_UW] = op_ADD_UW,
     [RV_OP_SH1ADD] = op_SH1ADD,
     [RV_OP_SH2ADD] = op_SH2ADD,
@@ -531,5 +540,6 @@ static interp_fn *const handlers[RV_OP_COUNT] = {
 
 interp_fn *interp_handler(unsigned op)
 {
-    return handlers[op];
+    interp_fn *fast = interp_fp_fast(op);
+    return fast ? fast : handlers[op];
 }
