@@ -58,7 +58,7 @@ static enum step cbo(struct hart *h, const struct rv_insn *in)
     va = align_down(va, block);
     if (in->op != RV_OP_CBO_ZERO) {
         if (rv_locate(h, va, 1, RV_ACC_READ, &p) || rv_locate(h, va, 1, RV_ACC_WRITE, &p))
-            return NEXT;
+            return p.host || view_lookup(view_get(h->mem), p.pa) ? NEXT : trap(h, RV_EXC_STORE_ACCESS, va);
         h->trap.cause = h->trap.cause == RV_EXC_LOAD_PAGE ? RV_EXC_STORE_PAGE : h->trap.cause;
         return TRAP;
     }
