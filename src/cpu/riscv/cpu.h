@@ -383,7 +383,7 @@ bool rv_debug_access(struct hart *h, uint64_t va, unsigned size, bool write);
 void rv_debug_stop(struct hart *h, enum debug_stop why, uint64_t addr);
 /* The set that debug_ops speaks of; NULL: none. LOOP (main) */
 void rv_debug_attach(struct hart_set *s);
-/* hart.c: makes the hart want a pause by itself. VCPU */
+/* hart.c: makes the hart want a pause by itself; the accelerator ends the slice. VCPU */
 void hart_park(struct hart *h);
 /* interp.c: drops what the interpreter has decoded; frees it. Hart standing. */
 void rv_interp_forget(struct hart *h);

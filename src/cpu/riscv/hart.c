@@ -297,8 +297,6 @@ void hart_park(struct hart *h)
     h->want_pause = true;
     kick_locked(h);
     pthread_mutex_unlock(&h->lock);
-    h->slice -= h->budget;
-    h->budget = 0;
 }
 
 /* On, or off but not standing yet. */

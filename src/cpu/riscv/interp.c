@@ -7,7 +7,7 @@
 #define SLOTS (RV_PAGE_SIZE / 2)
 #define PAGES 4096u                     /* per hart, direct mapped by physical page number */
 
-struct slot { interp_fn *fn; struct rv_insn in; };
+struct slot { interp_fn *fn; struct rv_insn in; bool exact; };      /* exact: looks at h->budget, or at what follows from it */
 struct page {
     uint64_t pa, ext, epoch;            /* epoch: of fence.i when the copy was last compared */
     uint8_t bytes[RV_PAGE_SIZE];
@@ -61,6 +61,9 @@ static void prepare(struct hart *h, uint32_t raw, struct slot *s)
 {
     interp_prepare(h, raw, &s->in);
     s->fn = interp_handler(s->in.op);
+    unsigned f = rv_insn_rows[s->in.op].fmt;
+    s->exact = f == RV_FMT_NONE || f == RV_FMT_CSR || f == RV_FMT_CSRI || f == RV_FMT_FENCE || f == RV_FMT_CBO || f == RV_FMT_SFENCE ||
+               f == RV_FMT_AMO;
 }
 
 /* In place of an instruction at an offset where some page has a breakpoint. */
@@ -86,64 +89,104 @@ static bool fetch_once(struct hart *h, struct slot *s)
     return true;
 }
 
-/* Executes the prepared instruction at h->pc; false: leave the page loop. */
-static inline bool execute(struct hart *h, const struct slot *s)
+/* What follows an instruction at @pc that did not just go on; h->budget does not count it yet. */
+static void finish(struct hart *h, enum step r, uint64_t pc)
 {
-    uint64_t pc = h->pc;
-    h->pc = pc + s->in.len;
-    enum step r = s->fn(h, &s->in, pc);
-    if (likely(r == NEXT)) {
-        h->budget--;
-        return true;
-    }
     if (r == LEAVE) {
         h->budget--;
         rv_irq_take(h);
-        return false;
+        return;
     }
     h->pc = pc;
-    if (r == STOP) {
+    if (r == STOP)
         rv_debug_stop(h, DEBUG_STOP_BP, pc);
-        return false;
+    if (r == STOP || h->trap.cause == RV_CAUSE_STOP) {
+        h->slice -= h->budget;              /* the slice ends here: hart_park() */
+        h->budget = 0;
+        return;
     }
-    if (h->trap.cause == RV_CAUSE_STOP)
-        return false;
     h->budget--;                            /* time passes, but nothing was retired */
     h->retired--;
     rv_trap_take(h, pc);
     rv_irq_take(h);
-    return false;
 }
 
+/* Executes the prepared instruction at h->pc. */
+static void execute(struct hart *h, const struct slot *s)
+{
+    uint64_t pc = h->pc;
+    h->pc = pc + s->in.len;
+    enum step r = s->fn(h, &s->in, pc);
+    if (r == NEXT)
+        h->budget--;
+    else
+        finish(h, r, pc);
+}
+
+/* Fills the slot of h->pc, or @once where it cannot be kept; NULL: a trap was taken. */
+static struct slot *decode_slot(struct hart *h, struct page *p, struct slot *s, struct slot *once)
+{
+    unsigned off = (unsigned)(h->pc & ~RV_PAGE_MASK);
+    uint32_t raw = ld_le16(p->bytes + off);
+    if (rv_insn_len(raw) == 4 && off == RV_PAGE_SIZE - 2) {
+        if (!fetch_once(h, once)) {
+            h->budget--;
+            h->retired--;
+            rv_trap_take(h, h->pc);
+            return NULL;
+        }
+        s = once;
+    } else {
+        if (rv_insn_len(raw) == 4)
+            raw |= (uint32_t)ld_le16(p->bytes + off + 2) << 16;
+        prepare(h, raw, s);
+    }
+    if (rv_debug_on() && rv_debug_offset(off))
+        s->fn = op_breakpoint;
+    return s;
+}
+
+/*
+ * Executes within a page. The pc and the budget live in registers: h->pc is right before each instruction (and is the next one's
+ * during it), h->budget where an instruction is marked exact and at the end.
+ */
 static void run_page(struct hart *h, struct page *p)
 {
-    uint64_t va = h->pc & RV_PAGE_MASK;
-    while ((h->pc & RV_PAGE_MASK) == va && h->budget > 0) {
-        unsigned off = (unsigned)(h->pc & ~RV_PAGE_MASK);
-        struct slot *s = &p->slot[off / 2], once;
+    uint64_t va = h->pc & RV_PAGE_MASK, pc = h->pc;
+    int32_t left = h->budget;
+    struct slot *at = &p->slot[(pc & ~RV_PAGE_MASK) / 2], once;
+    for (;;) {
+        struct slot *s = at;
         if (unlikely(!s->fn)) {
-            uint32_t raw = ld_le16(p->bytes + off);
-            if (rv_insn_len(raw) == 4 && off == RV_PAGE_SIZE - 2) {
-                if (!fetch_once(h, &once)) {
-                    h->budget--;
-                    h->retired--;
-                    rv_trap_take(h, h->pc);
-                    return;
-                }
-                if (rv_debug_on() && rv_debug_offset(off))
-                    once.fn = op_breakpoint;
-                s = &once;
-            } else {
-                if (rv_insn_len(raw) == 4)
-                    raw |= (uint32_t)ld_le16(p->bytes + off + 2) << 16;
-                prepare(h, raw, s);
-                if (rv_debug_on() && rv_debug_offset(off))
-                    s->fn = op_breakpoint;
-            }
+            h->budget = left;
+            s = decode_slot(h, p, s, &once);
+            if (!s)
+                return;
         }
-        if (!execute(h, s))
+        uint64_t next = pc + s->in.len;
+        bool exact = s->exact;
+        h->pc = next;
+        if (unlikely(exact))
+            h->budget = left;
+        enum step r = s->fn(h, &s->in, pc);
+        if (unlikely(exact))
+            left = h->budget;
+        if (unlikely(r != NEXT)) {
+            h->budget = left;
+            finish(h, r, pc);
             return;
+        }
+        left--;
+        at += (next - pc) / 2;
+        pc = next;
+        if (h->pc != next) {
+            pc = h->pc;
+            at = &p->slot[(pc & ~RV_PAGE_MASK) / 2];
+        }
+        if (left <= 0 || (pc ^ va) & RV_PAGE_MASK)
+            break;
     }
+    h->budget = left;
 }
 
 /* One instruction, nothing kept. */
