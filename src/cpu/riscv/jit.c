@@ -50,7 +50,7 @@ uint64_t jit_slow(struct hart *h, const struct jit_site *s)
     h->pc = next;
     enum step r = s->fn(h, &s->in, pc);
     if (likely(r == NEXT)) {
-        if (unlikely(h->pc != next)) {      /* a jump that is not translated */
+        if (unlikely(h->pc != next || s->leave)) {      /* a jump that is not translated, or an assumption that failed */
             h->budget--;
             return 1;
         }
@@ -131,7 +131,7 @@ static void pages_free(struct jit *j)
 
 static bool full(const struct jit *j)
 {
-    return j->size - j->used < JIT_ROOM || j->max_blocks - j->blocks < 2 || j->max_sites - j->sites < 2 * JIT_INSNS ||
+    return j->size - j->used < JIT_ROOM || j->max_blocks - j->blocks < 2 || j->max_sites - j->sites < 5 * JIT_INSNS ||
            j->max_links - j->links < 2 * JIT_INSNS;
 }
 
@@ -214,7 +214,7 @@ static void jit_run(struct hart *h)
             uint32_t code = code_at_pc(j);
             while (code) {
                 j->n.entries++;
-                struct jit_link *l = (struct jit_link *)(uintptr_t)j->enter(h, code);
+                struct jit_link *l = (struct jit_link *)(uintptr_t)j->enter[(h->jit.ctx & 3) != JIT_FP_SLOW](h, code);
                 code = l ? link_up(j, l) : 0;
             }
         }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/rcu.h"
+#include "cpu/riscv/fpu.h"
 #include "cpu/riscv/jit_int.h"
 
 #define STUBS_SIZE 4096u
@@ -16,43 +17,55 @@ const int8_t jit_reg[32] = {
     [23] = -1, [24] = -1, [25] = -1, [26] = -1, [27] = -1, [28] = -1, [29] = -1, [30] = -1, [31] = -1,
 };
 
-void jit_spill(struct emit *e)
+const int8_t jit_freg[32] = {
+    [0] = 12, [1] = 13, [2] = 14, [3] = -1, [4] = -1, [5] = -1, [6] = -1, [7] = -1, [8] = 15, [9] = -1, [10] = 4, [11] = 5, [12] = 6,
+    [13] = 7, [14] = 8, [15] = 9, [16] = 10, [17] = 11, [18] = -1, [19] = -1, [20] = -1, [21] = -1, [22] = -1, [23] = -1, [24] = -1,
+    [25] = -1, [26] = -1, [27] = -1, [28] = -1, [29] = -1, [30] = -1, [31] = -1,
+};
+
+static void spill(struct emit *e, bool fp)
 {
     for (unsigned r = 1; r < 32; r++)
         if (jit_reg[r] >= 0)
             x86_rm(e, X_MOV_TO, true, (unsigned)jit_reg[r], RBP, JIT_X(r));
+    for (unsigned r = 0; r < 32 && fp; r++)
+        if (jit_freg[r] >= 0)
+            x86_rm(e, X_MOVSD_TO, false, (unsigned)jit_freg[r], RBP, JIT_F(r));
     x86_rm(e, X_MOV_TO, false, R15, RBP, JIT_DISP(budget));
 }
 
-void jit_reload(struct emit *e)
+static void reload(struct emit *e, bool fp)
 {
     x86_rm(e, X_MOV, false, R15, RBP, JIT_DISP(budget));
     for (unsigned r = 1; r < 32; r++)
         if (jit_reg[r] >= 0)
             x86_rm(e, X_MOV, true, (unsigned)jit_reg[r], RBP, JIT_X(r));
+    for (unsigned r = 0; r < 32 && fp; r++)
+        if (jit_freg[r] >= 0)
+            x86_rm(e, X_MOVSD, false, (unsigned)jit_freg[r], RBP, JIT_F(r));
 }
 
 static const uint8_t saved[] = { RBX, RBP, R12, R13, R14, R15 };
 
 /* uint64_t enter(struct hart *, uint32_t far entry): runs from h->pc; returns what the exit left in rax. */
-static void make_enter(struct jit *j, struct emit *e)
+static void make_enter(struct jit *j, struct emit *e, bool fp)
 {
-    j->enter = (uint64_t (*)(struct hart *, uint32_t))(uintptr_t)emit_here(e);
+    j->enter[fp] = (uint64_t (*)(struct hart *, uint32_t))(uintptr_t)emit_here(e);
     for (unsigned i = 0; i < sizeof saved; i++)
         x86_push(e, saved[i]);
     x86_ri(e, G_SUB, true, RSP, 8);
     x86_rm(e, X_LEA, true, RBP, RDI, JIT_BIAS);
     x86_rr(e, X_MOV, false, RDX, RSI);
     x86_rm(e, X_MOV, true, RAX, RBP, JIT_DISP(pc));
-    jit_reload(e);
+    reload(e, fp);
     x86_jmp_reg(e, RDX);
 }
 
-/* exit: rax is handed to C; registers still in place. spilled: they are in memory. */
-static uint32_t make_exit(struct jit *j, struct emit *e)
+/* exit: rax is handed to C; registers still in place. Returns where they are in memory already. */
+static uint32_t make_exit(struct jit *j, struct emit *e, bool fp)
 {
-    j->stub_exit = emit_here(e);
-    jit_spill(e);
+    j->stub[fp].exit = emit_here(e);
+    spill(e, fp);
     uint32_t spilled = emit_here(e);
     x86_ri(e, G_ADD, true, RSP, 8);
     for (unsigned i = sizeof saved; i-- > 0;)
@@ -62,10 +75,10 @@ static uint32_t make_exit(struct jit *j, struct emit *e)
 }
 
 /* Called with eax = site. */
-static void make_slow(struct jit *j, struct emit *e, uint32_t spilled)
+static void make_slow(struct jit *j, struct emit *e, bool fp, uint32_t spilled)
 {
-    j->stub_slow = emit_here(e);
-    jit_spill(e);
+    j->stub[fp].slow = emit_here(e);
+    spill(e, fp);
     x86_rm(e, X_LEA, true, RDI, RBP, -JIT_BIAS);
     x86_rr(e, X_MOV, false, RSI, RAX);
     x86_ri(e, G_SUB, true, RSP, 8);
@@ -74,7 +87,7 @@ static void make_slow(struct jit *j, struct emit *e, uint32_t spilled)
     x86_ri(e, G_ADD, true, RSP, 8);
     x86_rr(e, X_TEST, false, RAX, RAX);
     uint8_t *leave = x86_jcc(e, CC_NE, 0);
-    jit_reload(e);
+    reload(e, fp);
     x86_ret(e);
     x86_patch(e, leave, emit_here(e));
     x86_ri(e, G_ADD, true, RSP, 8);
@@ -86,12 +99,12 @@ static void make_slow(struct jit *j, struct emit *e, uint32_t spilled)
  * Called where the budget is used up, with eax = offset in the page (poll_at: rax = pc, kept). Does what hart_poll() does when
  * nothing is wanted, and returns; else leaves to C with h->pc set.
  */
-static void make_poll(struct jit *j, struct emit *e)
+static void make_poll(struct jit *j, struct emit *e, bool fp)
 {
     uint8_t *leave[3];
-    j->stub_poll = emit_here(e);
+    j->stub[fp].poll = emit_here(e);
     x86_rm(e, X_ADD, true, RAX, RBP, JIT_DISP(jit.vbase));
-    j->stub_poll_at = emit_here(e);
+    j->stub[fp].poll_at = emit_here(e);
     x86_mi(e, G_CMP, false, RBP, JIT_DISP(attention), 0);
     leave[0] = x86_jcc(e, CC_NE, 0);
     x86_rm(e, X_MOV, true, RCX, RBP, JIT_DISP(irq_line));
@@ -114,18 +127,20 @@ static void make_poll(struct jit *j, struct emit *e)
     for (unsigned i = 0; i < 3; i++)
         x86_patch(e, leave[i], emit_here(e));
     x86_ri(e, G_ADD, true, RSP, 8);
-    j->stub_miss = emit_here(e);            /* jumped to with rax = pc */
+    j->stub[fp].miss = emit_here(e);            /* jumped to with rax = pc */
     x86_rm(e, X_MOV_TO, true, RAX, RBP, JIT_DISP(pc));
     x86_rr(e, X_XOR, false, RAX, RAX);
-    x86_jmp(e, j->stub_exit);
+    x86_jmp(e, j->stub[fp].exit);
 }
 
 static void make_stubs(struct jit *j)
 {
     struct emit e = { .p = j->w, .run_delta = j->x - j->w };
-    make_enter(j, &e);
-    make_slow(j, &e, make_exit(j, &e));
-    make_poll(j, &e);
+    for (unsigned fp = 0; fp < 2; fp++) {
+        make_enter(j, &e, fp);
+        make_slow(j, &e, fp, make_exit(j, &e, fp));
+        make_poll(j, &e, fp);
+    }
     j->stubs = STUBS_SIZE;
 }
 
@@ -136,6 +151,17 @@ void jit_code_reset(struct jit *j)
     j->blocks = 1;
     memset(j->hash, 0, sizeof j->hash);
     memset(j->jump, 0, sizeof *j->jump * JIT_JUMP_SIZE);
+}
+
+static void make_constants(struct jit *j)
+{
+    static const struct { enum jit_const n; uint64_t lo; } c[] = {
+        { JIT_BOX, RV_BOX_S }, { JIT_SIGN_S, 0x80000000 }, { JIT_SIGN_D, BIT64(63) }, { JIT_MAG_S, ~UINT64_C(0x80000000) },
+        { JIT_MAG_D, ~BIT64(63) }, { JIT_MINUS1_S, 0xbf800000 }, { JIT_MINUS1_D, UINT64_C(0xbff0000000000000) },
+        { JIT_2E32_S, 0x4f800000 }, { JIT_2E32_D, UINT64_C(0x41f0000000000000) },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+        j->constants[c[i].n].lo = c[i].lo;
 }
 
 static void *low_map(size_t size, int prot, int flags, int fd)
@@ -159,12 +185,14 @@ bool jit_code_init(struct jit *j, size_t size, struct err *e)
     j->max_blocks = (unsigned)(size / 128);
     size_t none = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     j->jump = low_map(sizeof *j->jump * JIT_JUMP_SIZE, PROT_READ | PROT_WRITE, (int)none, -1);
+    j->constants = low_map(sizeof *j->constants * JIT_CONSTANTS, PROT_READ | PROT_WRITE, (int)none, -1);
     j->site = low_map(sizeof *j->site * j->max_sites, PROT_READ | PROT_WRITE, (int)none, -1);
     j->link = low_map(sizeof *j->link * j->max_links, PROT_READ | PROT_WRITE, (int)none, -1);
     j->block = mmap(NULL, sizeof *j->block * j->max_blocks, PROT_READ | PROT_WRITE, (int)none, -1, 0);
-    if (j->w == MAP_FAILED || j->x == MAP_FAILED || j->jump == MAP_FAILED || j->site == MAP_FAILED || j->link == MAP_FAILED ||
+    if (j->w == MAP_FAILED || j->x == MAP_FAILED || j->jump == MAP_FAILED || j->constants == MAP_FAILED || j->site == MAP_FAILED || j->link == MAP_FAILED ||
         j->block == MAP_FAILED)
         return err_set(e, ERR_GENERIC, "no room for %zu MiB of translated code below 2 GiB", size >> 20);
+    make_constants(j);
     make_stubs(j);
     jit_code_reset(j);
     return true;
@@ -181,6 +209,7 @@ void jit_code_fini(struct jit *j)
     unmap(j->w, j->size);
     unmap(j->x, j->size);
     unmap(j->jump, sizeof *j->jump * JIT_JUMP_SIZE);
+    unmap(j->constants, sizeof *j->constants * JIT_CONSTANTS);
     unmap(j->site, sizeof *j->site * j->max_sites);
     unmap(j->link, sizeof *j->link * j->max_links);
     unmap(j->block, sizeof *j->block * j->max_blocks);

@@ -2,6 +2,8 @@
 /* Translation of one block: which instructions belong to it, how it ends, and the code out of line. */
 #include "cpu/riscv/jit_int.h"
 
+static const struct jit_stubs *stubs(const struct jit_tr *t) { return &t->j->stub[t->fp != JIT_FP_SLOW]; }
+
 /* ---- guest registers ---- */
 
 unsigned jit_src(struct jit_tr *t, unsigned r, unsigned tmp)
@@ -54,25 +56,34 @@ static struct jit_cold *cold(struct jit_tr *t, enum jit_cold_kind kind, uint8_t 
     return c;
 }
 
-uint32_t jit_site(struct jit_tr *t)
+/* The record of the present instruction for jit_slow(), as an address. */
+static uint32_t site(struct jit_tr *t, bool leave)
 {
     struct jit_site *s = &t->j->site[t->j->sites++];
     *s = (struct jit_site){ .fn = interp_handler(t->insn[t->i].in.op), .in = t->insn[t->i].in, .off = t->insn[t->i].off,
-                            .index = (uint16_t)t->i };
+                            .index = (uint8_t)t->i, .leave = leave };
     return (uint32_t)(uintptr_t)s;
 }
 
 void jit_cold_slow(struct jit_tr *t, uint8_t *from)
 {
-    struct jit_cold *c = cold(t, COLD_SLOW, from);
-    c->arg = jit_site(t);
-    c->back = emit_here(&t->e);
+    for (unsigned i = t->first_cold; i < t->n_cold; i++)
+        if (t->cold[i].kind == COLD_SLOW) {
+            cold(t, COLD_SLOW, from)->arg = t->cold[i].arg;
+            return;
+        }
+    cold(t, COLD_SLOW, from)->arg = site(t, false);
+}
+
+void jit_cold_leave(struct jit_tr *t, uint8_t *from)
+{
+    cold(t, COLD_LEAVE, from)->arg = site(t, true);
 }
 
 void jit_call_handler(struct jit_tr *t)
 {
-    x86_mov_imm(&t->e, RAX, jit_site(t));
-    x86_call(&t->e, t->j->stub_slow);
+    x86_mov_imm(&t->e, RAX, site(t, false));
+    x86_call(&t->e, stubs(t)->slow);
 }
 
 /* ---- ways out ---- */
@@ -107,10 +118,10 @@ void jit_exit_rax(struct jit_tr *t, unsigned done)
     x86_rr(e, X_XOR, false, RCX, RAX);
     x86_ri(e, G_AND, false, RCX, (JIT_JUMP_SIZE - 1) << 1);
     x86_rx(e, X_CMP, true, RAX, RCX, 3, line + offsetof(struct jit_jump, pc));
-    x86_jcc(e, CC_NE, t->j->stub_miss);
+    x86_jcc(e, CC_NE, stubs(t)->miss);
     x86_rm(e, X_MOV, false, RDX, RBP, JIT_DISP(jit.ctx));
     x86_rx(e, X_CMP, false, RDX, RCX, 3, line + offsetof(struct jit_jump, ctx));
-    x86_jcc(e, CC_NE, t->j->stub_miss);
+    x86_jcc(e, CC_NE, stubs(t)->miss);
     x86_rx(e, X_MOV, false, RDX, RCX, 3, line + offsetof(struct jit_jump, code));
     x86_jmp_reg(e, RDX);
 }
@@ -149,25 +160,26 @@ static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
     struct emit *e = &t->e;
     x86_patch(e, c->from, emit_here(e));
     switch (c->kind) {
-    case COLD_SLOW:
+    case COLD_SLOW: case COLD_LEAVE:
         x86_mov_imm(e, RAX, c->arg);
-        x86_call(e, t->j->stub_slow);
-        x86_jmp(e, c->back);
+        x86_call(e, stubs(t)->slow);
+        if (c->kind == COLD_SLOW)
+            x86_jmp(e, c->back);
         break;
     case COLD_POLL:
         x86_mov_imm(e, RAX, c->arg);
-        x86_call(e, t->j->stub_poll);
+        x86_call(e, stubs(t)->poll);
         x86_jmp(e, c->back);
         break;
     case COLD_POLL_AT:
-        x86_call(e, t->j->stub_poll_at);
+        x86_call(e, stubs(t)->poll_at);
         x86_jmp(e, c->back);
         break;
     case COLD_LINK: {
         struct jit_link *l = &t->j->link[t->j->links++];
         *l = (struct jit_link){ .at = c->from, .off = (uint16_t)c->arg, .variant = c->variant };
         x86_mov_imm(e, RAX, (uintptr_t)l);
-        x86_jmp(e, t->j->stub_exit);
+        x86_jmp(e, stubs(t)->exit);
         break;
     }
     case COLD_EXIT:
@@ -237,9 +249,12 @@ static void collect(struct jit_tr *t, unsigned off)
 static void emit_insn(struct jit_tr *t)
 {
     const struct rv_insn *in = &t->insn[t->i].in;
-    if (jit_emit_int(t, in) || jit_emit_mem(t, in) || jit_emit_fp(t, in))
-        return;
-    jit_call_handler(t);
+    t->first_cold = t->n_cold;
+    if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in))
+        jit_call_handler(t);
+    for (unsigned i = t->first_cold; i < t->n_cold; i++)
+        if (t->cold[i].kind == COLD_SLOW)
+            t->cold[i].back = emit_here(&t->e);
 }
 
 static uint32_t new_block(struct jit_tr *t)

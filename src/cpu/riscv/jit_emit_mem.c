@@ -31,24 +31,31 @@ static void look_up(struct jit_tr *t, const struct rv_insn *in, unsigned size, b
     jit_cold_slow(t, slow);
 }
 
+void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store)
+{
+    look_up(t, in, size, store);
+}
+
+void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg)
+{
+    x86_rm(&t->e, op, w, reg, RAX, 0);
+}
+
 static void load_to(struct jit_tr *t, const struct rv_insn *in, unsigned op, bool w, unsigned size)
 {
     unsigned d = jit_dst(t, in->rd, RAX);
-    look_up(t, in, size, false);
-    x86_rm(&t->e, op, w, d, RAX, 0);
+    jit_address(t, in, size, false);
+    jit_mem(t, op, w, d);
     jit_put(t, in->rd, d);
-    t->cold[t->n_cold - 1].back = emit_here(&t->e);
 }
 
 static void store_from(struct jit_tr *t, const struct rv_insn *in, unsigned size)
 {
-    struct emit *e = &t->e;
-    look_up(t, in, size, true);
+    jit_address(t, in, size, true);
     unsigned v = jit_src(t, in->rs2, RCX);
     if (size == 2)
-        emit_8(e, 0x66);
-    x86_rm(e, size == 1 ? X_MOV8_TO : X_MOV_TO, size == 8, v, RAX, 0);
-    t->cold[t->n_cold - 1].back = emit_here(e);
+        emit_8(&t->e, 0x66);
+    jit_mem(t, size == 1 ? X_MOV8_TO : X_MOV_TO, size == 8, v);
 }
 
 bool jit_emit_mem(struct jit_tr *t, const struct rv_insn *in)

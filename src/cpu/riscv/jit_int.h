@@ -9,7 +9,8 @@
  * A page is compared with memory when it is first entered after a fence.i, which is all that the ISA promises.
  *
  * Registers of generated code: rbp = the hart (+ JIT_BIAS), r15d = budget, r12 = an addend of the soft TLB within a group of
- * accesses, rax, rcx, rdx free; the rest holds guest registers (jit_reg). xmm0..xmm3 are free.
+ * accesses, rax, rcx, rdx free; the rest holds guest registers (jit_reg). xmm0..xmm3 are free; in blocks that compute in
+ * floating point (mode not JIT_FP_SLOW) the others hold guest registers, too (jit_freg).
  * Thread: VCPU.
  */
 #ifndef CPU_RISCV_JIT_INT_H
@@ -29,6 +30,9 @@
 /* Floating-point modes of a block; the low bits of a context. */
 enum jit_fp { JIT_FP_SLOW, JIT_FP_RNE, JIT_FP_OTHER, JIT_FP_COUNT };
 
+/* Constants of 16 bytes that generated code uses. */
+enum jit_const { JIT_BOX, JIT_SIGN_S, JIT_SIGN_D, JIT_MAG_S, JIT_MAG_D, JIT_MINUS1_S, JIT_MINUS1_D, JIT_2E32_S, JIT_2E32_D, JIT_CONSTANTS };
+
 /* One line of the jump cache: code (its far entry) for virtual address pc in context ctx. */
 struct jit_jump { uint64_t pc; uint32_t ctx, code; };
 #define JIT_JUMP_BITS 13
@@ -44,7 +48,8 @@ struct jit_site {
     interp_fn *fn;
     struct rv_insn in;
     uint16_t off;                       /* within its page */
-    uint16_t index;                     /* instructions of the block before it */
+    bool leave;                         /* the block must not go on after it */
+    uint8_t index;                      /* instructions of the block before it */
 };
 
 /* A jump that is not linked yet. */
@@ -78,7 +83,7 @@ static inline uint64_t jit_key(uint64_t pa, unsigned off, unsigned fp, unsigned 
 }
 
 /* Where generated code goes that is rarely run: after the block. */
-enum jit_cold_kind { COLD_SLOW, COLD_POLL, COLD_POLL_AT, COLD_LINK, COLD_EXIT };
+enum jit_cold_kind { COLD_SLOW, COLD_LEAVE, COLD_POLL, COLD_POLL_AT, COLD_LINK, COLD_EXIT };
 struct jit_cold {
     enum jit_cold_kind kind;
     uint8_t *from;                      /* displacement to patch */
@@ -101,6 +106,7 @@ struct jit_tr {
     unsigned n, i;                      /* instructions; the present one */
     struct { struct rv_insn in; uint16_t off; } insn[JIT_INSNS];
     uint32_t head;                      /* near entry */
+    unsigned first_cold;                /* of the present instruction */
     struct jit_cold cold[JIT_INSNS * 6];
     unsigned n_cold;
     bool ended;                         /* nothing falls out of the last instruction */
@@ -117,9 +123,10 @@ struct jit {
     /* code: one memory, mapped to be written and to be run */
     uint8_t *w, *x;
     size_t size, stubs, used;
-    uint64_t (*enter)(struct hart *h, uint32_t code);
-    uint32_t stub_exit, stub_slow, stub_poll, stub_poll_at, stub_link, stub_miss;
+    uint64_t (*enter[2])(struct hart *h, uint32_t code);
+    struct jit_stubs { uint32_t exit, slow, poll, poll_at, miss; } stub[2];     /* [1]: floating-point registers are live */
     /* data that generated code names with 32 bits */
+    struct { uint64_t lo, hi; } *constants;
     struct jit_jump *jump;
     struct jit_site *site;
     unsigned sites, max_sites;
@@ -141,9 +148,6 @@ bool jit_code_init(struct jit *j, size_t size, struct err *e);
 void jit_code_fini(struct jit *j);
 /* Forgets all translated code; the stubs stay. */
 void jit_code_reset(struct jit *j);
-/* Loads and stores of all guest registers that live in host registers. */
-void jit_spill(struct emit *e);
-void jit_reload(struct emit *e);
 
 /* jit.c */
 /* Called by generated code. 0: go on. */
@@ -152,7 +156,7 @@ uint64_t jit_slow(struct hart *h, const struct jit_site *s);
 uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, unsigned off, unsigned fp, unsigned variant);
 
 /* Helpers of the emitters: jit_emit.c */
-extern const int8_t jit_reg[32];        /* host register of a guest register; -1: in memory */
+extern const int8_t jit_reg[32], jit_freg[32];          /* host register of a guest register; -1: in memory */
 /* The host register that holds guest register @r, loaded into @tmp where it lives in memory. */
 unsigned jit_src(struct jit_tr *t, unsigned r, unsigned tmp);
 /* Puts guest register @r into @host. */
@@ -162,10 +166,10 @@ unsigned jit_dst(struct jit_tr *t, unsigned rd, unsigned tmp);
 void jit_put(struct jit_tr *t, unsigned rd, unsigned host);
 /* op dst, guest register: with a memory operand where that is where it lives. */
 void jit_op(struct jit_tr *t, unsigned op, bool w, unsigned dst, unsigned r);
-/* The record of the present instruction for jit_slow(), as an address. */
-uint32_t jit_site(struct jit_tr *t);
-/* The jump whose displacement is at @from goes to the handler of the present instruction, which then goes on at @back (0: here). */
+/* The jump whose displacement is at @from goes to the handler of the present instruction, then to the next. */
 void jit_cold_slow(struct jit_tr *t, uint8_t *from);
+/* The same, but leaves the block then: what was assumed in it does not hold. */
+void jit_cold_leave(struct jit_tr *t, uint8_t *from);
 /* Calls the handler of the present instruction in line. */
 void jit_call_handler(struct jit_tr *t);
 /* Ends the block after instruction i with a jump to @target, relative to the page base. */
@@ -174,6 +178,10 @@ void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done);
 void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned done);
 /* Ends the block with a jump to the address in rax. */
 void jit_exit_rax(struct jit_tr *t, unsigned done);
+
+/* jit_emit_mem.c: makes the host address of rs1 + imm; jit_mem() then emits `op reg, [that address]`. rcx and rdx are free after it. */
+void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store);
+void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg);
 
 /* Native code for the present instruction; false: there is none, the handler must do it. */
 bool jit_emit_int(struct jit_tr *t, const struct rv_insn *in);

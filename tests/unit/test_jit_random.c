@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random programs run on the interpreter and on the translator, from the same registers and memory; afterwards every register,
+ * the trap state and the memory must be the same. A program is a loop over some dozens of instructions of any kind, with
+ * branches forward and accesses around three bases; some trap. BP_SEED and BP_PROGRAMS choose others.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "cpu/riscv/accel.h"
+#include "cpu/riscv/cpu.h"
+#include "cpu/riscv/decode.h"
+#include "loop/loop.h"
+#include "mem/ram.h"
+#include "mem/view.h"
+
+enum { RAM = 0x80000000u, RAM_SIZE = 0x40000, DATA = 0x20000, DATA_SIZE = 0x8000, MAX = 400 };
+enum { COUNTER = 27, BASE_A = 2, BASE_B = 8, BASE_C = 20, INT_REGS = 32 };
+struct line { uint32_t raw; uint8_t len, skip; };       /* skip: a branch over that many lines */
+struct outcome { uint64_t reg[65], csr[8]; uint8_t data[DATA_SIZE]; };
+
+static struct hart_set *set[2];
+static struct region root, ram_region;
+static struct ram *ram;
+static uint64_t seed = UINT64_C(0x243f6a8885a308d3);
+
+static uint64_t time_now(void *opaque) { return 1234; }
+static void arm(void *opaque, unsigned hart, uint64_t deadline) { }
+static const struct hart_env env = { .time_now = time_now, .timer_arm = arm };
+static const unsigned compared_csrs[8] = { 0x001, 0x002, 0x300, 0x340, 0x341, 0x342, 0x343, 0x305 };
+
+static uint64_t rnd(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static unsigned below(unsigned n) { return (unsigned)(rnd() >> 33) % n; }
+
+static int setup(void **state)
+{
+    struct err e = ERR_INIT;
+    const struct accel_ops *accel[2] = { &accel_interp, &accel_jit };
+    assert_true(loop_main_init(&e));
+    region_init_container(&root, "test", UINT64_MAX);
+    address_space_init(&as_memory, "memory", &root);
+    ram = ram_new("ram", RAM_SIZE, &e);
+    assert_non_null(ram);
+    region_init_ram(&ram_region, "ram", ram, 0, RAM_SIZE);
+    region_add(&root, RAM, &ram_region, 0);
+    json_t *none = json_object();
+    struct obj *cpu = obj_create(obj_class_find("rv64"), NULL, none, obj_container("cpu-model"), &e);
+    assert_non_null(cpu);
+    json_decref(none);
+    for (unsigned i = 0; i < 2; i++) {
+        struct hart_set_config cfg = { .cpu = (struct rv_cpu *)cpu, .accel = accel[i], .env = &env, .count = 1 };
+        set[i] = hart_set_new(&cfg, &e);
+        assert_non_null(set[i]);
+    }
+    return 0;
+}
+
+/* ---- programs ---- */
+
+static bool reserved(unsigned r) { return r == COUNTER || r == BASE_A || r == BASE_B || r == BASE_C; }
+
+static unsigned base(void)
+{
+    static const unsigned b[] = { BASE_A, BASE_B, BASE_C };
+    return below(200) ? b[below(3)] : below(INT_REGS);
+}
+
+static uint32_t put(uint32_t raw, unsigned at, unsigned bits, unsigned v)
+{
+    uint32_t mask = ((1u << bits) - 1) << at;
+    return (raw & ~mask) | (v << at & mask);
+}
+
+/* Whether the program may hold it where it stands: no way to lose the bases, and no way out. */
+static bool allowed(const struct rv_insn *in)
+{
+    switch (rv_insn_rows[in->op].fmt) {
+    case RV_FMT_R: case RV_FMT_R1: case RV_FMT_SH: case RV_FMT_U: case RV_FMT_FCMP: case RV_FMT_F2X: case RV_FMT_FX:
+        return in->op != RV_OP_ILLEGAL && !reserved(in->rd);
+    case RV_FMT_I:
+        return in->op != RV_OP_JALR && !reserved(in->rd);
+    case RV_FMT_LD:
+        return !reserved(in->rd) && (reserved(in->rs1) || !below(100)) && in->rs1 != COUNTER;
+    case RV_FMT_ST: case RV_FMT_FST: case RV_FMT_FLD:
+        return (reserved(in->rs1) || !below(100)) && in->rs1 != COUNTER;
+    case RV_FMT_AMO:
+        return !reserved(in->rd) && !(in->op == RV_OP_AMOCAS_Q && (reserved(in->rd + 1) || in->rd == 30 || in->rs2 == 30));
+    case RV_FMT_R4: case RV_FMT_FRM: case RV_FMT_FRM1: case RV_FMT_FR: case RV_FMT_X2F: case RV_FMT_XF: case RV_FMT_FLI:
+    case RV_FMT_FENCE:
+        return in->op != RV_OP_FENCE_I || !below(8);
+    default:
+        return false;
+    }
+}
+
+/* csrrw and friends: floating-point state, mscratch, counters. */
+static uint32_t csr_insn(void)
+{
+    static const unsigned n[] = { 0x001, 0x002, 0x003, 0x340, 0xc00, 0xc02, 0xc01, 0x300 };
+    unsigned csr = n[below(8)], rd = below(INT_REGS), f3 = 1 + below(3) + (csr == 0x002 ? 4 : 0);
+    if (csr >= 0xc00 || csr == 0x300)
+        return csr << 20 | 2 << 12 | (reserved(rd) ? 0 : rd) << 7 | 0x73;       /* only read */
+    return csr << 20 | (csr == 0x002 ? below(5) : below(32)) << 15 | f3 << 12 | (reserved(rd) ? 0 : rd) << 7 | 0x73;
+}
+
+static uint32_t random_row(void)
+{
+    const struct rv_insn_row *r = &rv_insn_rows[1 + below(RV_OP_COUNT - 1)];
+    uint32_t raw = r->match | ((uint32_t)rnd() & ~r->mask);
+    unsigned f = r->fmt;
+    if (f == RV_FMT_LD || f == RV_FMT_ST || f == RV_FMT_FLD || f == RV_FMT_FST || f == RV_FMT_AMO)
+        raw = put(raw, 15, 5, base());
+    if ((f == RV_FMT_LD || f == RV_FMT_ST || f == RV_FMT_FLD || f == RV_FMT_FST) && below(4)) {
+        unsigned imm = below(2) ? below(64) * 8 : below(256);           /* mostly near, mostly aligned */
+        raw = f == RV_FMT_LD || f == RV_FMT_FLD ? put(raw, 20, 12, imm) : put(put(raw, 7, 5, imm), 25, 7, imm >> 5);
+    }
+    if ((f == RV_FMT_R4 || f == RV_FMT_FRM || f == RV_FMT_FRM1 || f == RV_FMT_F2X || f == RV_FMT_X2F) && below(50))
+        raw = put(raw, 12, 3, below(3) ? 7 : below(5));
+    if (!below(4))
+        raw = put(raw, 7, 5, 10 + below(6));
+    return raw;
+}
+
+static struct line random_line(void)
+{
+    static const uint32_t branch[] = { 0x0063, 0x1063, 0x4063, 0x5063, 0x6063, 0x7063 };
+    for (;;) {
+        unsigned kind = below(20);
+        uint32_t raw;
+        struct rv_insn in;
+        if (kind == 0)
+            return (struct line){ branch[below(6)] | below(32) << 15 | below(32) << 20, 4, (uint8_t)(1 + below(6)) };
+        if (kind == 1 && !below(3)) {
+            unsigned rd = below(32);
+            return (struct line){ 0x6f | (reserved(rd) ? 0 : rd) << 7, 4, (uint8_t)(1 + below(6)) };
+        }
+        if (kind == 2 && !below(3))
+            return (struct line){ csr_insn(), 4, 0 };
+        raw = kind < 7 ? (uint32_t)rnd() & 0xffff : random_row();
+        rv_decode(raw, RV_EXT_ALL & ~(RV_EXT_BIT(RV_EXT_SMAIA)), &in);
+        if (in.op != RV_OP_ILLEGAL && allowed(&in))
+            return (struct line){ in.len == 2 ? raw & 0xffff : raw, in.len, 0 };
+    }
+}
+
+static uint32_t with_displacement(uint32_t raw, int32_t d)
+{
+    uint32_t u = (uint32_t)d;
+    if ((raw & 0x7f) == 0x6f)
+        return raw | (u >> 20 & 1) << 31 | (u >> 1 & 0x3ff) << 21 | (u >> 11 & 1) << 20 | (u >> 12 & 0xff) << 12;
+    return raw | (u >> 12 & 1) << 31 | (u >> 5 & 0x3f) << 25 | (u >> 1 & 15) << 8 | (u >> 11 & 1) << 7;
+}
+
+/* Writes a program to RAM at @at; returns the offset of its end, where it stays. */
+static unsigned make_program(unsigned at)
+{
+    static struct line l[MAX];
+    static unsigned off[MAX + 8];
+    unsigned n = 5 + below(MAX / (1 + below(10)) - 5), pos = at;
+    for (unsigned i = 0; i < n; i++) {
+        l[i] = i > 1 ? random_line() : (struct line){ i ? 0xb0201073 : 0xb0001073, 4, 0 };      /* counters begin at 0 */
+        off[i] = pos;
+        pos += l[i].len;
+    }
+    if (pos & 2) {                                                      /* mtvec is a multiple of 4 */
+        st_le16(ram->host + pos, 0x0001);
+        pos += 2;
+    }
+    for (unsigned i = n; i < n + 8; i++)
+        off[i] = pos;
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t raw = l[i].skip ? with_displacement(l[i].raw, (int32_t)(off[i + 1 + l[i].skip < n ? i + 1 + l[i].skip : n] - off[i])) : l[i].raw;
+        memcpy(ram->host + off[i], &raw, l[i].len);
+    }
+    st_le32(ram->host + pos, 0xfffd8d93);                               /* addi s11, s11, -1 */
+    st_le32(ram->host + pos + 4, 0x000d8663);                           /* beqz s11, +12 */
+    st_le32(ram->host + pos + 8, with_displacement(0x6f, (int32_t)(at + 8 - (pos + 8))));
+    st_le32(ram->host + pos + 12, 0x0000006f);                          /* here s11 did not end: j . */
+    st_le32(ram->host + pos + 16, 0x0000006f);                          /* the end, and where traps go */
+    return pos + 16;
+}
+
+/* ---- running ---- */
+
+static uint64_t value(void)
+{
+    static const uint64_t v[] = { 0, 1, UINT64_MAX, INT64_MAX, BIT64(63), 0x7fffffff, 0x80000000, UINT32_MAX };
+    uint64_t r = rnd();
+    return below(3) ? r >> below(64) : v[below(8)];
+}
+
+static uint64_t float_value(void)
+{
+    static const uint64_t d[] = { 0, BIT64(63), UINT64_C(0x3ff0000000000000), UINT64_C(0x7ff0000000000000), UINT64_C(0x7ff8000000000000),
+                                  UINT64_C(0x7ff4000000000000), 1, UINT64_C(0xbff8000000000000), UINT64_C(0x41f0000000000000),
+                                  UINT64_C(0xc1e0000000200000) };
+    static const uint32_t s[] = { 0, 0x80000000, 0x3f800000, 0x7f800000, 0x7fc00000, 0x7fa00000, 1, 0xbfc00000, 0x4f800000, 0xcf000001 };
+    switch (below(5)) {
+    case 0: return d[below(10)];
+    case 1: return UINT64_C(0xffffffff00000000) | s[below(10)];
+    case 2: return UINT64_C(0xffffffff00000000) | (uint32_t)rnd();
+    case 3: return UINT64_C(0xffffffff00000000) | (uint32_t)(0x3f000000 + below(0x1000000));
+    default: return below(2) ? rnd() : UINT64_C(0x3fe0000000000000) + (rnd() >> 9);
+    }
+}
+
+static void run(unsigned which, const uint64_t *regs, uint64_t start, uint64_t end, struct outcome *o)
+{
+    struct hart *h = hart_get(set[which], 0);
+    uint64_t pc = 0;
+    hart_set_start(h, 3, start, 0, 0);
+    for (unsigned i = 1; i < 65; i++)
+        if (i != 32)
+            assert_true(hart_reg_write(h, i, regs[i]));
+    assert_true(hart_reg_write(h, 65 + 0x300, regs[32]));
+    assert_true(hart_reg_write(h, 65 + 0x305, end));
+    hart_power(h, true);
+    for (unsigned tries = 0; tries < 20000 && pc != end; tries++) {
+        hart_set_resume(set[which]);
+        usleep(50);
+        hart_set_pause(set[which]);
+        assert_true(hart_reg_read(h, 32, &pc));
+    }
+    assert_int_equal(pc, end);
+    hart_power(h, false);
+    for (unsigned i = 0; i < 65; i++)
+        assert_true(hart_reg_read(h, i, &o->reg[i]));
+    for (unsigned i = 0; i < 8; i++)
+        assert_true(hart_reg_read(h, 65 + compared_csrs[i], &o->csr[i]));
+    memcpy(o->data, ram->host + DATA, DATA_SIZE);
+}
+
+static void explain(unsigned start, unsigned end, const struct outcome *o)
+{
+    for (unsigned at = start; at <= end;) {
+        struct rv_insn in;
+        char text[80];
+        rv_decode(ld_le32(ram->host + at), RV_EXT_ALL, &in);
+        rv_disas(&in, RAM + at, text, sizeof text);
+        print_message("%08x  %s\n", RAM + at, text);
+        at += in.len;
+    }
+    for (unsigned i = 0; i < 65; i++)
+        if (o[0].reg[i] != o[1].reg[i])
+            print_message("register %u: interpreter 0x%" PRIx64 ", translator 0x%" PRIx64 "\n", i, o[0].reg[i], o[1].reg[i]);
+    for (unsigned i = 0; i < 8; i++)
+        if (o[0].csr[i] != o[1].csr[i])
+            print_message("CSR 0x%x: interpreter 0x%" PRIx64 ", translator 0x%" PRIx64 "\n", compared_csrs[i], o[0].csr[i], o[1].csr[i]);
+    for (unsigned i = 0; i < DATA_SIZE; i++)
+        if (o[0].data[i] != o[1].data[i]) {
+            print_message("memory at 0x%x differs first\n", RAM + DATA + i);
+            break;
+        }
+}
+
+static void one_program(unsigned number)
+{
+    static struct outcome o[2];
+    static uint8_t data[DATA_SIZE];
+    uint64_t regs[65], my_seed = seed;
+    unsigned start = 0x1000 - below(0x200) * 2, end = make_program(start);
+    for (unsigned i = 0; i < 65; i++)
+        regs[i] = i < 33 ? value() : float_value();
+    regs[BASE_A] = RAM + DATA + DATA_SIZE / 2 + below(64) * 8;
+    regs[BASE_B] = RAM + DATA + DATA_SIZE / 2 - below(256) * 8;
+    regs[BASE_C] = RAM + DATA + 0x1000 * (2 + below(4)) - below(16) * 4;
+    regs[COUNTER] = 1 + below(40);
+    regs[32] = (uint64_t)(below(10) ? 1 + below(3) : 0) << 13;          /* mstatus.FS */
+    for (unsigned i = 0; i < DATA_SIZE; i += 8)
+        st_le64(data + i, below(2) ? float_value() : rnd());
+    for (unsigned i = 0; i < 2; i++) {
+        memcpy(ram->host + DATA, data, DATA_SIZE);
+        run(i, regs, RAM + start, RAM + end, &o[i]);
+    }
+    if (memcmp(&o[0], &o[1], sizeof o[0])) {
+        explain(start, end, o);
+        fail_msg("program %u, BP_SEED=0x%" PRIx64, number, my_seed);
+    }
+}
+
+static void test_random_programs(void **state)
+{
+    unsigned n = getenv("BP_PROGRAMS") ? (unsigned)atoi(getenv("BP_PROGRAMS")) : 1500;
+    if (getenv("BP_SEED"))
+        seed = strtoull(getenv("BP_SEED"), NULL, 0);
+    print_message("first BP_SEED=0x%" PRIx64 "\n", seed);
+    for (unsigned i = 0; i < n; i++)
+        one_program(i);
+}
+
+static int teardown(void **state)
+{
+    for (unsigned i = 0; i < 2; i++)
+        hart_set_free(set[i]);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_random_programs) };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
