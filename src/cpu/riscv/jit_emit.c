@@ -250,8 +250,10 @@ static void emit_insn(struct jit_tr *t)
 {
     const struct rv_insn *in = &t->insn[t->i].in;
     t->first_cold = t->n_cold;
-    if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in))
+    if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in)) {
         jit_call_handler(t);
+        t->boxed &= ~(1u << (in->rd & 31));             /* whatever it has written */
+    }
     for (unsigned i = t->first_cold; i < t->n_cold; i++)
         if (t->cold[i].kind == COLD_SLOW)
             t->cold[i].back = emit_here(&t->e);

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""The CPU: small programs (bench/cpu/work.c) in the guest, one hart: integers, calls, floating point, kernel.
+
+A program's cost is the CPU time that the emulator used while it ran, so that other load on the host disturbs little. Both
+emulators take turns; medians are compared. The last column is the same program compiled for the host.
+"""
+import os
+import statistics
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "tests", "guest"))
+import guest  # noqa: E402  (the path is set above)
+
+# name, times, group
+PROGRAMS = (
+    ("sieve", 100, "integer"), ("sha256", 600, "integer"), ("crc32", 400, "integer"), ("qsort", 100, "integer"), ("hash", 150, "integer"),
+    ("lz", 200, "integer"), ("fib", 14, "calls"), ("indirect", 600, "calls"), ("bytecode", 200, "calls"),
+    ("matmul", 60, "float"), ("smatmul", 60, "float"), ("nbody", 100, "float"), ("mandel", 100, "float"), ("fft", 200, "float"),
+    ("syscall", 300, "kernel"), ("fork", 100, "kernel"), ("exec", 30, "kernel"), ("pipe", 30, "kernel"), ("fault", 100, "kernel"),
+    ("file", 40, "kernel"),
+)
+BARS = {"integer": "<= 0.33x", "calls": "<= 0.33x", "float": "<= 0.125x", "kernel": "<= 0.33x"}
+
+
+def build(folder):
+    """Compiles work.c for the guest and the host; returns both paths, or None without a cross compiler."""
+    source = os.path.join(ROOT, "bench", "cpu", "work.c")
+    out = os.path.join(folder, "work.riscv64"), os.path.join(folder, "work.host")
+    for cc, path, extra in (("riscv64-linux-gnu-gcc", out[0], ["-static"]), ("gcc", out[1], [])):
+        try:
+            subprocess.run([cc, "-O2", *extra, "-o", path, source, "-lm"], check=True)
+        except FileNotFoundError:
+            print("cpu: no %s (Debian package gcc-riscv64-linux-gnu), left out" % cc)
+            return None
+    return out
+
+
+def cpu_ns(pid):
+    """Nanoseconds that the threads of a process have been on a CPU."""
+    total = 0
+    for t in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/schedstat" % (pid, t), encoding="ascii") as f:
+            total += int(f.read().split()[0])
+    return total
+
+
+class Guest(guest.Machine):
+    """A machine whose initramfs also holds the program."""
+
+    def __init__(self, program, *args, **kw):
+        super().__init__("-smp", "1", *args, **kw)
+        a = guest.cpio.Archive()
+        with open(program, "rb") as f:
+            a.file("work", f.read(), 0o755)
+        with open(self.cmd[self.cmd.index("-initrd") + 1], "ab") as f:
+            f.write(a.bytes())
+
+    def measure(self, name, times):
+        """(milliseconds of CPU time, checksum)."""
+        before = cpu_ns(self.proc.pid)
+        text = self.run("/work %s %d" % (name, times), 300)
+        return (cpu_ns(self.proc.pid) - before) / 1e6, text.split()[-1]
+
+
+def geomean(v):
+    return statistics.geometric_mean(v) if v else 0
+
+
+def collect(emulators, programs, rounds, only=None):
+    """{(emulator, program): [ms]} and {program: checksum}."""
+    took, sums = {}, {}
+    for e, args in emulators:
+        with Guest(programs[0], *args, emulator=e, memory="512M") as m:
+            m.boot(300)
+            m.run("true")
+            for name, times, _ in PROGRAMS:
+                if only and name not in only:
+                    continue
+                for _ in range(rounds):
+                    ms, checksum = m.measure(name, times)
+                    took.setdefault((e, name), []).append(ms)
+                    if sums.setdefault(name, checksum) != checksum:
+                        print("cpu: %s gives %s on %s, %s before" % (name, checksum, e, sums[name]))
+    return took, sums
+
+
+def native(program, rounds):
+    """{program: ms} on the host itself."""
+    out = {}
+    for name, times, _ in PROGRAMS:
+        ns = [int(subprocess.run([program, name, str(times)], check=True, stdout=subprocess.PIPE).stdout.split()[1]) for _ in range(rounds)]
+        out[name] = min(ns) / 1e6
+    return out
+
+
+def run(out, rounds, folder):
+    """Measures and adds rows (name, ours, theirs, unit, bar) to OUT."""
+    programs = build(folder)
+    if not programs:
+        return
+    ours, theirs = guest.EMULATOR, "qemu-system-riscv64"
+    only = os.environ.get("BP_BENCH_ONLY", "").split()
+    extra = os.environ.get("BP_BENCH_ARGS", "").split()
+    took, _ = collect([(ours, extra), (theirs, [])], programs, rounds, only)
+    host = native(programs[1], 3)
+    ratios = {}
+    for name, _, group in PROGRAMS:
+        if (ours, name) not in took:
+            continue
+        a, b = (statistics.median(took[e, name]) for e in (ours, theirs))
+        ratios.setdefault(group, []).append(a / b)
+        out.append(("%s (%.1f x native)" % (name, a / host[name]), a, b, "ms", BARS[group]))
+    for group, r in ratios.items():
+        out.append(("geometric mean: " + group, geomean(r), 1.0, "", BARS[group]))
