@@ -24,6 +24,22 @@ static const char *accel_nth(const void *table, size_t i)
     return i < ARRAY_SIZE(accels) ? accels[i]->name : i == ARRAY_SIZE(accels) ? "qtest" : NULL;
 }
 
+/* The accelerator of that name; NULL: none. */
+static const struct accel_ops *accel_find(const char *name)
+{
+    for (size_t i = 0; name && i < ARRAY_SIZE(accels); i++)
+        if (!strcmp(accels[i]->name, name) || (!i && !strcmp(name, "tcg")))
+            return accels[i];
+    return NULL;
+}
+
+static void options_help(const struct accel_ops *a, struct str *out)
+{
+    str_printf(out, "Options of -accel %s:\n", a->name);
+    for (const struct accel_option *i = a->options; i->name; i++)
+        str_printf(out, "  %-10s %s\n", i->name, i->doc);
+}
+
 static bool accel_set(const char *name, bool *found, struct err *e)
 {
     *found = true;
@@ -32,11 +48,11 @@ static bool accel_set(const char *name, bool *found, struct err *e)
         clock_vm_set_manual(true);
         return true;
     }
-    for (size_t i = 0; i < ARRAY_SIZE(accels); i++)
-        if (!strcmp(accels[i]->name, name) || (!i && !strcmp(name, "tcg"))) {
-            chosen = accels[i];
-            return true;
-        }
+    const struct accel_ops *a = accel_find(name);
+    if (a) {
+        chosen = a;
+        return true;
+    }
     *found = false;
     if (!strcmp(name, "kvm") || !strcmp(name, "hvf") || !strcmp(name, "xen") || !strcmp(name, "whpx")) {
         err_set(e, ERR_NOT_BUILT, "accelerator '%s' is not in this build", name);
@@ -61,7 +77,7 @@ bool machine_accel_choose(const char *text, struct err *e)
 }
 
 /* Options of QEMU's accelerators that choose between ways of which there is one here. */
-static bool accel_options(json_t *o, struct err *e)
+static bool accel_options(const struct accel_ops *a, json_t *o, struct err *e)
 {
     char buf[32];
     const char *t = opt_text(o, "thread", buf);
@@ -70,6 +86,12 @@ static bool accel_options(json_t *o, struct err *e)
         return err_hint(e, "leave thread= out");
     }
     json_object_del(o, "thread");
+    for (const struct accel_option *i = a ? a->options : NULL; i && i->name; i++) {
+        const char *v = opt_text(o, i->name, buf);
+        if (v && !i->set(v, e))
+            return err_prefix(e, "%s", i->name);
+        json_object_del(o, i->name);
+    }
     if (json_object_size(o))
         return err_set(e, ERR_UNKNOWN, "unknown option '%s'", json_object_iter_key(json_object_iter(o)));
     return true;
@@ -83,7 +105,11 @@ static bool accel_apply(const char *arg, struct err *e)
     if (!o)
         return false;
     if (opt_asks_help(o) || !strcmp(arg, "help")) {
-        machine_accel_help(&out);
+        const struct accel_ops *a = accel_find(json_string_value(json_object_get(o, "accel")));
+        if (a && a->options)
+            options_help(a, &out);
+        else
+            machine_accel_help(&out);
         fputs(out.s, stdout);
         exit(0);
     }
@@ -94,7 +120,7 @@ static bool accel_apply(const char *arg, struct err *e)
         ok = true;                          /* the first that works counts, as on QEMU's command line */
     else
         ok = accel_set(name, &found, e);
-    ok = ok && accel_options(o, e);
+    ok = ok && accel_options(chosen, o, e);
     free(name);
     json_decref(o);
     return ok;

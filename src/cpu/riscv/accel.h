@@ -10,8 +10,16 @@
 struct hart;
 struct rv_insn;
 
+/* An option of an accelerator: -accel NAME,option=value. The last of a table has no name. */
+struct accel_option {
+    const char *name, *doc;
+    /* Takes the value; false with @e filled. LOOP (main), before the first hart */
+    bool (*set)(const char *value, struct err *e);
+};
+
 struct accel_ops {
     const char *name, *desc;
+    const struct accel_option *options;     /* may be NULL */
     /* Per hart, before its thread starts; sets h->accel_data. False with @e filled. */
     bool (*init)(struct hart *h, struct err *e);
     void (*fini)(struct hart *h);

@@ -229,7 +229,7 @@ static bool jit_init(struct hart *h, struct err *e)
     struct jit *j = xnew(struct jit);
     h->accel_data = j;
     j->h = h;
-    return jit_code_init(j, 32u << 20, e);
+    return jit_code_init(j, jit_options.cache, e);
 }
 
 static void jit_fini(struct hart *h)
@@ -271,6 +271,6 @@ static void jit_stats(const struct hart *h, void (*put)(void *, const char *name
 }
 
 const struct accel_ops accel_jit = {
-    .name = "jit", .desc = "Translator to x86-64 code", .init = jit_init, .fini = jit_fini, .run = jit_run,
+    .name = "jit", .desc = "Translator to x86-64 code", .options = jit_option_rows, .init = jit_init, .fini = jit_fini, .run = jit_run,
     .flush_page = jit_flush_page, .flush_all = jit_flush_all, .stats = jit_stats,
 };

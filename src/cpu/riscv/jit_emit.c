@@ -295,6 +295,7 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     j->n.blocks++;
     j->n.insns += t->n;
     j->n.bytes += (uint64_t)(t->e.p - (j->w + j->used));
+    jit_perf_block(j, n, far, (size_t)(t->e.p - (j->w + j->used)));
     j->used = align_up((size_t)(t->e.p - j->w), 16);
     return n;
 }

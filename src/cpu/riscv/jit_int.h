@@ -152,6 +152,11 @@ void jit_code_reset(struct jit *j);
 /* jit.c */
 /* Called by generated code. 0: go on. */
 uint64_t jit_slow(struct hart *h, const struct jit_site *s);
+/* jit_option.c */
+extern struct jit_options { size_t cache; } jit_options;
+extern const struct accel_option jit_option_rows[];
+/* Tells perf(1) of a new block, if it wants to know. */
+void jit_perf_block(const struct jit *j, uint32_t n, uint32_t from, size_t len);
 /* jit_emit.c: translates the block at @off of the page; its number. */
 uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, unsigned off, unsigned fp, unsigned variant);
 
