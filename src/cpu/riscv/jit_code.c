@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/rcu.h"
 #include "cpu/riscv/fpu.h"
@@ -164,34 +163,29 @@ static void make_constants(struct jit *j)
         j->constants[c[i].n].lo = c[i].lo;
 }
 
-static void *low_map(size_t size, int prot, int flags, int fd)
+static void *low_map(size_t size, int prot, int flags)
 {
-    return mmap(NULL, size, prot, flags | MAP_32BIT, fd, 0);
+    return mmap(NULL, size, prot, flags | MAP_32BIT, -1, 0);
 }
 
 bool jit_code_init(struct jit *j, size_t size, struct err *e)
 {
-    int fd = memfd_create("translated code", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)size) < 0) {
-        if (fd >= 0)
-            close(fd);
-        return err_os(e, errno, "memory for translated code");
-    }
     j->size = size;
-    j->w = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    j->x = low_map(size, PROT_READ | PROT_EXEC, MAP_SHARED, fd);
-    close(fd);
+    j->x = low_map(size, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS);
+    j->w = j->x == MAP_FAILED ? MAP_FAILED : mremap(j->x, 0, size, MREMAP_MAYMOVE);         /* 0: the same memory once more */
+    if (j->w == MAP_FAILED || mprotect(j->w, size, PROT_READ | PROT_WRITE) || mprotect(j->x, size, PROT_READ | PROT_EXEC))
+        return err_os(e, errno, "%zu MiB for translated code below 2 GiB", size >> 20);
     j->max_sites = j->max_links = (unsigned)(size / 128);
     j->max_blocks = (unsigned)(size / 128);
-    size_t none = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    j->jump = low_map(sizeof *j->jump * JIT_JUMP_SIZE, PROT_READ | PROT_WRITE, (int)none, -1);
-    j->constants = low_map(sizeof *j->constants * JIT_CONSTANTS, PROT_READ | PROT_WRITE, (int)none, -1);
-    j->site = low_map(sizeof *j->site * j->max_sites, PROT_READ | PROT_WRITE, (int)none, -1);
-    j->link = low_map(sizeof *j->link * j->max_links, PROT_READ | PROT_WRITE, (int)none, -1);
-    j->block = mmap(NULL, sizeof *j->block * j->max_blocks, PROT_READ | PROT_WRITE, (int)none, -1, 0);
-    if (j->w == MAP_FAILED || j->x == MAP_FAILED || j->jump == MAP_FAILED || j->constants == MAP_FAILED || j->site == MAP_FAILED || j->link == MAP_FAILED ||
+    int none = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    j->jump = low_map(sizeof *j->jump * JIT_JUMP_SIZE, PROT_READ | PROT_WRITE, none);
+    j->constants = low_map(sizeof *j->constants * JIT_CONSTANTS, PROT_READ | PROT_WRITE, none);
+    j->site = low_map(sizeof *j->site * j->max_sites, PROT_READ | PROT_WRITE, none);
+    j->link = low_map(sizeof *j->link * j->max_links, PROT_READ | PROT_WRITE, none);
+    j->block = mmap(NULL, sizeof *j->block * j->max_blocks, PROT_READ | PROT_WRITE, none, -1, 0);
+    if (j->jump == MAP_FAILED || j->constants == MAP_FAILED || j->site == MAP_FAILED || j->link == MAP_FAILED ||
         j->block == MAP_FAILED)
-        return err_set(e, ERR_GENERIC, "no room for %zu MiB of translated code below 2 GiB", size >> 20);
+        return err_set(e, ERR_GENERIC, "no room for the tables of translated code below 2 GiB");
     make_constants(j);
     make_stubs(j);
     jit_code_reset(j);
