@@ -58,10 +58,8 @@ static uint64_t without_base(uint64_t f)
 static uint64_t vnet_features(struct virtio_dev *v)
 {
     struct virtio_net *n = vnet(v);
-    uint64_t f = BIT64(VIRTIO_NET_F_MRG_RXBUF) | BIT64(VIRTIO_NET_F_STATUS) | BIT64(VIRTIO_NET_F_CTRL_VQ) | BIT64(VIRTIO_NET_F_CTRL_RX) |
-                 BIT64(VIRTIO_NET_F_CTRL_VLAN) | BIT64(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT64(VIRTIO_NET_F_GUEST_ANNOUNCE) |
-                 BIT64(VIRTIO_NET_F_CTRL_MAC_ADDR) | BIT64(VIRTIO_NET_F_MQ) | BIT64(VIRTIO_NET_F_RSS) |
-                 BIT64(VIRTIO_NET_F_HASH_REPORT) | offload_features(&n->caps);
+    uint64_t f = BIT64(VIRTIO_NET_F_MRG_RXBUF) | BIT64(VIRTIO_NET_F_STATUS) | BIT64(VIRTIO_NET_F_CTRL_VQ) |
+                 (CTRL_BITS & ~BIT64(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) | offload_features(&n->caps);
 
     f &= n->wanted;
     f &= ~without_base(f);
@@ -205,8 +203,8 @@ static bool vnet_realize(struct virtio_dev *v, struct err *e)
     if (!n->port)
         return false;
     net_port_caps(n->port, &n->caps);
-    snprintf(text, sizeof text, "model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x", v->dev->obj.cls->name, n->nic.mac[0], n->nic.mac[1],
-             n->nic.mac[2], n->nic.mac[3], n->nic.mac[4], n->nic.mac[5]);
+    snprintf(text, sizeof text, "model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x", v->dev->obj.cls->name, n->nic.mac[0],
+             n->nic.mac[1], n->nic.mac[2], n->nic.mac[3], n->nic.mac[4], n->nic.mac[5]);
     net_port_info(n->port, text);
     v->dev->bootindex = n->nic.bootindex;
     virtio_set_config_size(v, sizeof(struct vnet_config));
@@ -246,13 +244,16 @@ static const char *const duplex_names[] = { "unknown", "half", "full", NULL };
 static const struct prop vnet_props[] = {
     PROP_INCLUDE(struct virtio_net, v.opt, virtio_props),
     PROP_INCLUDE(struct virtio_net, nic, nic_props),
-    { .name = "rx_queue_size", .doc = "Buffers that the receive queue holds", .type = PROP_T_U16, PROP_OFF(struct virtio_net, rx_size),
-      .def = 256, .min = 64, .max = VIRTQ_SIZE_MAX, .flags = PF_POW2 },
-    { .name = "tx_queue_size", .doc = "Packets that the transmit queue holds", .type = PROP_T_U16, PROP_OFF(struct virtio_net, tx_size),
-      .def = 256, .min = 64, .max = VIRTQ_SIZE_MAX, .flags = PF_POW2 },
-    PROP_U16(struct virtio_net, max_pairs, "queue-pairs", 1, 1, VNET_PAIRS_MAX, "Pairs of receive and transmit queues; more than one with mq or rss"),
-    PROP_U16(struct virtio_net, mtu, "host_mtu", 0, 0, 65535, "Largest packet that the guest is told, in bytes; 0: not told"),
-    PROP_S32(struct virtio_net, speed, "speed", -1, -1, INT32_MAX, "Link speed that the guest is told, in Mbit/s; -1: unknown"),
+    { .name = "rx_queue_size", .doc = "Buffers that the receive queue holds", .type = PROP_T_U16,
+      PROP_OFF(struct virtio_net, rx_size), .def = 256, .min = 64, .max = VIRTQ_SIZE_MAX, .flags = PF_POW2 },
+    { .name = "tx_queue_size", .doc = "Packets that the transmit queue holds", .type = PROP_T_U16,
+      PROP_OFF(struct virtio_net, tx_size), .def = 256, .min = 64, .max = VIRTQ_SIZE_MAX, .flags = PF_POW2 },
+    PROP_U16(struct virtio_net, max_pairs, "queue-pairs", 1, 1, VNET_PAIRS_MAX,
+             "Pairs of receive and transmit queues; more than one with mq or rss"),
+    PROP_U16(struct virtio_net, mtu, "host_mtu", 0, 0, 65535,
+             "Largest packet that the guest is told, in bytes; 0: not told"),
+    PROP_S32(struct virtio_net, speed, "speed", -1, -1, INT32_MAX,
+             "Link speed that the guest is told, in Mbit/s; -1: unknown"),
     PROP_ENUM(struct virtio_net, duplex, "duplex", duplex_names, 0, "Duplex mode that the guest is told"),
     WANT(VIRTIO_NET_F_CSUM, "csum", "Offer transmission of packets with partial checksums, where the back end can"),
     WANT(VIRTIO_NET_F_GUEST_CSUM, "guest_csum", "Offer reception of packets with partial checksums, where the back end can"),
@@ -267,7 +268,8 @@ static const struct prop vnet_props[] = {
     WANT(VIRTIO_NET_F_HOST_USO, "host_uso", "Offer transmission of UDP packets to be segmented, where the back end can"),
     WANT(VIRTIO_NET_F_GUEST_USO4, "guest_uso4", "Offer reception of joined UDP/IPv4 packets, where the back end can"),
     WANT(VIRTIO_NET_F_GUEST_USO6, "guest_uso6", "Offer reception of joined UDP/IPv6 packets, where the back end can"),
-    WANT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, "ctrl_guest_offloads", "Offer the change of offloads while the driver runs, where there are any"),
+    WANT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, "ctrl_guest_offloads",
+         "Offer the change of offloads while the driver runs, where there are any"),
     WANT_(VIRTIO_NET_F_MQ, "mq", false, "Offer the use of all queue pairs"),
     WANT_(VIRTIO_NET_F_RSS, "rss", false, "Offer the choice of the receive queue by a hash and a table of the driver"),
     WANT_(VIRTIO_NET_F_HASH_REPORT, "hash", false, "Offer the hash of each packet"),
@@ -283,7 +285,8 @@ static const struct prop vnet_props[] = {
 };
 
 static const struct state_field macs_fields[] = {
-    STATE_UINT(struct vnet_macs, n, .max = VNET_MAC_TABLE), STATE_UINT(struct vnet_macs, overflow), STATE_BYTES(struct vnet_macs, mac), STATE_END
+    STATE_UINT(struct vnet_macs, n, .max = VNET_MAC_TABLE), STATE_UINT(struct vnet_macs, overflow),
+    STATE_BYTES(struct vnet_macs, mac), STATE_END
 };
 static const struct state_desc macs_state = { .name = "mac-table", .version = 1, .fields = macs_fields };
 static const struct state_field rss_fields[] = {
@@ -298,7 +301,8 @@ static const struct state_field vnet_fields[] = {
     STATE_BOOL(struct virtio_net, promisc), STATE_BOOL(struct virtio_net, allmulti), STATE_BOOL(struct virtio_net, alluni),
     STATE_BOOL(struct virtio_net, nomulti), STATE_BOOL(struct virtio_net, nouni), STATE_BOOL(struct virtio_net, nobcast),
     STATE_STRUCT(struct virtio_net, uni, &macs_state), STATE_STRUCT(struct virtio_net, multi, &macs_state),
-    STATE_ARRAY(struct virtio_net, vlans), STATE_STRUCT(struct virtio_net, rss, &rss_state), STATE_ARRAY(struct virtio_net, flows),
+    STATE_ARRAY(struct virtio_net, vlans), STATE_STRUCT(struct virtio_net, rss, &rss_state),
+    STATE_ARRAY(struct virtio_net, flows),
     STATE_END
 };
 
@@ -307,7 +311,8 @@ static bool vnet_post_load(void *obj, struct err *e)
     struct virtio_net *n = obj;
 
     if (!n->pairs || n->pairs > n->max_pairs || !vnet_rss_valid(n))
-        return err_set(e, ERR_VALUE, "virtio-net '%s': saved queue pairs or receive table do not fit queue-pairs=%u", n->v.dev->obj.id, n->max_pairs);
+        return err_set(e, ERR_VALUE, "virtio-net '%s': saved queue pairs or receive table do not fit queue-pairs=%u",
+                       n->v.dev->obj.id, n->max_pairs);
     if (n->offloads & ~vnet_guest_offloads(n))
         return err_set(e, ERR_VALUE, "virtio-net '%s': saved offloads were not negotiated", n->v.dev->obj.id);
     if (n->v.status & VIRTIO_S_FEATURES_OK || n->v.features)
@@ -315,8 +320,10 @@ static bool vnet_post_load(void *obj, struct err *e)
     n->announce = n->v.status & VIRTIO_S_DRIVER_OK;
     return true;
 }
-static const struct state_desc vnet_state = { .name = "virtio-net", .version = 1, .fields = vnet_fields, .post_load = vnet_post_load };
+static const struct state_desc vnet_state = {
+    .name = "virtio-net", .version = 1, .fields = vnet_fields, .post_load = vnet_post_load,
+};
 
 static const char *const vnet_names[] = { "virtio-net", NULL };
-VIRTIO_FORMS(virtio_net, struct virtio_net, "virtio-net", "Virtio network card", "Network", vnet_props, &vnet_state, &vnet_model,
-             vnet_names);
+VIRTIO_FORMS(virtio_net, struct virtio_net, "virtio-net", "Virtio network card", "Network", vnet_props, &vnet_state,
+             &vnet_model, vnet_names);

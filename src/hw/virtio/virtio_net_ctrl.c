@@ -12,7 +12,8 @@ static bool ctrl_rx(struct virtio_net *n, uint8_t cmd, const struct vq_elem *e)
     bool *const flag[] = { &n->promisc, &n->allmulti, &n->alluni, &n->nomulti, &n->nouni, &n->nobcast };
     uint8_t on;
 
-    if (cmd >= ARRAY_SIZE(flag) || e->out.len != 3 || !virtio_has(&n->v, cmd < 2 ? VIRTIO_NET_F_CTRL_RX : VIRTIO_NET_F_CTRL_RX_EXTRA))
+    if (cmd >= ARRAY_SIZE(flag) || e->out.len != 3 ||
+        !virtio_has(&n->v, cmd < 2 ? VIRTIO_NET_F_CTRL_RX : VIRTIO_NET_F_CTRL_RX_EXTRA))
         return false;
     vec_to_buf(&e->out, 2, &on, 1);
     *flag[cmd] = on != 0;
@@ -51,7 +52,8 @@ static bool ctrl_mac(struct virtio_net *n, uint8_t cmd, const struct vq_elem *e)
         memcpy(vnet_config(n)->mac, n->mac, 6);
         return true;
     }
-    if (cmd || !virtio_has(&n->v, VIRTIO_NET_F_CTRL_RX) || !read_macs(e, &off, &uni) || !read_macs(e, &off, &multi) || off != e->out.len)
+    if (cmd || !virtio_has(&n->v, VIRTIO_NET_F_CTRL_RX) || !read_macs(e, &off, &uni) ||
+        !read_macs(e, &off, &multi) || off != e->out.len)
         return false;
     n->uni = uni;
     n->multi = multi;

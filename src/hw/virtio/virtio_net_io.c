@@ -102,7 +102,8 @@ static unsigned rx_buffers(struct virtio_net *n, struct virtq *vq, uint64_t need
     return 0;
 }
 
-static void rx_copy(struct virtio_net *n, struct vq_elem **e, unsigned count, const struct vnet_header *h, const uint8_t *pkt, size_t len)
+static void rx_copy(struct virtio_net *n, struct vq_elem **e, unsigned count, const struct vnet_header *h,
+                    const uint8_t *pkt, size_t len)
 {
     uint64_t at = n->hdr_len;
     size_t done = 0;
@@ -164,4 +165,6 @@ static void vnet_link_changed(void *arg, bool up)
         virtio_config_changed(&n->v);
 }
 
-const struct net_port_ops vnet_port_ops = { .receive = vnet_receive, .link_changed = vnet_link_changed, .sent = vnet_sent };
+const struct net_port_ops vnet_port_ops = {
+    .receive = vnet_receive, .link_changed = vnet_link_changed, .sent = vnet_sent,
+};

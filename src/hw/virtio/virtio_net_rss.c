@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* Which queue receives a packet (VIRTIO 1.2, 5.1.6.4, 5.1.6.5.6, 5.1.6.5.7): hashes of headers, tables, remembered flows. */
+/* Which queue receives a packet (VIRTIO 1.2, 5.1.6.4, 5.1.6.5.6, 5.1.6.5.7): hashes, tables, remembered flows. */
 #include "hw/virtio/virtio_net.h"
 
-enum { HASH_IPV4 = 1, HASH_TCPV4 = 2, HASH_UDPV4 = 4, HASH_IPV6 = 8, HASH_TCPV6 = 16, HASH_UDPV6 = 32 };      /* 5.1.6.4.3.1 */
-enum { REPORT_NONE, REPORT_IPV4, REPORT_TCPV4, REPORT_UDPV4, REPORT_IPV6, REPORT_TCPV6, REPORT_UDPV6 };        /* 5.1.6.4.4 */
+enum {      /* 5.1.6.4.3.1 */
+    HASH_IPV4 = 1, HASH_TCPV4 = 2, HASH_UDPV4 = 4, HASH_IPV6 = 8, HASH_TCPV6 = 16, HASH_UDPV6 = 32,
+};
+enum {      /* 5.1.6.4.4 */
+    REPORT_NONE, REPORT_IPV4, REPORT_TCPV4, REPORT_UDPV4, REPORT_IPV6, REPORT_TCPV6, REPORT_UDPV6,
+};
 enum { PROTO_TCP = 6, PROTO_UDP = 17 };
 
 /* ---- headers ---- */
 
 /* Addresses, and ports where the type of hash takes them and the packet has them. */
-static void flow_ip(struct vnet_flow *f, const uint8_t *addr, unsigned addr_len, const uint8_t *l4, size_t l4_len, uint8_t proto,
-                    uint32_t types, unsigned shift)
+static void flow_ip(struct vnet_flow *f, const uint8_t *addr, unsigned addr_len, const uint8_t *l4, size_t l4_len,
+                    uint8_t proto, uint32_t types, unsigned shift)
 {
-    bool tcp = proto == PROTO_TCP && types & (unsigned)HASH_TCPV4 << shift, udp = proto == PROTO_UDP && types & (unsigned)HASH_UDPV4 << shift;
+    bool tcp = proto == PROTO_TCP && types & (unsigned)HASH_TCPV4 << shift;
+    bool udp = proto == PROTO_UDP && types & (unsigned)HASH_UDPV4 << shift;
 
     memcpy(f->bytes, addr, addr_len);
     f->len = (uint8_t)addr_len;
@@ -33,8 +38,9 @@ void vnet_flow_of(const uint8_t *pkt, size_t len, uint32_t types, struct vnet_fl
     uint16_t type;
 
     *f = (struct vnet_flow){ 0 };
-    for (unsigned tags = 0; tags < 2 && len >= at + 6 && (ld_be16(pkt + at) == 0x8100 || ld_be16(pkt + at) == 0x88a8); tags++)
-        at += 4;
+    for (unsigned tags = 0; tags < 2 && len >= at + 6; tags++, at += 4)
+        if (ld_be16(pkt + at) != 0x8100 && ld_be16(pkt + at) != 0x88a8)
+            break;
     if (len < at + 2)
         return;
     type = ld_be16(pkt + at);

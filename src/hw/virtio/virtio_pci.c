@@ -158,7 +158,8 @@ static bool add_caps(struct virtio_pci *t, struct err *e)
 
 /* ---- BARs ---- */
 
-static void add_area(struct virtio_pci *t, struct region *r, const char *name, uint64_t off, uint64_t size, const struct mmio_ops *ops)
+static void add_area(struct virtio_pci *t, struct region *r, const char *name, uint64_t off, uint64_t size,
+                     const struct mmio_ops *ops)
 {
     region_init_mmio(r, name, size, ops, t, t->pci.dev.dom);
     region_add(&t->bar_modern, off, r, 1);
@@ -185,7 +186,9 @@ static void init_legacy(struct virtio_pci *t)
     uint64_t size = VPCI_LEGACY_HEADER_MSIX + (uint64_t)t->v->config_size;
 
     region_init_mmio(&t->bar_legacy, "virtio-pci-legacy", size, &virtio_pci_legacy_ops, t, t->pci.dev.dom);
-    t->legacy_bell = (struct doorbell){ .off = VPCI_LEGACY_NOTIFY, .size = 2, .fn = virtio_pci_legacy_notify, .arg = t };
+    t->legacy_bell = (struct doorbell){
+        .off = VPCI_LEGACY_NOTIFY, .size = 2, .fn = virtio_pci_legacy_notify, .arg = t,
+    };
     region_doorbell(&t->bar_legacy, &t->legacy_bell);
     pci_bar_add(&t->pci, LEGACY_BAR, PCI_BAR_IO, &t->bar_legacy);
 }
@@ -315,7 +318,8 @@ static const struct state_field virtio_pci_fields[] = {
     STATE_SKIP(struct virtio_pci, modern, "follows from the options"),
     STATE_SKIP(struct virtio_pci, msix_vectors, "set by realize"),
     STATE_SKIP(struct virtio_pci, v, "set by realize"),
-    STATE_UINT(struct virtio_pci, device_sel), STATE_UINT(struct virtio_pci, driver_sel), STATE_UINT(struct virtio_pci, queue_sel),
+    STATE_UINT(struct virtio_pci, device_sel), STATE_UINT(struct virtio_pci, driver_sel),
+    STATE_UINT(struct virtio_pci, queue_sel),
     STATE_SKIP(struct virtio_pci, cfg_cap, "set by realize"),
     STATE_BOOL(struct virtio_pci, legacy_used),
     STATE_SKIP(struct virtio_pci, notify_step, "set by realize"),
