@@ -54,10 +54,22 @@ static void ide_unrealize(struct dev *dev)
     scsi_disk_close((struct scsi_disk *)dev);
 }
 
+/* Requests of the unit, and what the translation does itself. */
+static void co_ide_quiesce(struct dev *dev)
+{
+    struct ahci_port *p = port_of(dev);
+
+    co_scsi_dev_quiesce(dev);
+    while (p->running) {
+        co_event_clear(&p->a->idle);
+        co_wait(&p->a->idle);
+    }
+}
+
 #define IDE_CLASS(cname, text, rows, commands)                                                                            \
     { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_disk_class.obj, .size = sizeof(struct scsi_disk), .props = rows }, \
                .cat = "Storage", .plugs_into = &ide_bus_class, .realize = ide_realize, .unrealize = ide_unrealize,        \
-               .reset = scsi_disk_reset, .co_quiesce = co_scsi_dev_quiesce, .state = &scsi_disk_state },                  \
+               .reset = scsi_disk_reset, .co_quiesce = co_ide_quiesce, .state = &scsi_disk_state },                  \
       .cmds = commands, .has = scsi_disk_has, .ready = scsi_disk_ready, .reset = scsi_disk_to_default }
 
 static const struct scsi_dev_class hd_class = IDE_CLASS("ide-hd", "SATA disk", scsi_hd_props, scsi_hd_cmds);
