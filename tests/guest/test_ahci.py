@@ -19,7 +19,7 @@ def lab(tmp_path_factory):
                        "-device", "ide-hd,bus=ahci.0,drive=h,serial=SATA01", "-drive", "file=%s,format=raw,if=none,id=c,media=cdrom" % cd,
                        "-device", "ide-cd,bus=ahci.2,drive=c", modules=["ahci", "sd_mod", "sr_mod"], root=True) as m:
         m.boot()
-        m.run("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do [ -e /dev/sda ] && [ -e /dev/sr0 ] && break; sleep 1; done")
+        m.run("for i in $(seq 40); do [ -e /dev/sda ] && [ -e /dev/sr0 ] && break; sleep 1; done")
         m.dir = d
         yield m
         m.send("poweroff -f\n")

@@ -35,7 +35,7 @@ def lab(tmp_path_factory):
         m.boot()
         m.dir = d
         m.q = guest.Qmp(d + "/qmp")
-        m.run("for i in 1 2 3 4 5 6 7 8 9 10; do [ -e /dev/sdc ] && [ -e /dev/sr0 ] && break; sleep 0.5; done")
+        m.run("for i in $(seq 40); do [ -e /dev/sdc ] && [ -e /dev/sr0 ] && break; sleep 0.5; done")
         yield m
         m.q.close()
         m.send("poweroff -f\n")
@@ -98,13 +98,13 @@ def test_units_are_plugged_and_unplugged(lab):
     new = image(lab.dir, "new", 3 * MIB)
     lab.q.cmd("blockdev-add", **{"driver": "raw", "node-name": "new", "file": {"driver": "file", "filename": new}})
     lab.q.cmd("device_add", driver="scsi-hd", bus="foo.0", id="hot", drive="new", **{"scsi-id": 7, "lun": 1})
-    lab.run("for i in 1 2 3 4 5 6 7 8 9 10; do [ -e /sys/class/scsi_device/0:0:7:1/device/block ] && break; sleep 0.5; done")
+    lab.run("for i in $(seq 40); do [ -e /sys/class/scsi_device/0:0:7:1/device/block ] && break; sleep 0.5; done")
     disk = disk_at(lab, 7, 1)
     assert attr(lab, disk, "size") == str(3 * MIB // 512)
     lab.run("dd if=/dev/%s of=/dev/null bs=64k 2>/dev/null" % disk)
     lab.q.cmd("device_del", id="hot")
     lab.q.event("DEVICE_DELETED")
-    lab.run("for i in 1 2 3 4 5 6 7 8 9 10; do [ -e /sys/block/%s ] || break; sleep 0.5; done; [ ! -e /sys/block/%s ]" % (disk, disk))
+    lab.run("for i in $(seq 40); do [ -e /sys/block/%s ] || break; sleep 0.5; done; [ ! -e /sys/block/%s ]" % (disk, disk))
 
 
 def test_eject(lab):

@@ -47,7 +47,7 @@ def lab(tmp_path_factory):
 
 def port_of(m, name):
     """The guest's device of the port NAME."""
-    return "/dev/" + m.run("for i in 1 2 3 4 5 6 7 8 9; do grep -lx %s /sys/class/virtio-ports/*/name && break; sleep 0.3; done"
+    return "/dev/" + m.run("for i in $(seq 40); do grep -lx %s /sys/class/virtio-ports/*/name && break; sleep 0.3; done"
                            % name).split("/")[-2]
 
 
@@ -107,7 +107,7 @@ def test_ports_are_plugged_and_unplugged(lab):
     assert lab.q.cmd("ringbuf-read", device="late", size=100) == "from-the-late-port\n"
     lab.q.cmd("device_del", id="p9")
     lab.q.event("DEVICE_DELETED")
-    assert lab.run("for i in 1 2 3 4 5; do [ -e /sys/class/virtio-ports/%s ] || break; sleep 0.3; done; ls /sys/class/virtio-ports"
+    assert lab.run("for i in $(seq 40); do [ -e /sys/class/virtio-ports/%s ] || break; sleep 0.3; done; ls /sys/class/virtio-ports"
                    % os.path.basename(port)).split() == sorted(["vport%sp0" % port[-3], "vport%sp1" % port[-3]])
     lab.q.cmd("chardev-remove", id="late")
 
