@@ -62,9 +62,10 @@ void blk_close(struct blk *b)
     if (b->change.fn)
         loop_post_cancel(b->dom ? domain_loop(b->dom) : loop_main(), &b->change);
     list_del(&b->link);
-    blk_use_del(&b->use);
-    if (blk_node_is_empty(b->node))
-        obj_del(&b->node->obj);
+    struct blk_node *empty = blk_node_is_empty(b->node) ? b->node : NULL;
+    blk_use_del(&b->use);               /* may be the last to hold the node */
+    if (empty)
+        obj_del(&empty->obj);
     free(b);
 }
 
