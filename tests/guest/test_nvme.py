@@ -32,7 +32,7 @@ def m(tmp_path_factory):
 def on(m, text, timeout=60, serial="DATA", nsid=1):
     """Runs TEXT, which names the controller of SERIAL as @C and its namespace's disk as @D (disks are numbered by subsystem)."""
     ctrl = m.run("grep -lx '%s *' /sys/class/nvme/nvme*/serial | cut -d/ -f5" % serial).split()[0]
-    disk = m.run("grep -lx '%s *' /sys/block/nvme*n%d/device/serial | cut -d/ -f4" % (serial, nsid)) if "@D" in text else ""
+    disk = m.run("grep -lx '%s *' /sys/block/nvme*n%d/device/serial | cut -d/ -f4 | grep -v c" % (serial, nsid)) if "@D" in text else ""
     return m.call(text.replace("@C", ctrl).replace("@D", disk), timeout)
 
 
@@ -130,11 +130,11 @@ def test_delete_create_attach_by_nvme_cli(m):
 COMMANDS = """id-ctrl @C; id-ns @D; ns-descs @D; list-ns @C; list-ctrl @C; nvm-id-ctrl @C; nvm-id-ns @D; cmdset-ind-id-ns @D; id-iocs @C;
 list-endgrp @C; id-ns-granularity @C; id-uuid @C; id-domain @C; id-nvmset @C; list-secondary @C; smart-log @C; error-log @C; fw-log @C;
 changed-ns-list-log @C; effects-log @C -c 0; self-test-log @C; ana-log @C; endurance-log @C -g 1; sanitize-log @C; supported-log-pages @C;
-fid-support-effects-log @C; telemetry-log @C -o /tmp/t; persistent-event-log @C -a 1 -l 512; persistent-event-log @C -a 2;
+fid-support-effects-log @C; telemetry-log @C -O /tmp/t; persistent-event-log @C -a 1 -l 512; persistent-event-log @C -a 2;
 device-self-test @C -n 1 -s 1; device-self-test @C -n 1 -s 0xf; flush @D; write-zeroes @D -s 0 -c 7; write-uncor @D -s 64 -c 7;
 write-zeroes @D -s 64 -c 7; verify @D -s 0 -c 7; dsm @D -d -s 0 -b 8; copy @D --sdlba=128 --slbs=0 --blocks=7;
-get-lba-status @D -s 0 -m 64 -a 0x11 -l 64; dir-receive @D -D 0 -O 1 -H; get-feature @C -f 1 -s 3; set-feature @C -f 8 -V 0x0102;
-set-feature @C -f 8 -V 0; get-ns-id @D; fw-commit @C -s 1 -a 3; resv-report @D -e; sanitize @C -a 2"""
+get-lba-status @D -n 1 -s 0 -m 64 -a 0x11 -l 64; dir-receive @D -D 0 -O 1 -H; get-feature @C -f 1 -s 3; set-feature @C -f 8 -V 0x0102;
+set-feature @C -f 8 -V 0; get-ns-id @D; fw-commit @C -s 1 -a 3; resv-report @D; sanitize @C -a 2"""
 
 
 def test_commands_of_nvme_cli(m):

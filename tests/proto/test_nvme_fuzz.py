@@ -101,9 +101,14 @@ def test_random_commands(tmp_path, seed):
             assert isinstance(c, bytes) or c.status
 
 
-def test_leaves_cleanly(tmp_path):
-    """Nothing is held when the program ends with commands in flight."""
-    with start(tmp_path) as m:
+@pytest.mark.parametrize("own", (False, True))
+def test_leaves_cleanly(tmp_path, own):
+    """Nothing is held when the program ends with commands in flight; namespaces of nvme-ns, and one of the controller itself."""
+    img = str(tmp_path / "own")
+    with open(img, "wb") as f:
+        f.truncate(MIB)
+    args = ("-drive", "file=%s,format=raw,if=none,id=o" % img, "-device", "nvme,drive=o,serial=O,addr=1")
+    with (NvmeMachine(tmp_path, *args) if own else start(tmp_path)) as m:
         n = m.nvme(1).enable()
         io = n.io_queue()
         for i in range(32):

@@ -387,6 +387,20 @@ def test_directives(f):
     assert n.admin.run(0x1a, nsid=1, prp1=buf, cdw=(1023, 1 | 1 << 8)).status == 2
 
 
+def test_options_switch_parts_off(tmp_path):
+    with NvmeMachine(tmp_path, "-drive", image(tmp_path, "o", MIB), "-device", "nvme,drive=o,serial=O,addr=1,dbcs=off,ocp=off,vsl=1,msix-exclusive-bar=on") as m:
+        n = m.nvme(1).enable()
+        buf = n.alloc(8192)
+        assert not struct.unpack_from("<H", n.identify(1), 256)[0] >> 8 & 1 and n.admin.run(0x7c, prp1=buf, prp2=buf + PAGE).status == 1
+        assert n.log(0xc0, 512).status == 0x109 and n.log(0, 1024)[0xc0 * 4] == 0
+        io = n.io_queue()
+        assert n.identify(6)[0] == 1 and io.run(0x0c, 1, cdw=(0, 0, 16)).status == 2 and io.run(0x0c, 1, cdw=(0, 0, 15)).status == 0
+        at = m.q.readl(n.cfg + 0x34) & 0xff
+        while m.q.readl(n.cfg + at) & 0xff != 0x11:
+            at = m.q.readl(n.cfg + at) >> 8 & 0xff
+        assert m.q.readl(n.cfg + at + 4) & 7 == 4
+
+
 def test_host_memory_buffer(tmp_path):
     with NvmeMachine(tmp_path, "-device", "nvme,serial=H,addr=1,hmb=64") as m:
         n = m.nvme(1).enable()

@@ -139,6 +139,12 @@ def test_files_that_make_no_sense_are_refused_and_kept(home, text, words):
         assert f.read() == text
 
 
+def test_a_place_that_cannot_be_written_is_refused():
+    for path in ("", "/nonexistent/state", "/dev"):
+        status, _, err = run("-M", "virt", "-device", "nvme,serial=x,state=" + path)
+        assert status == 1 and ("cannot be written" in err or "no file of this kind" in err), err
+
+
 def test_the_file_is_json_and_keeps_what_it_does_not_know(home):
     with open(home.state, "w", encoding="ascii") as f:
         json.dump({"version": 1, "units": {"gone": []}, "controllers": {"OLD": {"reads": 5}}}, f)

@@ -50,6 +50,8 @@ uint16_t nvme_write_hint(struct nvme_req *r, uint64_t nlb);
 /* Erases a namespace. */
 uint16_t co_nvme_erase(struct nvme_req *r, struct nvme_ns *ns);
 void nvme_sanitize_log(const struct nvme_subsys *ss, uint8_t *b);     /* 32 bytes and more, zeroed */
+/* The controller goes: another one of the subsystem does the rest. */
+void nvme_sanitize_hand_over(struct nvme *n);
 /* Goes on with a sanitize that this controller runs. */
 void nvme_sanitize_resume(struct nvme *n);
 

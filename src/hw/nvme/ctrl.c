@@ -51,7 +51,7 @@ void nvme_drained(struct nvme *n)
     if (!n->disabling)
         return;
     n->disabling = false;
-    n->csts = 0;
+    n->csts &= NVME_CSTS_NSSRO;
     if (n->cc & NVME_CC_EN)             /* set again before the controller was done */
         enable(n);
 }
@@ -118,7 +118,8 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
     nvme_cmb_reset(n);
     n->asq = n->acq = 0;
     n->cc = n->csts = n->aqa = n->intms = 0;
-    n->disabling = n->queues_made = n->quiesced = false;
+    n->queues_made = n->quiesced = n->starved = false;
+    n->disabling = n->in_flight != 0;                   /* what the host left running ends before it can enable again */
     if (cold) {
         n->unsafe_shutdowns += n->power_cycles && !n->clean_shutdown;
         n->power_cycles++;

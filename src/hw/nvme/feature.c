@@ -201,8 +201,10 @@ static uint16_t co_set_host_id(struct nvme_req *r, uint32_t v)
 
     if (st)
         return st;
+    pthread_mutex_lock(&r->n->ss->lock);                /* others look for the controllers of a host */
     memcpy(r->n->host_id, id, sizeof id);
     r->n->host_id_wide = v & 1;
+    pthread_mutex_unlock(&r->n->ss->lock);
     return NVME_OK;
 }
 

@@ -147,6 +147,10 @@ void nvme_sq_served(void *arg)
         return;
     }
     while (left > 0 && may_fetch(sq) && sq->head != tail) {
+        if (n->in_flight >= NVME_IN_FLIGHT_MAX) {
+            n->starved = true;          /* all queues are looked at again when there is room */
+            return;
+        }
         got = fetch(sq, tail, (unsigned)left);
         if (got <= 0)
             return;

@@ -186,9 +186,27 @@ static void co_sanitize(void *arg)
     co_queue_wake_all(&n->drained);
 }
 
+void nvme_sanitize_hand_over(struct nvme *n)
+{
+    struct nvme_subsys *ss = n->ss;
+
+    pthread_mutex_lock(&ss->lock);
+    if (ss->sanitize.running && ss->sanitize.runner == n) {
+        ss->sanitize.runner = NULL;
+        for (unsigned i = 0; i < NVME_CTRL_MAX && !ss->sanitize.runner; i++)
+            if (ss->ctrl[i] && ss->ctrl[i] != n)
+                ss->sanitize.runner = ss->ctrl[i];
+        if (ss->sanitize.runner)
+            domain_post(&ss->sanitize.runner->resume);
+        else
+            ss->sanitize.running = false;               /* nobody is left who could */
+    }
+    pthread_mutex_unlock(&ss->lock);
+}
+
 void nvme_sanitize_resume(struct nvme *n)
 {
-    if (n->ss->sanitize.running && n->ss->sanitize.runner == n) {
+    if (n->ss->sanitize.running && n->ss->sanitize.runner == n && !n->background) {
         n->background++;
         co_spawn(NULL, n->pci.dev.dom, co_sanitize, n);
     }

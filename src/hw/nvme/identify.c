@@ -69,7 +69,7 @@ void nvme_identify_caps(const struct nvme *n, uint8_t *b)
     uint16_t oacs = 0, oncs = 1 << 4 | 1 << 6;          /* saving features; timestamp */
 
     for (size_t i = 0; i < ARRAY_SIZE(admin); i++)
-        oacs |= (uint16_t)(nvme_op_find(nvme_admin_ops, admin[i].opcode) ? 1u << admin[i].bit : 0);
+        oacs |= (uint16_t)(nvme_op_find(nvme_admin_ops, admin[i].opcode) && (n->dbcs || admin[i].opcode != NVME_ADM_DBBUF) ? 1u << admin[i].bit : 0);
     for (size_t i = 0; i < ARRAY_SIZE(io); i++)
         oncs |= (uint16_t)(nvme_op_find(nvme_io_ops, io[i].opcode) ? 1u << io[i].bit : 0);
     st_le16(b + 256, oacs);
@@ -287,7 +287,7 @@ static uint16_t identify_csi_ctrl(struct nvme_req *r, uint8_t *b)
         b[0] = r->n->zasl;                              /* Zoned 4.1.5.2 */
         return NVME_OK;
     }
-    b[0] = b[1] = 0;                                    /* NVM 4.1.5.2: VSL, WZSL: no limit */
+    b[0] = r->n->vsl;                                   /* NVM 4.1.5.2; WZSL: no limit */
     return csi == NVME_CSI_NVM ? NVME_OK : NVME_INVALID_FIELD | NVME_DNR;
 }
 

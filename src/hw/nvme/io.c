@@ -317,6 +317,8 @@ static uint16_t co_verify(struct nvme_req *r)
 
     if (!st)
         st = nvme_pi_of(r, io.ns, io.slba, io.prinfo, &pi);
+    if (!st && r->n->vsl && io.len > (uint64_t)NVME_PAGE << r->n->vsl)
+        st = NVME_INVALID_FIELD | NVME_DNR;
     if (!st && io.ns->zones)
         st = nvme_zone_check_read(io.ns, io.slba, io.nlb);
     if (st)

@@ -292,7 +292,7 @@ static uint16_t log_supported(struct nvme_req *r, struct str *s)
     uint8_t *b = room(s, 1024);
 
     for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
-        st_le32(b + 4 * pages[i].lid, 1);
+        st_le32(b + 4 * pages[i].lid, pages[i].lid != NVME_LOG_OCP_SMART || r->n->ocp);
     return NVME_OK;
 }
 
@@ -306,7 +306,7 @@ uint16_t co_nvme_get_log(struct nvme_req *r)
 
     for (size_t i = 0; i < ARRAY_SIZE(pages) && !p; i++)
         p = pages[i].lid == (c->cdw10 & 0xff) ? &pages[i] : NULL;
-    if (!p)
+    if (!p || (p->lid == NVME_LOG_OCP_SMART && !r->n->ocp))
         return NVME_INVALID_LOG | NVME_DNR;
     len *= 4;
     if (off & 3 || c->cdw14 >> 23 & 1 || len > nvme_max_transfer(r->n))

@@ -54,7 +54,7 @@ static void cache_update(struct nvme *n)
         const struct nvme_ns *ns = nvme_ns_at(n, i);
         cache |= ns && ns->unit->caps.flush;
     }
-    n->has_cache = cache;
+    atomic_store(&n->has_cache, cache);
 }
 
 void nvme_attach(struct nvme *n, struct nvme_ns *ns)
@@ -135,7 +135,9 @@ bool nvme_unit_open(struct nvme_unit *u, struct nvme_subsys *ss, struct blk_fron
     u->opt = opt;
     u->ss = ss;
     blk_set_change_cb(u->blk, unit_changed, u);
+    pthread_mutex_lock(&ss->lock);
     list_push(&ss->units, &u->link);
+    pthread_mutex_unlock(&ss->lock);
     return true;
 }
 
@@ -143,7 +145,9 @@ void nvme_unit_close(struct nvme_unit *u)
 {
     if (!u->blk)
         return;
+    pthread_mutex_lock(&u->ss->lock);
     list_del(&u->link);
+    pthread_mutex_unlock(&u->ss->lock);
     blk_close(u->blk);
     u->blk = NULL;
 }
@@ -257,6 +261,8 @@ static bool make(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, st
         nvme_ns_clean(ns);
         return false;
     }
+    if (!n->auto_transition)
+        nvme_zones_no_auto(ns);
     atomic_store(&ns->live, true);
     attach_meant(ns);
     return true;
@@ -300,6 +306,8 @@ uint32_t nvme_unit_leave(struct nvme_unit *u)
 
 bool nvme_unit_busy(const struct nvme_unit *u)
 {
+    if (u->ss->sanitize.running)
+        return true;                    /* it goes through every unit */
     for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
         const struct nvme_ns *ns = u->ss->ns[i];
         if (ns && ns->unit == u && atomic_load(&ns->in_flight))

@@ -31,10 +31,11 @@ static uint64_t find_gap(const struct nvme_subsys *ss, const struct nvme_unit *u
     return range_ok(at, space, blk_size(u->blk)) ? at : UINT64_MAX;
 }
 
-void nvme_capacity(const struct nvme_subsys *ss, uint64_t *total, uint64_t *unused)
+void nvme_capacity(struct nvme_subsys *ss, uint64_t *total, uint64_t *unused)
 {
     struct nvme_unit *u;
 
+    pthread_mutex_lock(&ss->lock);
     *total = 0;
     list_for_each(u, &ss->units, link)
         *total += blk_size(u->blk);
@@ -43,6 +44,7 @@ void nvme_capacity(const struct nvme_subsys *ss, uint64_t *total, uint64_t *unus
         const struct nvme_ns *ns = nvme_ns_allocated(ss, i);
         *unused -= ns ? MIN(ns->space, *unused) : 0;
     }
+    pthread_mutex_unlock(&ss->lock);
 }
 
 /* ---- create ---- */

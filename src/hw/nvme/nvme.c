@@ -98,7 +98,10 @@ static bool pci_init(struct nvme *n, struct err *e)
         st_le16(p->config, 0x8086);
         st_le16(p->config + 2, 0x5845);
     }
-    return pci_msix_init(p, n->msix_qsize, 0, n->msix_table, n->msix_pba, &n->bar, e) && pci_msi_init(p, 32, true, e) && nvme_cmb_init(n, e);
+    if (n->exclusive_bar ? !pci_msix_init(p, n->msix_qsize, 4, 0, (uint32_t)align_up(n->msix_qsize * 16u, 4096), NULL, e)
+                         : !pci_msix_init(p, n->msix_qsize, 0, n->msix_table, n->msix_pba, &n->bar, e))
+        return false;
+    return pci_msi_init(p, 32, true, e) && nvme_cmb_init(n, e);
 }
 
 static void regions_fini(struct nvme *n)
@@ -186,15 +189,16 @@ static void nvme_unrealize(struct dev *d)
 {
     struct nvme *n = nvme_of(d);
 
-    posts_fini(n);
-    regions_fini(n);
+    nvme_sanitize_hand_over(n);
     nvme_state_dirty(n->ss);
     if (n->ss->own)
         nvme_persist_now(n->ss);
-    own_namespace_gone(n);
+    regions_fini(n);
     nvme_queues_close(n);
-    nvme_subsys_leave(n);
+    nvme_subsys_leave(n);                               /* from here on nobody of the subsystem posts to it */
+    own_namespace_gone(n);
     nvme_persist_close(&n->own_ss);
+    posts_fini(n);
     nvme_queues_fini(n);
 }
 
@@ -208,6 +212,8 @@ static bool nvme_check(struct obj *o, struct err *e)
         return err_set(e, ERR_VALUE, "serial has %zu characters, the most is 20", strlen(n->serial));
     if (n->cmb.size_mb && !is_pow2(n->cmb.size_mb))
         return err_set(e, ERR_VALUE, "cmb_size_mb is %u, but must be a power of two", n->cmb.size_mb);
+    if (n->exclusive_bar && n->pmrdev)
+        return err_set(e, ERR_VALUE, "msix-exclusive-bar and pmrdev both need BAR 4");
     if (n->state_opt && n->subsys_link)
         return err_set(e, ERR_VALUE, "state belongs to the subsystem: give it to nvme-subsys");
     if (n->max_ioqpairs + 1 > n->msix_qsize && n->msix_qsize < 2)
@@ -253,6 +259,11 @@ static const struct prop nvme_props[] = {
     PROP_U32(struct nvme, aer_max_queued, "aer_max_queued", 64, 0, NVME_EVENTS_MAX, "Asynchronous events that wait for a request"),
     PROP_BOOL(struct nvme, intel_id, "use-intel-id", false, "The PCI identity of Intel's controller (8086:5845)"),
     PROP_U8(struct nvme, zasl, "zoned.zasl", 0, 0, NVME_MDTS_MAX, "Longest zone append: 2^N pages of 4 KiB; 0: as mdts"),
+    PROP_BOOL(struct nvme, auto_transition, "zoned.auto_transition", true, "Namespaces may close a zone that was opened by a write"),
+    PROP_U8(struct nvme, vsl, "vsl", 7, 0, 16, "Longest verify: 2^N pages of 4 KiB; 0: no limit"),
+    PROP_BOOL(struct nvme, dbcs, "dbcs", true, "Doorbell buffers"),
+    PROP_BOOL(struct nvme, ocp, "ocp", true, "The extended health log page of the Open Compute Project"),
+    PROP_BOOL(struct nvme, exclusive_bar, "msix-exclusive-bar", false, "The MSI-X table has a BAR of its own (4)"),
     PROP_U32(struct nvme, hmb_pages, "hmb", 0, 0, 65536, "Host memory buffer that the controller would like, in pages of 4 KiB; 0: none"),
     PROP_U32(struct nvme, cmb.size_mb, "cmb_size_mb", 0, 0, 65536, "Controller memory buffer in MiB, a power of two; 0: none"),
     PROP_BOOL(struct nvme, legacy_cmb, "legacy-cmb", false, "The buffer is there without being enabled, as in NVMe 1.3"),

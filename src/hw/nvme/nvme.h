@@ -34,6 +34,7 @@
 #define NVME_FW_REV 8u
 #define NVME_FW_MAX (4 * MiB)
 #define NVME_HMB_LIST 4096u
+#define NVME_IN_FLIGHT_MAX 1024u        /* commands of a controller at a time: each is a coroutine with a stack */
 #define NVME_FORMATS 16u               /* that every namespace offers */
 #define NVME_MPS_MAX 4u                 /* CAP.MPSMAX: 64 KiB */
 #define NVME_MDTS_MAX 9u
@@ -239,8 +240,10 @@ struct nvme {
     struct obj *subsys_link, *iothread;
     uint32_t max_ioqpairs, aer_max_queued;
     uint16_t msix_qsize;
-    uint8_t mdts, mdts_field, aerl, zasl;
-    bool intel_id, has_cache;           /* has_cache: some namespace has a volatile one */
+    uint8_t mdts, mdts_field, aerl, zasl, vsl;
+    bool dbcs, ocp, exclusive_bar, auto_transition;
+    bool intel_id;
+    atomic_bool has_cache;              /* some namespace has a volatile one */
     struct nvme_subsys own_ss, *ss;
     struct bus *bus;
     struct region bar, regs, doorbells;
@@ -254,6 +257,7 @@ struct nvme {
     uint64_t cap, asq, acq;
     uint32_t cc, csts, aqa, intms;
     bool disabling, quiesced, queues_made;
+    bool starved;                       /* some queue was not looked at, too much was in flight */
     uint32_t gen;                       /* of the enabled time: requests of an older one complete nowhere */
     uint32_t in_flight;
     uint32_t background;                /* coroutines without a command: sanitize */
@@ -418,6 +422,8 @@ bool nvme_pi_fits(unsigned pi, uint8_t pif, uint16_t ms);
 #define NVME_PIF_DEFAULT 0
 bool nvme_zones_new(struct nvme_ns *ns, const struct nvme_ns_opts *o, struct err *e) MUST_CHECK;
 void nvme_zones_free(struct nvme_ns *ns);
+/* Zones that writes opened are never closed for others. */
+void nvme_zones_no_auto(struct nvme_ns *ns);
 /* Whether zones can be told in blocks of a format; after a change of format, the same zones, empty. */
 bool nvme_zones_fit(const struct nvme_ns *ns, const struct nvme_fmt *f);
 void nvme_zones_reformat(struct nvme_ns *ns);
@@ -425,7 +431,7 @@ void nvme_zones_power_cycle(struct nvme_ns *ns);
 uint64_t nvme_zones_capacity(const struct nvme_ns *ns);     /* blocks that can be written */
 void nvme_zones_identify(const struct nvme_ns *ns, uint8_t *b);
 /* Bytes of all units, and of them what no namespace has. */
-void nvme_capacity(const struct nvme_subsys *ss, uint64_t *total, uint64_t *unused);
+void nvme_capacity(struct nvme_subsys *ss, uint64_t *total, uint64_t *unused);
 /* Something that is kept on the host changed. ANY, the subsystem's lock held or not. */
 void nvme_state_dirty(struct nvme_subsys *ss);
 static inline void nvme_ns_dirty(struct nvme_ns *ns) { nvme_state_dirty(ns->ss); }

@@ -211,6 +211,20 @@ static void at_end(struct run_listener *l, enum run_cause c, bool guest) { nvme_
 
 /* ---- loading ---- */
 
+/* Better now than at the first write. */
+static bool can_write(const char *path, struct err *e)
+{
+    char *tmp = xasprintf("%s.new", path);
+    int fd = *path ? open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0644) : -1, why = *path ? errno : ENOENT;
+
+    if (fd >= 0) {
+        close(fd);
+        unlink(tmp);
+    }
+    free(tmp);
+    return fd >= 0 || err_os(e, why, "state '%s' cannot be written", path);
+}
+
 bool nvme_persist_open(struct nvme_subsys *ss, const char *path, struct err *e)
 {
     json_error_t je;
@@ -218,6 +232,8 @@ bool nvme_persist_open(struct nvme_subsys *ss, const char *path, struct err *e)
 
     if (!path)
         return true;
+    if (!can_write(path, e))
+        return false;
     ss->saved = json_load_file(path, 0, &je);
     if (!ss->saved && access(path, F_OK) == 0)
         return err_set(e, ERR_VALUE, "state '%s' is no file of this kind: %s", path, je.text);

@@ -9,6 +9,7 @@
 #include "hw/nvme/queue_int.h"
 
 #define FREE_REQS_MAX 1024u             /* idle requests that are kept */
+#define BOUNCE_KEPT (64 * KiB)          /* memory that an idle request keeps */
 
 /* ---- doorbells: ANY, no lock ---- */
 
@@ -89,6 +90,11 @@ void nvme_req_free(struct nvme_req *r)
     n->in_flight--;
     if (r->gen == n->gen && --r->sq->in_flight == 0)
         co_queue_wake_all(&n->drained);
+    if (r->bounce_size > BOUNCE_KEPT) {
+        free(r->bounce);
+        r->bounce = NULL;
+        r->bounce_size = 0;
+    }
     if (n->n_free < FREE_REQS_MAX) {
         list_push_front(&n->free_reqs, &r->link);
         n->n_free++;
@@ -97,6 +103,10 @@ void nvme_req_free(struct nvme_req *r)
     }
     if (!n->in_flight)
         nvme_drained(n);
+    if (n->starved && n->in_flight <= NVME_IN_FLIGHT_MAX / 2) {
+        n->starved = false;
+        nvme_kick_all(n);
+    }
 }
 
 /* ---- interrupts ---- */

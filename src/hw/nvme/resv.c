@@ -269,7 +269,7 @@ uint16_t co_nvme_resv_report(struct nvme_req *r)
     uint8_t b[64 + 64 * NVME_RESV_HOSTS] = { 0 };
     unsigned head = wide ? 64 : 24, each = wide ? 64 : 24, n = 0;
 
-    if (r->n->host_id_wide != wide)
+    if ((r->n->host_id[0] || r->n->host_id[1]) && r->n->host_id_wide != wide)      /* a host that never said who it is uses neither */
         return NVME_HOST_ID_FORMAT | NVME_DNR;
     if (want > nvme_max_transfer(r->n))
         return NVME_INVALID_FIELD | NVME_DNR;

@@ -201,12 +201,12 @@ static bool loaded(void *obj, struct err *e)
 #define IDLE(f) STATE_SKIP(struct nvme, f, "nothing is in flight when it is saved")
 static const struct state_field fields[] = {
     STATE_STRUCT(struct nvme, pci, &pci_dev_state), HOST(opt), HOST(ns_opt), HOST(serial), HOST(subsys_link), HOST(iothread),
-    HOST(max_ioqpairs), HOST(aer_max_queued), HOST(msix_qsize), HOST(mdts), HOST(mdts_field), HOST(aerl), HOST(zasl),
+    HOST(max_ioqpairs), HOST(aer_max_queued), HOST(msix_qsize), HOST(mdts), HOST(mdts_field), HOST(aerl), HOST(zasl), HOST(vsl), HOST(dbcs), HOST(ocp), HOST(exclusive_bar), HOST(auto_transition),
     HOST(intel_id),
     HOST(has_cache), HOST(own_ss), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
     HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(listener), IDLE(resume), IDLE(events_post),
     HOST(cntlid), HOST(vectors), HOST(cap),
-    N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), STATE_BOOL(struct nvme, queues_made),
+    N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), IDLE(starved), STATE_BOOL(struct nvme, queues_made),
     IDLE(gen),
     IDLE(in_flight), IDLE(drained), IDLE(delayed),
     { .name = "sq", .kind = ST_PTR_STRUCT, .off = offsetof(struct nvme, sq), .size = sizeof(struct nvme_sq),

@@ -253,6 +253,12 @@ bool nvme_zones_new(struct nvme_ns *ns, const struct nvme_ns_opts *o, struct err
     return true;
 }
 
+void nvme_zones_no_auto(struct nvme_ns *ns)
+{
+    if (ns->zones)
+        ns->zones->auto_close = false;
+}
+
 void nvme_zones_free(struct nvme_ns *ns)
 {
     if (!ns->zones)
