@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,10 +32,19 @@ static void say_at_work(int sig)
     raise(sig);
 }
 
+static char scratch[] = "/tmp/bp-classes-XXXXXX";
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) { return remove(path); }
+static void remove_scratch(void) { nftw(scratch, remove_one, 8, FTW_DEPTH | FTW_PHYS); }
+
+/* Goes to a folder of its own: options that name files are given all kinds of names. */
 static inline void classes_init(void)
 {
     signal(SIGABRT, say_at_work);
     signal(SIGPIPE, SIG_IGN);
+    if (!mkdtemp(scratch) || chdir(scratch) < 0)
+        exit(1);
+    atexit(remove_scratch);
 }
 
 struct edge { json_t *v; bool good, bad; };     /* must be taken; must be refused; neither: either, but with a message */
