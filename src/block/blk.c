@@ -9,6 +9,8 @@
 #include "core/cmd.h"
 #include "core/run.h"
 
+enum { DRAIN_STEP_NS = 500000 };
+
 static const char *const on_error_names[] = { "auto", "report", "ignore", "stop", "enospc", NULL };
 
 const struct prop blk_front_props[] = {
@@ -210,7 +212,7 @@ bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e)
 
 void blk_get_caps(struct blk *b, struct blk_caps *caps)
 {
-    *caps = b->node->caps;
+    *caps = blk_node_of(b)->caps;
     caps->read_only |= !(b->use.perm & BLK_PERM_WRITE);
     if (caps->read_only)
         caps->discard = caps->write_zeroes = caps->flush = caps->fua = false;
@@ -237,11 +239,26 @@ void blk_node_changed(struct blk_node *n)
 /* ---- requests ---- */
 
 /* Counts a request in and out. */
-static int64_t req_begin(struct blk *b)
+static int64_t co_req_begin(struct blk *b)
 {
+    int64_t start = clock_now(CLOCK_HOST);
     atomic_fetch_add(&b->in_flight, 1);
-    return clock_now(CLOCK_HOST);
+    while (unlikely(atomic_load(&b->gated))) {
+        atomic_fetch_sub(&b->in_flight, 1);
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + DRAIN_STEP_NS);
+        atomic_fetch_add(&b->in_flight, 1);
+    }
+    return start;
 }
+
+void co_blk_drain(struct blk *b)
+{
+    atomic_store(&b->gated, true);
+    while (atomic_load(&b->in_flight))
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + DRAIN_STEP_NS);
+}
+
+void blk_undrain(struct blk *b) { atomic_store(&b->gated, false); }
 
 static int req_end(struct blk *b, enum blk_op op, uint64_t len, int64_t start, int r)
 {
@@ -262,34 +279,34 @@ static unsigned write_flags(struct blk *b, unsigned flags)
 
 int co_blk_preadv(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags)
 {
-    int64_t t = req_begin(b);
+    int64_t t = co_req_begin(b);
     return req_end(b, BLK_OP_READ, len, t, co_node_preadv(b->node, off, len, iov, n, flags));
 }
 
 int co_blk_pwritev(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags)
 {
-    int64_t t = req_begin(b);
+    int64_t t = co_req_begin(b);
     int r = b->use.perm & BLK_PERM_WRITE ? co_node_pwritev(b->node, off, len, iov, n, write_flags(b, flags)) : -EROFS;
     return req_end(b, BLK_OP_WRITE, len, t, r);
 }
 
 int co_blk_zero(struct blk *b, uint64_t off, uint64_t len, unsigned flags)
 {
-    int64_t t = req_begin(b);
+    int64_t t = co_req_begin(b);
     int r = b->use.perm & BLK_PERM_WRITE ? co_node_zero(b->node, off, len, write_flags(b, flags)) : -EROFS;
     return req_end(b, BLK_OP_WRITE, len, t, r);
 }
 
 int co_blk_discard(struct blk *b, uint64_t off, uint64_t len)
 {
-    int64_t t = req_begin(b);
+    int64_t t = co_req_begin(b);
     int r = b->use.perm & BLK_PERM_WRITE ? co_node_discard(b->node, off, len) : -EROFS;
     return req_end(b, BLK_OP_DISCARD, len, t, r);
 }
 
 int co_blk_flush(struct blk *b)
 {
-    int64_t t = req_begin(b);
+    int64_t t = co_req_begin(b);
     return req_end(b, BLK_OP_FLUSH, 0, t, co_node_flush(b->node));
 }
 

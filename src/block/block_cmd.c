@@ -22,14 +22,23 @@ static json_t *node_json(const struct blk_node *n)
     static const char *const detect[] = { "off", "on", "unmap" };
     const struct obj_class *c = n->obj.cls;
     bool wce = !(n->drive && n->drive->writethrough);
+    int depth = 0;
+    for (const struct blk_node *b = n->backing.node; b; b = b->backing.node)
+        depth++;
     json_t *o = json_pack("{s:s, s:s, s:b, s:s, s:b, s:i, s:s, s:o, s:{s:b, s:b, s:b}}", "node-name", n->obj.id, "drv",
         c->name + strlen("blockdev-"), "ro", n->caps.read_only, "file", blk_node_filename(n), "encrypted", 0,
-        "backing_file_depth", 0, "detect_zeroes", detect[n->detect_zeroes], "image", image_json(n),
+        "backing_file_depth", depth, "detect_zeroes", detect[n->detect_zeroes], "image", image_json(n),
         "cache", "writeback", wce, "direct", n->direct, "no-flush", n->no_flush);
     static const char *const limits[] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold" };
     for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
         json_object_set_new(o, limits[i], json_integer(0));
     return o;
+}
+
+/* The name that -drive gave, which stays when a snapshot puts another node on top. */
+static const char *device_name(const struct blk_node *n)
+{
+    return !n->drive ? "" : n->drive->device ? n->drive->device : n->obj.id;
 }
 
 static bool append_node(struct obj *o, void *list)
@@ -55,7 +64,7 @@ static void append_blk(struct blk *b, void *list)
     bool open = tray && b->tray->is_open(b->tray_arg), locked = tray && b->tray->is_locked(b->tray_arg);
     if (tray)
         domain_unlock(b->dom);
-    json_t *o = json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", b->node->drive ? b->node->obj.id : "", "type", "unknown",
+    json_t *o = json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", device_name(b->node), "type", "unknown",
                           "removable", tray, "locked", locked, "io-status", "ok");
     if (blk_has_medium(b))
         json_object_set_new(o, "inserted", node_json(b->node));
@@ -72,7 +81,7 @@ static bool append_idle_drive(struct obj *o, void *list)
 {
     const struct blk_node *n = (struct blk_node *)o;
     if (n->drive && list_empty(&n->uses))
-        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b, s:s, s:o}", "device", n->obj.id, "type", "unknown", "removable", 0,
+        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b, s:s, s:o}", "device", device_name(n), "type", "unknown", "removable", 0,
                                               "locked", 0, "io-status", "ok", "inserted", node_json(n)));
     return true;
 }
@@ -105,7 +114,7 @@ static void append_stats(struct blk *b, void *list)
         json_object_set_new(s, key, json_integer(stat_of(&b->stats[i].failed)));
     }
     char *qdev = b->user ? obj_path(b->user) : NULL;
-    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "device", b->node->drive ? b->node->obj.id : "", "node-name",
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "device", device_name(b->node), "node-name",
                                           b->node->obj.id, "qdev", qdev ? qdev : "", "stats", s));
     free(qdev);
 }

@@ -24,6 +24,7 @@ struct blk_use {
 /* What -drive says about a node beyond -blockdev. */
 struct blk_drive {
     char *iface;                    /* if= */
+    char *device;                   /* its name, where that is not the node's any more; or NULL */
     unsigned unit;
     bool cdrom, writethrough;       /* media=cdrom; devices begin without a write cache */
     int rerror, werror;             /* enum blk_on_error, for devices that leave theirs on auto */
@@ -125,6 +126,8 @@ bool blk_pass_perm(struct blk_node *n, unsigned perm, unsigned shared, struct er
 /* A throw-away layer over @base that keeps what is written (-snapshot). @id as of a -drive, or NULL. Borrowed. */
 struct blk_node *blk_overlay_create(struct blk_node *base, const char *id, struct err *e) MUST_CHECK;
 bool blk_node_delete(struct blk_node *n, struct err *e) MUST_CHECK;
+/* By its name, or that of the -drive whose top it is. NULL with @e filled. */
+struct blk_node *blk_node_find(const char *name, struct err *e);
 const char *blk_node_filename(const struct blk_node *n);        /* "" where there is none */
 /*
  * Makes an image of format @fmt at @path. @opts (borrowed) are the format's create_props, of which "size" is each one's. What

@@ -79,8 +79,10 @@ static void node_finalize(struct obj *o)
     struct blk_node *n = (struct blk_node *)o;
     if (n->is_open)
         blk_run(co_close, n);
-    if (n->drive)
+    if (n->drive) {
         free(n->drive->iface);
+        free(n->drive->device);
+    }
     free(n->drive);
 }
 
@@ -106,6 +108,8 @@ static struct blk_node *node_create(json_t *opts, bool inline_child, struct err 
     json_t *o = json_copy(opts);
     char *driver = opt_take(o, "driver"), *name = opt_take(o, "node-name");
     struct blk_node *n = NULL;
+    if (json_is_null(json_object_get(o, "backing")))        /* null says "none", which a row takes for "not given" */
+        json_object_set_new(o, "backing", json_string(""));
     if (!driver)
         err_set(e, ERR_VALUE, "'driver' is missing"), err_hint(e, "driver=TYPE[,...]; types: -blockdev help");
     else if (!name && !inline_child)

@@ -164,6 +164,8 @@ bool q2_meta_has(const struct qcow2 *s, uint64_t off, uint64_t len);
 
 /* ---- qcow2_ref.c ---- */
 int co_q2_ref_get(struct qcow2 *s, uint64_t cluster, uint64_t *out);
+/* Sets one refcount, whose block is there: for repairs. */
+int co_q2_ref_put(struct qcow2 *s, uint64_t cluster, uint64_t v);
 /* Adds @delta to the refcount of every cluster that [off, off + len) touches. */
 int co_q2_ref_add(struct qcow2 *s, uint64_t off, uint64_t len, int64_t delta);
 /* Space of @n clusters in a row, refcount 1; fewer if @n_got is given and that many are not there at once. */

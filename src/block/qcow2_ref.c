@@ -69,6 +69,18 @@ int co_q2_ref_get(struct qcow2 *s, uint64_t cluster, uint64_t *out)
     return 0;
 }
 
+int co_q2_ref_put(struct qcow2 *s, uint64_t cluster, uint64_t v)
+{
+    struct q2_slice *sl;
+    int r = co_slice_of(s, cluster, &sl);
+    if (r || !sl)
+        return r ? r : -ENOENT;
+    q2_ref_set_raw(sl->data, s->ref_order, index_in_slice(s, cluster), v);
+    q2_cache_dirty(&s->rbc, sl);
+    q2_cache_put(sl);
+    return 0;
+}
+
 /* ---- blocks and the table ---- */
 
 static void rt_set(struct qcow2 *s, uint64_t i, uint64_t v)

@@ -19,7 +19,7 @@ static int co_set_refcounts(struct q2_chk *c, bool all)
             continue;
         if (c->want[i] > q2_ref_max(s))
             return -EOVERFLOW;
-        r = co_q2_ref_add(s, i << s->cluster_bits, 1, (int64_t)c->want[i] - (int64_t)have);
+        r = co_q2_ref_put(s, i, c->want[i]);
     }
     return r;
 }

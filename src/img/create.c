@@ -14,7 +14,7 @@ static bool backing_size(const char *image, const char *name, const char *fmt, c
     char *path = blk_path_beside(image, name);
     struct img_opts plain = *o;
     plain.image_opts = false;
-    struct blk_node *b = img_open(path, fmt, NULL, &plain, IMG_UNLOCKED);
+    struct blk_node *b = img_open(path, fmt, NULL, &plain, IMG_UNLOCKED | IMG_LOOK);
     if (b)
         *size = atomic_load(&b->size);
     img_close(b);

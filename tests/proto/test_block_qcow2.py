@@ -136,3 +136,31 @@ def test_a_full_disk_is_an_error_of_the_guests(tmp_path, fmt):
             img("check", "-r", "leaks", mnt / "disk")
     finally:
         subprocess.run(["umount", "-l", str(mnt)], check=True)
+
+
+def test_a_live_snapshot_moves_the_device(tmp_path):
+    base, one, two = tmp_path / "base.qcow2", tmp_path / "one.qcow2", tmp_path / "two.qcow2"
+    img("create", "-f", "qcow2", base, "16M")
+    with NvmeMachine(tmp_path, "-drive", "file=%s,format=qcow2,if=none,id=d" % base, "-device", "nvme,drive=d,serial=S,addr=1") as m:
+        io = enable(m)
+        assert write(io, 1, 0, b"a" * 4096).status == 0
+        m.qmp.cmd("blockdev-snapshot-sync", device="d", **{"snapshot-file": str(one)})
+        assert write(io, 1, 4, b"b" * 2048).status == 0
+        assert read(io, 1, 0, 8) == b"a" * 2048 + b"b" * 2048
+        img("create", "-f", "qcow2", "-b", one, "-F", "qcow2", two)
+        m.qmp.cmd("blockdev-add", driver="qcow2", **{"node-name": "top", "backing": None, "file": {"driver": "file", "filename": str(two)}})
+        with pytest.raises(QmpError):
+            m.qmp.cmd("blockdev-snapshot", node="top", overlay="d")
+        m.qmp.cmd("blockdev-snapshot", node="snapshot0", overlay="top")
+        assert write(io, 1, 6, b"c" * 1024).status == 0
+        assert read(io, 1, 0, 8) == b"a" * 2048 + b"b" * 1024 + b"c" * 1024
+        block = m.qmp.cmd("query-block")[0]
+        assert block["device"] == "d" and block["inserted"]["node-name"] == "top" and block["inserted"]["backing_file_depth"] == 2
+        with pytest.raises(QmpError):
+            m.qmp.cmd("blockdev-snapshot-sync", device="d", **{"snapshot-file": str(one)})        # it exists
+        m.qmp.cmd("quit")
+        m.wait()
+    for path, want in ((base, b"a" * 4096), (one, b"a" * 2048 + b"b" * 2048), (two, b"a" * 2048 + b"b" * 1024 + b"c" * 1024)):
+        img("check", path)
+        img("dd", "-f", "qcow2", "bs=4096", "count=1", "if=%s" % path, "of=%s.raw" % path)
+        assert (tmp_path / (path.name + ".raw")).read_bytes() == want
