@@ -161,12 +161,12 @@ void pci_bar_add(struct pci_dev *d, unsigned n, uint8_t type, struct region *r)
 static uint64_t bar_address(const struct pci_dev *d, unsigned n)
 {
     const struct pci_bar *b = &d->bar[n];
-    uint16_t cmd = ld_le16(d->config + PCI_COMMAND);
-    uint32_t lo = ld_le32(d->config + bar_reg(d, n));
     if (!b->region || !pci_in_d0(d) || !atomic_load(&d->visible))
         return UINT64_MAX;
     if (d->pf)
-        return pci_vf_bar_address(d, n);
+        return pci_vf_bar_address(d, n);    /* and nothing of its own registers: its PF may be asking, on another thread */
+    uint16_t cmd = ld_le16(d->config + PCI_COMMAND);
+    uint32_t lo = ld_le32(d->config + bar_reg(d, n));
     if (b->type & PCI_BAR_IO) {
         uint64_t a = lo & ~(b->size - 1) & 0xffffffff;
         return cmd & PCI_COMMAND_IO && range_ok(a, b->size, 0x10000) ? a : UINT64_MAX;
