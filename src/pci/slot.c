@@ -122,7 +122,9 @@ static void run_eject(void *arg)
 {
     struct pcie_slot *s = arg;
 
+    domain_lock(dev_of(s)->dev.dom);
     s->asked = false;
+    domain_unlock(dev_of(s)->dev.dom);
     for (unsigned i = 256; i-- > 0;)        /* function 0 last: the guest sees one slot go */
         if (pci_bus_fn(s->br.sec, i) && !pci_bus_fn(s->br.sec, i)->pf)
             dev_unplug_done(&pci_bus_fn(s->br.sec, i)->dev);

@@ -15,7 +15,7 @@ struct pcie_slot {
     bool hotplug;                   /* option: the slot can do it */
     struct list all;
     struct post eject;              /* main loop: the guest lets everything in the slot go */
-    bool asked;                     /* device_del waits for the guest; main loop and domain lock */
+    bool asked;                     /* device_del waits for the guest; domain lock */
     int64_t asked_at;               /* CLOCK_HOST */
     bool raised;                    /* an enabled event is pending */
 };
