@@ -229,6 +229,11 @@ const struct rv_xtlb_entry *rv_xlate_exec(struct hart *h, uint64_t va)
         rv_access_fault(h, va, RV_ACC_EXEC);            /* code runs from RAM and ROM only */
         return NULL;
     }
+    if (h->xtlb == h->tlb_global && !x.global) {
+        h->exec_local = true;                           /* from now on each address space has its own */
+        rv_ctx_update(h);
+        e = &h->xtlb->x[va >> RV_PAGE_BITS & (RV_XTLB_SIZE - 1)];
+    }
     if (!x.x)
         e = &h->xtlb_once;                              /* the rights differ within the page: never cached */
     h->stats.tlb_fills++;

@@ -201,6 +201,10 @@ struct hart {
     struct rv_as as[RV_AS_SLOTS];
     struct rv_as *as_now;
     struct rv_tlb *tlb_bare[2];     /* without translation: M mode, and S or U mode with satp bare */
+    /* S mode's fetches, as long as every page it ran was global: one context for all address spaces. exec_local: no longer so. */
+    struct rv_tlb *tlb_global;
+    bool exec_local;
+    uint8_t global_mode;            /* satp.MODE that tlb_global is for */
     uint64_t as_stamp;
     uint32_t tlb_next_id;
 
@@ -308,6 +312,7 @@ struct rv_xlate {
     uint64_t page_size;             /* of the leaf */
     bool r, w, x;                   /* rights of the whole 4 KiB page, A and D and PMP considered: may be cached */
     bool io;                        /* Svpbmt NC/IO: informational */
+    bool global;                    /* the same in every address space */
 };
 /*
  * Translates for @priv with the present satp, SUM, MXR; updates A and D as configured; @len bytes, within one page, must pass

@@ -374,6 +374,7 @@ void hart_reset(struct hart *h)
     atomic_store(&h->irq_soft, 0);
     atomic_fetch_and(&h->irq_line, ~BIT64(HART_IRQ_STI));
     atomic_store(&h->stimecmp, UINT64_MAX);
+    h->exec_local = false;
     rv_pmp_changed(h);
     rv_ctx_update(h);
     rv_tlb_flush_all(h);

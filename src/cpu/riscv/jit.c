@@ -163,6 +163,7 @@ static uint32_t block_at_pc(struct jit *j, unsigned variant)
         rv_trap_take(h, h->pc);
         return 0;
     }
+    h->jit.ctx = context(h);                /* the look-up may have chosen another */
     if (unlikely(x == &h->xtlb_once || (off == RV_PAGE_SIZE - 2 && rv_insn_len(ld_le16(x->host + off)) == 4))) {
         interp_step(h);
         return 0;

@@ -73,7 +73,7 @@ struct jit_page {
 /* Where a key is found. */
 static inline uint32_t jit_hash(uint64_t key)
 {
-    return (uint32_t)((key ^ key >> 15) * UINT64_C(0x9e3779b97f4a7c15) >> 50);
+    return (uint32_t)((key ^ key >> 15) * UINT64_C(0x9e3779b97f4a7c15) >> 47);
 }
 
 /* Block keys. @variant 1: without shared TLB checks. */
@@ -117,7 +117,7 @@ struct jit_tr {
     bool share_wr[JIT_INSNS], share_rd[JIT_INSNS];
 };
 
-#define JIT_HASH 16384u
+#define JIT_HASH 131072u
 struct jit {
     struct hart *h;
     /* code: one memory, mapped to be written and to be run */
@@ -136,7 +136,7 @@ struct jit {
     struct jit_block *block;
     unsigned blocks, max_blocks;
     uint32_t hash[JIT_HASH];
-    struct jit_page *page[1024];        /* hash chains */
+    struct jit_page *page[4096];        /* hash chains */
     uint64_t epoch;                     /* of fence.i */
     uint32_t era;                       /* upper bits of context numbers in use */
     struct jit_tr tr;                   /* the translation under way */

@@ -12,6 +12,7 @@
 #define PTE_W BIT64(2)
 #define PTE_X BIT64(3)
 #define PTE_U BIT64(4)
+#define PTE_G BIT64(5)
 #define PTE_A BIT64(6)
 #define PTE_D BIT64(7)
 #define PTE_PPN_SHIFT 10
@@ -120,6 +121,7 @@ static void leaf_result(const struct hart *h, uint64_t va, uint64_t pte, unsigne
 static enum ad_result walk_once(struct hart *h, uint64_t va, enum rv_access acc, unsigned priv, unsigned levels, struct rv_xlate *out)
 {
     uint64_t table = (h->satp & (BIT64(44) - 1)) << RV_PAGE_BITS;
+    bool global = false;
     for (unsigned level = levels; level-- > 0;) {
         uint64_t pte_pa = table + (va >> (RV_PAGE_BITS + 9 * level) & 511) * 8;
         const struct view_range *r;
@@ -129,6 +131,7 @@ static enum ad_result walk_once(struct hart *h, uint64_t va, enum rv_access acc,
             return AD_ACCESS_FAULT;
         uint64_t pte = atomic_load_explicit(p, memory_order_acquire);
         bool leaf = pte & (PTE_R | PTE_X);
+        global = global || (pte & PTE_G);
         if (!pte_ok(h, pte, leaf, level))
             return AD_PAGE_FAULT;
         if (!leaf) {
@@ -140,6 +143,7 @@ static enum ad_result walk_once(struct hart *h, uint64_t va, enum rv_access acc,
         enum ad_result ad = update_ad(h, p, pte_pa, r, &pte, acc);
         if (ad == AD_OK)
             leaf_result(h, va, pte, level, priv, out);
+        out->global = global;
         return ad;
     }
     return AD_PAGE_FAULT;

@@ -56,6 +56,8 @@ void rv_tlb_free(struct hart *h)
         free(h->tlb_bare[i]);
         h->tlb_bare[i] = NULL;
     }
+    free(h->tlb_global);
+    h->tlb_global = NULL;
     h->dtlb = h->xtlb = NULL;
 }
 
@@ -96,6 +98,13 @@ static struct rv_tlb *context(struct hart *h, unsigned priv, bool data)
         return tlb_get(h, &h->tlb_bare[1]);
     struct rv_as *as = as_for(h);
     bool sum = h->mstatus & MSTATUS_SUM;
+    if (!data && priv == RV_S && !h->exec_local) {
+        struct rv_tlb *t = tlb_get(h, &h->tlb_global);
+        if (h->global_mode != h->satp >> 60)
+            tlb_clear(h, t);
+        h->global_mode = (uint8_t)(h->satp >> 60);
+        return t;
+    }
     if (data && (h->mstatus & MSTATUS_MXR)) {
         struct rv_tlb *t = tlb_get(h, &as->tlb[RV_TLBK_MXR]);
         if (as->mxr_user != (priv == RV_U) || as->mxr_sum != sum) {
@@ -178,6 +187,12 @@ void rv_tlb_flush(struct hart *h, bool has_va, uint64_t va, bool has_asid, uint6
         else
             tlb_clear(h, *t);
     }
+    if (!h->tlb_global || has_asid)         /* a fence of one address space leaves global pages alone */
+        return;
+    if (has_va)
+        flush_va(h, h->tlb_global, va);
+    else
+        tlb_clear(h, h->tlb_global);
 }
 
 void rv_tlb_flush_all(struct hart *h)
