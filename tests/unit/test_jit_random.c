@@ -24,7 +24,7 @@
 enum { RAM = 0x80000000u, RAM_SIZE = 0x40000, DATA = 0x20000, DATA_SIZE = 0x8000, MAX = 400 };
 enum { COUNTER = 27, BASE_A = 2, BASE_B = 8, BASE_C = 20, INT_REGS = 32 };
 struct line { uint32_t raw; uint8_t len, skip; };       /* skip: a branch over that many lines */
-struct outcome { uint64_t reg[65], csr[8]; uint8_t data[DATA_SIZE]; };
+struct outcome { uint64_t reg[65], csr[12]; uint8_t data[DATA_SIZE]; };
 
 static struct hart_set *set[2];
 static struct region root, ram_region;
@@ -34,7 +34,7 @@ static uint64_t seed = UINT64_C(0x243f6a8885a308d3);
 static uint64_t time_now(void *opaque) { return 1234; }
 static void arm(void *opaque, unsigned hart, uint64_t deadline) { }
 static const struct hart_env env = { .time_now = time_now, .timer_arm = arm };
-static const unsigned compared_csrs[8] = { 0x001, 0x002, 0x300, 0x340, 0x341, 0x342, 0x343, 0x305 };
+static const unsigned compared_csrs[12] = { 0x001, 0x002, 0x300, 0x340, 0x341, 0x342, 0x343, 0x305, 0x140, 0x141, 0x142, 0x143 };
 
 static uint64_t rnd(void)
 {
@@ -110,9 +110,11 @@ static bool allowed(const struct rv_insn *in)
 /* csrrw and friends: floating-point state, mscratch, counters. */
 static uint32_t csr_insn(void)
 {
-    static const unsigned n[] = { 0x001, 0x002, 0x003, 0x340, 0xc00, 0xc02, 0xc01, 0x300 };
-    unsigned csr = n[below(8)], rd = below(INT_REGS), f3 = 1 + below(3) + (csr == 0x002 ? 4 : 0);
-    if (csr >= 0xc00 || csr == 0x300)
+    static const unsigned n[] = { 0x001, 0x002, 0x003, 0x340, 0xc00, 0xc02, 0xc01, 0x300, 0x140, 0x141, 0x142, 0x143, 0x100 };
+    unsigned csr = n[below(13)], rd = below(INT_REGS), f3 = 1 + below(3) + (csr == 0x002 ? 4 : 0);
+    if (csr == 0x100 && below(2))
+        return csr << 20 | 2 << 15 | (6 + below(2)) << 12 | (reserved(rd) ? 0 : rd) << 7 | 0x73;        /* sstatus.SIE */
+    if (csr == 0x100 || csr >= 0xc00 || csr == 0x300)
         return csr << 20 | 2 << 12 | (reserved(rd) ? 0 : rd) << 7 | 0x73;       /* only read */
     return csr << 20 | (csr == 0x002 ? below(5) : below(32)) << 15 | f3 << 12 | (reserved(rd) ? 0 : rd) << 7 | 0x73;
 }
@@ -239,7 +241,7 @@ static void run(unsigned which, const uint64_t *regs, uint64_t start, uint64_t e
     hart_power(h, false);
     for (unsigned i = 0; i < 65; i++)
         assert_true(hart_reg_read(h, i, &o->reg[i]));
-    for (unsigned i = 0; i < 8; i++)
+    for (unsigned i = 0; i < 12; i++)
         assert_true(hart_reg_read(h, 65 + compared_csrs[i], &o->csr[i]));
     memcpy(o->data, ram->host + DATA, DATA_SIZE);
 }
@@ -257,7 +259,7 @@ static void explain(unsigned start, unsigned end, const struct outcome *o)
     for (unsigned i = 0; i < 65; i++)
         if (o[0].reg[i] != o[1].reg[i])
             print_message("register %u: interpreter 0x%" PRIx64 ", translator 0x%" PRIx64 "\n", i, o[0].reg[i], o[1].reg[i]);
-    for (unsigned i = 0; i < 8; i++)
+    for (unsigned i = 0; i < 12; i++)
         if (o[0].csr[i] != o[1].csr[i])
             print_message("CSR 0x%x: interpreter 0x%" PRIx64 ", translator 0x%" PRIx64 "\n", compared_csrs[i], o[0].csr[i], o[1].csr[i]);
     for (unsigned i = 0; i < DATA_SIZE; i++)
@@ -283,6 +285,7 @@ static void one_program(unsigned number)
     for (unsigned i = 0; i < DATA_SIZE; i += 8)
         st_le64(data + i, below(2) ? float_value() : rnd());
     for (unsigned i = 0; i < 2; i++) {
+        memset(ram->host, 0, 0xc00);                /* in reach of one of value()'s */
         memcpy(ram->host + DATA, data, DATA_SIZE);
         run(i, regs, RAM + start, RAM + end, &o[i]);
     }

@@ -52,6 +52,10 @@ enum rv_cause {
 #define MSTATUS_SXL  (UINT64_C(2) << 34)
 #define MSTATUS_SD   BIT64(63)
 
+/* sstatus: the fields of mstatus that a supervisor writes, and those it reads. */
+#define RV_SSTATUS_WRITE (MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR)
+#define RV_SSTATUS_READ  (RV_SSTATUS_WRITE | MSTATUS_UXL)
+
 /* menvcfg, senvcfg fields. */
 #define ENVCFG_FIOM  BIT64(0)
 #define ENVCFG_CBIE_SHIFT 4
@@ -152,6 +156,7 @@ struct hart {
     struct {                        /* the translator's (jit_int.h) */
         uint64_t vbase;             /* virtual address of the page that runs */
         uint32_t ctx;
+        uint64_t share[4];
         const void *rcu_seen;
     } jit;
     uint64_t f[32];                 /* raw; single and half are NaN-boxed */

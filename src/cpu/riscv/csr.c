@@ -14,8 +14,7 @@ enum {
     CSR_MIP, CSR_MISELECT = 0x350, CSR_MIREG, CSR_MTOPEI = 0x35c, CSR_PMPCFG0 = 0x3a0, CSR_PMPCFG15 = 0x3af, CSR_PMPADDR0 = 0x3b0,
     CSR_PMPADDR63 = 0x3ef, CSR_MCYCLE = 0xb00, CSR_MINSTRET = 0xb02, CSR_MHPM31 = 0xb1f,
 };
-#define SSTATUS_RW (MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR)
-#define MSTATUS_RW (SSTATUS_RW | MSTATUS_MIE | MSTATUS_MPIE | MSTATUS_MPP | MSTATUS_MPRV | MSTATUS_TVM | MSTATUS_TW | MSTATUS_TSR)
+#define MSTATUS_RW (RV_SSTATUS_WRITE | MSTATUS_MIE | MSTATUS_MPIE | MSTATUS_MPP | MSTATUS_MPRV | MSTATUS_TVM | MSTATUS_TW | MSTATUS_TSR)
 #define S_IRQS (BIT64(HART_IRQ_SSI) | BIT64(HART_IRQ_STI) | BIT64(HART_IRQ_SEI) | BIT64(HART_IRQ_LCOF))
 #define M_IRQS (BIT64(HART_IRQ_MSI) | BIT64(HART_IRQ_MTI) | BIT64(HART_IRQ_MEI))
 #define MEDELEG_RW UINT64_C(0xb3ff)
@@ -155,8 +154,10 @@ static void mstatus_write(struct hart *h, uint64_t v, uint64_t mask)
     uint64_t s = (h->mstatus & ~mask) | (v & mask);
     if (!has_mode(h, s >> MSTATUS_MPP_SHIFT & 3))
         s = (s & ~MSTATUS_MPP) | (h->mstatus & MSTATUS_MPP);
+    uint64_t changed = h->mstatus ^ s;
     h->mstatus = s;
-    rv_ctx_update(h);
+    if (changed & (MSTATUS_MPRV | MSTATUS_MPP | MSTATUS_SUM | MSTATUS_MXR))
+        rv_ctx_update(h);
 }
 
 static void satp_write(struct hart *h, uint64_t v)
@@ -183,7 +184,7 @@ static bool read_low(struct hart *h, unsigned n, uint64_t *v)
     case CSR_FFLAGS: fpu_sync(h); *v = h->fflags; return true;
     case CSR_FRM: *v = h->frm; return true;
     case CSR_FCSR: fpu_sync(h); *v = h->fflags | (uint64_t)h->frm << 5; return true;
-    case CSR_SSTATUS: *v = with_sd(h->mstatus & (SSTATUS_RW | MSTATUS_UXL)); return true;
+    case CSR_SSTATUS: *v = with_sd(h->mstatus & RV_SSTATUS_READ); return true;
     case CSR_SIE: *v = h->mie & h->mideleg; return true;
     case CSR_STVEC: *v = h->stvec; return true;
     case CSR_SCOUNTEREN: *v = h->scounteren; return true;
@@ -284,7 +285,7 @@ static void write_low(struct hart *h, unsigned n, uint64_t v)
     case CSR_FFLAGS: fcsr_write(h, v, h->frm); break;
     case CSR_FRM: fpu_sync(h); fcsr_write(h, h->fflags, v); break;
     case CSR_FCSR: fcsr_write(h, v, v >> 5); break;
-    case CSR_SSTATUS: mstatus_write(h, v, SSTATUS_RW); break;
+    case CSR_SSTATUS: mstatus_write(h, v, RV_SSTATUS_WRITE); break;
     case CSR_SIE: h->mie = (h->mie & ~h->mideleg) | (v & h->mideleg); break;
     case CSR_STVEC: h->stvec = v & ~UINT64_C(2); break;
     case CSR_SCOUNTEREN: h->scounteren = v & UINT32_MAX; break;

@@ -88,11 +88,11 @@ void jit_call_handler(struct jit_tr *t)
 
 /* ---- ways out ---- */
 
-static uint32_t find_near(struct jit_tr *t, unsigned off)
+static uint32_t find_near(struct jit_tr *t, unsigned off, unsigned variant)
 {
     struct jit *j = t->j;
-    uint64_t key = jit_key(t->page->pa, off, t->fp, 0);
-    if (off == t->insn[0].off && !t->variant)
+    uint64_t key = jit_key(t->page->pa, off, t->fp, variant);
+    if (off == t->insn[0].off && variant == t->variant)
         return t->head;
     for (uint32_t b = j->hash[jit_hash(key)]; b; b = j->block[b].next)
         if (j->block[b].key == key)
@@ -132,7 +132,7 @@ static bool same_page(const struct jit_tr *t, int64_t target)
     return target >= 0 && target <= (int64_t)RV_PAGE_SIZE - 4;
 }
 
-void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done)
+static void exit_to(struct jit_tr *t, int64_t target, unsigned done, unsigned variant)
 {
     if (!same_page(t, target)) {
         x86_rm(&t->e, X_MOV, true, RAX, RBP, JIT_DISP(jit.vbase));
@@ -142,10 +142,18 @@ void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done)
         return;
     }
     spend(t, done, COLD_POLL, (uint32_t)target);
-    uint32_t to = find_near(t, (unsigned)target);
+    uint32_t to = find_near(t, (unsigned)target, variant);
     uint8_t *at = x86_jmp(&t->e, to);
-    if (!to)
-        cold(t, COLD_LINK, at)->arg = (uint32_t)target;
+    if (!to) {
+        struct jit_cold *c = cold(t, COLD_LINK, at);
+        c->arg = (uint32_t)target;
+        c->variant = (uint8_t)variant;
+    }
+}
+
+void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done)
+{
+    exit_to(t, target, done, 0);
 }
 
 void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned done)
@@ -153,6 +161,12 @@ void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned don
     struct jit_cold *c = cold(t, COLD_EXIT, from);
     c->target = target;
     c->done = (uint16_t)done;
+}
+
+void jit_exit_alone(struct jit_tr *t, uint8_t *from)
+{
+    jit_exit_cold(t, from, t->insn[t->i].off, t->i);
+    t->cold[t->n_cold - 1].variant = 1;
 }
 
 static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
@@ -183,7 +197,7 @@ static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
         break;
     }
     case COLD_EXIT:
-        jit_exit_to(t, c->target, c->done);
+        exit_to(t, c->target, c->done, c->variant);
         break;
     }
 }
@@ -250,7 +264,7 @@ static void emit_insn(struct jit_tr *t)
 {
     const struct rv_insn *in = &t->insn[t->i].in;
     t->first_cold = t->n_cold;
-    if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in)) {
+    if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in) && !jit_emit_sys(t, in)) {
         jit_call_handler(t);
         t->boxed &= ~(1u << (in->rd & 31));             /* whatever it has written */
     }
@@ -278,6 +292,8 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     *t = (struct jit_tr){ .j = j, .h = j->h, .page = p, .host = host, .fp = fp, .variant = variant,
                           .e = { .p = j->w + j->used, .run_delta = j->x - j->w } };
     collect(t, off);
+    if (!variant)
+        jit_plan_shares(t);
     uint32_t n = new_block(t), far = emit_here(&t->e);
     if (off)
         x86_ri(&t->e, G_SUB, true, RAX, (int32_t)off);

@@ -7,38 +7,78 @@
 static_assert(sizeof(struct rv_tlb_entry) == 32 && offsetof(struct rv_tlb, e) == 0, "the index below");
 
 /*
- * rax = host address of rs1 + imm, or the handler. The tag is compared with the page of the last byte: an access across pages
- * fails, any other need not be aligned.
+ * rcx = TLB entry of the page of rs1 + lo, if the last byte of [lo, hi) is in it, too, and the tags allow it; else the jumps that
+ * are returned are taken. Nothing need be aligned. rax = rs1 + lo.
  */
-static void look_up(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store)
+static unsigned look_up(struct jit_tr *t, unsigned rs1, int32_t lo, int32_t hi, bool rd, bool wr, uint8_t *fail[2])
 {
     struct emit *e = &t->e;
-    unsigned base = jit_src(t, in->rs1, RAX), tag = store ? offsetof(struct rv_tlb_entry, wr) : offsetof(struct rv_tlb_entry, rd);
-    if (base != RAX || in->imm)
-        x86_rm(e, X_LEA, true, RAX, base, in->imm);
-    x86_rr(e, X_MOV, true, RCX, RAX);
-    if (size > 1)
-        x86_rm(e, X_LEA, true, RDX, RAX, (int32_t)size - 1);
+    unsigned base = jit_src(t, rs1, RAX), n = 0;
+    if (base != RAX || lo)
+        x86_rm(e, X_LEA, true, RAX, base, lo);
+    x86_rr(e, X_MOV, false, RCX, RAX);
+    if (hi - lo > 1)
+        x86_rm(e, X_LEA, true, RDX, RAX, hi - lo - 1);
     else
         x86_rr(e, X_MOV, true, RDX, RAX);
-    x86_shift_i(e, G_SHR, true, RCX, RV_PAGE_BITS - 5);
+    x86_shift_i(e, G_SHR, false, RCX, RV_PAGE_BITS - 5);
     x86_ri(e, G_AND, false, RCX, (RV_TLB_SIZE - 1) << 5);
     x86_ri(e, G_AND, true, RDX, -(int32_t)RV_PAGE_SIZE);
     x86_rm(e, X_ADD, true, RCX, RBP, JIT_DISP(dtlb));
-    x86_rm(e, X_CMP, true, RDX, RCX, (int32_t)tag);
-    uint8_t *slow = x86_jcc(e, CC_NE, 0);
-    x86_rm(e, X_ADD, true, RAX, RCX, offsetof(struct rv_tlb_entry, addend));
-    jit_cold_slow(t, slow);
+    if (rd) {
+        x86_rm(e, X_CMP, true, RDX, RCX, offsetof(struct rv_tlb_entry, rd));
+        fail[n++] = x86_jcc(e, CC_NE, 0);
+    }
+    if (wr) {
+        x86_rm(e, X_CMP, true, RDX, RCX, offsetof(struct rv_tlb_entry, wr));
+        fail[n++] = x86_jcc(e, CC_NE, 0);
+    }
+    return n;
+}
+
+/* The first of a group looks for all. */
+static void lead(struct jit_tr *t, const struct jit_share *g)
+{
+    uint8_t *fail[2];
+    unsigned n = look_up(t, g->base, g->lo, g->hi, g->rd, g->wr, fail), addend = g->slot ? RCX : R12;
+    while (n--)
+        jit_exit_alone(t, fail[n]);
+    x86_rm(&t->e, X_MOV, true, addend, RCX, offsetof(struct rv_tlb_entry, addend));
+    if (g->slot)
+        x86_rm(&t->e, X_MOV_TO, true, RCX, RBP, JIT_DISP(jit.share[g->slot]));
 }
 
 void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store)
 {
-    look_up(t, in, size, store);
+    unsigned group = t->group[t->i];
+    if (group) {
+        const struct jit_share *g = &t->share[group - 1];
+        if (t->i == g->first)
+            lead(t, g);
+        t->index = R12;
+        if (g->slot) {
+            t->index = RDX;
+            x86_rm(&t->e, X_MOV, true, RDX, RBP, JIT_DISP(jit.share[g->slot]));
+        }
+        t->base = jit_src(t, in->rs1, RAX);
+        t->disp = in->imm;
+        return;
+    }
+    uint8_t *fail[2];
+    look_up(t, in->rs1, in->imm, in->imm + (int32_t)size, !store, store, fail);
+    jit_cold_slow(t, fail[0]);
+    x86_rm(&t->e, X_ADD, true, RAX, RCX, offsetof(struct rv_tlb_entry, addend));
+    t->base = RAX;
+    t->index = 0;
+    t->disp = 0;
 }
 
 void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg)
 {
-    x86_rm(&t->e, op, w, reg, RAX, 0);
+    if (t->index)
+        x86_rmx(&t->e, op, w, reg, t->base, t->index, 0, t->disp);
+    else
+        x86_rm(&t->e, op, w, reg, t->base, t->disp);
 }
 
 static void load_to(struct jit_tr *t, const struct rv_insn *in, unsigned op, bool w, unsigned size)

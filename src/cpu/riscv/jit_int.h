@@ -94,6 +94,11 @@ struct jit_cold {
     uint8_t variant;
 };
 
+/* Accesses base + [lo, hi) of instructions first..last that share a look at the TLB; its addend is in r12 (slot 0) or memory. */
+#define JIT_GROUPS 12u
+#define JIT_SHARES 4
+struct jit_share { int32_t lo, hi; uint8_t base, first, last, count, slot; bool rd, wr; };
+
 /* A translation under way. */
 struct jit;
 struct jit_tr {
@@ -107,14 +112,16 @@ struct jit_tr {
     struct { struct rv_insn in; uint16_t off; } insn[JIT_INSNS];
     uint32_t head;                      /* near entry */
     unsigned first_cold;                /* of the present instruction */
-    struct jit_cold cold[JIT_INSNS * 6];
+    struct jit_cold cold[JIT_INSNS * 8];
     unsigned n_cold;
+    unsigned base, index;               /* of the address that jit_address() made; index 0 (rax): none */
+    int32_t disp;
     bool ended;                         /* nothing falls out of the last instruction */
     bool fs_dirty;                      /* mstatus.FS was set in this block */
     uint32_t boxed;                     /* f registers known to hold a boxed single */
-    int8_t share[JIT_INSNS];            /* of a load or store: 0 alone, 1 first of a group, 2 in a group */
-    int32_t share_lo[JIT_INSNS], share_hi[JIT_INSNS];
-    bool share_wr[JIT_INSNS], share_rd[JIT_INSNS];
+    struct jit_share share[JIT_GROUPS]; /* groups of accesses that share a look at the TLB (jit_plan.c) */
+    unsigned n_share;
+    uint8_t group[JIT_INSNS];           /* 1 + group of a load or store; 0: none */
 };
 
 #define JIT_HASH 131072u
@@ -160,6 +167,9 @@ void jit_perf_block(const struct jit *j, uint32_t n, uint32_t from, size_t len);
 /* jit_emit.c: translates the block at @off of the page; its number. */
 uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, unsigned off, unsigned fp, unsigned variant);
 
+/* jit_plan.c */
+void jit_plan_shares(struct jit_tr *t);
+
 /* Helpers of the emitters: jit_emit.c */
 extern const int8_t jit_reg[32], jit_freg[32];          /* host register of a guest register; -1: in memory */
 /* The host register that holds guest register @r, loaded into @tmp where it lives in memory. */
@@ -181,10 +191,12 @@ void jit_call_handler(struct jit_tr *t);
 void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done);
 /* The same from a conditional jump, out of line. */
 void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned done);
+/* The same, to the variant without groups. */
+void jit_exit_alone(struct jit_tr *t, uint8_t *from);
 /* Ends the block with a jump to the address in rax. */
 void jit_exit_rax(struct jit_tr *t, unsigned done);
 
-/* jit_emit_mem.c: makes the host address of rs1 + imm; jit_mem() then emits `op reg, [that address]`. rcx and rdx are free after it. */
+/* jit_emit_mem.c: makes the host address of rs1 + imm; jit_mem() then emits `op reg, [that address]`. rcx is free after it. */
 void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store);
 void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg);
 
@@ -192,5 +204,6 @@ void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg);
 bool jit_emit_int(struct jit_tr *t, const struct rv_insn *in);
 bool jit_emit_mem(struct jit_tr *t, const struct rv_insn *in);
 bool jit_emit_fp(struct jit_tr *t, const struct rv_insn *in);
+bool jit_emit_sys(struct jit_tr *t, const struct rv_insn *in);
 
 #endif

@@ -88,6 +88,13 @@ void x86_mi(struct emit *e, unsigned group, bool w, unsigned base, int32_t disp,
         emit_32(e, (uint32_t)imm);
 }
 
+void x86_mi8(struct emit *e, unsigned group, unsigned base, int32_t disp, int8_t imm)
+{
+    opcode(e, 0x80, false, 0, 0, base);
+    modrm_mem(e, group, base, disp);
+    emit_8(e, (unsigned)imm);
+}
+
 void x86_shift_i(struct emit *e, unsigned group, bool w, unsigned rm, unsigned n)
 {
     if (!n)

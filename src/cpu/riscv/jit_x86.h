@@ -19,7 +19,7 @@ enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC
 /* Opcodes with a ModRM operand: reg is the destination unless it says "to". */
 enum {
     X_ADD = 0x03, X_OR = 0x0b, X_AND = 0x23, X_SUB = 0x2b, X_XOR = 0x33, X_CMP = 0x3b, X_TEST = 0x85, X_MOV = 0x8b, X_MOV_TO = 0x89,
-    X_LEA = 0x8d, X_ADD_TO = 0x01, X_MOVSXD = 0x63, X_IMUL = 0x0faf, X_MOVZX8 = 0x0fb6, X_MOVZX16 = 0x0fb7, X_MOVSX8 = 0x0fbe, X_MOVSX16 = 0x0fbf,
+    X_LEA = 0x8d, X_ADD_TO = 0x01, X_OR_TO = 0x09, X_AND_TO = 0x21, X_MOVSXD = 0x63, X_IMUL = 0x0faf, X_MOVZX8 = 0x0fb6, X_MOVZX16 = 0x0fb7, X_MOVSX8 = 0x0fbe, X_MOVSX16 = 0x0fbf,
     X_MOV8_TO = 0x88, X_CMOV = 0x0f40, X_POPCNT = 0xf30fb8, X_LZCNT = 0xf30fbd, X_TZCNT = 0xf30fbc, X_BT = 0x0fa3,
     /* scalar floating point; ^ X_SINGLE for single precision */
     X_SINGLE = 0x010000, X_UCOMISS = 0x0f2e, X_COMISS = 0x0f2f, X_MOVSS = 0xf30f10, X_MOVSS_TO = 0xf30f11, X_ANDPS = 0x0f54, X_ORPS = 0x0f56,
@@ -63,6 +63,7 @@ void x86_vex_rrr(struct emit *e, unsigned map, unsigned pp, unsigned op, bool w,
 /* add, or, and, sub, xor, cmp of a register or a memory operand with an immediate. */
 void x86_ri(struct emit *e, unsigned group, bool w, unsigned rm, int32_t imm);
 void x86_mi(struct emit *e, unsigned group, bool w, unsigned base, int32_t disp, int32_t imm);
+void x86_mi8(struct emit *e, unsigned group, unsigned base, int32_t disp, int8_t imm);       /* of a byte in memory */
 /* Shift by a constant, by cl. */
 void x86_shift_i(struct emit *e, unsigned group, bool w, unsigned rm, unsigned n);
 void x86_shift_cl(struct emit *e, unsigned group, bool w, unsigned rm);

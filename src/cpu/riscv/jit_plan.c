@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which loads and stores of a block share one look at the TLB: those with the same base register, unchanged in between, whose
+ * offsets lie near each other. The first of a group checks that all of it is in one page with the rights that all need, and keeps
+ * the page's addend; where that fails, the block goes on in its variant without groups, which asks for each access by itself.
+ */
+#include "cpu/riscv/jit_int.h"
+
+#define SPAN_MAX 2048
+
+/* Size of the access; 0: the instruction is no load or store that could share. */
+static unsigned access_size(const struct jit_tr *t, const struct rv_insn *in)
+{
+    switch (in->op) {
+    case RV_OP_LB: case RV_OP_LBU: case RV_OP_SB: return 1;
+    case RV_OP_LH: case RV_OP_LHU: case RV_OP_SH: return 2;
+    case RV_OP_LW: case RV_OP_LWU: case RV_OP_SW: return 4;
+    case RV_OP_LD: case RV_OP_SD: return 8;
+    case RV_OP_FLW: case RV_OP_FSW: return t->fp == JIT_FP_SLOW ? 0 : 4;
+    case RV_OP_FLD: case RV_OP_FSD: return t->fp == JIT_FP_SLOW ? 0 : 8;
+    default: return 0;
+    }
+}
+
+static bool is_store(const struct rv_insn *in)
+{
+    unsigned f = rv_insn_rows[in->op].fmt;
+    return f == RV_FMT_ST || f == RV_FMT_FST;
+}
+
+/* Whether translations may be others after the instruction. */
+static bool changes_context(const struct rv_insn *in)
+{
+    unsigned f = rv_insn_rows[in->op].fmt;
+    return f == RV_FMT_NONE || f == RV_FMT_CSR || f == RV_FMT_CSRI || f == RV_FMT_SFENCE || f == RV_FMT_FENCE;
+}
+
+static bool writes_x(const struct rv_insn *in, unsigned r)
+{
+    switch (rv_insn_rows[in->op].fmt) {
+    case RV_FMT_R: case RV_FMT_R1: case RV_FMT_I: case RV_FMT_LD: case RV_FMT_SH: case RV_FMT_U: case RV_FMT_J: case RV_FMT_CSR:
+    case RV_FMT_CSRI: case RV_FMT_FCMP: case RV_FMT_F2X: case RV_FMT_FX:
+        return in->rd == r;
+    case RV_FMT_AMO:
+        return in->rd == r || (in->op == RV_OP_AMOCAS_Q && in->rd + 1u == r);
+    default:
+        return false;
+    }
+}
+
+/* Takes the access of instruction @i into the group, if it fits. */
+static bool join(struct jit_share *g, const struct rv_insn *in, unsigned size, bool past_branch)
+{
+    int32_t lo = in->imm < g->lo ? in->imm : g->lo, hi = in->imm + (int32_t)size > g->hi ? in->imm + (int32_t)size : g->hi;
+    bool store = is_store(in);
+    if (hi - lo > SPAN_MAX || (store && past_branch && !g->wr))
+        return false;                       /* what may never run must not ask for more rights */
+    g->lo = lo;
+    g->hi = hi;
+    g->wr = g->wr || store;
+    g->rd = g->rd || !store;
+    g->count++;
+    return true;
+}
+
+/* The group that begins with instruction @first, with its members as bits. */
+static uint64_t gather(const struct jit_tr *t, unsigned first, struct jit_share *g)
+{
+    const struct rv_insn *lead = &t->insn[first].in;
+    uint64_t members = 0;
+    bool past_branch = false;
+    *g = (struct jit_share){ .base = lead->rs1, .lo = lead->imm, .hi = lead->imm, .first = (uint8_t)first };
+    for (unsigned i = first; i < t->n; i++) {
+        const struct rv_insn *in = &t->insn[i].in;
+        unsigned size = access_size(t, in);
+        if (size && in->rs1 == g->base && join(g, in, size, past_branch)) {
+            members |= BIT64(i);
+            g->last = (uint8_t)i;
+        }
+        if (writes_x(in, g->base) || changes_context(in))
+            break;
+        past_branch = past_branch || rv_insn_rows[in->op].fmt == RV_FMT_B;
+    }
+    return members;
+}
+
+/* The place of the group's addend: r12 where no other group lives there, else memory; -1: all are taken. */
+static int place(const struct jit_tr *t, const struct jit_share *g)
+{
+    for (int slot = 0; slot < JIT_SHARES; slot++) {
+        bool taken = false;
+        for (unsigned k = 0; k < t->n_share; k++)
+            taken = taken || (t->share[k].slot == slot && t->share[k].first <= g->last && g->first <= t->share[k].last);
+        if (!taken)
+            return slot;
+    }
+    return -1;
+}
+
+void jit_plan_shares(struct jit_tr *t)
+{
+    uint64_t done = 0;
+    for (unsigned i = 0; i < t->n; i++) {
+        struct jit_share g;
+        if (!access_size(t, &t->insn[i].in) || (done >> i & 1) || !t->insn[i].in.rs1 || t->n_share == JIT_GROUPS)
+            continue;
+        uint64_t members = gather(t, i, &g) & ~done;
+        int slot = place(t, &g);
+        if (g.count < 2 || slot < 0 || !(members & (members - 1)))
+            continue;
+        g.slot = (uint8_t)slot;
+        done |= members;
+        t->share[t->n_share++] = g;
+        for (unsigned k = i; k < t->n; k++)
+            if (members >> k & 1)
+                t->group[k] = (uint8_t)t->n_share;
+    }
+}
