@@ -12,10 +12,10 @@
 
 /* The first is the default, which QEMU's name for emulation means too. */
 static const struct accel_ops *const accels[] = {
-    &accel_interp,
 #ifdef __x86_64__
     &accel_jit,
 #endif
+    &accel_interp,
 };
 static const struct accel_ops *chosen;
 

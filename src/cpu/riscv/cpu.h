@@ -158,6 +158,7 @@ struct hart {
         uint32_t ctx;
         uint64_t share[4];
         const void *rcu_seen;
+        uint32_t mxcsr;             /* room to move it through */
     } jit;
     uint64_t f[32];                 /* raw; single and half are NaN-boxed */
     uint8_t fflags;                 /* accrued; the host's sticky flags are added by rv_fpu_sync() */

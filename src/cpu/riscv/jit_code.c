@@ -161,6 +161,9 @@ static void make_constants(struct jit *j)
     };
     for (size_t i = 0; i < ARRAY_SIZE(c); i++)
         j->constants[c[i].n].lo = c[i].lo;
+    j->flags = (uint8_t *)&j->constants[JIT_CONSTANTS];
+    for (unsigned i = 0; i < 64; i++)       /* invalid, denormal, zero, overflow, underflow, precision */
+        j->flags[i] = (uint8_t)((i & 1 ? FF_NV : 0) | (i & 4 ? FF_DZ : 0) | (i & 8 ? FF_OF : 0) | (i & 16 ? FF_UF : 0) | (i & 32 ? FF_NX : 0));
 }
 
 static void *low_map(size_t size, int prot, int flags)
@@ -179,7 +182,7 @@ bool jit_code_init(struct jit *j, size_t size, struct err *e)
     j->max_blocks = (unsigned)(size / 128);
     int none = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     j->jump = low_map(sizeof *j->jump * JIT_JUMP_SIZE, PROT_READ | PROT_WRITE, none);
-    j->constants = low_map(sizeof *j->constants * JIT_CONSTANTS, PROT_READ | PROT_WRITE, none);
+    j->constants = low_map(sizeof *j->constants * JIT_CONSTANTS + 64, PROT_READ | PROT_WRITE, none);
     j->site = low_map(sizeof *j->site * j->max_sites, PROT_READ | PROT_WRITE, none);
     j->link = low_map(sizeof *j->link * j->max_links, PROT_READ | PROT_WRITE, none);
     j->block = mmap(NULL, sizeof *j->block * j->max_blocks, PROT_READ | PROT_WRITE, none, -1, 0);
@@ -203,7 +206,7 @@ void jit_code_fini(struct jit *j)
     unmap(j->w, j->size);
     unmap(j->x, j->size);
     unmap(j->jump, sizeof *j->jump * JIT_JUMP_SIZE);
-    unmap(j->constants, sizeof *j->constants * JIT_CONSTANTS);
+    unmap(j->constants, sizeof *j->constants * JIT_CONSTANTS + 64);
     unmap(j->site, sizeof *j->site * j->max_sites);
     unmap(j->link, sizeof *j->link * j->max_links);
     unmap(j->block, sizeof *j->block * j->max_blocks);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The CSRs that a supervisor touches on every trap, in line. A block does not know its privilege: each checks that, and leaves
+ * The CSRs that a supervisor touches on every trap, and the floating-point flags, in line. A block does not know its privilege: each checks that, and leaves
  * whatever is not plain to the handler.
  */
 #include "cpu/riscv/jit_int.h"
 
-enum { CSR_SSTATUS = 0x100, CSR_SSCRATCH = 0x140, CSR_SEPC, CSR_SCAUSE, CSR_STVAL };
+enum { CSR_FFLAGS = 1, CSR_SSTATUS = 0x100, CSR_SSCRATCH = 0x140, CSR_SEPC, CSR_SCAUSE, CSR_STVAL };
 enum { OP_WRITE, OP_SET, OP_CLEAR };
 
 static unsigned operation(const struct rv_insn *in)
@@ -103,12 +103,44 @@ static bool sstatus(struct jit_tr *t, const struct rv_insn *in)
     return true;
 }
 
+/* fflags is what fflags holds and what the host has collected since. */
+static bool fflags(struct jit_tr *t, const struct rv_insn *in)
+{
+    struct emit *e = &t->e;
+    bool writes = operation(in) == OP_WRITE;
+    if (t->fp == JIT_FP_SLOW || (!writes && in->rs1))
+        return false;
+    x86_rm(e, X_MXCSR, false, 3, RBP, JIT_DISP(jit.mxcsr));                 /* stmxcsr */
+    x86_rm(e, X_MOV, false, RCX, RBP, JIT_DISP(jit.mxcsr));
+    x86_ri(e, G_AND, false, RCX, 0x3f);
+    x86_rx(e, X_MOVZX8, false, RDX, RCX, 0, (uint32_t)(uintptr_t)t->j->flags);
+    x86_rm(e, X_MOVZX8, false, RAX, RBP, JIT_DISP(fflags));
+    x86_rr(e, X_OR, false, RDX, RAX);
+    if (writes) {
+        if (immediate(in))
+            x86_mov_imm(e, RAX, in->rs1);
+        else
+            jit_get(t, RAX, in->rs1);
+        x86_ri(e, G_AND, false, RAX, 31);
+        x86_rm(e, X_MOV8_TO, false, RAX, RBP, JIT_DISP(fflags));
+        x86_rr(e, X_TEST, false, RCX, RCX);
+        uint8_t *clean = x86_jcc(e, CC_E, 0);
+        x86_mi(e, G_AND, false, RBP, JIT_DISP(jit.mxcsr), ~0x3f);
+        x86_rm(e, X_MXCSR, false, 2, RBP, JIT_DISP(jit.mxcsr));             /* ldmxcsr */
+        x86_patch(e, clean, emit_here(e));
+        x86_mi(e, G_OR, false, RBP, JIT_DISP(mstatus), MSTATUS_FS);
+    }
+    jit_put(t, in->rd, RDX);
+    return true;
+}
+
 bool jit_emit_sys(struct jit_tr *t, const struct rv_insn *in)
 {
     unsigned f = rv_insn_rows[in->op].fmt;
     if (f != RV_FMT_CSR && f != RV_FMT_CSRI)
         return false;
     switch (in->imm) {
+    case CSR_FFLAGS: return fflags(t, in);
     case CSR_SSTATUS: return sstatus(t, in);
     case CSR_SSCRATCH: return plain(t, in, JIT_DISP(sscratch));
     case CSR_SEPC: return plain(t, in, JIT_DISP(sepc));

@@ -134,6 +134,7 @@ struct jit {
     struct jit_stubs { uint32_t exit, slow, poll, poll_at, miss; } stub[2];     /* [1]: floating-point registers are live */
     /* data that generated code names with 32 bits */
     struct { uint64_t lo, hi; } *constants;
+    uint8_t *flags;                     /* fflags of the six flags of MXCSR */
     struct jit_jump *jump;
     struct jit_site *site;
     unsigned sites, max_sites;

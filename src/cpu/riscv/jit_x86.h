@@ -26,7 +26,7 @@ enum {
     X_MOVSD = 0xf20f10, X_MOVSD_TO = 0xf20f11, X_ADDSD = 0xf20f58, X_MULSD = 0xf20f59, X_SUBSD = 0xf20f5c, X_DIVSD = 0xf20f5e,
     X_SQRTSD = 0xf20f51, X_CVTSI2SD = 0xf20f2a, X_CVTTSD2SI = 0xf20f2c, X_CVTSD2SI = 0xf20f2d, X_CVTSD2SS = 0xf20f5a,
     X_CVTSS2SD = 0xf30f5a, X_UCOMISD = 0x660f2e, X_COMISD = 0x660f2f, X_MOVQ_X = 0x660f6e, X_MOVQ_TO = 0x660f7e, X_XORPS = 0x0f57,
-    X_MOVAPS = 0x0f28,
+    X_MOVAPS = 0x0f28, X_MXCSR = 0x0fae,
 };
 /* Digits of the group opcodes 81 (arithmetic with an immediate), C1 (shifts) and F7 (one operand). */
 enum { G_ADD, G_OR, G_ADC, G_SBB, G_AND, G_SUB, G_XOR, G_CMP };
