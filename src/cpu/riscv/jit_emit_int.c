@@ -57,7 +57,9 @@ static void two_ops(struct jit_tr *t, const struct rv_insn *in, unsigned op, boo
 static void add_regs(struct jit_tr *t, const struct rv_insn *in)
 {
     unsigned d = jit_dst(t, in->rd, RAX);
-    if (d != RAX && in->rd != in->rs1 && in->rd != in->rs2 && jit_reg[in->rs1] >= 0 && jit_reg[in->rs2] >= 0)
+    if (!in->rs1 || !in->rs2)               /* mv */
+        jit_put(t, in->rd, jit_src(t, in->rs1 | in->rs2, d));
+    else if (d != RAX && in->rd != in->rs1 && in->rd != in->rs2 && jit_reg[in->rs1] >= 0 && jit_reg[in->rs2] >= 0)
         x86_rmx(&t->e, X_LEA, true, d, (unsigned)jit_reg[in->rs1], (unsigned)jit_reg[in->rs2], 0, 0);
     else
         two_ops(t, in, X_ADD, true, true);
@@ -68,7 +70,7 @@ static void shift_imm(struct jit_tr *t, const struct rv_insn *in, unsigned group
     unsigned d = jit_dst(t, in->rd, RAX);
     jit_get(t, d, in->rs1);
     x86_shift_i(&t->e, group, w, d, (unsigned)in->imm);
-    if (!w)
+    if (!w && (group != G_SHR || !in->imm))     /* else bit 31 is clear, and so is the upper half */
         x86_rr(&t->e, X_MOVSXD, true, d, d);
     jit_put(t, in->rd, d);
 }
