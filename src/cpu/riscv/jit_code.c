@@ -134,7 +134,7 @@ static void make_poll(struct jit *j, struct emit *e, bool fp)
 
 static void make_stubs(struct jit *j)
 {
-    struct emit e = { .p = j->w, .run_delta = j->x - j->w };
+    struct emit e = { .p = j->w + 64, .run_delta = j->x - j->w };         /* checkers of calls look before a function */
     for (unsigned fp = 0; fp < 2; fp++) {
         make_enter(j, &e, fp);
         make_slow(j, &e, fp, make_exit(j, &e, fp));
