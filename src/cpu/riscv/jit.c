@@ -249,6 +249,8 @@ static void jit_flush_all(struct hart *h)
 {
     struct jit *j = h->accel_data;
     j->epoch++;
+    if (h->pages)                           /* the interpreter's, which runs in its place for a debugger */
+        accel_interp.flush_all(h);
     memset(j->jump, 0, sizeof *j->jump * JIT_JUMP_SIZE);
     h->jit.ctx = 0;                         /* leaves the block that runs */
 }
