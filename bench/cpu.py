@@ -15,9 +15,9 @@ import guest  # noqa: E402  (the path is set above)
 
 # name, times, group
 PROGRAMS = (
-    ("sieve", 100, "integer"), ("sha256", 600, "integer"), ("crc32", 400, "integer"), ("qsort", 100, "integer"), ("hash", 150, "integer"),
-    ("lz", 200, "integer"), ("fib", 14, "calls"), ("indirect", 600, "calls"), ("bytecode", 200, "calls"),
-    ("matmul", 60, "float"), ("smatmul", 60, "float"), ("nbody", 100, "float"), ("mandel", 100, "float"), ("fft", 200, "float"),
+    ("sieve", 100, "integer"), ("sha256", 2000, "integer"), ("crc32", 1000, "integer"), ("qsort", 100, "integer"), ("hash", 150, "integer"),
+    ("lz", 600, "integer"), ("fib", 15, "calls"), ("indirect", 600, "calls"), ("bytecode", 200, "calls"),
+    ("matmul", 400, "float"), ("smatmul", 400, "float"), ("nbody", 300, "float"), ("mandel", 400, "float"), ("fft", 1000, "float"),
     ("syscall", 300, "kernel"), ("fork", 100, "kernel"), ("exec", 30, "kernel"), ("pipe", 30, "kernel"), ("fault", 100, "kernel"),
     ("file", 40, "kernel"),
 )

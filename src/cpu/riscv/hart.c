@@ -11,7 +11,7 @@
 #include "cpu/riscv/mmu.h"
 
 struct hart_set {
-    unsigned count;
+    unsigned count, planned;            /* made so far; to be made */
     struct hart *hart[HART_MAX];
     struct view_listener listener;
 };
@@ -20,6 +20,7 @@ static _Thread_local struct hart *self;
 
 struct hart *hart_self(void) { return self; }
 unsigned hart_set_count(const struct hart_set *s) { return s->count; }
+unsigned hart_set_planned(const struct hart_set *s) { return s->planned; }
 struct hart *hart_get(struct hart_set *s, unsigned index) { return s->hart[index]; }
 unsigned hart_index(const struct hart *h) { return h->index; }
 uint64_t hart_id(const struct hart *h) { return h->mhartid; }
@@ -456,6 +457,7 @@ static struct hart *hart_new(struct hart_set *s, const struct hart_set_config *c
 struct hart_set *hart_set_new(const struct hart_set_config *cfg, struct err *e)
 {
     struct hart_set *s = xnew(struct hart_set);
+    s->planned = cfg->count;
     for (unsigned i = 0; i < cfg->count; i++)
         if (!hart_new(s, cfg, i, e)) {
             hart_set_free(s);

@@ -78,6 +78,8 @@ struct hart_set *hart_set_new(const struct hart_set_config *cfg, struct err *e) 
 /* Ends the threads and frees. LOOP (main), harts paused or off. */
 void hart_set_free(struct hart_set *s);
 unsigned hart_set_count(const struct hart_set *s);
+/* How many there will be, for an accelerator that shares something out while they are made. */
+unsigned hart_set_planned(const struct hart_set *s);
 struct hart *hart_get(struct hart_set *s, unsigned index);
 unsigned hart_index(const struct hart *h);
 uint64_t hart_id(const struct hart *h);

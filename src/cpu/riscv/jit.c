@@ -230,7 +230,9 @@ static bool jit_init(struct hart *h, struct err *e)
     struct jit *j = xnew(struct jit);
     h->accel_data = j;
     j->h = h;
-    return jit_code_init(j, jit_options.cache, e);
+    /* All of them share the 1 GiB that the host gives below 2 GiB; tables take half as much again. */
+    size_t most = align_down((512u << 20) / hart_set_planned(h->set), 4096u);
+    return jit_code_init(j, MIN(jit_options.cache, MAX(most, 1u << 20)), e);
 }
 
 static void jit_fini(struct hart *h)

@@ -43,7 +43,7 @@ static bool set_perf(const char *value, struct err *e)
 }
 
 const struct accel_option jit_option_rows[] = {
-    { "cache", "Translated code of each hart, at most (default 32M); what does not fit is translated again", set_cache },
+    { "cache", "Translated code of each hart, at most (default 32M, less with very many harts); what does not fit is translated again", set_cache },
     { "perf", "on: names translated blocks for perf(1), in /tmp/perf-PID.map", set_perf },
     { NULL, NULL, NULL },
 };
