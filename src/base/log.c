@@ -197,7 +197,7 @@ extern struct trace_point __stop_trace_points[] __attribute__((weak, visibility(
 
 static const char *trace_name(const void *table, size_t i)
 {
-    return &__start_trace_points[i] < __stop_trace_points ? __start_trace_points[i].name : NULL;
+    return i < (size_t)(__stop_trace_points - __start_trace_points) ? __start_trace_points[i].name : NULL;
 }
 
 bool trace_enable(const char *pattern, struct err *e)

@@ -66,8 +66,12 @@ static bool machine_apply(const char *arg, struct err *e)
     if (opt_asks_help(o)) {
         char *type = opt_take(o, "type");
         const struct machine_class *c = type ? machine_class_find(type) : NULL;
-        if (type && !c)
-            return machine_class_unknown(type, e);
+        if (type && !c) {
+            machine_class_unknown(type, e);
+            free(type);
+            json_decref(o);
+            return false;
+        }
         if (c)
             help_class_as(&c->obj, type, &out);
         else
@@ -121,8 +125,12 @@ static bool cpu_apply(const char *arg, struct err *e)
     if (opt_asks_help(o)) {
         char *name = opt_take(o, "driver");
         const struct obj_class *c = name ? machine_cpu_class(name) : NULL;
-        if (name && !c)
-            return obj_class_unknown(&rv_cpu_class, "CPU model", name, e);
+        if (name && !c) {
+            obj_class_unknown(&rv_cpu_class, "CPU model", name, e);
+            free(name);
+            json_decref(o);
+            return false;
+        }
         if (c)
             help_class(c, &out);
         else
