@@ -52,7 +52,8 @@ void chr_term_make_raw(struct termios *t, bool signals)
 static void term_enter(void)
 {
     struct termios t = term_saved;
-    if (tcgetpgrp(term_fd) != getpgrp())
+    pid_t front = tcgetpgrp(term_fd);           /* -1: it controls no session of ours, so nobody moves us to the background */
+    if (front >= 0 && front != getpgrp())
         return;                                 /* in the background: SIGCONT brings us here again */
     chr_term_make_raw(&t, term_signals);
     term_is_raw = 1;
