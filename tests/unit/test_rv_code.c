@@ -292,9 +292,13 @@ static void test_fence_of_one_page(void **state)
     assert_int_equal(h->xtlb->id, id);
     sfence(h, 0x40001ffe);
     assert_int_not_equal(h->xtlb->id, id);
+    fetch(h, 0x40003000);
+    fetch(h, 0x40004000);
+    sfence(h, 0x40003000);
+    fetch(h, 0x40004000);                               /* still in the TLB, and known to the new id, too */
     id = h->xtlb->id;
-    sfence(h, 0x40001000);                              /* nothing was fetched since */
-    assert_int_equal(h->xtlb->id, id);
+    sfence(h, 0x40004000);
+    assert_int_not_equal(h->xtlb->id, id);
     for (unsigned i = 0; i < 200; i++)                  /* more pages than the fetch TLB holds: all are known */
         fetch(h, 0x40000000 + i * 0x1000);
     id = h->xtlb->id;

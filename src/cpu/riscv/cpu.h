@@ -113,7 +113,7 @@ struct rv_tlb {
     uint32_t id;
     bool used;                                  /* has entries since the last flush */
     struct rv_tlb_range { bool any; uint64_t base, mask; } large, xlarge;   /* aligned ranges that hold all superpages; those fetched from */
-    uint64_t xseen[RV_XSEEN_BITS / 64];         /* pages that exec translations of this id were made for, hashed: no false "no" */
+    uint64_t xseen[RV_XSEEN_BITS / 64];         /* pages that exec translations were made for since the last flush of all, hashed: no false "no" */
     uint64_t wseen[RV_XSEEN_BITS / 64];         /* physical pages that got the fast store path since the last flush, likewise */
 };
 

@@ -11,14 +11,6 @@ static uint32_t new_id(struct hart *h)
     return h->tlb_next_id;
 }
 
-/* What was keyed by the old id is void: nothing has been fetched under the new one yet. */
-static void renew_id(struct hart *h, struct rv_tlb *t)
-{
-    t->id = new_id(h);
-    t->xlarge.any = false;
-    memset(t->xseen, 0, sizeof t->xseen);
-}
-
 static void tlb_clear(struct hart *h, struct rv_tlb *t)
 {
     if (t->used) {
@@ -29,8 +21,9 @@ static void tlb_clear(struct hart *h, struct rv_tlb *t)
         memset(t->wseen, 0, sizeof t->wseen);
         t->used = false;
     }
-    t->large.any = false;
-    renew_id(h, t);
+    t->large.any = t->xlarge.any = false;
+    memset(t->xseen, 0, sizeof t->xseen);
+    t->id = new_id(h);
 }
 
 static struct rv_tlb *tlb_get(struct hart *h, struct rv_tlb **slot)
@@ -174,7 +167,7 @@ static void flush_va(struct hart *h, struct rv_tlb *t, uint64_t va)
             x->va = RV_TLB_NONE;
     }
     if (in_range(&t->xlarge, va) || (t->xseen[xseen_bit(va) / 64] >> xseen_bit(va) % 64 & 1))
-        renew_id(h, t);
+        t->id = new_id(h);
 }
 
 void rv_tlb_flush(struct hart *h, bool has_va, uint64_t va, bool has_asid, uint64_t asid)
