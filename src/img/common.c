@@ -91,6 +91,12 @@ void img_help_o(const char *fmt)
 
 /* ---- saying ---- */
 
+int img_not_built(const char *what)
+{
+    fprintf(stderr, "backplane-img: %s\n", what);
+    return 1;
+}
+
 int img_fail(const struct err *e, const char *what)
 {
     fprintf(stderr, "backplane-img: %s%s%s\n", what ? what : "", what ? ": " : "", e->msg);

@@ -159,7 +159,8 @@ static int co_commit(int argc, char **argv)
         switch (k) {
         case 'b': base = optarg; keep = true; break;
         case 'd': keep = true; break;
-        case 'r': case OPT_OBJECT: break;
+        case 'r': return img_not_built("-r: there is no rate limit");
+        case OPT_OBJECT: break;
         default: return 1;
         }
     }
