@@ -51,9 +51,10 @@ def test_memory_comes_back_to_the_host(lab):
     m.run(FILL, 120)
     full = resident(m)
     assert full > 100
-    # Free page reporting: the file goes, and its pages with it, without a word to the balloon.
+    # Free page reporting: the file goes, and most of its 64 MiB with it, without a word to the balloon. Blocks of 2 MiB are reported,
+    # when nothing in them is in use.
     m.run("rm /mnt/x; umount /mnt")
-    assert until(lambda: resident(m) < full - 50), resident(m)
+    assert until(lambda: resident(m) < full - 25), (resident(m), full)
     # The balloon: half of the machine.
     m.q.cmd("balloon", value=128 << 20)
     assert until(lambda: m.q.cmd("query-balloon")["actual"] == 128 << 20), m.q.cmd("query-balloon")
