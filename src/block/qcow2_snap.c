@@ -378,7 +378,8 @@ static int co_create(struct blk_node *n, const struct blk_snap *info)
     return r;
 }
 
-static int co_apply(struct blk_node *n, const char *what)
+/* @co_fn on the snapshot called @what, while nothing else runs. */
+static int co_on_snapshot(struct blk_node *n, const char *what, int (*co_fn)(struct qcow2 *, int))
 {
     struct qcow2 *s = q2_of(n);
     int i = find(s, what);
@@ -387,23 +388,12 @@ static int co_apply(struct blk_node *n, const char *what)
     if (i < 0)
         return -ENOENT;
     co_q2_lock_all(s);
-    int r = co_apply_locked(s, i);
+    int r = co_fn(s, i);
     q2_unlock_all(s);
     return r;
 }
 
-static int co_delete(struct blk_node *n, const char *what)
-{
-    struct qcow2 *s = q2_of(n);
-    int i = find(s, what);
-    if (n->caps.read_only || s->broken)
-        return -EROFS;
-    if (i < 0)
-        return -ENOENT;
-    co_q2_lock_all(s);
-    int r = co_delete_locked(s, i);
-    q2_unlock_all(s);
-    return r;
-}
+static int co_apply(struct blk_node *n, const char *what) { return co_on_snapshot(n, what, co_apply_locked); }
+static int co_delete(struct blk_node *n, const char *what) { return co_on_snapshot(n, what, co_delete_locked); }
 
 const struct blk_snap_ops q2_snap_ops = { .list = co_list, .create = co_create, .apply = co_apply, .del = co_delete };
