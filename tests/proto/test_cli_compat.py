@@ -73,9 +73,9 @@ def test_questions_of_the_graph_of_tests(start):
 
 def test_virtio_mmio_has_qemus_defaults(start):
     t = start("-M", "virt", "-device", "virtio-rng-device")
-    assert t.qtest.cmd("readl 0x10008000") == "OK 0x0000000074726976"       # the last slot is filled first
-    assert t.qtest.cmd("readl 0x10008004") == "OK 0x0000000000000001"       # with the legacy registers
-    assert t.qtest.cmd("readl 0x10008008") == "OK 0x0000000000000004"
+    assert t.qtest.answer("readl 0x10008000") == "OK 0x0000000074726976"       # the last slot is filled first
+    assert t.qtest.answer("readl 0x10008004") == "OK 0x0000000000000001"       # with the legacy registers
+    assert t.qtest.answer("readl 0x10008008") == "OK 0x0000000000000004"
     assert t.end() == 0
 
 

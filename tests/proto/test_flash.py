@@ -31,11 +31,11 @@ def flash(tmp_path, image, more=""):
 
 def program(q, off, value):
     """Programs one word; returns the status of one chip."""
-    q.write(BANK1 + off, 0x00400040)
-    q.write(BANK1 + off, value)
-    status = q.read(BANK1)
+    q.wr(BANK1 + off, 0x00400040)
+    q.wr(BANK1 + off, value)
+    status = q.rd(BANK1)
     assert status >> 16 == status & 0xffff
-    q.write(BANK1, 0x00ff00ff)
+    q.wr(BANK1, 0x00ff00ff)
     return status & 0xff
 
 
@@ -45,7 +45,7 @@ def test_what_is_programmed_reaches_the_image(tmp_path, image):
         q = Qtest(m.connect(path))
         assert program(q, 0x1000, 0x11223344) == READY
         assert program(q, SIZE - 4, 0x55667788) == READY
-        assert q.read(BANK1 + 0x1000) == 0x11223344
+        assert q.rd(BANK1 + 0x1000) == 0x11223344
         m.qmp.cmd("quit")
         assert m.wait() == 0
     data = image.read_bytes()
@@ -59,7 +59,7 @@ def test_a_read_only_image_reads_as_locked(tmp_path, image):
     with machine as m:
         q = Qtest(m.connect(path))
         assert program(q, 0x1000, 0x11223344) == READY | ERROR | LOCKED
-        assert q.read(BANK1 + 0x1000) == 0xffffffff
+        assert q.rd(BANK1 + 0x1000) == 0xffffffff
     assert image.read_bytes().count(b"\xff") == SIZE
 
 
@@ -70,8 +70,8 @@ def test_a_disk_on_a_read_only_node_starts(tmp_path, image):
                  "-blockdev", "node-name=d,driver=file,read-only=on,filename=%s" % image, "-device", "virtio-blk-device,drive=d",
                  "-qtest", "unix:%s,server=on,wait=off" % path, "-qtest-log", "/dev/null") as m:
         q = Qtest(m.connect(path))
-        assert q.read(0x10001000) == 0x74726976
-        features = q.read(0x10001010)
+        assert q.rd(0x10001000) == 0x74726976
+        features = q.rd(0x10001010)
         assert features & 1 << 5
         assert not features & (1 << 9 | 1 << 13 | 1 << 14)
 

@@ -29,20 +29,20 @@ def test_a_file_that_was_cut_stops_the_machine_until_it_is_whole(tmp_path):
     vm, path = machine(tmp_path, ram)
     with vm as m:
         q = Qtest(m.connect(path))
-        q.write(RAM + 0x1000, 0x11111111)
+        q.wr(RAM + 0x1000, 0x11111111)
         os.truncate(ram, 0x2000)
-        q.write(RAM + 0x5000, 0x22222222)
-        q.write(RAM + 0x5ffc, 0x33333333)
+        q.wr(RAM + 0x5000, 0x22222222)
+        q.wr(RAM + 0x5ffc, 0x33333333)
         m.qmp.wait_event("STOP")
         assert status(m) == "io-error"
-        assert q.read(RAM + 0x5000) == 0x22222222
+        assert q.rd(RAM + 0x5000) == 0x22222222
         m.qmp.cmd("cont")                      # still cut: it stops again
         m.qmp.wait_event("STOP")
         assert status(m) == "io-error"
         os.truncate(ram, SIZE)
         m.qmp.cmd("cont")
         assert status(m) == "running"
-        q.write(RAM + 0x5004, 0x44444444)
+        q.wr(RAM + 0x5004, 0x44444444)
         data = ram.read_bytes()
         assert data[0x1000:0x1004] == b"\x11" * 4
         assert data[0x5000:0x5008] == b"\x22" * 4 + b"\x44" * 4
@@ -61,14 +61,14 @@ def test_a_full_file_system_stops_the_machine_until_there_is_room(tmp_path):
             q = Qtest(m.connect(path))
             (full / "filler").write_bytes(b"x" * (900 << 10))
             for i in range(64):
-                q.write(RAM + i * 0x1000, 0x1000 + i)
+                q.wr(RAM + i * 0x1000, 0x1000 + i)
             m.qmp.wait_event("STOP")
             assert status(m) == "io-error"
             (full / "filler").unlink()
             m.qmp.cmd("cont")
             assert status(m) == "running"
             for i in range(64):
-                assert q.read(RAM + i * 0x1000) == 0x1000 + i
+                assert q.rd(RAM + i * 0x1000) == 0x1000 + i
             with open(full / "ram", "rb") as f:
                 f.seek(63 * 0x1000)
                 assert f.read(4) == (0x1000 + 63).to_bytes(4, "little")

@@ -238,13 +238,13 @@ def test_back_end_of_a_chardev_is_changed(tmp_path):
     with Machine("-M", "virt", "-m", "64M", "-accel", "qtest", "-chardev", "file,id=c,path=%s" % one, "-serial", "chardev:c",
                  "-qtest", "unix:%s,server=on,wait=off" % (tmp_path / "t")) as b:
         t = Qtest(b.connect(str(tmp_path / "t")))
-        t.cmd("writeb 0x10000000 0x41")
+        t.answer("writeb 0x10000000 0x41")
         b.qmp.cmd("chardev-change", id="c", backend={"type": "file", "data": {"out": str(two)}})
-        t.cmd("writeb 0x10000000 0x42")
+        t.answer("writeb 0x10000000 0x42")
         assert [c["filename"] for c in b.qmp.cmd("query-chardev") if c["label"] == "c"] == ["file"]
         with pytest.raises(QmpError):
             b.qmp.cmd("chardev-change", id="c", backend={"type": "file", "data": {"out": "/nonexistent/x"}})
-        t.cmd("writeb 0x10000000 0x43")
+        t.answer("writeb 0x10000000 0x43")
         with pytest.raises(QmpError):
             b.qmp.cmd("chardev-change", id="nosuch", backend={"type": "null"})
         b.qmp.cmd("quit")

@@ -1,52 +1,29 @@
 # SPDX-License-Identifier: MIT
 """A small NVMe driver over the qtest protocol: config space by ECAM, queues in guest memory, polled completions."""
-import os
 import struct
 import time
 
-from lib.machine import Machine, TIMEOUT
+from lib import qtest
+from lib.machine import TIMEOUT
 
 RAM, ECAM, MMIO = 0x80000000, 0x30000000, 0x40000000
 PAGE = 4096
 
 
-class Qtest:
-    """The qtest protocol on a socket."""
-
-    def __init__(self, sock):
-        self.sock, self.file = sock, sock.makefile("r")
-
-    def cmd(self, line):
-        self.sock.sendall(line.encode() + b"\n")
-        while True:
-            answer = self.file.readline().rstrip("\n")
-            assert answer, "the qtest connection ended"
-            if not answer.startswith("IRQ "):
-                assert answer.startswith("OK"), "%s: %s" % (line, answer)
-                return answer[3:]
-
-    def read(self, addr, size):
-        return bytes.fromhex(self.cmd("read 0x%x 0x%x" % (addr, size))[2:]) if size else b""
-
-    def write(self, addr, data):
-        for at in range(0, len(data), 2048):
-            part = data[at:at + 2048]
-            self.cmd("write 0x%x 0x%x 0x%s" % (addr + at, len(part), part.hex()))
+class Qtest(qtest.Qtest):
+    """With the names of a driver's accessors."""
 
     def readl(self, addr):
-        return int(self.cmd("readl 0x%x" % addr), 16)
+        return self.rd(addr)
 
     def readq(self, addr):
-        return int(self.cmd("readq 0x%x" % addr), 16)
+        return self.rd(addr, 8)
 
     def writel(self, addr, v):
-        self.cmd("writel 0x%x 0x%x" % (addr, v))
+        self.wr(addr, v)
 
     def writeq(self, addr, v):
-        self.cmd("writeq 0x%x 0x%x" % (addr, v))
-
-    def step(self, ns):
-        self.cmd("clock_step %d" % ns)
+        self.wr(addr, v, 8)
 
 
 class Completion:
@@ -187,19 +164,10 @@ class Nvme:
         return self.admin.run(0x09, nsid=nsid, prp1=prp1, cdw=(save << 31 | fid, value, cdw12, cdw13, cdw14, cdw15))
 
 
-class NvmeMachine(Machine):
+class NvmeMachine(qtest.QtestMachine):
     """with NvmeMachine(tmp_path, "-device", ...) as m: m.nvme(1).enable()"""
 
-    def __init__(self, tmp_path, *args):
-        self.qtest_path = os.path.join(str(tmp_path), "qtest")
-        super().__init__("-M", "virt", "-m", "128M", "-accel", "qtest", "-serial", "null", "-qtest",
-                         "unix:%s,server=on,wait=off" % self.qtest_path, "-qtest-log", "/dev/null", *args)
-        self.q = None
-
-    def __enter__(self):
-        super().__enter__()
-        self.q = Qtest(self.connect(self.qtest_path))
-        return self
+    CLIENT = Qtest
 
     def nvme(self, slot=1, n=0):
         return Nvme(self.q, slot, MMIO + (n << 24), RAM + 0x100000 + (n << 24))

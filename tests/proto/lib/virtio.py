@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """A small virtio driver over the qtest protocol: functions on the root bus, modern or legacy registers, split rings, polled."""
-import os
 import struct
 import time
 
-from lib.machine import Machine, TIMEOUT
+from lib.machine import TIMEOUT
 from lib.nvme import ECAM, MMIO, RAM, Qtest
+from lib.qtest import QtestMachine
 
 PIO = 0x3000000                         # where the board shows I/O ports
 VERSION_1, RING_RESET = 1 << 32, 1 << 40
@@ -151,19 +151,10 @@ class Function:
         return int.from_bytes(self.q.read(self.bar[1][0] + (pba & ~7), 8), "little")
 
 
-class VirtioMachine(Machine):
+class VirtioMachine(QtestMachine):
     """with VirtioMachine(tmp_path, "-device", ...) as m: m.fn(1)"""
 
-    def __init__(self, tmp_path, *args):
-        self.qtest_path = os.path.join(str(tmp_path), "qtest")
-        super().__init__("-M", "virt", "-m", "128M", "-accel", "qtest", "-serial", "null", "-qtest",
-                         "unix:%s,server=on,wait=off" % self.qtest_path, "-qtest-log", "/dev/null", *args)
-        self.q = None
-
-    def __enter__(self):
-        super().__enter__()
-        self.q = Qtest(self.connect(self.qtest_path))
-        return self
+    CLIENT = Qtest
 
     def fn(self, slot):
         return Function(self.q, slot)
