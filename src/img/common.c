@@ -39,6 +39,9 @@ int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o)
         case 'U': o->unlocked = true; break;
         case OPT_IMAGE_OPTS: o->image_opts = true; break;
         case OPT_FORCE: o->force = true; break;
+        case OPT_OBJECT:
+            img_refuse("--object: no image of these formats and peers takes a key or another object");
+            return '?';
         case OPT_OUTPUT:
             o->output = optarg;
             if (strcmp(optarg, "json") && strcmp(optarg, "human")) {
@@ -91,7 +94,7 @@ void img_help_o(const char *fmt)
 
 /* ---- saying ---- */
 
-int img_not_built(const char *what)
+int img_refuse(const char *what)
 {
     fprintf(stderr, "backplane-img: %s\n", what);
     return 1;

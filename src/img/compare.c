@@ -61,7 +61,7 @@ static int co_compare(int argc, char **argv)
             fmt2 = optarg;
         else if (k == 's')
             c.strict = true;
-        else if (k != OPT_OBJECT)
+        else
             return 2;
     }
     if (optind + 2 != argc)
@@ -140,7 +140,7 @@ static int co_dd(int argc, char **argv)
     for (int c; (c = img_getopt(argc, argv, "O:", &o)) != -1;) {
         if (c == 'O')
             fmt = optarg;
-        else if (c != OPT_OBJECT)
+        else
             return 1;
     }
     bool bad = false;
@@ -229,7 +229,7 @@ static int co_bench(int argc, char **argv)
         case 'w': b.write = true; break;
         case OPT_PATTERN: bad = !parse_u64(optarg, &pattern) || pattern > 255; break;
         case OPT_FLUSH: bad = !img_size(optarg, &b.flush_every); break;
-        case 'i': case OPT_NO_DRAIN: case OPT_OBJECT: break;
+        case 'i': case OPT_NO_DRAIN: break;
         default: bad = true;
         }
     }

@@ -274,9 +274,9 @@ static int co_convert(int argc, char **argv)
         case 'o': status = !img_parse_o(optarg, a.opts); break;
         case 'S': status = !img_size(optarg, &c->sparse); break;
         case 'm': status = !parse_u64(optarg, &jobs) || !jobs || jobs > MAX_JOBS; break;
-        case 'W': case 'C': case OPT_OBJECT: break;         /* hints, and keys that no format of ours takes */
-        case 'l': status = img_not_built("-l: an internal snapshot is not a source yet; `snapshot -a` goes back to it in a copy"); break;
-        case 'r': status = img_not_built("-r: there is no rate limit"); break;
+        case 'W': case 'C': break;       /* hints */
+        case 'l': status = img_refuse("-l: an internal snapshot is not a source yet; `snapshot -a` goes back to it in a copy"); break;
+        case 'r': status = img_refuse("-r: there is no rate limit"); break;
         case OPT_TARGET_OPTS: a.target_opts = true; break;
         case OPT_ZERO_TARGET: a.target_zero = true; break;
         case OPT_SALVAGE: c->salvage = true; break;

@@ -41,7 +41,7 @@ struct blk_node *img_open_backing(struct blk_node *n, const struct img_opts *o, 
 
 /* ---- saying ---- */
 int img_fail(const struct err *e, const char *what);
-int img_not_built(const char *what);            /* an option of qemu-img's that would have no effect; 1 */
+int img_refuse(const char *what);               /* an option or a value that is not taken; 1 */
 int img_fail_errno(int r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void img_progress(const struct img_opts *o, uint64_t done, uint64_t all);
 void img_progress_end(const struct img_opts *o);

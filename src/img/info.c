@@ -129,7 +129,7 @@ static int co_info(int argc, char **argv)
     for (int c; (c = img_getopt(argc, argv, "", &o)) != -1;) {
         if (c == OPT_CHAIN)
             chain = true;
-        else if (c != OPT_OBJECT)
+        else
             return 1;
     }
     if (optind + 1 != argc) {
@@ -296,8 +296,8 @@ static int co_check(int argc, char **argv)
             fix = BLK_FIX_LEAKS;
         else if (c == 'r' && !strcmp(optarg, "all"))
             fix = BLK_FIX_LEAKS | BLK_FIX_ERRORS;
-        else if (c != OPT_OBJECT)
-            return fprintf(stderr, "backplane-img: -r is 'leaks' or 'all'\n"), 1;
+        else
+            return c == 'r' ? img_refuse("-r is 'leaks' or 'all'") : 1;
     }
     if (optind + 1 != argc)
         return fprintf(stderr, "backplane-img: check needs one file name\n"), 1;

@@ -70,7 +70,6 @@ static int co_rebase(int argc, char **argv)
         case 'b': base = optarg; break;
         case 'F': fmt = optarg; break;
         case 'u': unsafe = true; break;
-        case OPT_OBJECT: break;
         default: return 1;
         }
     }
@@ -159,8 +158,7 @@ static int co_commit(int argc, char **argv)
         switch (k) {
         case 'b': base = optarg; keep = true; break;
         case 'd': keep = true; break;
-        case 'r': return img_not_built("-r: there is no rate limit");
-        case OPT_OBJECT: break;
+        case 'r': return img_refuse("-r: there is no rate limit");
         default: return 1;
         }
     }
