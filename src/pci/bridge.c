@@ -85,26 +85,38 @@ void pci_bridge_update(struct pci_bridge *br)
 
 /* ---- resets of what is below; 3.2.5.18 ---- */
 
+/* What is below answers again, where nothing asks for its silence any more. Domain lock held. */
+static void release(struct pci_bridge *br)
+{
+    if (br->todo || br->resetting)
+        return;
+    if (!(ld_le16(br->pci.config + PCI_BRIDGE_CTL) & PCI_BRIDGE_CTL_RESET))
+        atomic_fetch_and(&br->sec->silent, ~(unsigned)PCI_SILENT_BUS_RESET);
+    if (br->settled)
+        br->settled(br);
+}
+
 /* Main loop. What the registers ask for when the resets are done is what counts: they may have changed meanwhile. */
 static void run_job(void *arg)
 {
     struct pci_bridge *br = arg;
-    struct pci_dev *d = &br->pci;
-    unsigned todo = atomic_exchange(&br->todo, 0);
+    struct domain *dom = br->pci.dev.dom;
 
-    if (todo & (BRIDGE_DO_RESET | BRIDGE_DO_POWER_ON))
-        bus_reset_tree(&br->sec->bus, todo & BRIDGE_DO_POWER_ON ? RESET_COLD : RESET_BUS);
-    domain_lock(d->dev.dom);
-    if (!(ld_le16(d->config + PCI_BRIDGE_CTL) & PCI_BRIDGE_CTL_RESET))
-        atomic_fetch_and(&br->sec->silent, ~(unsigned)PCI_SILENT_BUS_RESET);
-    if (br->settled)
-        br->settled(br);
-    domain_unlock(d->dev.dom);
+    domain_lock(dom);
+    unsigned todo = br->todo;
+    br->todo = 0;
+    br->resetting = true;
+    domain_unlock(dom);
+    bus_reset_tree(&br->sec->bus, todo & BRIDGE_DO_POWER_ON ? RESET_COLD : RESET_BUS);
+    domain_lock(dom);
+    br->resetting = false;
+    release(br);
+    domain_unlock(dom);
 }
 
 void pci_bridge_job(struct pci_bridge *br, unsigned todo)
 {
-    atomic_fetch_or(&br->todo, todo);
+    br->todo |= todo;
     loop_post(loop_main(), &br->job);
 }
 
@@ -121,7 +133,7 @@ static void secondary_reset(struct pci_bridge *br, bool was)
     if (on && !was)
         pci_bridge_hold(br, PCI_SILENT_BUS_RESET);
     else if (!on && was)
-        pci_bridge_job(br, 0);
+        release(br);        /* at once when the reset is done: drivers do not all wait before they write what they saved */
 }
 
 void pci_bridge_written(struct pci_bridge *br, uint32_t off, unsigned size, uint32_t old)

@@ -17,7 +17,8 @@ struct pci_bridge {
     struct region win[BRIDGE_WINDOWS];  /* what of them shows on the bus above */
     uint64_t win_base[BRIDGE_WINDOWS], win_size[BRIDGE_WINDOWS];    /* as shown; size 0: not shown */
     struct post job;                    /* resets of what is below: main loop */
-    atomic_uint todo;                   /* BRIDGE_DO_* for it */
+    unsigned todo;                      /* BRIDGE_DO_* for it; domain lock */
+    bool resetting;                     /* it runs; domain lock */
     /* Told by the job, when the resets are done; domain lock held. May be NULL */
     void (*settled)(struct pci_bridge *);
 };
@@ -38,6 +39,7 @@ void pci_bridge_update(struct pci_bridge *br);
 void pci_bridge_window(const struct pci_dev *d, unsigned w, uint64_t *base, uint64_t *limit);
 /* Silences what is below for @reason (PCI_SILENT_*), and resets it soon, on the main loop. Domain lock held. */
 void pci_bridge_hold(struct pci_bridge *br, unsigned reason);
+/* Resets what is below, soon, on the main loop: BRIDGE_DO_*. Domain lock held. */
 void pci_bridge_job(struct pci_bridge *br, unsigned todo);
 
 extern const struct state_desc pci_bridge_state;    /* STATE_STRUCT(T, bridge, &pci_bridge_state) in place of pci_dev_state */

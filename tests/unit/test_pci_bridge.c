@@ -203,9 +203,8 @@ static void secondary_bus_reset(void **state)
     assert_int_equal(t->resets[RESET_BUS], was + 1);
     assert_int_equal(t_rd_at(1, 0, 0, 4), UINT32_MAX);          /* as long as the bit is set */
     t_wr_at(0, port_fn(), PCI_BRIDGE_CTL, 0, 2);
-    t_settle();
     assert_int_equal(t->resets[RESET_BUS], was + 1);
-    assert_int_equal(t_rd_at(1, 0, 0, 4), 0x00011b36);
+    assert_int_equal(t_rd_at(1, 0, 0, 4), 0x00011b36);          /* at once: Linux may write what it saved right after */
     assert_int_equal(t_rd_at(4, 0, 0, 4), UINT32_MAX);          /* the bridge below lost its numbers */
     number(1, 0, 4, 4);
     assert_int_equal(t_rd_at(4, 0, PCI_INT_LINE, 1), 0);
