@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 #include "base/log.h"
 #include "block/nbd_client.h"
 
@@ -49,7 +48,7 @@ static int co_recv_data(struct blk_nbd *s, struct nbd_slot *q, uint64_t off, uin
     if (hole)
         blk_iov_zero(v, n);
     else
-        r = co_nbd_recvv(s->fd, v, n);
+        r = co_nbd_recvv(&s->wire, v, n);
     free(v);
     return r;
 }
@@ -59,7 +58,7 @@ static int co_skip(struct blk_nbd *s, uint32_t len)
     uint8_t buf[512];
     int r = 0;
     for (; len && !r; len -= MIN(len, (uint32_t)sizeof buf))
-        r = co_nbd_recv(s->fd, buf, MIN(len, (uint32_t)sizeof buf));
+        r = co_nbd_recv(&s->wire, buf, MIN(len, (uint32_t)sizeof buf));
     return r;
 }
 
@@ -70,13 +69,13 @@ static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32
     switch (type) {
     case NBD_CHUNK_NONE: return len ? -EPROTO : 0;
     case NBD_CHUNK_OFFSET_DATA:
-        r = len > 8 ? co_nbd_recv(s->fd, b, 8) : -EPROTO;
+        r = len > 8 ? co_nbd_recv(&s->wire, b, 8) : -EPROTO;
         return r ? r : co_recv_data(s, q, ld_be64(b), len - 8, false);
     case NBD_CHUNK_OFFSET_HOLE:
-        r = len == 12 ? co_nbd_recv(s->fd, b, 12) : -EPROTO;
+        r = len == 12 ? co_nbd_recv(&s->wire, b, 12) : -EPROTO;
         return r ? r : co_recv_data(s, q, ld_be64(b), ld_be32(b + 8), true);
     case NBD_CHUNK_BLOCK_STATUS:
-        r = q->extent && len >= 12 ? co_nbd_recv(s->fd, b, 12) : -EPROTO;
+        r = q->extent && len >= 12 ? co_nbd_recv(&s->wire, b, 12) : -EPROTO;
         if (!r) {
             uint32_t flags = ld_be32(b + 8);
             q->extent->len = MIN((uint64_t)ld_be32(b + 4), (uint64_t)q->len);
@@ -89,7 +88,7 @@ static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32
     default:
         if (!(type & 0x8000) || len < 6 || len > 8192)
             return -EPROTO;
-        r = co_nbd_recv(s->fd, b, 4);
+        r = co_nbd_recv(&s->wire, b, 4);
         q->res = from_wire(ld_be32(b));
         if (!r && !q->res)
             q->res = -EIO;
@@ -101,7 +100,7 @@ static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32
 static int co_answer(struct blk_nbd *s)
 {
     uint8_t h[20];
-    int r = co_nbd_recv(s->fd, h, 16);
+    int r = co_nbd_recv(&s->wire, h, 16);
     if (r)
         return r;
     bool done = true;
@@ -114,7 +113,7 @@ static int co_answer(struct blk_nbd *s)
         r = q->res || q->type != NBD_CMD_READ ? 0 : co_recv_data(s, q, q->off, q->len, false);
     } else if (ld_be32(h) == NBD_CHUNK_MAGIC && s->structured) {
         q = slot_of(s, h + 8);
-        r = q ? co_nbd_recv(s->fd, h + 16, 4) : -EPROTO;
+        r = q ? co_nbd_recv(&s->wire, h + 16, 4) : -EPROTO;
         done = ld_be16(h + 4) & NBD_CHUNK_DONE;
         r = r ? r : co_chunk(s, q, ld_be16(h + 6), ld_be32(h + 16));
     } else {
@@ -134,7 +133,7 @@ static void reader(void *arg)
     if (!s->closing)
         log_warn("the connection to NBD export '%s' is lost: %s", s->export, strerror(-r));
     s->connected = false;
-    shutdown(s->fd, SHUT_RDWR);
+    shutdown(s->wire.fd, SHUT_RDWR);
     for (unsigned i = 0; i < NBD_SLOTS; i++) {
         if (!s->slot[i].used)
             continue;
@@ -163,9 +162,7 @@ static int co_ensure(struct blk_nbd *s, int64_t deadline)
         struct err e = ERR_INIT;
         if (s->reading)
             co_wait(&s->reader_done);
-        if (s->fd >= 0)
-            close(s->fd);
-        s->fd = -1;
+        nbd_wire_close(&s->wire);
         uint64_t size = s->size;
         if (co_nbd_connect(s, &e)) {
             if (s->size != size)
@@ -199,9 +196,9 @@ static int co_send_request(struct blk_nbd *s, struct nbd_slot *q, uint16_t flags
     for (unsigned i = 0; i < n; i++)
         v[i + 1] = data[i];
     co_mutex_lock(&s->sending);
-    int r = s->connected ? co_nbd_send(s->fd, v, n + 1) : -EPIPE;
+    int r = s->connected ? co_nbd_send(&s->wire, v, n + 1) : -EPIPE;
     if (r && s->connected)
-        shutdown(s->fd, SHUT_RDWR);         /* half a request was sent: the reader ends it */
+        shutdown(s->wire.fd, SHUT_RDWR);         /* half a request was sent: the reader ends it */
     co_mutex_unlock(&s->sending);
     free(v);
     return r;
@@ -312,8 +309,11 @@ static bool co_open(struct blk_node *n, struct err *e)
 {
     struct blk_nbd *s = of(n);
     int64_t deadline = clock_now(CLOCK_HOST) + (int64_t)s->open_timeout * NS;
-    if (s->tls_creds)
-        return err_set(e, ERR_NOT_BUILT, "tls-creds: this build has no TLS for NBD");
+    if (s->tls_hostname && !s->tls_creds)
+        return err_set(e, ERR_VALUE, "tls-hostname has no effect without tls-creds");
+    s->creds = s->tls_creds ? tls_creds_get(s->tls_creds, false, e) : NULL;
+    if (s->tls_creds && !s->creds)
+        return err_prefix(e, "tls-creds");
     if (!s->export)
         s->export = xstrdup("");
     if (strlen(s->export) > NBD_MAX_NAME)
@@ -351,21 +351,21 @@ static void co_close(struct blk_node *n)
         struct iovec v = { h, sizeof h };
         st_be32(h, NBD_REQUEST_MAGIC);
         st_be16(h + 6, q.type);
-        co_nbd_send(s->fd, &v, 1);
-        shutdown(s->fd, SHUT_RDWR);
+        co_nbd_send(&s->wire, &v, 1);
+        shutdown(s->wire.fd, SHUT_RDWR);
     }
     if (s->reading)
         co_wait(&s->reader_done);
-    if (s->fd >= 0)
-        close(s->fd);
-    s->fd = -1;
+    nbd_wire_close(&s->wire);
+    obj_unref(s->creds);
+    s->creds = NULL;
     free(s->name);
     s->name = NULL;
 }
 
 static bool init(struct obj *o, struct err *e)
 {
-    ((struct blk_nbd *)o)->fd = -1;
+    ((struct blk_nbd *)o)->wire.fd = -1;
     return true;
 }
 
@@ -378,7 +378,8 @@ static const char *filename(const struct blk_node *n)
 static const struct prop props[] = {
     PROP_JSON(struct blk_nbd, server, "server", PF_REQUIRED, "Where the server listens: server.type=inet with server.host and server.port, or server.type=unix with server.path"),
     PROP_STR(struct blk_nbd, export, "export", 0, "Name of the export; else the default one"),
-    PROP_STR(struct blk_nbd, tls_creds, "tls-creds", 0, "Object with TLS credentials"),
+    PROP_STR(struct blk_nbd, tls_creds, "tls-creds", 0, "Object with TLS credentials (-object tls-creds-x509, -psk, -anon): all goes through TLS, or nothing"),
+    PROP_STR(struct blk_nbd, tls_hostname, "tls-hostname", 0, "Whose certificate is expected; else server.host's"),
     PROP_U32(struct blk_nbd, reconnect_delay, "reconnect-delay", 0, 0, 86400, "Seconds that requests wait for a lost server; 0: they fail, the next one tries again"),
     PROP_U32(struct blk_nbd, open_timeout, "open-timeout", 0, 0, 86400, "Seconds to try at the start"),
     PROP_END,

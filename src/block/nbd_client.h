@@ -25,10 +25,11 @@ struct nbd_slot {
 struct blk_nbd {
     struct blk_node node;
     json_t *server;
-    char *export, *tls_creds, *name;
+    char *export, *tls_creds, *tls_hostname, *name;
     uint32_t reconnect_delay, open_timeout;
+    struct obj *creds;              /* of tls_creds, NULL: none */
     /* connection */
-    int fd;
+    struct nbd_wire wire;
     bool connected, reading, closing, structured, status;
     uint64_t size;
     uint16_t flags;

@@ -6,16 +6,17 @@
 
 static json_t *done(bool ok) { return ok ? json_object() : NULL; }
 
-struct start_args { json_t *addr; uint32_t max; };
+struct start_args { json_t *addr; uint32_t max; char *tls_creds; };
 static const struct prop start_props[] = {
     PROP_JSON(struct start_args, addr, "addr", PF_REQUIRED, "Where to listen: type, and host and port or path"),
     PROP_U32(struct start_args, max, "max-connections", 0, 0, 65536, "How many clients at once; 0: any number"),
+    PROP_STR(struct start_args, tls_creds, "tls-creds", 0, "Object with TLS credentials (endpoint=server): clients are served through TLS only"),
     PROP_END,
 };
 static json_t *co_start(void *args, struct err *e)
 {
     struct start_args *a = args;
-    return done(nbd_server_start(a->addr, a->max, e));
+    return done(nbd_server_start(a->addr, a->max, a->tls_creds, e));
 }
 
 static json_t *co_stop(void *args, struct err *e)

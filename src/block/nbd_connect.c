@@ -3,9 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "base/sock.h"
 #include "block/nbd_client.h"
+
+#define CONNECT_NS INT64_C(30000000000)
 
 static const char context_name[] = "base:allocation";
 
@@ -40,11 +41,11 @@ static bool co_socket(struct blk_nbd *s, struct err *e)
     char text[SOCK_TEXT];
     if (!co_address(s, &a, e))
         return false;
-    s->fd = sock_connect_start(&a, SOCK_STREAM, &pending, e);
-    if (s->fd < 0)
+    s->wire.fd = sock_connect_start(&a, SOCK_STREAM, &pending, e);
+    if (s->wire.fd < 0)
         return false;
-    int r = pending ? co_fd(s->fd, LOOP_OUT, clock_now(CLOCK_HOST) + INT64_C(30000000000)) : 0;
-    int x = r < 0 ? -r : pending ? sock_connect_finish(s->fd) : 0;
+    int r = pending ? co_fd(s->wire.fd, LOOP_OUT, clock_now(CLOCK_HOST) + CONNECT_NS) : 0;
+    int x = r < 0 ? -r : pending ? sock_connect_finish(s->wire.fd) : 0;
     return !x || err_os(e, x, "cannot connect to %s", sock_format(&a, text));
 }
 
@@ -57,14 +58,14 @@ static int co_send_option(struct blk_nbd *s, uint32_t opt, const void *data, uin
     st_be64(h, NBD_OPTS_MAGIC);
     st_be32(h + 8, opt);
     st_be32(h + 12, len);
-    return co_nbd_send(s->fd, v, 2);
+    return co_nbd_send(&s->wire, v, 2);
 }
 
 /* One reply to @opt: its type, and its data (bounded, terminated) in a new buffer. */
 static int co_recv_reply(struct blk_nbd *s, uint32_t opt, uint32_t *type, uint8_t **data, uint32_t *len)
 {
     uint8_t h[20];
-    int r = co_nbd_recv(s->fd, h, sizeof h);
+    int r = co_nbd_recv(&s->wire, h, sizeof h);
     *data = NULL;
     if (r)
         return r;
@@ -73,7 +74,7 @@ static int co_recv_reply(struct blk_nbd *s, uint32_t opt, uint32_t *type, uint8_
     if (ld_be64(h) != NBD_REP_MAGIC || ld_be32(h + 8) != opt || *len > NBD_MAX_OPTION)
         return -EPROTO;
     *data = calloc(1, *len + 1);
-    return *data ? co_nbd_recv(s->fd, *data, *len) : -ENOMEM;
+    return *data ? co_nbd_recv(&s->wire, *data, *len) : -ENOMEM;
 }
 
 /* 1: acknowledged, 0: refused; -errno. Names of contexts are looked at on the way. */
@@ -125,7 +126,9 @@ static bool co_go(struct blk_nbd *s, struct err *e)
         if (!r && type == NBD_REP_INFO && len >= 2)
             take_info(s, d, len, &got);
         bool refused = !r && type & NBD_REP_ERR(0);
-        if (refused)
+        if (refused && type == NBD_REP_ERR_TLS_REQD)
+            err_set(e, ERR_VALUE, "the NBD server requires TLS"), err_hint(e, "tls-creds=ID, of -object tls-creds-x509,id=ID,dir=FOLDER");
+        else if (refused)
             err_set(e, ERR_NOT_FOUND, "the NBD server refuses export '%s'%s%.100s", s->export, len ? ": " : "", len ? (char *)d : "");
         free(d);
         if (refused)
@@ -154,15 +157,31 @@ static int co_ask_contexts(struct blk_nbd *s)
     return r < 0 ? r : 0;
 }
 
+/* Everything from here on goes through TLS (the protocol's section "TLS support"). */
+static bool co_start_tls(struct blk_nbd *s, struct err *e)
+{
+    json_t *data = json_is_object(json_object_get(s->server, "data")) ? json_object_get(s->server, "data") : s->server;
+    const char *host = s->tls_hostname ? s->tls_hostname : json_string_value(json_object_get(data, "host"));
+    int r = co_simple_option(s, NBD_OPT_STARTTLS, NULL, 0, NULL);
+    if (r < 0)
+        return err_os(e, -r, "the NBD server does not answer well");
+    if (!r)
+        return err_set(e, ERR_GENERIC, "the NBD server does not speak TLS, which tls-creds asks for");
+    s->wire.tls = tls_new(s->creds, false, s->wire.fd, host, e);
+    return s->wire.tls && co_tls_handshake(s->wire.tls, clock_now(CLOCK_HOST) + CONNECT_NS, e);
+}
+
 static bool co_handshake(struct blk_nbd *s, struct err *e)
 {
     uint8_t h[18], f[4];
     struct iovec v = { f, sizeof f };
-    int r = co_nbd_recv(s->fd, h, sizeof h);
+    int r = co_nbd_recv(&s->wire, h, sizeof h);
     if (!r && (ld_be64(h) != NBD_MAGIC || ld_be64(h + 8) != NBD_OPTS_MAGIC || !(ld_be16(h + 16) & NBD_FLAG_FIXED_NEWSTYLE)))
         return err_set(e, ERR_GENERIC, "this is no NBD server, or one of before 2011");
     st_be32(f, NBD_FLAG_FIXED_NEWSTYLE | (r ? 0 : ld_be16(h + 16) & NBD_FLAG_NO_ZEROES));
-    r = r ? r : co_nbd_send(s->fd, &v, 1);
+    r = r ? r : co_nbd_send(&s->wire, &v, 1);
+    if (!r && s->creds && !co_start_tls(s, e))
+        return false;
     if (!r) {
         int x = co_simple_option(s, NBD_OPT_STRUCTURED_REPLY, NULL, 0, NULL);
         s->structured = x == 1;
@@ -177,9 +196,7 @@ static bool co_handshake(struct blk_nbd *s, struct err *e)
 bool co_nbd_connect(struct blk_nbd *s, struct err *e)
 {
     bool ok = co_socket(s, e) && co_handshake(s, e);
-    if (!ok && s->fd >= 0) {
-        close(s->fd);
-        s->fd = -1;
-    }
+    if (!ok)
+        nbd_wire_close(&s->wire);
     return ok;
 }

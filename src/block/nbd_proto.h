@@ -5,6 +5,7 @@
 
 #include <sys/uio.h>
 #include "base/bits.h"
+#include "crypto/tls.h"
 
 #define NBD_MAGIC           UINT64_C(0x4e42444d41474943)    /* "NBDMAGIC" */
 #define NBD_OPTS_MAGIC      UINT64_C(0x49484156454f5054)    /* "IHAVEOPT" */
@@ -27,6 +28,7 @@ enum {
 enum { NBD_REP_ACK = 1, NBD_REP_SERVER = 2, NBD_REP_INFO = 3, NBD_REP_META_CONTEXT = 4 };
 #define NBD_REP_ERR_UNSUP   NBD_REP_ERR(1)
 #define NBD_REP_ERR_INVALID NBD_REP_ERR(3)
+#define NBD_REP_ERR_TLS_REQD NBD_REP_ERR(5)
 #define NBD_REP_ERR_UNKNOWN NBD_REP_ERR(6)
 #define NBD_REP_ERR_TOO_BIG NBD_REP_ERR(9)
 enum { NBD_INFO_EXPORT = 0, NBD_INFO_NAME = 1, NBD_INFO_DESCRIPTION = 2, NBD_INFO_BLOCK_SIZE = 3 };
@@ -54,9 +56,13 @@ static inline uint32_t nbd_errno(int r)
     }
 }
 
-/* The whole of @iov (which is changed) to or from a non-blocking socket: 0 or -errno; -EPIPE: the peer closed. Coroutine. */
-int co_nbd_send(int fd, struct iovec *iov, unsigned n);
-int co_nbd_recv(int fd, void *buf, size_t len);
-int co_nbd_recvv(int fd, struct iovec *iov, unsigned n);
+/* A connection: a non-blocking socket, and TLS over it or NULL. One sends and one receives at a time. */
+struct nbd_wire { int fd; struct tls *tls; };
+/* The whole of @iov (which is changed): 0 or -errno; -EPIPE: the peer closed. Coroutine. */
+int co_nbd_send(struct nbd_wire *w, struct iovec *iov, unsigned n);
+int co_nbd_recv(struct nbd_wire *w, void *buf, size_t len);
+int co_nbd_recvv(struct nbd_wire *w, struct iovec *iov, unsigned n);
+/* Ends TLS, if there is any, and closes the socket. */
+void nbd_wire_close(struct nbd_wire *w);
 
 #endif

@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/nbd_proto.h"
+#include "base/log.h"
 #include "block/nbd_server.h"
 
 enum { IN_FLIGHT = 32, MAX_EXTENTS = 4096, CONTEXT_ID = 1 };
 static const char context_name[] = "base:allocation";
+#define TLS_NS INT64_C(30000000000)
 
 struct conn {
     struct nbd_client *c;
@@ -31,7 +33,7 @@ static int co_reply(struct conn *s, uint32_t opt, uint32_t type, const void *dat
     st_be32(h + 8, opt);
     st_be32(h + 12, type);
     st_be32(h + 16, len);
-    return co_nbd_send(s->c->fd, v, 2);
+    return co_nbd_send(&s->c->wire, v, 2);
 }
 
 static int co_reply_error(struct conn *s, uint32_t opt, uint32_t type, const char *text)
@@ -191,12 +193,37 @@ static int co_export_name(struct conn *s, uint8_t *data, uint32_t len)
     st_be64(h, atomic_load(&s->n->size));
     st_be16(h + 8, export_flags(s, x));
     struct iovec v = { h, s->no_zeroes ? 10 : sizeof h };
-    return co_nbd_send(s->c->fd, &v, 1);
+    return co_nbd_send(&s->c->wire, &v, 1);
+}
+
+/* NBD_OPT_STARTTLS: what was agreed on before does not count any more (section "TLS support"). */
+static int co_start_tls(struct conn *s, uint32_t len)
+{
+    struct err e = ERR_INIT;
+    struct nbd_wire *w = &s->c->wire;
+    if (!nbd_server_creds())
+        return co_reply_error(s, NBD_OPT_STARTTLS, NBD_REP_ERR_UNSUP, "this server has no TLS");
+    if (len || w->tls)
+        return co_reply_error(s, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID, w->tls ? "TLS is in use already" : "no data is expected");
+    struct tls *t = tls_new(nbd_server_creds(), true, w->fd, NULL, &e);
+    int r = co_reply(s, NBD_OPT_STARTTLS, NBD_REP_ACK, NULL, 0);
+    if (!r && t && co_tls_handshake(t, clock_now(CLOCK_HOST) + TLS_NS, &e)) {
+        w->tls = t;
+        s->structured = s->status = false;
+        return 0;
+    }
+    if (e.msg[0])
+        log_warn("NBD client: %s", e.msg);
+    tls_free(t);
+    return r ? r : -EACCES;
 }
 
 static int co_option(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len, bool *go)
 {
+    if (nbd_server_creds() && !s->c->wire.tls && opt != NBD_OPT_STARTTLS && opt != NBD_OPT_ABORT)
+        return opt == NBD_OPT_EXPORT_NAME ? -EACCES : co_reply_error(s, opt, NBD_REP_ERR_TLS_REQD, "this server requires TLS");
     switch (opt) {
+    case NBD_OPT_STARTTLS: return co_start_tls(s, len);
     case NBD_OPT_EXPORT_NAME: *go = true; return co_export_name(s, data, len);
     case NBD_OPT_ABORT: co_reply(s, opt, NBD_REP_ACK, NULL, 0); return -EPIPE;
     case NBD_OPT_LIST: return co_list(s, len);
@@ -218,19 +245,19 @@ static int co_handshake(struct conn *s)
     st_be64(h, NBD_MAGIC);
     st_be64(h + 8, NBD_OPTS_MAGIC);
     st_be16(h + 16, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
-    int r = co_nbd_send(s->c->fd, &v, 1);
-    r = r ? r : co_nbd_recv(s->c->fd, o, 4);
+    int r = co_nbd_send(&s->c->wire, &v, 1);
+    r = r ? r : co_nbd_recv(&s->c->wire, o, 4);
     uint32_t flags = r ? 0 : ld_be32(o);
     if (!r && flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES))
         return -EINVAL;
     s->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
     for (bool go = false; !r && !go;) {
-        r = co_nbd_recv(s->c->fd, o, sizeof o);
+        r = co_nbd_recv(&s->c->wire, o, sizeof o);
         uint32_t opt = ld_be32(o + 8), len = ld_be32(o + 12);
         if (r || ld_be64(o) != NBD_OPTS_MAGIC || len > NBD_MAX_OPTION)
             return r ? r : -EINVAL;
         uint8_t *data = malloc(len + 1);
-        r = data ? co_nbd_recv(s->c->fd, data, len) : -ENOMEM;
+        r = data ? co_nbd_recv(&s->c->wire, data, len) : -ENOMEM;
         r = r ? r : co_option(s, opt, data, len, &go);
         free(data);
     }
@@ -248,7 +275,7 @@ static int co_simple(struct request *q, int r, const void *data, uint32_t len)
     st_be32(h, NBD_SIMPLE_MAGIC);
     st_be32(h + 4, nbd_errno(r));
     memcpy(h + 8, q->cookie, 8);
-    return co_nbd_send(q->s->c->fd, v, 2);
+    return co_nbd_send(&q->s->c->wire, v, 2);
 }
 
 static int co_chunk(struct request *q, uint16_t type, bool done, void *a, uint32_t alen, const void *b, uint32_t blen)
@@ -260,7 +287,7 @@ static int co_chunk(struct request *q, uint16_t type, bool done, void *a, uint32
     st_be16(h + 6, type);
     memcpy(h + 8, q->cookie, 8);
     st_be32(h + 16, alen + blen);
-    return co_nbd_send(q->s->c->fd, v, 3);
+    return co_nbd_send(&q->s->c->wire, v, 3);
 }
 
 static int co_error(struct request *q, int r)
@@ -420,7 +447,7 @@ static void run_request(void *arg)
 static int co_next(struct conn *s)
 {
     uint8_t h[NBD_REQUEST_LEN];
-    int r = co_nbd_recv(s->c->fd, h, sizeof h);
+    int r = co_nbd_recv(&s->c->wire, h, sizeof h);
     if (r || ld_be32(h) != NBD_REQUEST_MAGIC)
         return r ? r : -EINVAL;
     struct request *q = xnew(struct request);
@@ -433,7 +460,7 @@ static int co_next(struct conn *s)
         r = co_done(q, -EINVAL) ? -EPIPE : 1;
     if (!r && q->type == NBD_CMD_WRITE) {
         q->data = malloc(MAX(q->len, 1u));
-        r = q->data ? co_nbd_recv(s->c->fd, q->data, q->len) : -ENOMEM;
+        r = q->data ? co_nbd_recv(&s->c->wire, q->data, q->len) : -ENOMEM;
     }
     if (r) {
         free(q->data);

@@ -13,6 +13,7 @@ static struct {
     bool running;
     char address[SOCK_TEXT], *path;
     unsigned max_clients, clients;
+    struct obj *creds;              /* NULL: no TLS */
     struct loop_fd watch;
     struct list conns, exports;
     bool ready;
@@ -35,6 +36,7 @@ struct list *nbd_exports(void)
 
 bool nbd_server_running(void) { return srv.running; }
 const char *nbd_server_address(void) { return srv.address; }
+struct obj *nbd_server_creds(void) { return srv.creds; }
 
 /* ---- connections ---- */
 
@@ -44,7 +46,7 @@ static void connection(void *arg)
     co_nbd_serve(c);
     list_del(&c->link);
     srv.clients--;
-    close(c->fd);
+    nbd_wire_close(&c->wire);
     free(c);
     if (srv.running && (!srv.max_clients || srv.clients < srv.max_clients))
         loop_fd_watch(&srv.watch, LOOP_IN);
@@ -56,7 +58,7 @@ static void accept_client(void *unused, unsigned revents)
     if (fd < 0)
         return;
     struct nbd_client *c = xnew(struct nbd_client);
-    c->fd = fd;
+    c->wire.fd = fd;
     list_push(&srv.conns, &c->link);
     srv.clients++;
     if (srv.max_clients && srv.clients >= srv.max_clients)
@@ -79,17 +81,21 @@ static bool parse_address(json_t *addr, struct sock_addr *a, struct err *e)
     return sock_resolve(a, host, port ? port : "10809", AF_UNSPEC, SOCK_STREAM, true, e);
 }
 
-bool nbd_server_start(json_t *addr, unsigned max_clients, struct err *e)
+bool nbd_server_start(json_t *addr, unsigned max_clients, const char *tls_creds, struct err *e)
 {
     struct sock_addr a;
+    struct obj *creds = NULL;
     ready();
     if (srv.running)
         return err_set(e, ERR_STATE, "the NBD server runs already, on %s", srv.address);
-    if (!parse_address(addr, &a, e))
+    if (tls_creds && !(creds = tls_creds_get(tls_creds, true, e)))
+        return err_prefix(e, "tls-creds");
+    srv.fd = parse_address(addr, &a, e) ? sock_listen(&a, 128, e) : -1;
+    if (srv.fd < 0) {
+        obj_unref(creds);
         return false;
-    srv.fd = sock_listen(&a, 128, e);
-    if (srv.fd < 0)
-        return false;
+    }
+    srv.creds = creds;
     sock_local(srv.fd, &a);
     sock_format(&a, srv.address);
     srv.max_clients = max_clients;
@@ -109,12 +115,14 @@ void nbd_server_stop(void)
     loop_fd_watch(&srv.watch, 0);
     close(srv.fd);
     srv.running = false;
+    obj_unref(srv.creds);
+    srv.creds = NULL;
     if (srv.path && *srv.path)
         unlink(srv.path);
     list_for_each(c, &srv.conns, link)
         if (!c->export) {
             c->closing = true;
-            shutdown(c->fd, SHUT_RDWR);
+            shutdown(c->wire.fd, SHUT_RDWR);
         }
     list_for_each(x, &srv.exports, link) {
         bool ok = nbd_export_del(x, true, &e);
@@ -195,7 +203,7 @@ bool nbd_export_del(struct nbd_export *x, bool hard, struct err *e)
     list_for_each(c, &srv.conns, link)
         if (c->export == x) {
             c->closing = true;
-            shutdown(c->fd, SHUT_RDWR);
+            shutdown(c->wire.fd, SHUT_RDWR);
         }
     if (!x->clients)
         export_free(x);

@@ -5,6 +5,7 @@
 
 #include "block/driver.h"
 #include "base/sock.h"
+#include "block/nbd_proto.h"
 
 enum { NBD_MAX_EXPORT_NAME = 4096 };
 
@@ -17,8 +18,13 @@ struct nbd_export {
     bool gone;                      /* no new clients; freed with the last one */
 };
 
-/* Listens on @addr: {"type": "inet", "host", "port"} or {"type": "unix", "path"}. @max_clients 0: any number. */
-bool nbd_server_start(json_t *addr, unsigned max_clients, struct err *e) MUST_CHECK;
+/*
+ * Listens on @addr: {"type": "inet", "host", "port"} or {"type": "unix", "path"}. @max_clients 0: any number. @tls_creds: id of
+ * credentials without which no client is served; NULL: no TLS.
+ */
+bool nbd_server_start(json_t *addr, unsigned max_clients, const char *tls_creds, struct err *e) MUST_CHECK;
+/* The credentials, or NULL. */
+struct obj *nbd_server_creds(void);
 /* Ends every connection, and every export. */
 void nbd_server_stop(void);
 bool nbd_server_running(void);
@@ -33,8 +39,8 @@ struct nbd_export *nbd_export_find(const char *name);
 struct nbd_export *nbd_export_by_id(const char *id);
 json_t *nbd_exports_json(void);
 
-/* ---- nbd_serve.c: one connection, from the handshake to its end. Coroutine; the caller closes @fd ---- */
-struct nbd_client { struct list link; int fd; struct nbd_export *export; bool closing; };
+/* ---- nbd_serve.c: one connection, from the handshake to its end. Coroutine; the caller closes @wire ---- */
+struct nbd_client { struct list link; struct nbd_wire wire; struct nbd_export *export; bool closing; };
 void co_nbd_serve(struct nbd_client *c);
 struct list *nbd_exports(void);
 /* A client is done with it. */

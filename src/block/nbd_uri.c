@@ -98,7 +98,8 @@ json_t *blk_nbd_uri_opts(const char *name, struct err *e)
         if (!str_starts(name, schemes[i].scheme))
             continue;
         if (schemes[i].tls) {
-            err_set(e, ERR_NOT_BUILT, "%s: this build has no TLS for NBD", schemes[i].scheme);
+            err_set(e, ERR_VALUE, "%s says TLS, but not with which credentials", schemes[i].scheme);
+            err_hint(e, "driver=nbd,server.host=HOST,server.port=PORT,export=NAME,tls-creds=ID (images: --object, --image-opts)");
             return NULL;
         }
         char *rest = xstrdup(name + strlen(schemes[i].scheme));

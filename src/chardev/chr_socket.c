@@ -11,6 +11,7 @@
 #include "base/sock.h"
 #include "chardev/chr_int.h"
 #include "chardev/chr_telnet.h"
+#include "crypto/tls.h"
 #include "loop/co.h"
 
 enum { READ_CHUNK = 4096, MAX_FDS = 16 };
@@ -38,12 +39,30 @@ struct chr_socket {
     struct telnet tn;
     int fds[MAX_FDS];
     unsigned n_fds;
+    struct obj *creds;                  /* of tls_creds */
+    struct tls *tls;                    /* of this connection, NULL: none */
+    bool shaking;                       /* its handshake goes on: the chardev is not open yet */
+    struct co_event settled;            /* no handshake goes on */
+    struct post more;                   /* decrypted bytes wait for room */
 };
+
+/* Bytes that were sent, or -errno. */
+static ssize_t sock_put(struct chr_socket *s, const uint8_t *buf, size_t n)
+{
+    if (s->tls)
+        return tls_write(s->tls, buf, n);
+    ssize_t r = send(s->fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return r < 0 ? -errno : r;
+}
 
 /* ---- a connection's life ---- */
 
 static void sock_update_watch(struct chr_socket *s)
 {
+    if (s->shaking) {
+        loop_fd_watch(&s->cw, tls_wants(s->tls));
+        return;
+    }
     unsigned in = chr_rx_room(&s->chr) ? LOOP_IN : chr_has_reader(&s->chr) ? 0 : LOOP_HUP;
     loop_fd_watch(&s->cw, in | s->tx_mask);
 }
@@ -65,8 +84,14 @@ static void sock_disconnect(struct chr_socket *s)
     if (s->fd < 0)
         return;
     loop_fd_watch(&s->cw, 0);
+    if (s->tls && !s->shaking)
+        tls_bye(s->tls);
+    tls_free(s->tls);
+    s->tls = NULL;
+    s->shaking = false;
     close(s->fd);
     s->fd = -1;
+    co_wake(&s->settled);
     sock_drop_fds(s);
     chr_set_open(&s->chr, false);
     if (s->listen_fd >= 0)
@@ -80,6 +105,11 @@ static ssize_t sock_recv(struct chr_socket *s, uint8_t *buf, size_t n)
     union { struct cmsghdr h; char space[CMSG_SPACE(sizeof(int) * MAX_FDS)]; } ctl;
     struct iovec iov = { buf, n };
     struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
+    if (s->tls) {
+        ssize_t k = tls_read(s->tls, buf, n);
+        errno = k < 0 ? (int)-k : 0;
+        return k < 0 ? -1 : k;
+    }
     ssize_t r = recvmsg(s->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (r < 0)
         return r;
@@ -119,11 +149,49 @@ static void sock_read(struct chr_socket *s)
         chr_rx(&s->chr, buf, len);
     while (breaks--)
         chr_push_event(&s->chr, CHR_BREAK);
+    if (s->tls && tls_pending(s->tls) && chr_rx_room(&s->chr))
+        loop_post(loop_main(), &s->more);       /* no event of the socket tells of it */
+}
+
+static void sock_read_more(void *arg)
+{
+    struct chr_socket *s = arg;
+    if (s->fd < 0 || s->shaking)
+        return;
+    sock_read(s);
+    if (s->fd >= 0)
+        sock_update_watch(s);
+}
+
+static void sock_opened(struct chr_socket *s);
+
+static void sock_shake(struct chr_socket *s)
+{
+    struct err e = ERR_INIT;
+    int r = tls_handshake(s->tls, &e);
+    if (r == -EAGAIN)
+        return;
+    if (r) {
+        log_warn("chardev '%s': %s", s->chr.obj.id, e.msg);
+        sock_disconnect(s);
+        return;
+    }
+    s->shaking = false;
+    sock_opened(s);
+    co_wake(&s->settled);
+    if (s->fd >= 0 && tls_pending(s->tls))
+        loop_post(loop_main(), &s->more);
 }
 
 static void sock_event(void *arg, unsigned ev)
 {
     struct chr_socket *s = arg;
+    if (s->shaking) {
+        sock_shake(s);
+        if (s->fd >= 0)
+            sock_update_watch(s);
+        return;
+    }
     if (ev & LOOP_OUT) {
         s->tx_mask = 0;
         chr_tx_ready(&s->chr);
@@ -138,8 +206,17 @@ static void sock_event(void *arg, unsigned ev)
         sock_update_watch(s);
 }
 
+/* The connection is there, and private where that was asked for. */
+static void sock_opened(struct chr_socket *s)
+{
+    if (s->telnet && sock_put(s, telnet_hello, sizeof telnet_hello) < 0)
+        s->tn.state = 0;                        /* a peer that is gone already shows on the first read */
+    chr_set_open(&s->chr, true);
+}
+
 static void sock_connected(struct chr_socket *s, int fd)
 {
+    struct err e = ERR_INIT;
     int one = 1;
     s->fd = fd;
     s->tx_mask = 0;
@@ -148,13 +225,22 @@ static void sock_connected(struct chr_socket *s, int fd)
     s->last_errno = 0;
     if (s->nodelay != TRI_OFF && s->addr.any.sa_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (s->telnet && send(fd, telnet_hello, sizeof telnet_hello, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        s->tn.state = 0;                        /* a peer that is gone already shows on the first read */
     loop_fd_init(&s->cw, loop_main(), NULL, fd, sock_event, s);
     if (s->listen_fd >= 0)
         loop_fd_watch(&s->lw, 0);
-    chr_set_open(&s->chr, true);
-    sock_update_watch(s);
+    if (s->creds) {
+        co_event_clear(&s->settled);
+        s->tls = tls_new(s->creds, s->server, fd, s->host, &e);
+        s->shaking = s->tls != NULL;
+        if (s->tls)
+            sock_shake(s);
+        else
+            log_warn("chardev '%s': %s", s->chr.obj.id, e.msg), sock_disconnect(s);
+    } else {
+        sock_opened(s);
+    }
+    if (s->fd >= 0)
+        sock_update_watch(s);
 }
 
 static void sock_accept(void *arg, unsigned ev)
@@ -169,10 +255,10 @@ static void sock_accept(void *arg, unsigned ev)
 
 static ssize_t sock_send(struct chr_socket *s, const uint8_t *buf, size_t n)
 {
-    ssize_t r = send(s->fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t r = sock_put(s, buf, n);
     if (r >= 0)
         return r;
-    if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS) {
+    if (r == -EAGAIN || r == -EINTR || r == -ENOBUFS) {
         s->tx_mask = LOOP_OUT;
         sock_update_watch(s);
         return -EAGAIN;
@@ -213,6 +299,8 @@ static void sock_resume(struct chr *c)
     struct chr_socket *s = (struct chr_socket *)c;
     if (s->fd >= 0)
         sock_update_watch(s);
+    if (s->tls)
+        loop_post(loop_main(), &s->more);
 }
 
 static int sock_take_fd(struct chr *c)
@@ -363,6 +451,9 @@ static void co_open_server(struct sock_try *t)
             t->ok = err_os(&t->e, -r, "cannot wait for a connection");
         else
             sock_accept(s, LOOP_IN);
+        if (s->shaking)
+            co_wait(&s->settled);
+        loop_fd_watch(&s->lw, 0);               /* who failed to prove itself leaves room for another: waited for here */
     }
 }
 
@@ -407,6 +498,8 @@ static bool sock_open(struct chr *c, struct err *e)
 {
     struct chr_socket *s = (struct chr_socket *)c;
     struct sock_addr a;
+    if (s->tls_creds && !(s->creds = tls_creds_get(s->tls_creds, s->server, e)))
+        return err_prefix(e, "tls-creds");
     if (s->fd_text)
         return sock_adopt(s, e);
     if (s->path && !sock_unix(&a, s->path, s->abstract, s->tight != TRI_OFF, e))
@@ -442,6 +535,9 @@ static void sock_close(struct chr *c)
     }
     s->listen_fd = -1;
     sock_disconnect(s);
+    loop_post_cancel(loop_main(), &s->more);
+    obj_unref(s->creds);
+    s->creds = NULL;
 }
 
 static void sock_filename(const struct chr *c, struct str *out)
@@ -471,6 +567,7 @@ static bool sock_init(struct obj *o, struct err *e)
 {
     struct chr_socket *s = (struct chr_socket *)o;
     s->fd = s->listen_fd = -1;
+    s->more = (struct post){ .fn = sock_read_more, .arg = s };
     return true;
 }
 
@@ -499,8 +596,8 @@ static bool sock_check_place(struct chr_socket *s, struct err *e)
 static bool sock_check(struct obj *o, struct err *e)
 {
     struct chr_socket *s = (struct chr_socket *)o;
-    if (s->tls_creds || s->websocket || s->tn3270)
-        return err_set(e, ERR_NOT_BUILT, "%s is not in this build", s->tls_creds ? "tls-creds" : s->websocket ? "websocket" : "tn3270");
+    if (s->websocket || s->tn3270)
+        return err_set(e, ERR_NOT_BUILT, "%s is not in this build", s->websocket ? "websocket" : "tn3270");
     if (!sock_check_place(s, e))
         return false;
     if (s->wait == TRI_ON && !s->server)
@@ -537,7 +634,7 @@ static const struct prop sock_props[] = {
       PROP_OFF(struct chr_socket, delay), .def = TRI_AUTO },
     PROP_U32(struct chr_socket, reconnect, "reconnect", 0, 0, 1000000, "Client: seconds between attempts; 0 never tries again"),
     PROP_U32(struct chr_socket, reconnect_ms, "reconnect-ms", 0, 0, 1000000000, "Client: the same in milliseconds"),
-    { .name = "tls-creds", .doc = "TLS credentials object", .type = PROP_T_STR, .flags = PF_HIDDEN, PROP_OFF(struct chr_socket, tls_creds) },
+    PROP_STR(struct chr_socket, tls_creds, "tls-creds", 0, "Object with TLS credentials: all goes through TLS; a client expects the certificate of host"),
     { .name = "websocket", .doc = "Speak the websocket protocol", .type = PROP_T_BOOL, .flags = PF_HIDDEN, PROP_OFF(struct chr_socket, websocket) },
     { .name = "tn3270", .doc = "Speak the tn3270 protocol", .type = PROP_T_BOOL, .flags = PF_HIDDEN, PROP_OFF(struct chr_socket, tn3270) },
     PROP_END

@@ -85,6 +85,8 @@ struct cli_opt {
 };
 LINKSET_DECLARE(cli_opts, struct cli_opt);
 #define CLI_OPT(ptr) LINKSET_ADD(cli_opts, struct cli_opt, ptr)
+/* Option @name at once, for programs without a machine that take some of the emulator's. Main loop. */
+bool cli_apply_one(const char *name, const char *arg, struct err *e) MUST_CHECK;
 
 /*
  * Work of a phase that no single option stands for: runs after the phase's options were applied, lower @prio first.

@@ -40,6 +40,14 @@ void run_request_quit(enum run_cause cause, int exit_code)
     REQUEST(req.shutdown_cause = cause; req.shutdown = req.quit = true; req.exit_code = exit_code);
 }
 
+bool run_quit_requested(void)
+{
+    pthread_mutex_lock(&req.lock);
+    bool quit = req.quit;
+    pthread_mutex_unlock(&req.lock);
+    return quit;
+}
+
 void run_request_reset(enum run_cause cause)
 {
     if (cause == CAUSE_GUEST_RESET && run_actions.reboot == ACT_REBOOT_SHUTDOWN) {

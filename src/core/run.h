@@ -23,6 +23,7 @@ void run_request_reset(enum run_cause cause);
 void run_request_powerdown(void);           /* the power button */
 /* Ends the process's main loop whatever -no-shutdown says (quit, signals). ANY. */
 void run_request_quit(enum run_cause cause, int exit_code);
+bool run_quit_requested(void);              /* for programs that have no run_main(). ANY */
 /* Stops with a state that tells why (disk full with werror=stop). ANY. */
 void run_request_stop(enum run_state why);
 

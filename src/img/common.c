@@ -10,6 +10,7 @@
 #include "base/opt.h"
 #include "block/backing.h"
 #include "core/backend.h"
+#include "core/cmd.h"
 #include "img/img.h"
 
 /* ---- options ---- */
@@ -39,9 +40,14 @@ int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o)
         case 'U': o->unlocked = true; break;
         case OPT_IMAGE_OPTS: o->image_opts = true; break;
         case OPT_FORCE: o->force = true; break;
-        case OPT_OBJECT:
-            img_refuse("--object: no image of these formats and peers takes a key or another object");
-            return '?';
+        case OPT_OBJECT: {
+            struct err e = ERR_INIT;
+            if (!cli_apply_one("object", optarg, &e)) {
+                img_fail(&e, NULL);
+                return '?';
+            }
+            break;
+        }
         case OPT_OUTPUT:
             o->output = optarg;
             if (strcmp(optarg, "json") && strcmp(optarg, "human")) {

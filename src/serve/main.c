@@ -16,21 +16,12 @@
 #include "block/nbd_server.h"
 #include "core/cmd.h"
 #include "core/flags.h"
+#include "core/run.h"
 
 static volatile bool ending;
 static const char *pid_path;
 
-/* ---- options that the emulator has, too ---- */
-
-static bool apply(const char *name, const char *arg, struct err *e)
-{
-    LINKSET_EACH(cli_opts, struct cli_opt, o)
-        if (!strcmp(o->name, name))
-            return o->apply(arg, e) || err_prefix(e, "--%s %s", name, arg);
-    return err_set(e, ERR_NOT_BUILT, "--%s is not in this build", name);
-}
-
-/* ---- our own ---- */
+/* ---- options: our own, beside those that the emulator has, too ---- */
 
 static bool opt_nbd_server(const char *arg, struct err *e)
 {
@@ -40,7 +31,7 @@ static bool opt_nbd_server(const char *arg, struct err *e)
     uint64_t n = 0;
     bool ok = o && (!max || parse_u64(max, &n) || err_set(e, ERR_VALUE, "max-connections is a number")) &&
               (json_is_object(addr) || (err_set(e, ERR_VALUE, "'addr' is missing"), err_hint(e, "addr.type=unix,addr.path=PATH"))) &&
-              nbd_server_start(addr, (unsigned)n, e);
+              nbd_server_start(addr, (unsigned)n, json_string_value(json_object_get(o, "tls-creds")), e);
     json_decref(o);
     return ok || err_prefix(e, "--nbd-server");
 }
@@ -101,7 +92,7 @@ static void usage(void)
            "  --blockdev DRIVER,node-name=NAME,...   adds a block node\n"
            "  --object TYPE,id=ID,...                adds an object (throttle-group, iothread...)\n"
            "  --chardev TYPE,id=ID,...               adds a character device\n"
-           "  --nbd-server addr.type=unix,addr.path=PATH | addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N]\n"
+           "  --nbd-server addr.type=unix,addr.path=PATH | addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N][,tls-creds=ID]\n"
            "  --export [type=]nbd,id=ID,node-name=NODE[,name=NAME][,description=TEXT][,writable=on]\n"
            "  --monitor [chardev=]ID                 QMP on a character device\n"
            "  --pidfile PATH                         the process id, once everything is served\n", BP_VERSION);
@@ -119,12 +110,12 @@ static bool options(int argc, char **argv, struct err *e)
     while ((c = getopt_long(argc, argv, "hV", longs, &which)) != -1) {
         bool ok = true;
         switch (c) {
-        case 0: ok = apply(longs[which].name, optarg, e); break;
+        case 0: ok = cli_apply_one(longs[which].name, optarg, e); break;
         case 'n': ok = opt_nbd_server(optarg, e); break;
         case 'e': ok = opt_export(optarg, e); break;
         case 'm': {
             char *text = xasprintf("%s%s,mode=control", strchr(optarg, '=') ? "" : "chardev=", optarg);
-            ok = apply("mon", text, e);
+            ok = cli_apply_one("mon", text, e);
             free(text);
             break;
         }
@@ -181,7 +172,7 @@ int main(int argc, char **argv)
     }
     loop_fd_init(&watch, loop_main(), NULL, fd, got_signal, &fd);
     loop_fd_watch(&watch, LOOP_IN);
-    while (!ending)
+    while (!ending && !run_quit_requested())
         loop_run_once(loop_main(), -1);
     co_run_main(co_stop, NULL);
     for (int i = 0; i < 100 && !list_empty(nbd_exports()); i++)
