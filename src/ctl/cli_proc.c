@@ -8,8 +8,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/bits.h"
@@ -165,27 +165,27 @@ CLI_STEP(&step_pidfile);
 
 /* ---- signals ---- */
 
-static volatile sig_atomic_t wake_fd = -1;
-static struct loop_fd wake;
+static struct loop_fd told;
 
 /*
- * Any thread, at any instruction. While the loop runs, the loop ends the machine; during start-up, and when the way out
- * hangs, the terminal's mode and what bears a name in the file system are put right here. The status is 0 each time: being
- * told to end is no failure.
+ * Main thread, at any instruction, while no loop runs: during start-up, and when the way out hangs. The terminal's mode and what bears
+ * a name in the file system are put right here. The status is 0 each time: being told to end is no failure.
  */
 static void on_end_signal(int sig)
 {
-    int saved = errno;
-    uint64_t v = (uint64_t)sig;
-    if (wake_fd >= 0) {
-        ssize_t n = write(wake_fd, &v, sizeof(v));
-        (void)n;                /* a full counter means that the loop is awake already */
-        errno = saved;
-        return;
-    }
     chr_term_restore();
     exit_files_unlink();
     _exit(0);
+}
+
+static sigset_t end_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    return set;
 }
 
 void cli_signals_early(void)
@@ -199,26 +199,28 @@ void cli_signals_early(void)
     sigaction(SIGHUP, &sa, NULL);
 }
 
-static void on_wake(void *arg, unsigned revents)
+static void on_told(void *arg, unsigned revents)
 {
-    uint64_t v;
-    if (read(wake.fd, &v, sizeof(v)) < 0)
-        return;
-    run_request_quit(CAUSE_HOST_SIGNAL, 0);
+    struct signalfd_siginfo si;
+    if (read(told.fd, &si, sizeof(si)) == sizeof(si))
+        run_request_quit(CAUSE_HOST_SIGNAL, 0);
 }
 
 bool cli_signals_loop(struct err *e)
 {
-    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    sigset_t set = end_signals();
+    int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (fd < 0)
-        return err_os(e, errno, "eventfd");
-    loop_fd_init(&wake, loop_main(), NULL, fd, on_wake, NULL);
-    loop_fd_watch(&wake, LOOP_IN);
-    wake_fd = fd;
+        return err_os(e, errno, "signalfd");
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    pthread_atfork(NULL, NULL, cli_signals_end);    /* what a back end starts can be told to end, too */
+    loop_fd_init(&told, loop_main(), NULL, fd, on_told, NULL);
+    loop_fd_watch(&told, LOOP_IN);
     return true;
 }
 
 void cli_signals_end(void)
 {
-    wake_fd = -1;
+    sigset_t set = end_signals();
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }

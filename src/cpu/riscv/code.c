@@ -32,6 +32,18 @@ struct ram *rv_ram_at(struct hart *h, uint64_t pa, uint64_t *off)
     return r->ram;
 }
 
+bool rv_code_copy(uint8_t *copy, const uint8_t *ram, size_t n)
+{
+    uint64_t changed = 0;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t v = __atomic_load_n((const uint64_t *)(const void *)(ram + i), __ATOMIC_RELAXED), was;
+        memcpy(&was, copy + i, 8);
+        memcpy(copy + i, &v, 8);
+        changed |= v ^ was;
+    }
+    return changed != 0;
+}
+
 void rv_code_page_add(struct hart *h, uint64_t pa)
 {
     uint64_t off;

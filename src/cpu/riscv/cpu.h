@@ -371,6 +371,11 @@ void rv_pmp_changed(struct hart *h);
  * (accel->flush_page), after which the page is to be added again. For accelerators with tracks_code. VCPU
  */
 void rv_code_page_add(struct hart *h, uint64_t pa);
+/*
+ * Copies @n bytes of code (a multiple of 8, aligned) out of guest RAM, which harts and devices may write meanwhile: each 8 bytes are
+ * as they were at some moment. True if @copy changed. VCPU
+ */
+bool rv_code_copy(uint8_t *copy, const uint8_t *ram, size_t n);
 /* Forgets (accel->flush_page) the pages that the log has got since this hart last looked. VCPU */
 void rv_code_catch_up(struct hart *h);
 /* Makes every hart of the set withdraw its fast store entries for a page that is watched by now: done when it returns. VCPU */

@@ -35,8 +35,8 @@ static struct page *page_get(struct hart *h, const struct rv_xtlb_entry *x)
             abort();
         p->pa = RV_TLB_NONE;
     }
-    if (p->pa != x->pa || p->ext != h->ext || memcmp(p->bytes, x->host, RV_PAGE_SIZE)) {
-        memcpy(p->bytes, x->host, RV_PAGE_SIZE);
+    bool changed = rv_code_copy(p->bytes, x->host, RV_PAGE_SIZE);
+    if (p->pa != x->pa || p->ext != h->ext || changed) {
         for (unsigned i = 0; i < SLOTS; i++)
             p->slot[i].fn = NULL;
         h->stats.blocks_built++;

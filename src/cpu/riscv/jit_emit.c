@@ -208,7 +208,7 @@ static unsigned fetch16(struct jit_tr *t, unsigned off)
 {
     unsigned line = off >> 6;
     if (!(t->page->lines >> line & 1)) {
-        memcpy(t->page->bytes + line * 64, t->host + line * 64, 64);
+        rv_code_copy(t->page->bytes + line * 64, t->host + line * 64, 64);
         t->page->lines |= BIT64(line);
     }
     return ld_le16(t->page->bytes + off);

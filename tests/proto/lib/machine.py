@@ -122,7 +122,7 @@ class Machine:
         return self.process.wait(timeout)
 
     def end(self):
-        """Kills the program, if it lives, and keeps what it printed in .output."""
+        """Kills the program, if it lives, and keeps what it printed in .output, in which no sanitizer may report anything."""
         if self.process.stdout.closed:
             return
         if self.qmp:
@@ -131,6 +131,7 @@ class Machine:
             self.process.kill()
         self.output = self.process.communicate()[0].decode(errors="replace")
         shutil.rmtree(self.dir, ignore_errors=True)
+        assert "Sanitizer" not in self.output and "runtime error:" not in self.output, self.output
 
 
 def run(*args, timeout=TIMEOUT):
