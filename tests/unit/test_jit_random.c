@@ -2,7 +2,7 @@
 /*
  * Random programs run on the interpreter and on the translator, from the same registers and memory; afterwards every register,
  * the trap state and the memory must be the same. A program is a loop over some dozens of instructions of any kind, with
- * branches forward and accesses around three bases; some trap. BP_SEED and BP_PROGRAMS choose others.
+ * branches forward, small loops, sequences that the translator fuses, and accesses around three bases; some trap. BP_SEED and BP_PROGRAMS choose others.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,8 +22,9 @@
 #include "mem/view.h"
 
 enum { RAM = 0x80000000u, RAM_SIZE = 0x40000, DATA = 0x20000, DATA_SIZE = 0x8000, MAX = 400 };
-enum { COUNTER = 27, BASE_A = 2, BASE_B = 8, BASE_C = 20, INT_REGS = 32 };
-struct line { uint32_t raw; uint8_t len, skip; };       /* skip: a branch over that many lines */
+enum { COUNT_DOWN = 0xfffd0d13 };         /* addi s10, s10, -1 */
+enum { COUNTER = 27, TIMES = 26, BASE_A = 2, BASE_B = 8, BASE_C = 20, INT_REGS = 32 };
+struct line { uint32_t raw; uint8_t len; int8_t skip; };       /* skip: a branch over that many lines; back: below 0 */
 struct outcome { uint64_t reg[65], csr[12]; uint8_t data[DATA_SIZE]; };
 
 static struct hart_set *set[2];
@@ -71,7 +72,7 @@ static int setup(void **state)
 
 /* ---- programs ---- */
 
-static bool reserved(unsigned r) { return r == COUNTER || r == BASE_A || r == BASE_B || r == BASE_C; }
+static bool reserved(unsigned r) { return r == COUNTER || r == TIMES || r == BASE_A || r == BASE_B || r == BASE_C; }
 
 static unsigned base(void)
 {
@@ -137,18 +138,105 @@ static uint32_t random_row(void)
     return raw;
 }
 
-static struct line random_line(void)
+/* Lines that belong together, to be taken one after the other. */
+static struct { struct line l[4]; unsigned n, at; } queue;
+
+static void enqueue(uint32_t raw, int skip)
+{
+    queue.l[queue.n++] = (struct line){ raw, 4, (int8_t)skip };
+}
+
+static unsigned any_rd(void)
+{
+    unsigned r = below(3) ? 10 + below(4) : below(INT_REGS);
+    return reserved(r) ? 0 : r;
+}
+
+static uint32_t shift(unsigned f3, bool arith, bool w, unsigned rd, unsigned rs, unsigned n)
+{
+    return (arith ? 0x40000000u : 0) | n << 20 | rs << 15 | f3 << 12 | rd << 7 | (w ? 0x1b : 0x13);
+}
+
+/* What compilers write for extensions, rotations, scaled additions, constants. */
+static void enqueue_idiom(void)
+{
+    static const uint8_t amount[] = { 32, 48, 56, 31, 1, 2, 3, 33, 63 };
+    static const uint32_t join[] = { 0x6033, 0x4033, 0x0033, 0x003b };
+    unsigned a = any_rd(), b = any_rd(), c = any_rd(), s = any_rd(), n = amount[below(9)];
+    bool w = below(2);
+    switch (below(6)) {
+    case 0:
+        enqueue(shift(1, false, false, a, s, n), 0);
+        enqueue(shift(5, below(2), false, below(2) ? a : b, a, below(3) ? n : 32 - below(5)), 0);
+        break;
+    case 1:
+        n = 1 + below(w ? 31 : 63);
+        enqueue(shift(5, false, w, a, s, n), 0);
+        enqueue(shift(1, false, w, b, s, (w ? 32 : 64) - n), 0);
+        if (below(2)) {
+            struct line first = queue.l[0];
+            queue.l[0] = queue.l[1];
+            queue.l[1] = first;
+        }
+        enqueue(join[below(4)] | (below(2) ? c : b) << 7 | a << 15 | b << 20, 0);
+        break;
+    case 2:
+        enqueue(shift(1, false, false, a, s, below(5)), 0);
+        enqueue(0x33 | (below(2) ? a : b) << 7 | (below(2) ? a << 15 | c << 20 : c << 15 | a << 20), 0);
+        break;
+    case 3:
+        enqueue(((uint32_t)rnd() & 0xfffff000) | (below(2) ? 0x37 : 0x17) | a << 7, 0);
+        enqueue((uint32_t)rnd() << 20 | a << 15 | (below(2) ? a : b) << 7 | (below(2) ? 0x13 : 0x1b), 0);
+        break;
+    case 4:
+        enqueue(0x3b | a << 7 | b << 15 | s << 20, 0);                          /* addw, sext.w, and a use */
+        enqueue(0x1b | c << 7 | a << 15, 0);
+        enqueue(join[below(4)] | b << 7 | a << 15 | c << 20, 0);
+        break;
+    default:
+        enqueue(0x7013 | below(256) << 20 | s << 15 | a << 7, 0);               /* andi */
+        enqueue(shift(1, false, false, a, a, 32), 0);
+        enqueue(shift(5, false, false, a, a, 29 + below(4)), 0);
+        enqueue(0x33 | b << 7 | a << 15 | s << 20, 0);
+        break;
+    }
+}
+
+/* The end of a loop over up to @most lines before: it goes back as long as s10 counts down to more than 0. */
+static void enqueue_loop(unsigned most)
+{
+    int back = -(int)(2 + below(most));
+    enqueue(COUNT_DOWN, 0);                                                     /* addi s10, s10, -1 */
+    if (below(3)) {
+        enqueue(0x01a04063, back);                                              /* bgtz s10 */
+    } else {
+        enqueue(0x01a05063, 1);                                                 /* blez s10, over the jump */
+        enqueue(0x6f, back - 1);
+    }
+}
+
+/* @since: lines since s10 was set. */
+static struct line random_line(unsigned since)
 {
     static const uint32_t branch[] = { 0x0063, 0x1063, 0x4063, 0x5063, 0x6063, 0x7063 };
     for (;;) {
         unsigned kind = below(20);
         uint32_t raw;
         struct rv_insn in;
+        if (queue.at < queue.n)
+            return queue.l[queue.at++];
+        queue.n = queue.at = 0;
+        if (kind == 3 && !below(2))
+            enqueue_idiom();
+        else if (kind == 4 && since > 1 && since < 60 && !below(3))
+            enqueue_loop(since - 1);
+        if (queue.n)
+            continue;
         if (kind == 0)
-            return (struct line){ branch[below(6)] | below(32) << 15 | below(32) << 20, 4, (uint8_t)(1 + below(6)) };
+            return (struct line){ branch[below(6)] | below(32) << 15 | below(32) << 20, 4, (int8_t)(1 + below(6)) };
         if (kind == 1 && !below(3)) {
             unsigned rd = below(32);
-            return (struct line){ 0x6f | (reserved(rd) ? 0 : rd) << 7, 4, (uint8_t)(1 + below(6)) };
+            return (struct line){ 0x6f | (reserved(rd) ? 0 : rd) << 7, 4, (int8_t)(1 + below(6)) };
         }
         if (kind == 2 && !below(3))
             return (struct line){ csr_insn(), 4, 0 };
@@ -167,14 +255,28 @@ static uint32_t with_displacement(uint32_t raw, int32_t d)
     return raw | (u >> 12 & 1) << 31 | (u >> 5 & 0x3f) << 25 | (u >> 1 & 15) << 8 | (u >> 11 & 1) << 7;
 }
 
+/* Where the jump of line @i goes: not between a count and its test, for then it might never end. */
+static unsigned jump_target(const struct line *l, unsigned i, unsigned n)
+{
+    unsigned k = MIN(i + 1 + (unsigned)l[i].skip, n);
+    while (l[i].skip > 0 && k > i + 1 && k < n && (l[k - 1].raw == COUNT_DOWN || l[k - 2].raw == COUNT_DOWN))
+        k++;
+    return k;
+}
+
 /* Writes a program to RAM at @at; returns the offset of its end, where it stays. */
 static unsigned make_program(unsigned at)
 {
     static struct line l[MAX];
     static unsigned off[MAX + 8];
-    unsigned n = 5 + below(MAX / (1 + below(10)) - 5), pos = at;
+    unsigned n = 5 + below(MAX / (1 + below(10)) - 5), pos = at, since = 100;
+    queue.n = queue.at = 0;
     for (unsigned i = 0; i < n; i++) {
-        l[i] = i > 1 ? random_line() : (struct line){ i ? 0xb0201073 : 0xb0001073, 4, 0 };      /* counters begin at 0 */
+        l[i] = i > 1 ? random_line(since++) : (struct line){ i ? 0xb0201073 : 0xb0001073, 4, 0 };      /* counters begin at 0 */
+        if (i > 1 && queue.at == queue.n && !below(20)) {
+            l[i] = (struct line){ 0x00000d13 | below(8) << 20, 4, 0 };          /* li s10, times */
+            since = 0;
+        }
         off[i] = pos;
         pos += l[i].len;
     }
@@ -185,7 +287,7 @@ static unsigned make_program(unsigned at)
     for (unsigned i = n; i < n + 8; i++)
         off[i] = pos;
     for (unsigned i = 0; i < n; i++) {
-        uint32_t raw = l[i].skip ? with_displacement(l[i].raw, (int32_t)(off[i + 1 + l[i].skip < n ? i + 1 + l[i].skip : n] - off[i])) : l[i].raw;
+        uint32_t raw = l[i].skip ? with_displacement(l[i].raw, (int32_t)(off[jump_target(l, i, n)] - off[i])) : l[i].raw;
         memcpy(ram->host + off[i], &raw, l[i].len);
     }
     st_le32(ram->host + pos, 0xfffd8d93);                               /* addi s11, s11, -1 */
@@ -281,6 +383,7 @@ static void one_program(unsigned number)
     regs[BASE_B] = RAM + DATA + DATA_SIZE / 2 - below(256) * 8;
     regs[BASE_C] = RAM + DATA + 0x1000 * (2 + below(4)) - below(16) * 4;
     regs[COUNTER] = 1 + below(40);
+    regs[TIMES] = below(8);
     regs[32] = (uint64_t)(below(10) ? 1 + below(3) : 0) << 13;          /* mstatus.FS */
     for (unsigned i = 0; i < DATA_SIZE; i += 8)
         st_le64(data + i, below(2) ? float_value() : rnd());

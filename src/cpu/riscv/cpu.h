@@ -97,6 +97,8 @@ struct rv_xtlb_entry {
     unsigned shift;                 /* log2 of the leaf's size */
 };
 
+#define RV_SLOTS 16u
+#define RV_SLOT_CLASSES 4u
 #define RV_TLB_BITS 9
 #define RV_TLB_SIZE (1u << RV_TLB_BITS)
 #define RV_XTLB_BITS 7
@@ -158,6 +160,13 @@ struct hart {
         uint32_t ctx;
         uint64_t share[4];
         const void *rcu_seen;
+        uint64_t ret;               /* return address of a block's own routine */
+        /*
+         * Pages that places in generated code went to last: [tag, tag + limit) is what an access of that class (a bound of its size)
+         * may begin in, at address + addend. In force only as long as every translation is: see rv_tlb_changed().
+         */
+        struct rv_slot { uint64_t tag, limit[RV_SLOT_CLASSES]; uintptr_t addend; } slot[RV_SLOTS];
+        uint32_t changes;           /* of translations */
         uint32_t mxcsr;             /* room to move it through */
     } jit;
     uint64_t f[32];                 /* raw; single and half are NaN-boxed */

@@ -45,12 +45,14 @@ uint64_t jit_slow(struct hart *h, const struct jit_site *s)
 {
     struct jit *j = h->accel_data;
     uint64_t pc = h->jit.vbase + s->off, next = pc + s->in.len;
+    uint32_t changes = h->jit.changes;
     j->n.slow++;
     h->budget -= s->index;
     h->pc = next;
     enum step r = s->fn(h, &s->in, pc);
     if (likely(r == NEXT)) {
-        if (unlikely(h->pc != next || s->leave)) {      /* a jump that is not translated, or an assumption that failed */
+        /* A jump that is not translated, an assumption that failed, or one that the block may still rely on: that pages are the same. */
+        if (unlikely(h->pc != next || s->leave || h->jit.changes != changes)) {
             h->budget--;
             return 1;
         }

@@ -8,8 +8,8 @@ static const struct jit_stubs *stubs(const struct jit_tr *t) { return &t->j->stu
 
 unsigned jit_src(struct jit_tr *t, unsigned r, unsigned tmp)
 {
-    if (jit_reg[r] >= 0)
-        return (unsigned)jit_reg[r];
+    if (t->reg[r] >= 0)
+        return (unsigned)t->reg[r];
     jit_get(t, tmp, r);
     return tmp;
 }
@@ -18,38 +18,38 @@ void jit_get(struct jit_tr *t, unsigned host, unsigned r)
 {
     if (!r)
         x86_rr(&t->e, X_XOR, false, host, host);
-    else if (jit_reg[r] < 0)
+    else if (t->reg[r] < 0)
         x86_rm(&t->e, X_MOV, true, host, RBP, JIT_X(r));
-    else if ((unsigned)jit_reg[r] != host)
-        x86_rr(&t->e, X_MOV, true, host, (unsigned)jit_reg[r]);
+    else if ((unsigned)t->reg[r] != host)
+        x86_rr(&t->e, X_MOV, true, host, (unsigned)t->reg[r]);
 }
 
 unsigned jit_dst(struct jit_tr *t, unsigned rd, unsigned tmp)
 {
-    return rd < 32 && jit_reg[rd] >= 0 ? (unsigned)jit_reg[rd] : tmp;
+    return rd < 32 && t->reg[rd] >= 0 ? (unsigned)t->reg[rd] : tmp;
 }
 
 void jit_put(struct jit_tr *t, unsigned rd, unsigned host)
 {
     if (rd >= 32 || !rd)
         return;
-    if (jit_reg[rd] < 0)
+    if (t->reg[rd] < 0)
         x86_rm(&t->e, X_MOV_TO, true, host, RBP, JIT_X(rd));
-    else if ((unsigned)jit_reg[rd] != host)
-        x86_rr(&t->e, X_MOV, true, (unsigned)jit_reg[rd], host);
+    else if ((unsigned)t->reg[rd] != host)
+        x86_rr(&t->e, X_MOV, true, (unsigned)t->reg[rd], host);
 }
 
 void jit_op(struct jit_tr *t, unsigned op, bool w, unsigned dst, unsigned r)
 {
-    if (jit_reg[r] >= 0)
-        x86_rr(&t->e, op, w, dst, (unsigned)jit_reg[r]);
+    if (t->reg[r] >= 0)
+        x86_rr(&t->e, op, w, dst, (unsigned)t->reg[r]);
     else
         x86_rm(&t->e, op, w, dst, RBP, JIT_X(r));       /* x0 is there, too, and 0 */
 }
 
 /* ---- out of line ---- */
 
-static struct jit_cold *cold(struct jit_tr *t, enum jit_cold_kind kind, uint8_t *from)
+struct jit_cold *jit_cold(struct jit_tr *t, enum jit_cold_kind kind, uint8_t *from)
 {
     struct jit_cold *c = &t->cold[t->n_cold++];
     *c = (struct jit_cold){ .kind = kind, .from = from };
@@ -69,21 +69,21 @@ void jit_cold_slow(struct jit_tr *t, uint8_t *from)
 {
     for (unsigned i = t->first_cold; i < t->n_cold; i++)
         if (t->cold[i].kind == COLD_SLOW) {
-            cold(t, COLD_SLOW, from)->arg = t->cold[i].arg;
+            jit_cold(t, COLD_SLOW, from)->arg = t->cold[i].arg;
             return;
         }
-    cold(t, COLD_SLOW, from)->arg = site(t, false);
+    jit_cold(t, COLD_SLOW, from)->arg = site(t, false);
 }
 
 void jit_cold_leave(struct jit_tr *t, uint8_t *from)
 {
-    cold(t, COLD_LEAVE, from)->arg = site(t, true);
+    jit_cold(t, COLD_LEAVE, from)->arg = site(t, true);
 }
 
 void jit_call_handler(struct jit_tr *t)
 {
     x86_mov_imm(&t->e, RAX, site(t, false));
-    x86_call(&t->e, stubs(t)->slow);
+    x86_call(&t->e, t->slow);
 }
 
 /* ---- ways out ---- */
@@ -103,12 +103,32 @@ static uint32_t find_near(struct jit_tr *t, unsigned off, unsigned variant)
 static void spend(struct jit_tr *t, unsigned done, enum jit_cold_kind poll, uint32_t arg)
 {
     x86_ri(&t->e, G_SUB, false, R15, (int32_t)done);
-    struct jit_cold *c = cold(t, poll, x86_jcc(&t->e, CC_LE, 0));
+    struct jit_cold *c = jit_cold(t, poll, x86_jcc(&t->e, CC_LE, 0));
     c->arg = arg;
     c->back = emit_here(&t->e);
 }
 
-void jit_exit_rax(struct jit_tr *t, unsigned done)
+void jit_spend_loop(struct jit_tr *t, unsigned k, unsigned off, int adjust)
+{
+    spend(t, t->i + 1 - k, COLD_POLL_LOOP, off);
+    t->cold[t->n_cold - 1].done = (int16_t)adjust;
+}
+
+void jit_jump_forward(struct jit_tr *t, uint8_t *from, unsigned k)
+{
+    struct jit_cold *c = jit_cold(t, COLD_FORWARD, from);
+    c->arg = k;
+    c->done = (int16_t)(k - t->i - 1);
+}
+
+void jit_jump_back(struct jit_tr *t, unsigned k)
+{
+    jit_spend_loop(t, k, t->insn[k].off, -(int)k);
+    x86_jmp(&t->e, t->at[k]);
+}
+
+/* rax = pc; the registers are where all blocks have them. */
+static void exit_rax(struct jit_tr *t, unsigned done)
 {
     struct emit *e = &t->e;
     uint32_t line = (uint32_t)(uintptr_t)t->j->jump;
@@ -126,6 +146,12 @@ void jit_exit_rax(struct jit_tr *t, unsigned done)
     x86_jmp_reg(e, RDX);
 }
 
+void jit_exit_rax(struct jit_tr *t, unsigned done)
+{
+    jit_registers_leave(t);
+    exit_rax(t, done);
+}
+
 /* An instruction across the page's end is reached through the jump cache, like another page. */
 static bool same_page(const struct jit_tr *t, int64_t target)
 {
@@ -134,18 +160,19 @@ static bool same_page(const struct jit_tr *t, int64_t target)
 
 static void exit_to(struct jit_tr *t, int64_t target, unsigned done, unsigned variant)
 {
+    jit_registers_leave(t);
     if (!same_page(t, target)) {
         x86_rm(&t->e, X_MOV, true, RAX, RBP, JIT_DISP(jit.vbase));
         if (target)
             x86_ri(&t->e, G_ADD, true, RAX, (int32_t)target);
-        jit_exit_rax(t, done);
+        exit_rax(t, done);
         return;
     }
     spend(t, done, COLD_POLL, (uint32_t)target);
     uint32_t to = find_near(t, (unsigned)target, variant);
     uint8_t *at = x86_jmp(&t->e, to);
     if (!to) {
-        struct jit_cold *c = cold(t, COLD_LINK, at);
+        struct jit_cold *c = jit_cold(t, COLD_LINK, at);
         c->arg = (uint32_t)target;
         c->variant = (uint8_t)variant;
     }
@@ -158,9 +185,9 @@ void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done)
 
 void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned done)
 {
-    struct jit_cold *c = cold(t, COLD_EXIT, from);
+    struct jit_cold *c = jit_cold(t, COLD_EXIT, from);
     c->target = target;
-    c->done = (uint16_t)done;
+    c->done = (int16_t)done;
 }
 
 void jit_exit_alone(struct jit_tr *t, uint8_t *from)
@@ -176,7 +203,7 @@ static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
     switch (c->kind) {
     case COLD_SLOW: case COLD_LEAVE:
         x86_mov_imm(e, RAX, c->arg);
-        x86_call(e, stubs(t)->slow);
+        x86_call(e, t->slow);
         if (c->kind == COLD_SLOW)
             x86_jmp(e, c->back);
         break;
@@ -189,6 +216,25 @@ static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
         x86_call(e, stubs(t)->poll_at);
         x86_jmp(e, c->back);
         break;
+    case COLD_POLL_LOOP:
+        x86_rm(e, X_LEA, false, R15, R15, c->done);
+        x86_mov_imm(e, RAX, c->arg);
+        x86_call(e, t->poll);
+        x86_rm(e, X_LEA, false, R15, R15, -c->done);
+        x86_jmp(e, c->back);
+        break;
+    case COLD_SLOT:
+        t->i = (unsigned)c->done;
+        t->first_cold = t->n_cold;
+        jit_slot_miss(t, c);
+        for (unsigned i = t->first_cold; i < t->n_cold; i++)
+            t->cold[i].back = c->end;
+        break;
+    case COLD_FORWARD:
+        if (c->done)
+            x86_rm(e, X_LEA, false, R15, R15, c->done);
+        x86_jmp(e, t->at[c->arg]);
+        break;
     case COLD_LINK: {
         struct jit_link *l = &t->j->link[t->j->links++];
         *l = (struct jit_link){ .at = c->from, .off = (uint16_t)c->arg, .variant = c->variant };
@@ -197,7 +243,7 @@ static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
         break;
     }
     case COLD_EXIT:
-        exit_to(t, c->target, c->done, c->variant);
+        exit_to(t, c->target, (unsigned)c->done, c->variant);
         break;
     }
 }
@@ -226,18 +272,20 @@ static bool ends_block(const struct rv_insn *in)
     }
 }
 
-static bool in_block(const struct jit_tr *t, int64_t off)
+/* Whether a branch of the block goes to @off. */
+static bool wanted(const struct jit_tr *t, int64_t off)
 {
     for (unsigned i = 0; i < t->n; i++)
-        if (t->insn[i].off == off)
+        if (rv_insn_rows[t->insn[i].in.op].fmt == RV_FMT_B && (int64_t)t->insn[i].off + t->insn[i].in.imm == off)
             return true;
     return false;
 }
 
-/* Follows the guest's code from @off: over branches forward, through direct jumps within the page. */
+/* Follows the guest's code from @off: over branches forward and back into the block, through direct jumps within the page. */
 static void collect(struct jit_tr *t, unsigned off)
 {
-    while (t->n < JIT_INSNS && off <= RV_PAGE_SIZE - 2) {
+    bool went_back = false;
+    while (t->n < JIT_INSNS && off <= RV_PAGE_SIZE - 2 && !(went_back && jit_find_insn(t, off) >= 0)) {
         uint32_t raw = fetch16(t, off);
         if (rv_insn_len(raw) == 4) {
             if (off == RV_PAGE_SIZE - 2)
@@ -249,13 +297,18 @@ static void collect(struct jit_tr *t, unsigned off)
         t->insn[t->n++].off = (uint16_t)off;
         int64_t target = (int64_t)off + in->imm;
         bool branch = rv_insn_rows[in->op].fmt == RV_FMT_B;
-        if (ends_block(in) || (branch && in->imm <= 0))
+        if (ends_block(in) || (branch && in->imm <= 0 && (t->variant || jit_find_insn(t, target) < 0)))
             return;
         off += in->len;
-        if (in->op == RV_OP_JAL) {
-            if (!same_page(t, target) || (target & 3 && !rv_has(t->h, RV_EXT_C)) || in_block(t, target))
-                return;
+        if (in->op != RV_OP_JAL)
+            continue;
+        if (!same_page(t, target) || (target & 3 && !rv_has(t->h, RV_EXT_C)))
+            return;
+        if (jit_find_insn(t, target) < 0) {
+            went_back = went_back || target < (int64_t)off;
             off = (unsigned)target;
+        } else if (in->rd != 32 || t->variant || !wanted(t, off)) {
+            return;
         }
     }
 }
@@ -264,13 +317,22 @@ static void emit_insn(struct jit_tr *t)
 {
     const struct rv_insn *in = &t->insn[t->i].in;
     t->first_cold = t->n_cold;
+    t->at[t->i] = emit_here(&t->e);
+    if (t->label[t->i]) {                               /* other ways lead here */
+        t->boxed = 0;
+        t->fs_dirty = false;
+    }
+    if (t->skip[t->i])
+        return;
     if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in) && !jit_emit_sys(t, in)) {
         jit_call_handler(t);
         t->boxed &= ~(1u << (in->rd & 31));             /* whatever it has written */
     }
-    for (unsigned i = t->first_cold; i < t->n_cold; i++)
+    for (unsigned i = t->first_cold; i < t->n_cold; i++) {
         if (t->cold[i].kind == COLD_SLOW)
             t->cold[i].back = emit_here(&t->e);
+        t->cold[i].end = emit_here(&t->e);
+    }
 }
 
 static uint32_t new_block(struct jit_tr *t)
@@ -292,8 +354,14 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     *t = (struct jit_tr){ .j = j, .h = j->h, .page = p, .host = host, .fp = fp, .variant = variant,
                           .e = { .p = j->w + j->used, .run_delta = j->x - j->w } };
     collect(t, off);
-    if (!variant)
+    jit_plan_jumps(t);
+    jit_optimize(t);
+    jit_plan_registers(t);
+    if (!variant) {
         jit_plan_shares(t);
+        jit_plan_slots(t);
+    }
+    jit_region_routines(t);
     uint32_t n = new_block(t), far = emit_here(&t->e);
     if (off)
         x86_ri(&t->e, G_SUB, true, RAX, (int32_t)off);
@@ -301,6 +369,7 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     t->head = emit_here(&t->e);
     j->block[n].far = far;
     j->block[n].near = t->head;
+    jit_registers_enter(t);
     for (t->i = 0; t->i < t->n; t->i++)
         emit_insn(t);
     const struct rv_insn *last = &t->insn[t->n - 1].in;

@@ -2,6 +2,15 @@
 /* Integer instructions, branches and jumps in x86-64 code. */
 #include "cpu/riscv/jit_int.h"
 
+/* @to = @from, sign-extended from 32 bits where that matters. */
+static void extend(struct jit_tr *t, unsigned to, unsigned from)
+{
+    if (!t->low[t->i])
+        x86_rr(&t->e, X_MOVSXD, true, to, from);
+    else if (to != from)
+        x86_rr(&t->e, X_MOV, false, to, from);
+}
+
 /* The immediate may be written into rd before rs1 is read only if they differ. */
 static void move_op_imm(struct jit_tr *t, const struct rv_insn *in, unsigned group, bool w)
 {
@@ -9,7 +18,7 @@ static void move_op_imm(struct jit_tr *t, const struct rv_insn *in, unsigned gro
     jit_get(t, d, in->rs1);
     x86_ri(&t->e, group, w, d, in->imm);
     if (!w)
-        x86_rr(&t->e, X_MOVSXD, true, d, d);
+        extend(t, d, d);
     jit_put(t, in->rd, d);
 }
 
@@ -23,7 +32,7 @@ static void add_imm(struct jit_tr *t, const struct rv_insn *in)
             x86_mov_imm(&t->e, d, (uint64_t)(int64_t)in->imm);
         return;
     }
-    if (in->rd == in->rs1 && jit_reg[in->rd] < 0) {
+    if (in->rd == in->rs1 && t->reg[in->rd] < 0) {
         x86_mi(&t->e, G_ADD, true, RBP, JIT_X(in->rd), in->imm);
         return;
     }
@@ -34,6 +43,37 @@ static void add_imm(struct jit_tr *t, const struct rv_insn *in)
         x86_rm(&t->e, X_LEA, true, d, s, in->imm);
     else if (s != d)
         x86_rr(&t->e, X_MOV, true, d, s);
+    jit_put(t, in->rd, d);
+}
+
+/* addiw; with 0 that is sext.w. */
+static void add_imm_word(struct jit_tr *t, const struct rv_insn *in)
+{
+    if (in->imm && t->low[t->i]) {
+        add_imm(t, in);
+        return;
+    }
+    if (in->imm) {
+        move_op_imm(t, in, G_ADD, false);
+        return;
+    }
+    unsigned d = jit_dst(t, in->rd, RAX);
+    if (in->rs1)
+        jit_op(t, t->low[t->i] ? X_MOV : X_MOVSXD, !t->low[t->i], d, in->rs1);
+    else
+        x86_rr(&t->e, X_XOR, false, d, d);
+    jit_put(t, in->rd, d);
+}
+
+/* andi; with 255 that is zext.b. */
+static void and_imm(struct jit_tr *t, const struct rv_insn *in)
+{
+    if (in->imm != 255) {
+        move_op_imm(t, in, G_AND, in->imm < 0 && !t->low[t->i]);
+        return;
+    }
+    unsigned d = jit_dst(t, in->rd, RAX), s = jit_src(t, in->rs1, RAX);
+    x86_rr(&t->e, X_MOVZX8, false, d, s);
     jit_put(t, in->rd, d);
 }
 
@@ -50,7 +90,7 @@ static void two_ops(struct jit_tr *t, const struct rv_insn *in, unsigned op, boo
     jit_get(t, d, a);
     jit_op(t, op, w, d, b);
     if (!w)
-        x86_rr(&t->e, X_MOVSXD, true, jit_dst(t, in->rd, d), d), d = jit_dst(t, in->rd, d);
+        extend(t, jit_dst(t, in->rd, d), d), d = jit_dst(t, in->rd, d);
     jit_put(t, in->rd, d);
 }
 
@@ -59,8 +99,8 @@ static void add_regs(struct jit_tr *t, const struct rv_insn *in)
     unsigned d = jit_dst(t, in->rd, RAX);
     if (!in->rs1 || !in->rs2)               /* mv */
         jit_put(t, in->rd, jit_src(t, in->rs1 | in->rs2, d));
-    else if (d != RAX && in->rd != in->rs1 && in->rd != in->rs2 && jit_reg[in->rs1] >= 0 && jit_reg[in->rs2] >= 0)
-        x86_rmx(&t->e, X_LEA, true, d, (unsigned)jit_reg[in->rs1], (unsigned)jit_reg[in->rs2], 0, 0);
+    else if (d != RAX && in->rd != in->rs1 && in->rd != in->rs2 && t->reg[in->rs1] >= 0 && t->reg[in->rs2] >= 0)
+        x86_rmx(&t->e, X_LEA, true, d, (unsigned)t->reg[in->rs1], (unsigned)t->reg[in->rs2], 0, 0);
     else
         two_ops(t, in, X_ADD, true, true);
 }
@@ -71,7 +111,7 @@ static void shift_imm(struct jit_tr *t, const struct rv_insn *in, unsigned group
     jit_get(t, d, in->rs1);
     x86_shift_i(&t->e, group, w, d, (unsigned)in->imm);
     if (!w && (group != G_SHR || !in->imm))     /* else bit 31 is clear, and so is the upper half */
-        x86_rr(&t->e, X_MOVSXD, true, d, d);
+        extend(t, d, d);
     jit_put(t, in->rd, d);
 }
 
@@ -81,7 +121,17 @@ static void shift_reg(struct jit_tr *t, const struct rv_insn *in, unsigned pp, b
     unsigned a = jit_src(t, in->rs1, RAX), n = jit_src(t, in->rs2, RCX), d = jit_dst(t, in->rd, RAX);
     x86_vex_rrr(&t->e, 2, pp, 0xf7, w, d, n, a);
     if (!w)
-        x86_rr(&t->e, X_MOVSXD, true, d, d);
+        extend(t, d, d);
+    jit_put(t, in->rd, d);
+}
+
+/* rorx: the source stays. */
+static void rotate_imm(struct jit_tr *t, const struct rv_insn *in, bool w)
+{
+    unsigned a = jit_src(t, in->rs1, RAX), d = jit_dst(t, in->rd, RAX);
+    x86_rorx(&t->e, w, d, a, (unsigned)in->imm);
+    if (!w)
+        extend(t, d, d);
     jit_put(t, in->rd, d);
 }
 
@@ -91,7 +141,7 @@ static void rotate_reg(struct jit_tr *t, const struct rv_insn *in, unsigned grou
     jit_get(t, RAX, in->rs1);
     x86_shift_cl(&t->e, group, w, RAX);
     if (!w)
-        x86_rr(&t->e, X_MOVSXD, true, RAX, RAX);
+        extend(t, RAX, RAX);
     jit_put(t, in->rd, RAX);
 }
 
@@ -99,8 +149,8 @@ static void compare(struct jit_tr *t, unsigned a, unsigned b)
 {
     if (b)
         jit_op(t, X_CMP, true, jit_src(t, a, RAX), b);
-    else if (jit_reg[a] >= 0)
-        x86_rr(&t->e, X_TEST, true, (unsigned)jit_reg[a], (unsigned)jit_reg[a]);
+    else if (t->reg[a] >= 0)
+        x86_rr(&t->e, X_TEST, true, (unsigned)t->reg[a], (unsigned)t->reg[a]);
     else
         x86_mi(&t->e, G_CMP, true, RBP, JIT_X(a), 0);
 }
@@ -115,8 +165,8 @@ static void set_less(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
 
 static void set_less_imm(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
 {
-    if (jit_reg[in->rs1] >= 0)
-        x86_ri(&t->e, G_CMP, true, (unsigned)jit_reg[in->rs1], in->imm);
+    if (t->reg[in->rs1] >= 0)
+        x86_ri(&t->e, G_CMP, true, (unsigned)t->reg[in->rs1], in->imm);
     else
         x86_mi(&t->e, G_CMP, true, RBP, JIT_X(in->rs1), in->imm);
     x86_setcc(&t->e, cc, RAX);
@@ -180,7 +230,7 @@ static void divide(struct jit_tr *t, const struct rv_insn *in, bool is_signed, b
         x86_patch(e, end2, emit_here(e));
     unsigned r = rem ? RDX : RAX;
     if (!w)
-        x86_rr(e, X_MOVSXD, true, r, r);
+        extend(t, r, r);
     jit_put(t, in->rd, r);
 }
 
@@ -196,6 +246,15 @@ static void shift_add(struct jit_tr *t, const struct rv_insn *in, unsigned n, bo
         a = jit_src(t, in->rs1, RAX);
     }
     x86_rmx(&t->e, X_LEA, true, d, b, a, n, 0);
+    jit_put(t, in->rd, d);
+}
+
+/* zext.w, shifted left. */
+static void zero_extend(struct jit_tr *t, const struct rv_insn *in, unsigned n)
+{
+    unsigned d = jit_dst(t, in->rd, RAX);
+    jit_op(t, X_MOV, false, d, in->rs1);
+    x86_shift_i(&t->e, G_SHL, true, d, n);
     jit_put(t, in->rd, d);
 }
 
@@ -277,16 +336,16 @@ static bool emit_bits(struct jit_tr *t, const struct rv_insn *in)
     case RV_OP_SH1ADD: shift_add(t, in, 1, false); return true;
     case RV_OP_SH2ADD: shift_add(t, in, 2, false); return true;
     case RV_OP_SH3ADD: shift_add(t, in, 3, false); return true;
-    case RV_OP_ADD_UW: shift_add(t, in, 0, true); return true;
+    case RV_OP_ADD_UW:
+        if (in->rs2)
+            shift_add(t, in, 0, true);
+        else
+            zero_extend(t, in, 0);
+        return true;
     case RV_OP_SH1ADD_UW: shift_add(t, in, 1, true); return true;
     case RV_OP_SH2ADD_UW: shift_add(t, in, 2, true); return true;
     case RV_OP_SH3ADD_UW: shift_add(t, in, 3, true); return true;
-    case RV_OP_SLLI_UW:
-        jit_get(t, RAX, in->rs1);
-        x86_rr(&t->e, X_MOV, false, RAX, RAX);
-        x86_shift_i(&t->e, G_SHL, true, RAX, (unsigned)in->imm);
-        jit_put(t, in->rd, RAX);
-        return true;
+    case RV_OP_SLLI_UW: zero_extend(t, in, (unsigned)in->imm); return true;
     case RV_OP_ANDN: with_not(t, in, X_AND); return true;
     case RV_OP_ORN: with_not(t, in, X_OR); return true;
     case RV_OP_XNOR: with_not(t, in, X_XOR); return true;
@@ -307,8 +366,8 @@ static bool emit_bits(struct jit_tr *t, const struct rv_insn *in)
     case RV_OP_ROR: rotate_reg(t, in, G_ROR, true); return true;
     case RV_OP_ROLW: rotate_reg(t, in, G_ROL, false); return true;
     case RV_OP_RORW: rotate_reg(t, in, G_ROR, false); return true;
-    case RV_OP_RORI: shift_imm(t, in, G_ROR, true); return true;
-    case RV_OP_RORIW: shift_imm(t, in, G_ROR, false); return true;
+    case RV_OP_RORI: rotate_imm(t, in, true); return true;
+    case RV_OP_RORIW: rotate_imm(t, in, false); return true;
     case RV_OP_REV8:
         jit_get(t, RAX, in->rs1);
         x86_bswap(&t->e, RAX);
@@ -356,10 +415,20 @@ static bool misaligned(const struct jit_tr *t, const struct rv_insn *in)
 static bool branch(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
 {
     int64_t off = t->insn[t->i].off;
+    int k = t->target[t->i];
+    if (k >= 0 && k <= (int)t->i) {             /* counted as if it were taken */
+        jit_spend_loop(t, (unsigned)k, (unsigned)off, 1 - k);
+        compare(t, in->rs1, in->rs2);
+        x86_jcc(&t->e, cc, t->at[k]);
+        x86_rm(&t->e, X_LEA, false, R15, R15, (int32_t)(t->i + 1) - k);
+        return true;
+    }
     compare(t, in->rs1, in->rs2);
     uint8_t *taken = x86_jcc(&t->e, cc, 0);
     if (misaligned(t, in))
         jit_cold_slow(t, taken);
+    else if (k >= 0)
+        jit_jump_forward(t, taken, (unsigned)k);
     else
         jit_exit_cold(t, taken, off + in->imm, t->i + 1);
     return true;
@@ -379,6 +448,10 @@ static bool emit_jump(struct jit_tr *t, const struct rv_insn *in)
         if (misaligned(t, in))
             return false;
         set_address(t, in->rd, off + in->len);
+        if (t->target[t->i] >= 0) {
+            jit_jump_back(t, (unsigned)t->target[t->i]);
+            t->ended = t->i + 1 == t->n;
+        }
         return true;
     case RV_OP_JALR:
         if (!rv_has(t->h, RV_EXT_C))
@@ -433,10 +506,10 @@ static bool emit_alu(struct jit_tr *t, const struct rv_insn *in)
         return true;
     case RV_OP_AUIPC: set_address(t, in->rd, (int64_t)t->insn[t->i].off + in->imm); return true;
     case RV_OP_ADDI: add_imm(t, in); return true;
-    case RV_OP_ADDIW: move_op_imm(t, in, G_ADD, false); return true;
+    case RV_OP_ADDIW: add_imm_word(t, in); return true;
     case RV_OP_XORI: move_op_imm(t, in, G_XOR, true); return true;
     case RV_OP_ORI: move_op_imm(t, in, G_OR, true); return true;
-    case RV_OP_ANDI: move_op_imm(t, in, G_AND, true); return true;
+    case RV_OP_ANDI: and_imm(t, in); return true;
     case RV_OP_SLTI: set_less_imm(t, in, CC_L); return true;
     case RV_OP_SLTIU: set_less_imm(t, in, CC_B); return true;
     case RV_OP_SLLI: shift_imm(t, in, G_SHL, true); return true;

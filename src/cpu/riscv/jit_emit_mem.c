@@ -36,14 +36,77 @@ static unsigned look_up(struct jit_tr *t, unsigned rs1, int32_t lo, int32_t hi, 
     return n;
 }
 
+/* Bounds of the sizes that a slot is asked for. */
+static const uint16_t slot_span[RV_SLOT_CLASSES] = { 8, 64, 256, 2048 };
+
+static int32_t slot_disp(const struct jit_tr *t, size_t member)
+{
+    return JIT_DISP(jit.slot) + (int32_t)((t->slot[t->i] - 1u) * sizeof(struct rv_slot) + member);
+}
+
+/* What the access, or the group that begins with it, asks for. */
+static struct jit_share wanted(const struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store)
+{
+    if (t->group[t->i])
+        return t->share[t->group[t->i] - 1];
+    return (struct jit_share){ .lo = in->imm, .hi = in->imm + (int32_t)size, .base = in->rs1, .rd = !store, .wr = store };
+}
+
+/* Jumps to the cold side if the slot's page is another. */
+static void ask_slot(struct jit_tr *t, const struct jit_share *g)
+{
+    struct emit *e = &t->e;
+    unsigned base = jit_src(t, g->base, RAX), class = 0;
+    while (slot_span[class] < g->hi - g->lo)
+        class++;
+    if (g->lo)
+        x86_rm(e, X_LEA, true, RCX, base, g->lo);
+    else
+        x86_rr(e, X_MOV, true, RCX, base);
+    x86_rm(e, X_SUB, true, RCX, RBP, slot_disp(t, offsetof(struct rv_slot, tag)));
+    x86_rm(e, X_CMP, true, RCX, RBP, slot_disp(t, offsetof(struct rv_slot, limit) + class * sizeof(uint64_t)));
+    struct jit_cold *c = jit_cold(t, COLD_SLOT, x86_jcc(e, CC_AE, 0));
+    c->done = (int16_t)t->i;
+    c->back = emit_here(e);
+    c->arg = (uint32_t)(g->hi - g->lo);
+    c->target = g->lo;
+    c->variant = g->wr;
+}
+
+void jit_slot_miss(struct jit_tr *t, const struct jit_cold *c)
+{
+    struct emit *e = &t->e;
+    uint8_t *fail[2];
+    unsigned base = t->insn[t->i].in.rs1, n = look_up(t, base, (int32_t)c->target, (int32_t)(c->target + c->arg), true, c->variant, fail);
+    while (n--) {
+        if (t->group[t->i])
+            jit_exit_alone(t, fail[n]);
+        else
+            jit_cold_slow(t, fail[n]);
+    }
+    x86_rm(e, X_MOV_TO, true, RDX, RBP, slot_disp(t, offsetof(struct rv_slot, tag)));
+    x86_rm(e, X_MOV, true, RDX, RCX, offsetof(struct rv_tlb_entry, addend));
+    x86_rm(e, X_MOV_TO, true, RDX, RBP, slot_disp(t, offsetof(struct rv_slot, addend)));
+    for (unsigned i = 0; i < RV_SLOT_CLASSES; i++)
+        x86_mov_mi(e, RBP, slot_disp(t, offsetof(struct rv_slot, limit) + i * sizeof(uint64_t)), (int32_t)RV_PAGE_SIZE - slot_span[i] + 1);
+    jit_src(t, base, RAX);
+    x86_jmp(e, c->back);
+}
+
 /* The first of a group looks for all. */
 static void lead(struct jit_tr *t, const struct jit_share *g)
 {
     uint8_t *fail[2];
-    unsigned n = look_up(t, g->base, g->lo, g->hi, g->rd, g->wr, fail), addend = g->slot ? RCX : R12;
-    while (n--)
-        jit_exit_alone(t, fail[n]);
-    x86_rm(&t->e, X_MOV, true, addend, RCX, offsetof(struct rv_tlb_entry, addend));
+    unsigned addend = g->slot ? RCX : R12;
+    if (t->slot[t->i]) {
+        ask_slot(t, g);
+        x86_rm(&t->e, X_MOV, true, addend, RBP, slot_disp(t, offsetof(struct rv_slot, addend)));
+    } else {
+        unsigned n = look_up(t, g->base, g->lo, g->hi, g->rd, g->wr, fail);
+        while (n--)
+            jit_exit_alone(t, fail[n]);
+        x86_rm(&t->e, X_MOV, true, addend, RCX, offsetof(struct rv_tlb_entry, addend));
+    }
     if (g->slot)
         x86_rm(&t->e, X_MOV_TO, true, RCX, RBP, JIT_DISP(jit.share[g->slot]));
 }
@@ -51,16 +114,24 @@ static void lead(struct jit_tr *t, const struct jit_share *g)
 void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store)
 {
     unsigned group = t->group[t->i];
+    struct jit_share want = wanted(t, in, size, store);
     if (group) {
-        const struct jit_share *g = &t->share[group - 1];
-        if (t->i == g->first)
-            lead(t, g);
+        if (t->i == want.first)
+            lead(t, &want);
         t->index = R12;
-        if (g->slot) {
+        if (want.slot) {
             t->index = RDX;
-            x86_rm(&t->e, X_MOV, true, RDX, RBP, JIT_DISP(jit.share[g->slot]));
+            x86_rm(&t->e, X_MOV, true, RDX, RBP, JIT_DISP(jit.share[want.slot]));
         }
         t->base = jit_src(t, in->rs1, RAX);
+        t->disp = in->imm;
+        return;
+    }
+    if (t->slot[t->i]) {
+        ask_slot(t, &want);
+        x86_rm(&t->e, X_MOV, true, RDX, RBP, slot_disp(t, offsetof(struct rv_slot, addend)));
+        t->index = RDX;
+        t->base = t->reg[in->rs1] >= 0 ? (unsigned)t->reg[in->rs1] : RAX;
         t->disp = in->imm;
         return;
     }

@@ -83,14 +83,14 @@ static inline uint64_t jit_key(uint64_t pa, unsigned off, unsigned fp, unsigned 
 }
 
 /* Where generated code goes that is rarely run: after the block. */
-enum jit_cold_kind { COLD_SLOW, COLD_LEAVE, COLD_POLL, COLD_POLL_AT, COLD_LINK, COLD_EXIT };
+enum jit_cold_kind { COLD_SLOW, COLD_LEAVE, COLD_POLL, COLD_POLL_AT, COLD_POLL_LOOP, COLD_LINK, COLD_EXIT, COLD_FORWARD, COLD_SLOT };
 struct jit_cold {
     enum jit_cold_kind kind;
     uint8_t *from;                      /* displacement to patch */
-    uint32_t back;                      /* where to go on */
+    uint32_t back, end;                 /* where to go on; where the instruction ends */
     uint32_t arg;                       /* site address, page offset ... */
     int64_t target;
-    uint16_t done;
+    int16_t done;                       /* instructions; an adjustment of the budget; the instruction's index */
     uint8_t variant;
 };
 
@@ -117,11 +117,23 @@ struct jit_tr {
     unsigned base, index;               /* of the address that jit_address() made; index 0 (rax): none */
     int32_t disp;
     bool ended;                         /* nothing falls out of the last instruction */
+    /* jumps within the block (jit_region.c) */
+    int8_t target[JIT_INSNS];           /* index of the instruction that a branch or jump goes to; -1: not in the block */
+    bool label[JIT_INSNS];              /* such a target */
+    int8_t from[JIT_INSNS];             /* of a label: first jump to it; -1: one from behind */
+    uint32_t at[JIT_INSNS];             /* where its code begins */
+    bool loops;                         /* jumps back within the block: guest registers may be held elsewhere than outside */
+    int8_t reg[32];                     /* host register of a guest register in this block; -1: in memory */
+    uint32_t slow, poll;                /* routines that call the stubs from this block's registers */
+    /* what jit_opt.c found out */
+    bool skip[JIT_INSNS];               /* computes what nobody sees */
+    bool low[JIT_INSNS];                /* only the lower 32 bits of the result matter */
     bool fs_dirty;                      /* mstatus.FS was set in this block */
     uint32_t boxed;                     /* f registers known to hold a boxed single */
     struct jit_share share[JIT_GROUPS]; /* groups of accesses that share a look at the TLB (jit_plan.c) */
     unsigned n_share;
     uint8_t group[JIT_INSNS];           /* 1 + group of a load or store; 0: none */
+    uint8_t slot[JIT_INSNS];            /* 1 + the hart's slot that a load, a store or a group's first asks before the TLB; 0: none */
 };
 
 #define JIT_HASH 131072u
@@ -170,9 +182,32 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
 
 /* jit_plan.c */
 void jit_plan_shares(struct jit_tr *t);
+void jit_plan_slots(struct jit_tr *t);
+/* jit_opt.c: what an instruction does with the integer registers. */
+struct jit_effect {
+    uint32_t reads, writes;             /* bit = register, never x0 */
+    bool seen;                          /* whoever sees the state may do so here: traps, jumps */
+};
+struct jit_effect jit_effect(const struct rv_insn *in);
+/* Puts cheaper instructions for those collected, and marks those that do nothing. */
+void jit_optimize(struct jit_tr *t);
+
+/* jit_region.c */
+/* The index of the instruction at offset @off of the page; -1: not collected. */
+int jit_find_insn(const struct jit_tr *t, int64_t off);
+/* Finds the jumps within the block, then which guest registers its loops hold in host registers. */
+void jit_plan_jumps(struct jit_tr *t);
+/* The innermost loop around instruction @i: its first and last; false: none. */
+bool jit_loop_around(const struct jit_tr *t, unsigned i, unsigned *first, unsigned *last);
+void jit_plan_registers(struct jit_tr *t);
+/* Code between the registers as all blocks share them and as this one holds them. */
+void jit_registers_enter(struct jit_tr *t);
+void jit_registers_leave(struct jit_tr *t);
+/* The routines t->slow and t->poll. */
+void jit_region_routines(struct jit_tr *t);
 
 /* Helpers of the emitters: jit_emit.c */
-extern const int8_t jit_reg[32], jit_freg[32];          /* host register of a guest register; -1: in memory */
+extern const int8_t jit_reg[32], jit_freg[32];          /* host register of a guest register between blocks; -1: in memory */
 /* The host register that holds guest register @r, loaded into @tmp where it lives in memory. */
 unsigned jit_src(struct jit_tr *t, unsigned r, unsigned tmp);
 /* Puts guest register @r into @host. */
@@ -182,6 +217,7 @@ unsigned jit_dst(struct jit_tr *t, unsigned rd, unsigned tmp);
 void jit_put(struct jit_tr *t, unsigned rd, unsigned host);
 /* op dst, guest register: with a memory operand where that is where it lives. */
 void jit_op(struct jit_tr *t, unsigned op, bool w, unsigned dst, unsigned r);
+struct jit_cold *jit_cold(struct jit_tr *t, enum jit_cold_kind kind, uint8_t *from);
 /* The jump whose displacement is at @from goes to the handler of the present instruction, then to the next. */
 void jit_cold_slow(struct jit_tr *t, uint8_t *from);
 /* The same, but leaves the block then: what was assumed in it does not hold. */
@@ -194,12 +230,19 @@ void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done);
 void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned done);
 /* The same, to the variant without groups. */
 void jit_exit_alone(struct jit_tr *t, uint8_t *from);
+/* A conditional jump forward within the block, out of line; a jump back to instruction @k. */
+void jit_jump_forward(struct jit_tr *t, uint8_t *from, unsigned k);
+void jit_jump_back(struct jit_tr *t, unsigned k);
+/* Counts down for going back to instruction @k after this one; @adjust: what is missing to an exact count meanwhile, at offset @off. */
+void jit_spend_loop(struct jit_tr *t, unsigned k, unsigned off, int adjust);
 /* Ends the block with a jump to the address in rax. */
 void jit_exit_rax(struct jit_tr *t, unsigned done);
 
 /* jit_emit_mem.c: makes the host address of rs1 + imm; jit_mem() then emits `op reg, [that address]`. rcx is free after it. */
 void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store);
 void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg);
+/* Fills a slot that did not know the page. */
+void jit_slot_miss(struct jit_tr *t, const struct jit_cold *c);
 
 /* Native code for the present instruction; false: there is none, the handler must do it. */
 bool jit_emit_int(struct jit_tr *t, const struct rv_insn *in);

@@ -3,10 +3,14 @@
  * Which loads and stores of a block share one look at the TLB: those with the same base register, unchanged in between, whose
  * offsets lie near each other. The first of a group checks that all of it is in one page with the rights that all need, and keeps
  * the page's addend; where that fails, the block goes on in its variant without groups, which asks for each access by itself.
+ *
+ * And which accesses look into a slot of the hart, that remembers one page, before they look into the TLB: those that are likely to
+ * stay in one page. The stack pointer and the thread pointer have slots of their own; others are for loops that walk through memory.
  */
 #include "cpu/riscv/jit_int.h"
 
 #define SPAN_MAX 2048
+#define STEP_MAX 256                    /* a base that moves farther in each round of a loop is in another page too often */
 
 /* Size of the access; 0: the instruction is no load or store that could share. */
 static unsigned access_size(const struct jit_tr *t, const struct rv_insn *in)
@@ -72,6 +76,8 @@ static uint64_t gather(const struct jit_tr *t, unsigned first, struct jit_share 
     *g = (struct jit_share){ .base = lead->rs1, .lo = lead->imm, .hi = lead->imm, .first = (uint8_t)first };
     for (unsigned i = first; i < t->n; i++) {
         const struct rv_insn *in = &t->insn[i].in;
+        if (i > first && t->label[i] && t->from[i] < (int)first)
+            break;                          /* reached without the look at the TLB */
         unsigned size = access_size(t, in);
         if (size && in->rs1 == g->base && join(g, in, size, past_branch)) {
             members |= BIT64(i);
@@ -114,5 +120,44 @@ void jit_plan_shares(struct jit_tr *t)
         for (unsigned k = i; k < t->n; k++)
             if (members >> k & 1)
                 t->group[k] = (uint8_t)t->n_share;
+    }
+}
+
+/* Slots: pairs (loads, stores) of registers that seldom leave a page, then those for loops. */
+static const uint8_t own_slot[] = { 2, 4, 3 };
+#define LOOP_SLOT (2 * (unsigned)sizeof own_slot)
+
+/* Whether the base of instruction @i moves little in each round of the loop around it. */
+static bool walks(const struct jit_tr *t, unsigned i)
+{
+    unsigned first, last, base = t->insn[i].in.rs1;
+    if (!jit_loop_around(t, i, &first, &last))
+        return false;
+    for (unsigned k = first; k <= last; k++) {
+        const struct rv_insn *in = &t->insn[k].in;
+        if (!writes_x(in, base))
+            continue;
+        bool step = in->op == RV_OP_ADDI && in->rs1 == base && in->imm <= STEP_MAX && in->imm >= -STEP_MAX;
+        bool in_frame = (in->op == RV_OP_ADD && (in->rs1 == 2 || in->rs2 == 2)) || (in->op >= RV_OP_SH1ADD && in->op <= RV_OP_SH3ADD && in->rs2 == 2);
+        if (!step && !in_frame)
+            return false;
+    }
+    return true;
+}
+
+void jit_plan_slots(struct jit_tr *t)
+{
+    unsigned next = LOOP_SLOT;
+    for (unsigned i = 0; i < t->n; i++) {
+        const struct rv_insn *in = &t->insn[i].in;
+        const struct jit_share *g = t->group[i] ? &t->share[t->group[i] - 1] : NULL;
+        bool store = g ? g->wr : is_store(in);
+        if (!access_size(t, in) || (g && g->first != i))
+            continue;
+        for (unsigned k = 0; k < sizeof own_slot; k++)
+            if (in->rs1 == own_slot[k])
+                t->slot[i] = (uint8_t)(1 + 2 * k + store);
+        if (!t->slot[i] && next < RV_SLOTS && walks(t, i))
+            t->slot[i] = (uint8_t)(1 + next++);
     }
 }

@@ -66,6 +66,12 @@ void x86_vex_rrr(struct emit *e, unsigned map, unsigned pp, unsigned op, bool w,
     modrm_rr(e, reg, rm);
 }
 
+void x86_rorx(struct emit *e, bool w, unsigned reg, unsigned rm, unsigned n)
+{
+    x86_vex_rrr(e, 3, 3, 0xf0, w, reg, 0, rm);
+    emit_8(e, n);
+}
+
 void x86_ri(struct emit *e, unsigned group, bool w, unsigned rm, int32_t imm)
 {
     bool small = imm >= -128 && imm < 128;

@@ -67,6 +67,8 @@ void x86_mi8(struct emit *e, unsigned group, unsigned base, int32_t disp, int8_t
 /* Shift by a constant, by cl. */
 void x86_shift_i(struct emit *e, unsigned group, bool w, unsigned rm, unsigned n);
 void x86_shift_cl(struct emit *e, unsigned group, bool w, unsigned rm);
+/* rorx: op reg, rm, n. */
+void x86_rorx(struct emit *e, bool w, unsigned reg, unsigned rm, unsigned n);
 /* not, neg, mul, imul, div, idiv. */
 void x86_f7(struct emit *e, unsigned group, bool w, unsigned rm);
 /* Any 64-bit constant, in the shortest form; the flags stay. */

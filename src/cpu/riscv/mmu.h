@@ -41,6 +41,13 @@ struct ram *rv_ram_at(struct hart *h, uint64_t pa, uint64_t *off);
 /* From now on every store by others to the page of @pa sets res_broken; no longer. */
 void rv_reserve_track(struct hart *h, uint64_t pa);
 void rv_reserve_drop(struct hart *h);
+/* Data translations in force may be others from now on: what generated code remembers of them goes. VCPU, or the hart stands */
+static inline void rv_tlb_changed(struct hart *h)
+{
+    for (unsigned i = 0; i < RV_SLOTS; i++)
+        memset(h->jit.slot[i].limit, 0, sizeof h->jit.slot[i].limit);
+    h->jit.changes++;
+}
 /* Frees every context. */
 void rv_tlb_free(struct hart *h);
 /* Notes a superpage in the context, so that a flush of any address in it finds it; a page that was translated for fetches. */

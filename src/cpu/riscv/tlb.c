@@ -21,6 +21,7 @@ static void tlb_clear(struct hart *h, struct rv_tlb *t)
         memset(t->wseen, 0, sizeof t->wseen);
         t->used = false;
     }
+    rv_tlb_changed(h);
     t->large.any = t->xlarge.any = false;
     memset(t->xseen, 0, sizeof t->xseen);
     t->id = new_id(h);
@@ -116,7 +117,10 @@ static struct rv_tlb *context(struct hart *h, unsigned priv, bool data)
 void rv_ctx_update(struct hart *h)
 {
     h->xtlb = context(h, h->priv, false);
-    h->dtlb = context(h, rv_data_priv(h), true);
+    struct rv_tlb *d = context(h, rv_data_priv(h), true);
+    if (d != h->dtlb)
+        rv_tlb_changed(h);
+    h->dtlb = d;
 }
 
 void rv_tlb_note_large(struct rv_tlb_range *r, uint64_t va, uint64_t span)
@@ -154,6 +158,7 @@ static void flush_va(struct hart *h, struct rv_tlb *t, uint64_t va)
 {
     if (!t->used)
         return;
+    rv_tlb_changed(h);
     if (in_range(&t->large, va)) {
         for (unsigned i = 0; i < RV_TLB_SIZE; i++)
             flush_entry(&t->e[i], va);
@@ -215,4 +220,5 @@ void rv_tlb_protect_page(struct hart *h, uint64_t pa)
         protect(*t, pa);
     protect(h->tlb_bare[0], pa);
     protect(h->tlb_bare[1], pa);
+    rv_tlb_changed(h);
 }
