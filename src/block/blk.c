@@ -64,6 +64,7 @@ void blk_close(struct blk *b)
     if (b->change.fn)
         loop_post_cancel(b->dom ? domain_loop(b->dom) : loop_main(), &b->change);
     list_del(&b->link);
+    blk_drain_forget(b);
     struct blk_node *empty = blk_node_is_empty(b->node) ? b->node : NULL;
     blk_use_del(&b->use);               /* may be the last to hold the node */
     if (empty)
@@ -251,14 +252,26 @@ static int64_t co_req_begin(struct blk *b)
     return start;
 }
 
+void blk_gate(struct blk *b) { atomic_fetch_add(&b->gated, 1); }
+
 void co_blk_drain(struct blk *b)
 {
-    atomic_store(&b->gated, true);
+    blk_gate(b);
     while (atomic_load(&b->in_flight))
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + DRAIN_STEP_NS);
 }
 
-void blk_undrain(struct blk *b) { atomic_store(&b->gated, false); }
+void blk_undrain(struct blk *b) { atomic_fetch_sub(&b->gated, 1); }
+
+void blk_follow_use(struct blk *b)
+{
+    atomic_store(&b->node, b->use.node);
+    if (b->opts && b->opts->drive) {
+        obj_ref(&b->use.node->obj);
+        obj_unref(b->opts->drive);
+        b->opts->drive = &b->use.node->obj;
+    }
+}
 
 static int req_end(struct blk *b, enum blk_op op, uint64_t len, int64_t start, int r)
 {
@@ -314,7 +327,7 @@ int co_blk_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out
 {
     int r;
 
-    atomic_fetch_add(&b->in_flight, 1);
+    co_req_begin(b);
     r = co_node_map(b->node, off, len, out);
     atomic_fetch_sub(&b->in_flight, 1);
     return r;

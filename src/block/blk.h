@@ -17,7 +17,8 @@ extern const struct obj_class blk_node_class;      /* base of every node class; 
 
 enum { BLK_PERM_READ = 1, BLK_PERM_WRITE = 2, BLK_PERM_RESIZE = 4 };
 enum { BLK_FUA = 1, BLK_ZERO_UNMAP = 2 /* a zero request may deallocate */, BLK_ZERO_NO_FALLBACK = 4,
-       BLK_GROW = 8 /* a write of a format may go beyond the end of the file below: it grows */ };
+       BLK_GROW = 8 /* a write of a format may go beyond the end of the file below: it grows */,
+       BLK_UNCHANGED = 16 /* what is written is what is read there already: no watcher is told */ };
 
 /* What the back end can do: what it cannot is not offered to the guest. */
 struct blk_caps {

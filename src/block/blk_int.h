@@ -13,6 +13,7 @@ struct blk {
     struct blk_node *_Atomic node;  /* another one after a snapshot or a change of medium: on the main loop with the domain locked */
     bool writable;                  /* by the device, where the medium is */
     bool own_medium;                /* the node was made by a monitor's change command and goes with it */
+    bool is_export;                 /* no device: monitors do not list it as one */
     struct blk_front_opts *opts;    /* the device's, NULL: none */
     const struct blk_tray *tray;    /* NULL: the medium stays */
     void *tray_arg;
@@ -21,7 +22,7 @@ struct blk {
     enum blk_on_error rerror, werror;
     atomic_bool write_cache;
     atomic_uint in_flight;
-    atomic_bool gated;              /* new requests wait */
+    atomic_uint gated;              /* by how many: new requests wait */
     _Atomic int64_t last_warning;
     struct post change;             /* fn NULL: nobody wants to know */
     struct blk_op_stats stats[BLK_OPS];
@@ -32,9 +33,46 @@ struct blk_node *blk_empty_node(struct err *e) MUST_CHECK;
 bool blk_node_is_empty(const struct blk_node *n);
 /* Every handle; main loop. */
 void blk_each(void (*fn)(struct blk *, void *), void *arg);
-/* New requests of @b wait, those in flight have ended; until blk_undrain(). Coroutine on the main loop. */
+/* New requests of @b wait from now on; until blk_undrain(), which is due as often. Main loop. */
+void blk_gate(struct blk *b);
+/* The same, and those in flight have ended. Coroutine on the main loop. */
 void co_blk_drain(struct blk *b);
 void blk_undrain(struct blk *b);
+/* Its use names another node now. It is drained. */
+void blk_follow_use(struct blk *b);
+
+/* ---- changing the graph (graph.c): coroutines on the main loop ---- */
+/* Handles whose requests wait, until blk_drain_end(). On the stack of who wants that. */
+struct blk_drain { struct list link; struct blk **v; size_t n, cap; };
+/* All handles through which requests come to @n wait, and nothing is in flight. Nests. */
+void co_node_drain(struct blk_node *n, struct blk_drain *d);
+void blk_drain_end(struct blk_drain *d);
+void blk_drain_forget(struct blk *b);           /* it is closed */
+/*
+ * Every user of @from uses @to from now on, but for the children of @except (may be NULL) and jobs. Nothing is in flight. The name
+ * that -drive gave goes along, and a node that was made for its users and has none is gone.
+ */
+bool blk_node_replace(struct blk_node *from, struct blk_node *to, const struct blk_node *except, struct err *e) MUST_CHECK;
+/* The node that stores what @n shows: without the filters above. */
+struct blk_node *blk_skip_filters(struct blk_node *n);
+/* The next image of the chain, below @n and its filters; NULL: none. */
+struct blk_node *blk_chain_next(struct blk_node *n);
+bool blk_chain_has(struct blk_node *top, const struct blk_node *n);
+/* The image of the chain from @top on whose backing image is @n; NULL: none. */
+struct blk_node *blk_chain_above(struct blk_node *top, const struct blk_node *n);
+/* By the name of its file or node. */
+struct blk_node *blk_chain_find(struct blk_node *top, const char *file);
+/*
+ * As far as one answer goes from @off: whether the images of @top's chain above @base (NULL: all) have something of their own there
+ * (*allocated), in which (out->depth), and what (out->zero).
+ */
+int co_chain_map(struct blk_node *top, const struct blk_node *base, uint64_t off, uint64_t len, struct blk_extent *out, bool *allocated);
+/* Another backing node in place of what is there (NULL: none), in the graph and, by name, in the image. Drained. */
+bool co_set_backing(struct blk_node *n, struct blk_node *backing, const char *name, struct err *e) MUST_CHECK;
+/* Can be written, or is read-only from now on: releases the lock of a file that only was opened for writing. */
+bool co_node_set_writable(struct blk_node *n, bool writable, struct err *e) MUST_CHECK;
+/* Fails where a job works on @n: says which. */
+bool blk_node_free_of_jobs(const struct blk_node *n, struct err *e) MUST_CHECK;
 /* Its size changed: handles tell their devices. Main loop. */
 void blk_node_changed(struct blk_node *n);
 

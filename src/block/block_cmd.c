@@ -57,6 +57,8 @@ static json_t *co_query_named(void *args, struct err *e)
 
 static void append_blk(struct blk *b, void *list)
 {
+    if (b->is_export)
+        return;
     char *qdev = b->user ? obj_path(b->user) : NULL;
     bool tray = b->tray != NULL;
     if (tray)
@@ -76,11 +78,20 @@ static void append_blk(struct blk *b, void *list)
     free(qdev);
 }
 
+static bool has_device(const struct blk_node *n)
+{
+    struct blk_use *u;
+    list_for_each(u, &n->uses, link)
+        if (u->blk && !u->blk->is_export)
+            return true;
+    return false;
+}
+
 /* A drive that no device took. */
 static bool append_idle_drive(struct obj *o, void *list)
 {
     const struct blk_node *n = (struct blk_node *)o;
-    if (n->drive && list_empty(&n->uses))
+    if (n->drive && !has_device(n))
         json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b, s:s, s:o}", "device", device_name(n), "type", "unknown", "removable", 0,
                                               "locked", 0, "io-status", "ok", "inserted", node_json(n)));
     return true;
@@ -98,6 +109,8 @@ static json_int_t stat_of(const _Atomic uint64_t *v) { return (json_int_t)atomic
 
 static void append_stats(struct blk *b, void *list)
 {
+    if (b->is_export)
+        return;
     static const char *const names[BLK_OPS] = { "rd", "wr", "unmap", "flush" };
     json_t *s = json_object();
     char key[48];

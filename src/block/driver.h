@@ -19,6 +19,30 @@ struct blk_use {
     unsigned perm, shared;
     char *who;                      /* for messages: "device 'hd0'" */
     struct blk *blk;                /* the handle, NULL for a parent node */
+    struct blk_node *parent;        /* the node whose child it is, else NULL */
+};
+
+/* A change to a node's content, as its watchers are told of it. */
+struct blk_change {
+    struct list link;               /* in node->changes */
+    uint64_t off, len;
+    const struct iovec *iov;        /* what is written; NULL: zeroes, or a discard */
+    unsigned niov;
+    bool discard;
+    struct co_queue waiting;        /* for its end */
+};
+/*
+ * Who wants to know of changes to a node: bitmaps, jobs (node_watch.c). While there is a watcher, changes run on the node's home
+ * loop, and so do these.
+ */
+struct blk_watch {
+    struct list link;
+    /* Before the change; an error fails it. May be NULL. */
+    int (*co_before)(struct blk_watch *, const struct blk_change *);
+    /* After it, also one that failed (it may have been done in part): @r is what came of it. The answer is the request's. May be NULL. */
+    int (*co_after)(struct blk_watch *, const struct blk_change *, int r);
+    /* The node has another size. May be NULL. */
+    void (*resized)(struct blk_watch *, uint64_t size);
 };
 
 /* What -drive says about a node beyond -blockdev. */
@@ -48,6 +72,12 @@ struct blk_node {
     struct blk_use backing;         /* what is not in this layer is read from there */
     struct blk_use data;            /* guest data apart from ->file */
     char *backing_name, *backing_fmt;   /* as the image names them, or NULL. The driver's */
+    bool made_ro;                   /* was writable until it went below another layer */
+    struct job *job;                /* that works on it: nothing else may change the graph here */
+    atomic_bool watched;            /* ->watches holds any */
+    struct list watches;            /* struct blk_watch, in the order of their beginning */
+    struct list changes;            /* in flight, while it is watched */
+    struct list locks;              /* struct blk_range: changes there wait */
 };
 /* What a check found, and repaired. */
 struct blk_check {
@@ -87,6 +117,8 @@ struct blk_driver {
     int (*co_flush)(struct blk_node *);
     int (*co_resize)(struct blk_node *, uint64_t size);
     int (*co_map)(struct blk_node *, uint64_t off, uint64_t len, struct blk_extent *);
+    /* From read-only to writable and back: the node's options say so already. What it stacks on can be written then. */
+    bool (*co_set_writable)(struct blk_node *, bool writable, struct err *);
     /* Permissions of all uses changed to @perm/@shared: locks, permissions below. */
     bool (*set_perm)(struct blk_node *, unsigned perm, unsigned shared, struct err *);
     const char *(*filename)(const struct blk_node *);   /* NULL, or what a person calls it */
@@ -121,6 +153,12 @@ void blk_caps_inherit(struct blk_node *n, const struct blk_node *child);
 bool blk_use_add(struct blk_use *u, struct blk_node *n, unsigned perm, unsigned shared, const char *who, struct err *e) MUST_CHECK;
 bool blk_use_change(struct blk_use *u, unsigned perm, unsigned shared, struct err *e) MUST_CHECK;
 void blk_use_del(struct blk_use *u);
+/* The same user uses @to in place of what it used, with the same permissions; that stays where it fails. Nothing is in flight. */
+bool blk_use_move(struct blk_use *u, struct blk_node *to, struct err *e) MUST_CHECK;
+/* @u, which is ->file, ->backing or ->data of @parent, becomes a use of @n. */
+bool blk_child_attach(struct blk_node *parent, struct blk_use *u, struct blk_node *n, unsigned perm, unsigned shared, struct err *e) MUST_CHECK;
+/* Deletes a node that was made for its users, if there are none any more. */
+void blk_node_drop(struct blk_node *n);
 /* set_perm of drivers that hand everything down. */
 bool blk_pass_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e);
 /* A throw-away layer over @base that keeps what is written (-snapshot). @id as of a -drive, or NULL. Borrowed. */
@@ -138,6 +176,21 @@ bool blk_image_create(const char *path, const char *fmt, json_t *opts, bool forc
 bool blk_create_file(const char *path, uint64_t size, bool force, struct err *e) MUST_CHECK;
 /* Runs fn(arg) as a coroutine of the main loop and waits, from a coroutine or from the main thread. */
 void blk_run(void (*fn)(void *), void *arg);
+
+/* ---- watching changes (node_watch.c): coroutines on the main loop ---- */
+/* Begins once nothing is in flight that would not be told of. */
+void co_watch_add(struct blk_node *n, struct blk_watch *w);
+/* Ends when nothing is in flight that it would be told of. */
+void co_watch_del(struct blk_node *n, struct blk_watch *w);
+/* Around a change; begin answers 0 or what it fails with, and end is due in both cases. */
+int co_change_begin(struct blk_node *n, struct blk_change *c);
+int co_change_end(struct blk_node *n, struct blk_change *c, int r);
+/* A range of a watched node that only its owner changes. */
+struct blk_range { struct list link; uint64_t off, len; struct co_queue waiting; };
+void co_range_lock(struct blk_node *n, struct blk_range *g, uint64_t off, uint64_t len);
+void blk_range_unlock(struct blk_range *g);
+/* No lock of @n reaches into it. */
+void co_range_wait(struct blk_node *n, uint64_t off, uint64_t len);
 
 /* ---- requests to nodes (node_io.c): coroutines ---- */
 int co_node_preadv(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags);

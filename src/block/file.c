@@ -40,7 +40,7 @@ static bool open_error(struct blk_file *f, int r, struct err *e)
     return false;
 }
 
-static bool co_open_fd(struct blk_file *f, struct err *e)
+static bool co_open_fd(struct blk_file *f, int *fd, struct err *e)
 {
     struct blk_node *n = &f->node;
     int direct = n->direct ? O_DIRECT : 0;
@@ -51,7 +51,7 @@ static bool co_open_fd(struct blk_file *f, struct err *e)
         t.flags = O_RDONLY | direct;
         r = co_offload(open_worker, &t);
     }
-    f->fd = t.fd;
+    *fd = t.fd;
     return !r || open_error(f, r, e);
 }
 
@@ -118,13 +118,12 @@ static bool check_kind(struct blk_file *f, const struct stat *st, struct err *e)
     return true;
 }
 
-static bool file_open(struct blk_node *n, struct err *e)
+/* Size and abilities of what is open. */
+static bool look_at(struct blk_file *f, struct err *e)
 {
-    struct blk_file *f = file_of(n);
+    struct blk_node *n = &f->node;
     struct stat st;
     unsigned logical = 512, physical = 0;
-    if (!co_open_fd(f, e))
-        return false;
     if (fstat(f->fd, &st))
         return err_os(e, errno, "cannot look at '%s'", f->filename);
     if (!check_kind(f, &st, e) || !find_size(f, e))
@@ -143,6 +142,30 @@ static bool file_open(struct blk_node *n, struct err *e)
         .flush = !n->no_flush, .fua = true, .grows = !f->is_dev && !n->read_only, .logical_block = logical, .physical_block = MAX(physical, logical),
         .discard_granularity = discard ? (unsigned)MAX((long)st.st_blksize, 512L) : 0, .mem_align = f->mem_align };
     return true;
+}
+
+static bool file_open(struct blk_node *n, struct err *e)
+{
+    struct blk_file *f = file_of(n);
+    return co_open_fd(f, &f->fd, e) && look_at(f, e);
+}
+
+/* A file that was opened for reading is opened again, in place: the descriptor stays, and so do the locks. */
+static bool co_file_set_writable(struct blk_node *n, bool writable, struct err *e)
+{
+    struct blk_file *f = file_of(n);
+    int fd;
+    if (!writable)
+        return true;
+    if (!co_open_fd(f, &fd, e))
+        return false;
+    bool ok = !n->read_only || err_set(e, ERR_VALUE, "'%s' can be read only", f->filename);
+    if (ok) {
+        file_lock_copy(f, fd);
+        ok = dup2(fd, f->fd) >= 0 || err_os(e, errno, "cannot open '%s' again", f->filename);
+    }
+    close(fd);
+    return ok && look_at(f, e);
 }
 
 static void file_close(struct blk_node *n)
@@ -361,6 +384,6 @@ static const struct prop file_props[] = {
         .obj = { .name = "blockdev-" nm, .desc = ds, .base = &blk_node_class, .size = sizeof(struct blk_file), .props = file_props, \
                  .init = file_init }, .flags = BLK_ANY_LOOP, .co_open = file_open, .co_close = file_close, .co_preadv = file_read, \
         .co_pwritev = file_write, .co_zero = co_file_zero, .co_discard = co_file_discard, .co_flush = file_flush, .co_resize = file_resize, \
-        .co_map = co_file_map, .set_perm = file_set_perm, .filename = file_filename }; OBJ_CLASS(&var.obj)
+        .co_map = co_file_map, .co_set_writable = co_file_set_writable, .set_perm = file_set_perm, .filename = file_filename }; OBJ_CLASS(&var.obj)
 FILE_DRIVER(file_driver, "file", "File of the host");
 FILE_DRIVER(host_device_driver, "host_device", "Block device of the host");

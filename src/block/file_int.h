@@ -19,5 +19,7 @@ struct blk_file {
 
 /* Takes the image locks that QEMU knows: byte 100 + p while a permission p is used, 200 + p while it is not shared. */
 bool file_lock_update(struct blk_file *f, unsigned perm, unsigned shared, struct err *e) MUST_CHECK;
+/* The locks that are held, by another descriptor of the same file too. */
+void file_lock_copy(const struct blk_file *f, int fd);
 
 #endif

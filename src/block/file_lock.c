@@ -156,3 +156,10 @@ bool file_lock_update(struct blk_file *f, unsigned perm, unsigned shared, struct
     f->locked = want;
     return true;
 }
+
+void file_lock_copy(const struct blk_file *f, int fd)
+{
+    for (unsigned b = 0; b < 16; b++)
+        if (f->locked >> b & 1)
+            lock_op(fd, F_OFD_SETLK, F_RDLCK, byte_of(b), NULL);        /* as those that are there: cannot conflict */
+}

@@ -13,7 +13,7 @@ static const char context_name[] = "base:allocation";
 
 struct conn {
     struct nbd_client *c;
-    struct blk_node *n;
+    struct blk *blk;
     bool no_zeroes, structured, status;     /* status: base:allocation was asked for, for ->status_of */
     char status_of[NBD_MAX_NAME + 1];
     struct co_mutex sending;
@@ -43,8 +43,9 @@ static int co_reply_error(struct conn *s, uint32_t opt, uint32_t type, const cha
 
 static uint16_t export_flags(const struct conn *s, const struct nbd_export *x)
 {
-    const struct blk_caps *caps = &x->use.node->caps;
-    bool ro = !x->writable || caps->read_only;
+    struct blk_caps caps;
+    blk_get_caps(x->blk, &caps);
+    bool ro = !x->writable || caps.read_only;
     return (uint16_t)(NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN |
                       (ro ? NBD_FLAG_READ_ONLY : NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO) |
                       (s->structured ? NBD_FLAG_SEND_DF : 0));
@@ -53,7 +54,7 @@ static uint16_t export_flags(const struct conn *s, const struct nbd_export *x)
 static void attach(struct conn *s, struct nbd_export *x)
 {
     s->c->export = x;
-    s->n = x->use.node;
+    s->blk = x->blk;
     x->clients++;
     s->status &= !strcmp(s->status_of, x->name);
 }
@@ -93,13 +94,14 @@ static char *option_name(uint8_t *data, uint32_t len, uint32_t *rest)
 static int co_send_info(struct conn *s, uint32_t opt, const struct nbd_export *x)
 {
     uint8_t e[12], b[14];
-    const struct blk_caps *caps = &x->use.node->caps;
+    struct blk_caps caps;
+    blk_get_caps(x->blk, &caps);
     st_be16(e, NBD_INFO_EXPORT);
-    st_be64(e + 2, atomic_load(&x->use.node->size));
+    st_be64(e + 2, blk_size(x->blk));
     st_be16(e + 10, export_flags(s, x));
     st_be16(b, NBD_INFO_BLOCK_SIZE);
     st_be32(b + 2, 1);
-    st_be32(b + 6, MAX(caps->physical_block, 4096u));
+    st_be32(b + 6, MAX(caps.physical_block, 4096u));
     st_be32(b + 10, NBD_MAX_REQUEST);
     if (x->description) {
         uint32_t n = (uint32_t)strlen(x->description);
@@ -190,7 +192,7 @@ static int co_export_name(struct conn *s, uint8_t *data, uint32_t len)
     if (!x)
         return -ENOENT;
     attach(s, x);
-    st_be64(h, atomic_load(&s->n->size));
+    st_be64(h, blk_size(s->blk));
     st_be16(h + 8, export_flags(s, x));
     struct iovec v = { h, s->no_zeroes ? 10 : sizeof h };
     return co_nbd_send(&s->c->wire, &v, 1);
@@ -326,10 +328,10 @@ static int co_read_sparse(struct request *q, uint8_t *buf)
 {
     for (uint64_t at = 0; at < q->len;) {
         struct blk_extent x = { .len = q->len - at };
-        int r = q->flags & NBD_CMD_FLAG_DF ? 0 : co_node_map(q->s->n, q->off + at, q->len - at, &x);
+        int r = q->flags & NBD_CMD_FLAG_DF ? 0 : co_blk_map(q->s->blk, q->off + at, q->len - at, &x);
         bool hole = !r && x.zero && !(q->flags & NBD_CMD_FLAG_DF);
         struct iovec v = { buf, x.len };
-        r = r ? r : hole ? 0 : co_node_preadv(q->s->n, q->off + at, x.len, &v, 1, 0);
+        r = r ? r : hole ? 0 : co_blk_preadv(q->s->blk, q->off + at, x.len, &v, 1, 0);
         if (r)
             return co_done(q, r);
         r = co_send_piece(q, q->off + at, (uint32_t)x.len, hole ? NULL : buf, at + x.len == q->len);
@@ -350,7 +352,7 @@ static int co_read(struct request *q)
     if (q->s->structured) {
         r = q->len ? co_read_sparse(q, buf) : co_done(q, 0);
     } else {
-        int x = co_node_preadv(q->s->n, q->off, q->len, &v, 1, 0);
+        int x = co_blk_preadv(q->s->blk, q->off, q->len, &v, 1, 0);
         co_mutex_lock(&q->s->sending);
         r = co_simple(q, x, buf, q->len);
         co_mutex_unlock(&q->s->sending);
@@ -367,7 +369,7 @@ static int co_status(struct request *q)
     uint32_t last = 0;
     for (uint64_t at = 0; at < q->len && !r;) {
         struct blk_extent x;
-        r = co_node_map(q->s->n, q->off + at, q->len - at, &x);
+        r = co_blk_map(q->s->blk, q->off + at, q->len - at, &x);
         uint32_t flags = (x.data ? 0 : NBD_STATE_HOLE) | (x.zero ? NBD_STATE_ZERO : 0);
         if (r)
             break;
@@ -396,18 +398,18 @@ static int co_status(struct request *q)
 
 static int co_change(struct request *q)
 {
-    struct blk_node *n = q->s->n;
+    struct blk *b = q->s->blk;
     unsigned fua = q->flags & NBD_CMD_FLAG_FUA ? BLK_FUA : 0;
     struct iovec v = { q->data, q->len };
     int r;
     switch (q->type) {
-    case NBD_CMD_WRITE: return co_node_pwritev(n, q->off, q->len, &v, 1, fua);
+    case NBD_CMD_WRITE: return co_blk_pwritev(b, q->off, q->len, &v, 1, fua);
     case NBD_CMD_WRITE_ZEROES:
-        return co_node_zero(n, q->off, q->len, fua | (q->flags & NBD_CMD_FLAG_NO_HOLE ? 0 : BLK_ZERO_UNMAP) |
+        return co_blk_zero(b, q->off, q->len, fua | (q->flags & NBD_CMD_FLAG_NO_HOLE ? 0 : BLK_ZERO_UNMAP) |
                             (q->flags & NBD_CMD_FLAG_FAST_ZERO ? BLK_ZERO_NO_FALLBACK : 0));
     case NBD_CMD_TRIM:
-        r = co_node_discard(n, q->off, q->len);
-        return !r && fua ? co_node_flush(n) : r;
+        r = co_blk_discard(b, q->off, q->len);
+        return !r && fua ? co_blk_flush(b) : r;
     default: return -EINVAL;
     }
 }
@@ -416,8 +418,8 @@ static int co_execute(struct request *q)
 {
     bool changes = q->type == NBD_CMD_WRITE || q->type == NBD_CMD_WRITE_ZEROES || q->type == NBD_CMD_TRIM;
     if (q->type == NBD_CMD_FLUSH)
-        return co_done(q, co_node_flush(q->s->n));
-    if (!range_ok(q->off, q->len, atomic_load(&q->s->n->size)))
+        return co_done(q, co_blk_flush(q->s->blk));
+    if (!range_ok(q->off, q->len, blk_size(q->s->blk)))
         return co_done(q, q->type == NBD_CMD_WRITE ? -ENOSPC : -EINVAL);
     if (changes && !q->s->c->export->writable)
         return co_done(q, -EPERM);

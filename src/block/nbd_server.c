@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "block/blk_int.h"
 #include "block/nbd_server.h"
 #include "core/cmd.h"
 
@@ -155,7 +156,7 @@ struct nbd_export *nbd_export_by_id(const char *id)
 static void export_free(struct nbd_export *x)
 {
     list_del(&x->link);
-    blk_use_del(&x->use);
+    blk_close(x->blk);
     qmp_event("BLOCK_EXPORT_DELETED", json_pack("{s:s}", "id", x->id));
     free(x->id);
     free(x->name);
@@ -180,10 +181,12 @@ struct nbd_export *nbd_export_add(const char *id, struct blk_node *n, const char
     }
     struct nbd_export *x = xnew(struct nbd_export);
     snprintf(who, sizeof who, "export '%s'", id);
-    if (!blk_use_add(&x->use, n, BLK_PERM_READ | (writable ? BLK_PERM_WRITE : 0), BLK_PERM_ALL, who, e)) {
+    x->blk = blk_open(n, BLK_PERM_READ | (writable ? BLK_PERM_WRITE : 0), BLK_PERM_ALL, NULL, who, e);
+    if (!x->blk) {
         free(x);
         return NULL;
     }
+    x->blk->is_export = true;
     x->id = xstrdup(id);
     x->name = xstrdup(name);
     x->description = xstrdup(description);
@@ -222,7 +225,7 @@ json_t *nbd_exports_json(void)
     struct nbd_export *x;
     ready();
     list_for_each(x, &srv.exports, link)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "id", x->id, "type", "nbd", "node-name", x->use.node->obj.id,
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "id", x->id, "type", "nbd", "node-name", blk_node_of(x->blk)->obj.id,
                                               "shutting-down", x->gone));
     return list;
 }

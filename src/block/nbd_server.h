@@ -12,7 +12,7 @@ enum { NBD_MAX_EXPORT_NAME = 4096 };
 struct nbd_export {
     struct list link;
     char *id, *name, *description;
-    struct blk_use use;             /* of the node that is exported */
+    struct blk *blk;                /* what is exported */
     bool writable;
     unsigned clients;
     bool gone;                      /* no new clients; freed with the last one */

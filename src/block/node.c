@@ -3,8 +3,9 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "base/opt.h"
-#include "block/driver.h"
+#include "block/blk_int.h"
 #include "core/backend.h"
 
 static const char *const discard_names[] = { "ignore", "unmap", NULL };
@@ -53,6 +54,9 @@ static bool node_init(struct obj *o, struct err *e)
     list_init(&n->child.link);
     list_init(&n->backing.link);
     list_init(&n->data.link);
+    list_init(&n->watches);
+    list_init(&n->changes);
+    list_init(&n->locks);
     n->home = loop_main();
     n->shared = BLK_PERM_ALL;
     return true;
@@ -158,7 +162,6 @@ bool blk_child_open_at(struct blk_node *parent, struct blk_use *u, const char *r
                        struct err *e)
 {
     struct blk_node *c = NULL;
-    char who[160];
     if (json_is_string(v)) {
         c = (struct blk_node *)obj_lookup(&blk_node_class, json_string_value(v), e);
     } else if (json_is_object(v)) {
@@ -170,13 +173,24 @@ bool blk_child_open_at(struct blk_node *parent, struct blk_use *u, const char *r
     }
     if (!c)
         return false;
-    snprintf(who, sizeof who, "block node '%s'", parent->obj.id);
-    bool made = c->inline_child;
-    if (blk_use_add(u, c, perm, shared, who, e))
+    if (blk_child_attach(parent, u, c, perm, shared, e))
         return true;
-    if (made)
-        obj_del(&c->obj);
+    blk_node_drop(c);
     return false;
+}
+
+bool blk_child_attach(struct blk_node *parent, struct blk_use *u, struct blk_node *n, unsigned perm, unsigned shared, struct err *e)
+{
+    char who[160];
+    snprintf(who, sizeof who, "block node '%s'", parent->obj.id);
+    u->parent = parent;
+    return blk_use_add(u, n, perm, shared, who, e);
+}
+
+void blk_node_drop(struct blk_node *n)
+{
+    if (n->inline_child && list_empty(&n->uses))
+        obj_del(&n->obj);
 }
 
 bool blk_child_open(struct blk_node *parent, json_t *v, unsigned perm, unsigned shared, struct err *e)
@@ -193,8 +207,7 @@ void blk_child_close_at(struct blk_use *u)
         return;
     obj_ref(&c->obj);
     blk_use_del(u);
-    if (c->inline_child)
-        obj_del(&c->obj);
+    blk_node_drop(c);
     obj_unref(&c->obj);
 }
 
@@ -294,6 +307,24 @@ void blk_use_del(struct blk_use *u)
     u->node = NULL;
     u->who = NULL;
     obj_unref(&n->obj);
+}
+
+bool blk_use_move(struct blk_use *u, struct blk_node *to, struct err *e)
+{
+    struct blk_node *from = u->node;
+    struct err ignored = ERR_INIT;
+    unsigned perm = u->perm, shared = u->shared;
+    char *who = xstrdup(u->who);
+    obj_ref(&from->obj);
+    blk_use_del(u);
+    bool ok = blk_use_add(u, to, perm, shared, who, e);
+    if (!ok && !blk_use_add(u, from, perm, shared, who, &ignored))
+        log_warn("%s: %s", who, ignored.msg);
+    if (u->blk)
+        blk_follow_use(u->blk);
+    free(who);
+    obj_unref(&from->obj);
+    return ok;
 }
 
 bool blk_pass_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e)

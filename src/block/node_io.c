@@ -135,8 +135,28 @@ static void co_req_run(void *arg)
     }
 }
 
+static bool is_change(const struct req *q)
+{
+    return q->op == R_WRITE || q->op == R_ZERO || q->op == R_DISCARD || q->op == R_COMPRESSED;
+}
+
+/* On the home loop, between the words of the watchers. */
+static void co_req_watched(void *arg)
+{
+    struct req *q = arg;
+    struct blk_change c = { .off = q->off, .len = q->len, .iov = q->iov, .niov = q->niov, .discard = q->op == R_DISCARD };
+    q->res = co_change_begin(q->n, &c);
+    if (!q->res)
+        co_req_run(q);
+    q->res = co_change_end(q->n, &c, q->res);
+}
+
 static int req_do(struct req *q)
 {
+    if (unlikely(atomic_load_explicit(&q->n->watched, memory_order_relaxed)) && is_change(q) && !(q->flags & BLK_UNCHANGED)) {
+        co_on_loop(q->n->home, NULL, co_req_watched, q);
+        return q->res;
+    }
     if ((BLK_DRIVER(q->n)->flags & BLK_ANY_LOOP) || loop_current() == q->n->home)
         co_req_run(q);
     else
@@ -211,7 +231,12 @@ int co_node_resize(struct blk_node *n, uint64_t size)
         return -EROFS;
     if (size > INT64_MAX - 4096)
         return -EFBIG;
-    return req_do(&(struct req){ .n = n, .op = R_RESIZE, .len = size });
+    struct blk_watch *w;
+    int r = req_do(&(struct req){ .n = n, .op = R_RESIZE, .len = size });
+    list_for_each(w, &n->watches, link)     /* sizes change on the main loop only */
+        if (!r && w->resized)
+            w->resized(w, atomic_load(&n->size));
+    return r;
 }
 
 int co_node_write_compressed(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)

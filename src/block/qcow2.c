@@ -219,13 +219,42 @@ static bool co_q2_open(struct blk_node *n, struct err *e)
     return open_data_file(s, e) && open_backing(s, e) && (n->read_only || s->repair || make_writable(s, e));
 }
 
+/* All of it is on the disk, what became free included. */
+static int co_settle(struct qcow2 *s)
+{
+    int r = 0;
+    for (int i = 0; i < 3 && q2_is_dirty(s) && !r; i++)     /* what becomes free is written by the next one */
+        r = co_q2_sync(s);
+    return r;
+}
+
+/* Permissions on the file below, and on that of the data. */
+static bool claim_files(struct blk_node *n, unsigned perm, struct err *e)
+{
+    return blk_use_change(&n->child, perm, BLK_PERM_READ, e) && (!n->data.node || blk_use_change(&n->data, perm, BLK_PERM_READ, e));
+}
+
+static bool co_q2_set_writable(struct blk_node *n, bool writable, struct err *e)
+{
+    struct qcow2 *s = q2_of(n);
+    struct err ignored = ERR_INIT;
+    int r = 0;
+    if (writable) {
+        if (claim_files(n, BLK_PERM_ALL, e) && make_writable(s, e))
+            return true;
+        return claim_files(n, BLK_PERM_READ, &ignored) && false;
+    }
+    co_q2_lock_all(s);
+    r = s->broken ? 0 : co_settle(s);
+    q2_unlock_all(s);
+    return r ? err_os(e, -r, "cannot write what '%s' has in memory", n->obj.id) : claim_files(n, BLK_PERM_READ, e);
+}
+
 static void co_q2_close(struct blk_node *n)
 {
     struct qcow2 *s = q2_of(n);
-    int r = 0;
     if (n->child.node && s->l2c.hash && !n->caps.read_only && !s->broken) {
-        for (int i = 0; i < 3 && q2_is_dirty(s) && !r; i++)     /* what becomes free is written by the next one */
-            r = co_q2_sync(s);
+        int r = co_settle(s);
         if (r)
             log_warn("%s: what was written last is lost: %s", blk_node_filename(n), strerror(-r));
     }
@@ -266,7 +295,7 @@ static const struct blk_driver q2_driver = {
              .base = &blk_node_class, .size = sizeof(struct qcow2), .props = q2_props, .init = q2_init },
     .flags = BLK_FORMAT, .co_open = co_q2_open, .co_close = co_q2_close, .co_preadv = co_q2_preadv, .co_pwritev = co_q2_pwritev,
     .co_zero = co_q2_zero, .co_discard = co_q2_discard, .co_flush = co_q2_flush, .co_resize = co_q2_resize, .co_map = co_q2_block_map,
-    .set_perm = q2_set_perm, .co_write_compressed = co_q2_write_packed, .co_create = co_q2_create, .co_check = co_q2_check,
+    .set_perm = q2_set_perm, .co_set_writable = co_q2_set_writable, .co_write_compressed = co_q2_write_packed, .co_create = co_q2_create, .co_check = co_q2_check,
     .info = q2_info, .cluster_size = q2_cluster_size, .co_set_backing = co_q2_set_backing, .co_make_empty = co_q2_make_empty,
     .snap = &q2_snap_ops, .create_props = q2_create_props,
 };

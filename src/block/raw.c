@@ -55,6 +55,14 @@ static int raw_resize(struct blk_node *n, uint64_t size)
     return r;
 }
 
+static bool co_raw_set_writable(struct blk_node *n, bool writable, struct err *e)
+{
+    uint64_t size = atomic_load(&n->size);
+    blk_caps_inherit(n, n->child.node);
+    atomic_store(&n->size, size);       /* a window stays one */
+    return true;
+}
+
 static const struct prop raw_props[] = {
     PROP_JSON(struct blk_raw, file, "file", PF_REQUIRED, "Node below: its name, or its options (file.driver=..., file.filename=...)"),
     PROP_SIZE(struct blk_raw, offset, "offset", 0, 0, INT64_MAX, "Where in the node below it begins"),
@@ -67,6 +75,6 @@ static const struct blk_driver raw_driver = {
              .props = raw_props },
     .flags = BLK_ANY_LOOP | BLK_FORMAT, .co_open = raw_open, .co_close = raw_close, .co_preadv = raw_read, .co_pwritev = raw_write,
     .co_zero = raw_zero, .co_discard = raw_discard, .co_flush = raw_flush, .co_resize = raw_resize, .co_map = raw_map,
-    .set_perm = blk_pass_perm,
+    .set_perm = blk_pass_perm, .co_set_writable = co_raw_set_writable,
 };
 OBJ_CLASS(&raw_driver.obj);

@@ -2,11 +2,9 @@
 /* blockdev-snapshot, blockdev-snapshot-sync: a new layer on top of a node that devices use. They never notice. */
 #include <stdlib.h>
 #include <string.h>
-#include "block/backing.h"
 #include "block/blk_int.h"
+#include "block/mirror.h"
 #include "core/cmd.h"
-
-enum { MAX_USERS = 64 };
 
 struct drive_find { const char *name; struct blk_node *found; };
 
@@ -28,35 +26,6 @@ struct blk_node *blk_node_find(const char *name, struct err *e)
 
 /* ---- the switch ---- */
 
-/* Handles of @n that write or may: they move. Anybody else that writes to it is in the way. */
-static bool find_users(struct blk_node *n, struct blk **users, unsigned *count, struct err *e)
-{
-    struct blk_use *u;
-    *count = 0;
-    list_for_each(u, &n->uses, link) {
-        if (u->blk && *count < MAX_USERS)
-            users[(*count)++] = u->blk;
-        else if (u->perm & (BLK_PERM_WRITE | BLK_PERM_RESIZE))
-            return err_set(e, ERR_BUSY, "block node '%s' is in use by %s, which writes", n->obj.id, u->who);
-    }
-    return true;
-}
-
-/* @b uses @to from now on. It is drained. */
-static bool move_user(struct blk *b, struct blk_node *to, struct err *e)
-{
-    unsigned perm = b->use.perm, shared = b->use.shared;
-    char *who = xstrdup(b->use.who);
-    blk_use_del(&b->use);
-    bool ok = blk_use_add(&b->use, to, perm, shared, who, e);
-    if (ok) {
-        b->use.blk = b;
-        atomic_store(&b->node, to);
-    }
-    free(who);
-    return ok;
-}
-
 static bool can_be_top(const struct blk_node *n, const struct blk_node *top, struct err *e)
 {
     if (!BLK_DRIVER(top)->co_set_backing)
@@ -70,36 +39,33 @@ static bool can_be_top(const struct blk_node *n, const struct blk_node *top, str
     return true;
 }
 
+/* Below another layer nothing writes to it: its file can be opened by others who only read, too. */
+static void co_settle_below(struct blk_node *n)
+{
+    struct blk_node *image = blk_skip_filters(n);
+    struct err e = ERR_INIT;
+    if (image->perm & BLK_PERM_WRITE)
+        return;
+    if (!co_node_set_writable(image, false, &e) || (n != image && !co_node_set_writable(n, false, &e)))
+        err_print(&e);
+}
+
 static bool co_put_on_top(struct blk_node *n, struct blk_node *top, struct err *e)
 {
-    struct blk *users[MAX_USERS];
-    unsigned count, moved = 0;
-    char who[160];
-    if (!can_be_top(n, top, e) || !find_users(n, users, &count, e))
+    struct blk_drain d;
+    if (!blk_node_free_of_jobs(n, e) || !can_be_top(n, top, e))
         return false;
-    for (unsigned i = 0; i < count; i++)
-        co_blk_drain(users[i]);
+    co_node_drain(n, &d);
     int r = co_node_flush(n);
     bool ok = !r || err_os(e, -r, "cannot flush '%s'", n->obj.id);
-    while (ok && moved < count) {
-        ok = move_user(users[moved], top, e);
-        moved++;
+    ok = ok && blk_child_attach(top, &top->backing, n, BLK_PERM_READ, BLK_PERM_READ | BLK_PERM_WRITE, e);
+    if (ok && !(blk_node_replace(n, top, NULL, e) && blk_use_change(&top->backing, BLK_PERM_READ, BLK_PERM_READ, e))) {
+        blk_use_del(&top->backing);
+        ok = false;
     }
-    snprintf(who, sizeof who, "block node '%s'", top->obj.id);
-    ok = ok && blk_use_add(&top->backing, n, BLK_PERM_READ, BLK_PERM_READ, who, e);
-    for (unsigned i = 0; i < moved && !ok; i++) {       /* back to where they were, which was possible before */
-        struct err ignored = ERR_INIT;
-        bool back = move_user(users[i], n, &ignored);
-        (void)back;
-    }
-    if (ok && n->drive) {
-        top->drive = n->drive;
-        n->drive = NULL;
-        if (!top->drive->device)
-            top->drive->device = xstrdup(n->obj.id);
-    }
-    for (unsigned i = 0; i < count; i++)
-        blk_undrain(users[i]);
+    if (ok)
+        co_settle_below(n);
+    blk_drain_end(&d);
     return ok;
 }
 
@@ -132,42 +98,25 @@ static const struct prop sync_props[] = {
     PROP_END,
 };
 
-static bool make_image(const struct sync_args *a, struct blk_node *n, struct err *e)
-{
-    const char *file = blk_node_filename(n);
-    char *full = *file ? realpath(file, NULL) : NULL;
-    json_t *o = json_pack("{s:I, s:s, s:s}", "size", (json_int_t)atomic_load(&n->size), "backing_file", full ? full : file, "backing_fmt",
-                          n->obj.cls->name + strlen("blockdev-"));
-    bool ok = blk_image_create(a->file, a->format, o, false, e);
-    json_decref(o);
-    free(full);
-    return ok;
-}
-
 static json_t *co_snapshot_sync(void *args, struct err *e)
 {
-    static unsigned count;
     struct sync_args *a = args;
     const char *name = a->node ? a->node : a->device;
-    char made[32];
     if (!name) {
         err_set(e, ERR_VALUE, "'device' or 'node-name' is missing");
         return NULL;
     }
     struct blk_node *n = blk_node_find(name, e);
-    if (!n || (a->mode == 0 && !make_image(a, n, e)))
+    if (!n || !blk_node_free_of_jobs(n, e))
         return NULL;
-    snprintf(made, sizeof made, "snapshot%u", count++);
-    json_t *o = json_pack("{s:s, s:s, s:n, s:b, s:s, s:{s:s, s:s}}", "driver", a->format, "node-name", a->name ? a->name : made, "backing",
-                          "cache.direct", n->direct, "discard", n->discard == BLK_DISCARD_UNMAP ? "unmap" : "ignore",
-                          "file", "driver", "file", "filename", a->file);
-    struct blk_node *top = blk_node_create(o, e);
-    json_decref(o);
+    const struct blk_target t = { .file = a->file, .format = a->format, .node_name = a->name, .snapshot = true, .existing = a->mode == 1,
+        .direct = n->direct, .discard = n->discard == BLK_DISCARD_UNMAP, .size = atomic_load(&n->size), .backing = blk_skip_filters(n) };
+    struct blk_node *top = blk_target_open(&t, e);
     if (!top)
         return NULL;
     if (co_put_on_top(n, top, e))
         return json_object();
-    obj_del(&top->obj);
+    blk_node_drop(top);
     return NULL;
 }
 

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: MIT
+"""Block jobs: stream, commit, mirror, and what holds for every job. qemu-img is the judge of the images."""
+import os
+import random
+import shutil
+import subprocess
+
+import pytest
+
+from lib.machine import BINARY, Machine, QmpError
+from lib.nvme import NvmeMachine, read, write
+
+IMG = os.path.join(os.path.dirname(BINARY), "backplane-img")
+MIB = 1 << 20
+pytestmark = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("qemu-io"), reason="no qemu-utils")
+
+
+def tool(*args, ok=True):
+    p = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=60, check=False)
+    assert not ok or p.returncode == 0, p.stdout + p.stderr
+    return p.stdout
+
+
+def create(path, size=None, backing=None, fmt="qcow2", backing_fmt="qcow2"):
+    tool("qemu-img", "create", "-q", "-f", fmt, *(["-b", backing, "-F", backing_fmt] if backing else []), path, *([size] if size else []))
+    return path
+
+
+def fill(path, *patterns, fmt="qcow2"):
+    """(pattern, offset, length) each."""
+    tool("qemu-io", "-f", fmt, *sum([["-c", "write -P %d %d %d" % p] for p in patterns], []), path)
+
+
+def content(path, fmt="qcow2"):
+    out = str(path) + ".flat"
+    tool("qemu-img", "convert", "-U", "-f", fmt, "-O", "raw", path, out)
+    with open(out, "rb") as f:
+        return f.read()
+
+
+def check(path):
+    tool("qemu-img", "check", "-q", path)
+    tool(IMG, "check", "-q", path)
+
+
+def chain(tmp_path, n=3, size=8 * MIB):
+    """Images c0 .. c(n-1), each with a pattern of its own in its own MiB and in a common one."""
+    paths = []
+    for i in range(n):
+        paths.append(create(tmp_path / ("c%d" % i), size if not i else None, paths[-1] if paths else None))
+        fill(paths[i], (i + 1, i * MIB, MIB), (i + 1, 7 * MIB + i * 65536, 65536 * (n - i)))
+    return paths
+
+
+def wait_job(m, name, event="BLOCK_JOB_COMPLETED"):
+    data = m.qmp.wait_event(event)["data"]
+    assert data["device"] == name
+    return data
+
+
+def drive(path, fmt="qcow2"):
+    return "-drive", "file=%s,format=%s,if=none,id=d" % (path, fmt), "-device", "nvme,drive=d,serial=S,addr=1"
+
+
+def io_of(m):
+    n = m.nvme()
+    n.enable()
+    return n.io_queue()
+
+
+def statuses(m, job):
+    return [e["data"]["status"] for e in m.qmp.events if e["event"] == "JOB_STATUS_CHANGE" and e["data"]["id"] == job]
+
+
+def test_stream_makes_an_image_of_its_own(tmp_path):
+    base, mid, top = chain(tmp_path)
+    want = content(top)
+    with NvmeMachine(tmp_path, *drive(top)) as m:
+        io = io_of(m)
+        m.qmp.cmd("block-stream", device="d")
+        assert write(io, 1, 0, b"n" * 4096).status == 0
+        data = wait_job(m, "d")
+        assert data["type"] == "stream" and "error" not in data and data["len"] == data["offset"] == 8 * MIB
+        assert m.qmp.cmd("query-block-jobs") == [] and m.qmp.cmd("query-jobs") == []
+        assert statuses(m, "d") == ["created", "running", "waiting", "pending", "concluded", "null"]
+        inserted = m.qmp.cmd("query-block")[0]["inserted"]
+        assert inserted["backing_file_depth"] == 0
+        assert [n["file"] for n in m.qmp.cmd("query-named-block-nodes") if n["drv"] == "qcow2"] == [str(top)]
+        fill(mid, (9, 0, 512))          # nobody holds it
+        m.qmp.cmd("quit")
+        m.wait()
+    check(top)
+    assert "backing file" not in tool("qemu-img", "info", top)
+    assert content(top) == b"n" * 4096 + want[4096:]
+
+
+@pytest.mark.parametrize("how", ["base-node", "base", "bottom"])
+def test_stream_down_to_a_base(tmp_path, how):
+    paths = chain(tmp_path, 4)
+    want = content(paths[3])
+    with Machine("-M", "none", "-blockdev", "qcow2,node-name=t,file.driver=file,file.filename=%s" % paths[3]) as m:
+        nodes = {n["file"]: n["node-name"] for n in m.qmp.cmd("query-named-block-nodes") if n["drv"] == "qcow2"}
+        arg = {"base": str(paths[1]), "base-node": nodes[str(paths[1])], "bottom": nodes[str(paths[2])]}[how]
+        with pytest.raises(QmpError) as e:
+            m.qmp.cmd("block-stream", device="t", **{how: arg})
+        assert "job ID is required" in str(e.value)
+        m.qmp.cmd("block-stream", device="t", job_id="j", **{how: arg})
+        wait_job(m, "j")
+        m.qmp.cmd("blockdev-del", **{"node-name": "t"})
+    info = tool("qemu-img", "info", paths[3])
+    assert "backing file: %s" % paths[1] in info
+    os.unlink(paths[2])
+    check(paths[3])
+    assert content(paths[3]) == want
+
+
+def test_commit_of_images_in_the_middle(tmp_path):
+    paths = chain(tmp_path, 5)
+    want = content(paths[4])
+    with Machine("-M", "none", "-blockdev", "qcow2,node-name=t,file.driver=file,file.filename=%s" % paths[4]) as m:
+        m.qmp.cmd("block-commit", device="t", job_id="j", top=str(paths[3]), base=str(paths[1]))
+        assert wait_job(m, "j")["type"] == "commit"
+        assert sorted(n["file"] for n in m.qmp.cmd("query-named-block-nodes") if n["drv"] == "qcow2") == [str(paths[i]) for i in (0, 1, 4)]
+        m.qmp.cmd("blockdev-del", **{"node-name": "t"})
+    assert "backing file: %s" % paths[1] in tool("qemu-img", "info", paths[4])
+    for i in (0, 1, 4):
+        check(paths[i])
+    assert content(paths[4]) == want
+
+
+def test_commit_of_the_active_image(tmp_path):
+    base, mid, top = chain(tmp_path)
+    want = bytearray(content(top))
+    with NvmeMachine(tmp_path, *drive(top)) as m:
+        io = io_of(m)
+        m.qmp.cmd("block-commit", device="d")
+        wait_job(m, "d", "BLOCK_JOB_READY")
+        assert m.qmp.cmd("query-block-jobs")[0]["ready"]
+        assert write(io, 1, 100, b"x" * 4096).status == 0
+        want[51200:51200 + 4096] = b"x" * 4096
+        m.qmp.cmd("block-job-complete", device="d")
+        assert "error" not in wait_job(m, "d")
+        block = m.qmp.cmd("query-block")[0]
+        assert block["device"] == "d" and block["inserted"]["file"] == str(base) and block["inserted"]["backing_file_depth"] == 0
+        assert [n["file"] for n in m.qmp.cmd("query-named-block-nodes") if n["drv"] == "qcow2"] == [str(base)]
+        assert read(io, 1, 100, 8) == b"x" * 4096
+        assert write(io, 1, 200, b"y" * 512).status == 0
+        want[102400:102912] = b"y" * 512
+        m.qmp.cmd("quit")
+        m.wait()
+    check(base)
+    assert content(base) == want
+
+
+def test_what_is_below_a_snapshot_can_be_read_by_others_and_comes_back(tmp_path):
+    base = create(tmp_path / "base", "8M")
+    with NvmeMachine(tmp_path, *drive(base)) as m:
+        io = io_of(m)
+        assert write(io, 1, 0, b"a" * 4096).status == 0
+        assert subprocess.run(["qemu-img", "info", str(base)], capture_output=True, check=False).returncode
+        m.qmp.cmd("blockdev-snapshot-sync", device="d", **{"snapshot-file": str(tmp_path / "top")})
+        check(base)
+        assert content(base)[:4096] == b"a" * 4096
+        assert subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 1", str(base)], capture_output=True, check=False).returncode
+        assert write(io, 1, 8, b"b" * 4096).status == 0
+        m.qmp.cmd("block-commit", device="d")
+        wait_job(m, "d", "BLOCK_JOB_READY")
+        m.qmp.cmd("job-complete", id="d")
+        wait_job(m, "d")
+        assert write(io, 1, 16, b"c" * 4096).status == 0
+        m.qmp.cmd("quit")
+        m.wait()
+    check(base)
+    assert content(base)[:12288] == b"a" * 4096 + b"b" * 4096 + b"c" * 4096
+
+
+@pytest.mark.parametrize("sync,mode", [("full", "background"), ("full", "write-blocking"), ("top", "background"), ("none", "write-blocking")])
+def test_drive_mirror_and_pivot(tmp_path, sync, mode):
+    base, top = chain(tmp_path, 2)
+    want, out = bytearray(content(top)), tmp_path / "out"
+    with NvmeMachine(tmp_path, *drive(top)) as m:
+        io = io_of(m)
+        m.qmp.cmd("drive-mirror", device="d", target=str(out), sync=sync, copy_mode=mode, node_name="o")
+        wait_job(m, "d", "BLOCK_JOB_READY")
+        for at in (0, 3000, 9000):
+            data = bytes([at % 251 + 1]) * 2048
+            assert write(io, 1, at, data).status == 0
+            want[at * 512:at * 512 + 2048] = data
+        with pytest.raises(QmpError) as e:
+            m.qmp.cmd("block-stream", device="d", job_id="other")
+        assert "in use by block job: mirror" in str(e.value)
+        m.qmp.cmd("block-job-complete", device="d")
+        assert "error" not in wait_job(m, "d")
+        inserted = m.qmp.cmd("query-block")[0]["inserted"]
+        assert inserted["node-name"] == "o" and inserted["backing_file_depth"] == {"full": 0, "top": 1, "none": 2}[sync]
+        assert write(io, 1, 5000, b"z" * 512).status == 0
+        want[5000 * 512:5001 * 512] = b"z" * 512
+        m.qmp.cmd("quit")
+        m.wait()
+    check(out)
+    check(top)
+    assert content(out) == want
+
+
+def test_a_ready_mirror_that_is_cancelled_leaves_a_copy(tmp_path):
+    src = create(tmp_path / "src", "8M")
+    fill(src, (5, 0, 3 * MIB))
+    with NvmeMachine(tmp_path, *drive(src), "-blockdev", "raw,node-name=o,file.driver=file,file.filename=%s"
+                     % create(tmp_path / "out", "8M", fmt="raw")) as m:
+        io = io_of(m)
+        m.qmp.cmd("blockdev-mirror", device="d", target="o", sync="full", job_id="j")
+        wait_job(m, "j", "BLOCK_JOB_READY")
+        assert write(io, 1, 0, b"x" * 4096).status == 0
+        m.qmp.cmd("block-job-cancel", device="j")
+        assert wait_job(m, "j")["type"] == "mirror"
+        assert write(io, 1, 0, b"after...".ljust(512)).status == 0
+        assert m.qmp.cmd("query-block")[0]["inserted"]["file"] == str(src)
+        m.qmp.cmd("blockdev-del", node_name="o")
+    assert (tmp_path / "out").read_bytes() == b"x" * 4096 + bytes([5]) * (3 * MIB - 4096) + bytes(5 * MIB)
+
+
+def test_the_life_of_a_job_that_is_told_everything(tmp_path):
+    src, out = create(tmp_path / "src", "8M"), create(tmp_path / "out", "8M")
+    fill(src, (5, 0, 8 * MIB))
+    node = "qcow2,node-name=%s,file.driver=file,file.filename=%s"
+    with Machine("-M", "none", "-blockdev", node % ("s", src), "-blockdev", node % ("o", out)) as m:
+        args = {"auto-finalize": False, "auto-dismiss": False}
+        m.qmp.cmd("blockdev-mirror", device="s", target="o", sync="full", job_id="j", speed=1000, **args)
+        with pytest.raises(QmpError):
+            m.qmp.cmd("job-complete", id="j")
+        m.qmp.cmd("job-pause", id="j")
+        with pytest.raises(QmpError):
+            m.qmp.cmd("job-pause", id="j")
+        while m.qmp.cmd("query-jobs")[0]["status"] != "paused":
+            pass
+        with pytest.raises(QmpError) as e:
+            m.qmp.cmd("block-job-cancel", device="j")
+        assert "paused" in str(e.value)
+        job = m.qmp.cmd("query-block-jobs")[0]
+        assert job["paused"] and not job["busy"] and job["speed"] == 1000 and not job["ready"] and not job["auto-finalize"]
+        m.qmp.cmd("block-job-set-speed", device="j", speed=0)
+        m.qmp.cmd("job-resume", id="j")
+        wait_job(m, "j", "BLOCK_JOB_READY")
+        m.qmp.cmd("job-complete", id="j")
+        assert m.qmp.wait_event("BLOCK_JOB_PENDING")["data"]["id"] == "j"
+        with pytest.raises(QmpError) as e:
+            m.qmp.cmd("job-dismiss", id="j")
+        assert "in state 'pending' cannot accept command verb 'dismiss'" in str(e.value)
+        m.qmp.cmd("job-finalize", id="j")
+        wait_job(m, "j")
+        assert m.qmp.cmd("query-jobs") == [{"id": "j", "type": "mirror", "status": "concluded", "current-progress": 8 * MIB, "total-progress": 8 * MIB}]
+        m.qmp.cmd("job-dismiss", id="j")
+        assert m.qmp.cmd("query-jobs") == []
+        assert statuses(m, "j") == ["created", "running", "paused", "running", "ready", "waiting", "pending", "concluded", "null"]
+        for bad in ({"device": "s", "target": "s"}, {"device": "s", "target": "nothing"}):
+            with pytest.raises(QmpError):
+                m.qmp.cmd("blockdev-mirror", sync="full", job_id="k", **bad)
+    assert content(out) == content(src)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_jobs_that_are_cancelled_or_killed_at_any_moment(tmp_path, seed):
+    """Whatever the moment: every image is whole, and the guest's view is what it was."""
+    rnd = random.Random(seed)
+    paths = chain(tmp_path, 3)
+    want = content(paths[2])
+    for kill in (False, True):
+        with NvmeMachine(tmp_path, *drive(paths[2])) as m:
+            io = io_of(m)
+            for job in rnd.sample(["stream", "commit", "mirror"], 3):
+                if job == "stream":
+                    m.qmp.cmd("block-stream", device="d", speed=rnd.choice([0, 2 * MIB]))
+                elif job == "commit":
+                    if m.qmp.cmd("query-block")[0]["inserted"]["backing_file_depth"]:       # no stream came to its end
+                        m.qmp.cmd("block-commit", device="d", speed=rnd.choice([0, 2 * MIB]))
+                else:
+                    m.qmp.cmd("drive-mirror", device="d", target=str(tmp_path / ("m%d%d" % (seed, kill))), sync="full", speed=2 * MIB)
+                for _ in range(rnd.randrange(12)):
+                    assert read(io, 1, rnd.randrange(1000), 8)
+                if kill and rnd.random() < 0.4:
+                    break
+                try:
+                    m.qmp.cmd("job-cancel", id="d")
+                except QmpError:
+                    pass
+                while m.qmp.cmd("query-jobs"):
+                    pass
+            if not kill:
+                m.qmp.cmd("quit")
+                m.wait()
+        for p in paths:
+            tool("qemu-img", "check", "-q", "-r", "leaks", p)
+            check(p)
+        assert content(paths[2]) == want
