@@ -136,7 +136,12 @@ void machine_accel_help(struct str *out)
 
 const struct accel_ops *machine_accel(void)
 {
-    return cli_flags.qtest ? NULL : chosen;
+    return cli_flags.qtest ? &accel_interp : chosen;
+}
+
+bool machine_runs_code(void)
+{
+    return !cli_flags.qtest;
 }
 
 const char *machine_accel_name(void)

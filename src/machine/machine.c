@@ -221,7 +221,7 @@ static bool machine_make_cpu(struct machine *m, const char *text, struct err *e)
 static void machine_on_start(struct run_listener *l)
 {
     struct machine *m = list_entry(l, struct machine, listener);
-    if (m->harts)
+    if (m->harts && machine_runs_code())
         hart_set_resume(m->harts);
 }
 

@@ -27,7 +27,8 @@ const struct obj_class *machine_cpu_class(const char *name);
 
 /* -accel: "interp", "tcg" (QEMU's name for emulation), "qtest", and lists "a:b" of which the first that exists counts. NULL: default. */
 bool machine_accel_choose(const char *text, struct err *e);
-const struct accel_ops *machine_accel(void);        /* NULL under qtest: no CPU runs */
+const struct accel_ops *machine_accel(void);
+bool machine_runs_code(void);                       /* false under qtest: harts are there, and stand */
 const char *machine_accel_name(void);
 void machine_accel_help(struct str *out);
 

@@ -78,7 +78,6 @@ static bool has_sstc(const struct rv_cpu *c)
 
 static bool virt_cpus_build(struct virt *v, struct err *e)
 {
-    const struct accel_ops *accel = machine_accel();
     v->env.opaque = v;
     v->env.time_now = virt_time_now;
     v->env.timer_arm = virt_timer_arm;
@@ -88,9 +87,7 @@ static bool virt_cpus_build(struct virt *v, struct err *e)
         v->env.imsic = &imsic_hart_ops;
         v->env.imsic_opaque = &v->imsic;
     }
-    if (!accel)
-        return true;
-    struct hart_set_config cfg = { .cpu = v->m.cpu, .accel = accel, .env = &v->env, .count = v->m.smp.cpus };
+    struct hart_set_config cfg = { .cpu = v->m.cpu, .accel = machine_accel(), .env = &v->env, .count = v->m.smp.cpus };
     v->m.harts = hart_set_new(&cfg, e);
     return v->m.harts != NULL;
 }

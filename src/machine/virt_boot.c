@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "core/flags.h"
+#include "machine/machine_int.h"
 #include "mem/view.h"
 
 #define KERNEL_ALIGN (2 * MiB)              /* Linux: boot-image-header.rst */
@@ -171,8 +172,6 @@ static bool load_rom(struct virt *v, const struct layout *l, uint64_t start, str
 static void start_harts(struct virt *v, const struct layout *l)
 {
     struct hart_set *s = v->m.harts;
-    if (!s)
-        return;
     if (v->fw_kind == VIRT_FW_BUILTIN) {
         sbi_reset(&v->sbi, 0);
         if (!l->something) {
@@ -196,6 +195,8 @@ bool virt_boot_load(struct machine *m, struct err *e)
     if (!load_firmware(v, &l, e) || !load_kernel(v, &l, e) || !load_rest(v, &l, e) ||
         !load_rom(v, &l, v->fw_kind == VIRT_FW_FILE ? virt_map[VIRT_DRAM].base : l.entry, e))
         return false;
+    if (!machine_runs_code())
+        return true;
     if (v->fw_kind == VIRT_FW_BUILTIN && !virt_irqchip_firmware(v, e))
         return false;
     start_harts(v, &l);

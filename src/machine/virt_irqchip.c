@@ -18,11 +18,10 @@ static void s_timer_line(void *arg, unsigned hart, int level)
         sbi_timer_fired(&((struct virt *)arg)->sbi, hart);
 }
 
-/* Line @bit of hart @i; under qtest there are no harts, and lines go nowhere. */
+/* Line @bit of hart @i. */
 static struct irq to_hart(struct virt *v, unsigned i, unsigned bit)
 {
-    struct hart_set *s = v->m.harts;
-    return s ? (struct irq){ hart_line, hart_get(s, i), bit } : (struct irq){ 0 };
+    return (struct irq){ hart_line, hart_get(v->m.harts, i), bit };
 }
 
 struct irq virt_irq(struct virt *v, unsigned n)
@@ -51,7 +50,7 @@ static bool clint_build(struct virt *v, struct err *e)
     snprintf(harts, sizeof harts, "%u", n);
     for (unsigned i = 0; i < n; i++) {
         lines[i] = to_hart(v, i, HART_IRQ_MTI);
-        lines[n + i] = v->m.harts ? (struct irq){ s_timer_line, v, i } : (struct irq){ 0 };
+        lines[n + i] = (struct irq){ s_timer_line, v, i };
     }
     const char *const opts[][2] = { { "num-harts", harts }, { NULL, NULL } };
     v->mtimer = virt_dev(v, "riscv.aclint.mtimer", opts, lines, 2 * n, base + 0x4000, e);

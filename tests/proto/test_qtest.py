@@ -85,7 +85,7 @@ def test_csr(tmp_path):
 
 
 def test_csr_where_no_cpu_runs(q):
-    assert q.answer("csr get_csr 0 0x340 0").startswith("FAIL")
+    check_csr(q)
 
 
 def check_csr(q):
