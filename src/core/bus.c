@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/dev.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,19 +31,17 @@ struct bus *bus_new(const struct bus_class *c, struct dev *owner, const char *na
     return b;
 }
 
-void bus_default_name(const struct dev *owner, unsigned n, char *buf, size_t len)
-{
-    snprintf(buf, len, "%s.%u", owner->obj.id && owner->obj.id[0] != '#' ? owner->obj.id : owner->obj.cls->name, n);
-}
-
 void bus_free_name(const struct bus_class *c, const struct dev *owner, unsigned n, char *buf, size_t len)
 {
     if (owner->obj.id && owner->obj.id[0] != '#') {
-        bus_default_name(owner, n, buf, len);
+        snprintf(buf, len, "%s.%u", owner->obj.id, n);
         return;
     }
-    for (n = 0; n == 0 || bus_find(buf); n++)
-        snprintf(buf, len, "%s.%u", c->obj.name, n);
+    for (unsigned i = 0, at = 0; at == 0 || bus_find(buf); i++) {
+        at = (unsigned)snprintf(buf, len, "%s.%u", c->obj.name, i);
+        for (char *p = buf; *p; p++)
+            *p = (char)tolower((unsigned char)*p);
+    }
 }
 
 struct bus *bus_find(const char *name)

@@ -99,9 +99,7 @@ bool dev_unplug_request(struct dev *d, struct err *e) MUST_CHECK;
 void dev_unplug_done(struct dev *d);
 /* A bus provided by @owner (or the board) and named @name ("foo.0"). The tree owns it; it dies with its owner. */
 struct bus *bus_new(const struct bus_class *c, struct dev *owner, const char *name, struct err *e) MUST_CHECK;
-/* @name for the n-th bus of a device: "ID.N", or its own default ("pci.N") where it has no id. */
-void bus_default_name(const struct dev *owner, unsigned n, char *buf, size_t len);
-/* As bus_default_name(), but the bus of a device without id is "CLASS.N" with the first N that is free. Main loop. */
+/* The name of the n-th bus of a device: "ID.N", or "class.N" ("scsi.0") with the first N that is free where it has no id. Main loop. */
 void bus_free_name(const struct bus_class *c, const struct dev *owner, unsigned n, char *buf, size_t len);
 struct bus *bus_find(const char *name);
 /* Stable path of a device through all its buses: "pcie.0/02.0/scsi/0:1". Caller frees. */

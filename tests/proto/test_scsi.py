@@ -60,6 +60,19 @@ def test_no_scsi_bus(disk):
     assert status == 1 and "no SCSI bus for device 'scsi-hd'" in err
 
 
+def test_buses_of_adapters_without_a_name():
+    two = ("-device", "virtio-scsi-pci", "-device", "megasas", "-device", "ich9-ahci", "-device", "ich9-ahci")
+    null = ("-blockdev", "driver=null-co,node-name=a", "-blockdev", "driver=null-co,node-name=b")
+    with Machine(*VIRT, *two, *null, "-device", "scsi-hd,bus=scsi.1,drive=a", "-device", "ide-hd,bus=ide.11,drive=b") as m:
+        tree = m.qmp.hmp("info qtree")
+        assert all("bus: %s.%d\n" % (kind, n) in tree for kind, count in (("scsi", 2), ("ide", 12)) for n in range(count))
+
+
+def test_an_ahci_port_is_brought_by_its_controller(disk):
+    status, _, err = run(*VIRT, *drive(disk), "-device", "ide-hd,drive=hd0")
+    assert status == 1 and "no IDE bus for device 'ide-hd'" in err and "-device ich9-ahci" in err
+
+
 def block(m, device="cd"):
     return [b for b in m.qmp.cmd("query-block") if b["qdev"].endswith("/" + device)][0]
 

@@ -2,7 +2,6 @@
 /* The AHCI function: registers, interrupts, ports, life. */
 #include "hw/ide/ahci.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include "base/log.h"
 
@@ -203,9 +202,8 @@ static void run_started(struct run_listener *l)
 static bool add_ports(struct ahci *a, struct err *e)
 {
     for (unsigned i = 0; i < AHCI_PORTS; i++) {
-        const struct dev *d = &a->pci.dev;
         char name[128];
-        snprintf(name, sizeof name, "%s.%u", d->obj.id[0] == '#' ? "ide" : d->obj.id, i);
+        bus_free_name(&ide_bus_class, &a->pci.dev, i, name, sizeof name);
         a->port[i].a = a;
         a->port[i].nr = i;
         a->port[i].bus = bus_new(&ide_bus_class, &a->pci.dev, name, e);

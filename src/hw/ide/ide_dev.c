@@ -24,6 +24,7 @@ static void bus_path(const struct dev *d, char *buf, size_t n)
 const struct bus_class ide_bus_class = {
     .obj = { .name = "IDE", .desc = "Port of an AHCI controller", .base = &bus_obj_class, .size = sizeof(struct ide_bus) },
     .attach = bus_attach, .full = bus_full, .path = bus_path, .shares_domain = true,
+    .brought_by = "ich9-ahci",
 };
 OBJ_CLASS(&ide_bus_class.obj);
 

@@ -88,6 +88,9 @@ struct scsi_dev {
 struct scsi_dev_class {
     struct dev_class dev;
     const struct scsi_cmd *cmds;        /* ends with co_run NULL */
+    uint8_t type;                       /* peripheral device type */
+    /* Blocks of the medium and the size of one; for adapters that tell it themselves. NULL: none */
+    uint64_t (*capacity)(const struct scsi_dev *, uint32_t *block);
     bool (*has)(const struct scsi_dev *, const struct scsi_cmd *);      /* this unit has the command. NULL: all */
     /* Sense to refuse a command of these flags with (no medium, stopped, sanitizing...), 0: go on */
     uint32_t (*ready)(struct scsi_dev *, const struct scsi_cmd *);

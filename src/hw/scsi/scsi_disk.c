@@ -24,6 +24,14 @@ bool scsi_disk_has_medium(const struct scsi_disk *d)
     return scsi_disk_blocks(d) != 0;
 }
 
+static uint64_t disk_capacity(const struct scsi_dev *s, uint32_t *block)
+{
+    const struct scsi_disk *d = (const struct scsi_disk *)s;
+
+    *block = scsi_disk_bs(d);
+    return scsi_disk_blocks(d);
+}
+
 bool scsi_disk_read_only(const struct scsi_disk *d)
 {
     return d->caps.read_only || scsi_disk_is_cd(d);
@@ -249,14 +257,14 @@ const struct dev_class scsi_disk_class = {
 };
 OBJ_CLASS(&scsi_disk_class.obj);
 
-#define DISK_CLASS(cname, text, rows, commands)                                                                           \
+#define DISK_CLASS(cname, text, rows, commands, pdt)                                                                          \
     { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_dev_class.obj, .size = sizeof(struct scsi_disk), .props = rows, \
                         .check = disk_check },                                                                            \
                .cat = "Storage", .plugs_into = &scsi_bus_class, .realize = disk_realize, .unrealize = disk_unrealize,     \
                .reset = scsi_disk_reset, .co_quiesce = co_scsi_dev_quiesce, .state = &scsi_disk_state, .hotplug = true },           \
-      .cmds = commands, .has = scsi_disk_has, .ready = scsi_disk_ready, .reset = scsi_disk_to_default }
+      .cmds = commands, .type = pdt, .capacity = disk_capacity, .has = scsi_disk_has, .ready = scsi_disk_ready, .reset = scsi_disk_to_default }
 
-static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", scsi_hd_props, scsi_hd_cmds);
-static const struct scsi_dev_class cd_class = DISK_CLASS("scsi-cd", "SCSI CD-ROM drive", scsi_cd_props, scsi_cd_cmds);
+static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", scsi_hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);
+static const struct scsi_dev_class cd_class = DISK_CLASS("scsi-cd", "SCSI CD-ROM drive", scsi_cd_props, scsi_cd_cmds, SCSI_TYPE_ROM);
 OBJ_CLASS(&hd_class.dev.obj);
 OBJ_CLASS(&cd_class.dev.obj);
