@@ -10,10 +10,9 @@
 const char *blk_looks_like(const char *path)
 {
     static const struct { const char *magic; unsigned len, off; const char *name; } magics[] = {
-        { "QFI\xfb", 4, 0, "qcow2" }, { "KDMV", 4, 0, "vmdk" }, { "COWD", 4, 0, "vmdk" }, { "vhdxfile", 8, 0, "vhdx" },
+        { "QFI\xfb\0\0\0\1", 8, 0, "qcow" }, { "QFI\xfb", 4, 0, "qcow2" }, { "# Disk DescriptorFile", 21, 0, "vmdk" }, { "KDMV", 4, 0, "vmdk" }, { "COWD", 4, 0, "vmdk" }, { "vhdxfile", 8, 0, "vhdx" },
         { "conectix", 8, 0, "vpc" }, { "LUKS\xba\xbe", 6, 0, "luks" }, { "QED\0", 4, 0, "qed" },
         { "WithoutFreeSpace", 16, 0, "parallels" }, { "WithouFreSpacExt", 16, 0, "parallels" }, { "\x7f\x10\xda\xbe", 4, 64, "vdi" },
-        { "\xbe\xda\x10\x7f", 4, 64, "vdi" },
     };
     char head[512];
     struct stat st;
@@ -80,4 +79,29 @@ json_t *blk_image_opts(const char *name, const char *fmt, struct err *e)
     if (str_starts(name, "json:") && !fmt)
         return file;
     return json_pack("{s:s, s:o}", "driver", fmt ? fmt : "raw", "file", file);
+}
+
+bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e)
+{
+    bool none = json_is_null(opt) || (json_is_string(opt) && !*json_string_value(opt));
+    if (none || (!opt && !n->backing_name))
+        return true;
+    json_t *o = json_incref(opt);
+    if (!o) {
+        char *path = blk_path_beside(blk_node_filename(n), n->backing_name);
+        o = blk_image_opts(path, n->backing_fmt, e);
+        free(path);
+        if (!o)
+            return err_prefix(e, "backing file of '%s'", blk_node_filename(n));
+    }
+    if (json_is_object(o)) {
+        json_t *ro = json_copy(o);
+        json_decref(o);
+        o = ro;
+        if (!json_object_get(o, "read-only"))
+            json_object_set_new(o, "read-only", json_true());
+    }
+    bool ok = blk_child_open_at(n, &n->backing, "backing", o, BLK_PERM_READ, BLK_PERM_READ, e);
+    json_decref(o);
+    return ok || err_prefix(e, "backing file of '%s'", blk_node_filename(n));
 }

@@ -13,6 +13,11 @@ char *blk_path_beside(const char *image, const char *name);
 json_t *blk_file_opts(const char *name, struct err *e);
 /* The node of the image @name in format @fmt; NULL: raw, refused if it looks like something else. */
 json_t *blk_image_opts(const char *name, const char *fmt, struct err *e);
+/*
+ * Opens what ->backing_name of @n says (in ->backing_fmt), or what @opt (borrowed, may be NULL) says instead: a node's name or options;
+ * null or an empty name: none. ->backing is the use. Coroutine.
+ */
+bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e) MUST_CHECK;
 /* nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH; NULL without an error: something else. */
 json_t *blk_nbd_uri_opts(const char *name, struct err *e);
 

@@ -23,7 +23,6 @@ static const struct prop q2_props[] = {
     PROP_SIZE(struct qcow2, refcount_cache_size, "refcount-cache-size", 0, 0, 16 * GiB, "Memory for refcount blocks; 0: 1 MiB"),
     PROP_TRI(struct qcow2, lazy_refcounts, "lazy-refcounts", TRI_AUTO, "Accepted for compatibility: refcounts are always written in order"),
     PROP_ENUM(struct qcow2, overlap_check, "overlap-check", overlap_names, 0, "Accepted for compatibility: the check is always on"),
-    PROP_BOOL(struct qcow2, no_backing, "no-backing", false, "Do not open the backing file: what is not in this layer reads as zeroes"),
     PROP_BOOL(struct qcow2, repair, "repair", false, "Open it for writing although it is marked corrupt or dirty: for check -r"),
     PROP_END,
 };
@@ -116,34 +115,6 @@ static bool init_caches(struct qcow2 *s, struct err *e)
            q2_cache_init(&s->rbc, MIN((uint64_t)SLICE, s->cluster_size), ref, e);
 }
 
-static bool open_backing(struct qcow2 *s, struct err *e)
-{
-    struct blk_node *n = &s->node;
-    bool none = json_is_null(s->backing) || (json_is_string(s->backing) && !*json_string_value(s->backing));
-    json_t *o = json_incref(s->backing);
-    if (s->no_backing || none || (!s->backing && !s->backing_name)) {
-        json_decref(o);
-        return true;
-    }
-    if (!o) {
-        char *path = blk_path_beside(blk_node_filename(n), s->backing_name);
-        o = blk_image_opts(path, s->backing_fmt, e);
-        free(path);
-        if (!o)
-            return err_prefix(e, "backing file of '%s'", blk_node_filename(n));
-    }
-    if (json_is_object(o)) {
-        json_t *ro = json_copy(o);
-        json_decref(o);
-        o = ro;
-        if (!json_object_get(o, "read-only"))
-            json_object_set_new(o, "read-only", json_true());
-    }
-    bool ok = blk_child_open_at(n, &n->backing, "backing", o, BLK_PERM_READ, BLK_PERM_READ, e);
-    json_decref(o);
-    return ok || err_prefix(e, "backing file of '%s'", blk_node_filename(n));
-}
-
 static bool open_data_file(struct qcow2 *s, struct err *e)
 {
     struct blk_node *n = &s->node;
@@ -216,7 +187,7 @@ static bool co_q2_open(struct blk_node *n, struct err *e)
         .flush = !n->no_flush, .fua = true, .logical_block = 512, .physical_block = MAX(below->physical_block, 512u),
         .discard_granularity = (uint32_t)s->cluster_size, .mem_align = below->mem_align };
     atomic_store(&n->size, size);
-    return open_data_file(s, e) && open_backing(s, e) && (n->read_only || s->repair || make_writable(s, e));
+    return open_data_file(s, e) && blk_backing_open(n, s->backing, e) && (n->read_only || s->repair || make_writable(s, e));
 }
 
 /* All of it is on the disk, what became free included. */

@@ -58,7 +58,7 @@ struct qcow2 {
     json_t *file, *backing, *data_file;
     uint64_t cache_size, l2_cache_size, l2_entry_size, refcount_cache_size;
     int lazy_refcounts, overlap_check, backing_check;
-    bool no_backing, repair;        /* set by tools: one layer alone; open it although it is marked corrupt or dirty */
+    bool repair;                    /* set by tools: open it although it is marked corrupt or dirty */
     /* header */
     unsigned version, cluster_bits, ref_order, crypt, compression;
     uint64_t cluster_size, incompat, compat, autoclear;

@@ -203,6 +203,10 @@ static bool names_others(struct blk_node *n)
     json_t *(*info)(const struct blk_node *) = BLK_DRIVER(n)->info;
     json_t *i = info ? info(n) : NULL, *d = json_object_get(i, "data");
     bool others = n->backing_name || json_object_get(d, "data-file");
+    size_t k;
+    json_t *x;
+    json_array_foreach(json_object_get(d, "extents"), k, x)
+        others |= strcmp(json_string_value(json_object_get(x, "filename")), blk_node_filename(n)) != 0;
     json_decref(i);
     return others;
 }
@@ -213,6 +217,16 @@ static json_t *options_of(const char *name, const char *fmt, const struct img_op
     if (o->image_opts)
         return opt_parse(name, "driver", e);
     return guess_format(name, &fmt, guessed) ? blk_image_opts(name, fmt, e) : NULL;
+}
+
+/* The format that @opts name has an option @name. */
+static bool has_option(json_t *opts, const char *name)
+{
+    struct err e = ERR_INIT;
+    struct prop p;
+    const char *driver = json_string_value(json_object_get(opts, "driver"));
+    const struct obj_class *c = driver ? backend_find(&blk_node_class, driver, &e) : NULL;
+    return c && obj_prop_find(c, name, &p);
 }
 
 struct blk_node *img_open(const char *name, const char *fmt, const char *cache, const struct img_opts *o, unsigned flags)
@@ -231,10 +245,9 @@ struct blk_node *img_open(const char *name, const char *fmt, const char *cache, 
     json_object_set_new(opts, "read-only", json_boolean(!write));
     if (write && !json_object_get(opts, "discard"))
         json_object_set_new(opts, "discard", json_string("unmap"));
-    bool qcow2 = str_eq(json_string_value(json_object_get(opts, "driver")), "qcow2");
-    if (qcow2 && flags & (IMG_ONE_LAYER | IMG_LOOK))
-        json_object_set_new(opts, "no-backing", json_true());
-    if (qcow2 && flags & IMG_REPAIR)
+    if (flags & (IMG_ONE_LAYER | IMG_LOOK) && has_option(opts, "backing"))
+        json_object_set_new(opts, "backing", json_null());
+    if (flags & IMG_REPAIR && has_option(opts, "repair"))
         json_object_set_new(opts, "repair", json_true());
     if (flags & IMG_UNLOCKED || o->unlocked)
         set_unlocked(opts);

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""Formats that are only read here: what QEMU's tool makes of them is compared with what it was made from, and with what it says of it."""
+import filecmp
+import json
+import os
+import random
+import struct
+import zlib
+
+import pytest
+
+from imglib import QEMU, img, info, qimg, qio, sparse_file
+
+pytestmark = pytest.mark.skipif(not QEMU, reason="no qemu-img")
+MIB = 1 << 20
+KINDS = [
+    ("vdi", []), ("vdi", ["-o", "static=on"]), ("parallels", []), ("parallels", ["-o", "cluster_size=64k"]), ("qcow", []),
+    ("vpc", ["-o", "force_size=on"]), ("vpc", ["-o", "subformat=fixed,force_size=on"]), ("vhdx", ["-o", "block_size=1M"]),
+    ("vhdx", ["-o", "subformat=fixed"]), ("vmdk", []), ("vmdk", ["-o", "subformat=monolithicFlat"]),
+    ("vmdk", ["-o", "subformat=twoGbMaxExtentSparse"]), ("vmdk", ["-o", "subformat=twoGbMaxExtentFlat"]),
+    ("vmdk", ["-o", "subformat=streamOptimized"]), ("vmdk", ["-o", "zeroed_grain=on"]),
+]
+NAMES = [f + "".join("-" + o.split(",")[0] for o in more if o != "-o") for f, more in KINDS]
+
+
+def image(tmp_path, kind, size=12 * MIB, seed=1):
+    fmt, more = kind
+    raw = sparse_file(tmp_path / "raw", size, seed=seed)
+    qimg("convert", "-f", "raw", "-O", fmt, *more, raw, tmp_path / ("a." + fmt))
+    return raw, tmp_path / ("a." + fmt), fmt
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_contents_are_what_they_were(tmp_path, kind):
+    raw, a, fmt = image(tmp_path, kind)
+    out = tmp_path / "out"
+    img("convert", "-f", fmt, "-O", "raw", a, out)
+    assert filecmp.cmp(raw, out, shallow=False)
+    assert "identical" in img("compare", "-f", fmt, "-F", "raw", a, raw).stdout
+    img("check", "-f", fmt, a)
+    ours, theirs = info(a, "-f", fmt), json.loads(qimg("info", "--output=json", "-f", fmt, a).stdout)
+    for key in ("virtual-size", "format", "cluster-size"):
+        if key in theirs and key in ours:
+            assert ours[key] == theirs[key], key
+    img("convert", "-f", fmt, "-O", "qcow2", a, tmp_path / "q")
+    qimg("compare", "-f", "qcow2", "-F", fmt, tmp_path / "q", a)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_odd_pieces(tmp_path, kind):
+    """Reads that begin and end anywhere."""
+    raw, a, fmt = image(tmp_path, kind, seed=5)
+    with open(raw, "rb") as f:
+        data = f.read()
+    r = random.Random(2)
+    for _ in range(6):
+        skip, count = r.randrange(12 * 2048 - 1), r.randrange(1, 300)
+        img("dd", "-f", fmt, "-O", "raw", "--force", "bs=512", "skip=%d" % skip, "count=%d" % count, "if=%s" % a, "of=%s" % (tmp_path / "o"))
+        with open(tmp_path / "o", "rb") as f:
+            want = data[skip * 512:(skip + count) * 512]
+            assert f.read() == want, (skip, count)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_the_map_tells_holes(tmp_path, kind):
+    """What is told to be zeroes is, and an empty image has no data."""
+    raw, a, fmt = image(tmp_path, kind)
+    with open(raw, "rb") as f:
+        data = f.read()
+    end = 0
+    for x in json.loads(img("map", "-f", fmt, "--output=json", a).stdout):
+        assert x["start"] == end
+        end += x["length"]
+        if x["zero"]:
+            assert not any(data[x["start"]:end])
+    assert end == len(data)
+    flat = any(w in NAMES[KINDS.index(kind)] for w in ("static", "fixed", "Flat"))
+    if not flat:
+        os.unlink(a)
+        qimg("create", "-f", fmt, *[o for o in kind[1] if o != "-c"], a, "12M")
+        assert not any(x["data"] for x in json.loads(img("map", "-f", fmt, "--output=json", a).stdout))
+
+
+@pytest.mark.parametrize("fmt", ["vdi", "parallels", "qcow", "vpc", "vhdx", "vmdk"])
+def test_the_format_is_told_by_its_signature(tmp_path, fmt):
+    name = tmp_path / "image"
+    qimg("create", "-f", fmt, name, "4M")
+    assert info(name)["format"] == fmt
+
+
+@pytest.mark.parametrize("fmt", ["vdi", "parallels", "qcow", "vpc", "vhdx", "vmdk"])
+def test_writes_are_refused(tmp_path, fmt):
+    a = tmp_path / "a"
+    qimg("create", "-f", fmt, a, "4M")
+    before = a.read_bytes()
+    p = img("convert", "-n", "-f", "raw", "-O", fmt, sparse_file(tmp_path / "raw", 4 * MIB), a, ok=(1,))
+    assert "can only be read here" in p.stderr and a.read_bytes() == before
+    assert "cannot be created here" in img("create", "-f", fmt, tmp_path / "b", "1M", ok=(1,)).stderr
+
+
+@pytest.mark.parametrize("fmt", ["qcow", "vmdk"])
+def test_a_backing_file(tmp_path, fmt):
+    raw = sparse_file(tmp_path / "raw", 4 * MIB, seed=8)
+    base = tmp_path / ("base." + fmt)
+    qimg("convert", "-f", "raw", "-O", fmt, raw, base)
+    qimg("create", "-f", fmt, "-b", base, "-F", fmt, tmp_path / "top")
+    qio(tmp_path / "top", "write -P 7 1M 70k", "write -P 9 3000k 5k", fmt=fmt)
+    qimg("convert", "-f", fmt, "-O", "raw", tmp_path / "top", tmp_path / "want")
+    if fmt == "qcow":                   # does not say in which format its backing file is
+        assert "looks like a qcow image" in img("convert", "-f", fmt, "-O", "raw", tmp_path / "top", tmp_path / "out", ok=(1,)).stderr
+        opts = "driver=qcow,file.filename=%s,file.driver=file,backing.driver=qcow,backing.file.driver=file,backing.file.filename=%s" % (tmp_path / "top", base)
+        img("convert", "--image-opts", opts, "-O", "raw", tmp_path / "out", "--force")
+    else:
+        img("convert", "-f", fmt, "-O", "raw", tmp_path / "top", tmp_path / "out")
+    assert filecmp.cmp(tmp_path / "want", tmp_path / "out", shallow=False)
+
+
+def test_vmdk_reaches_no_file_elsewhere(tmp_path):
+    """A descriptor that names files of the host is refused, and so are names of folders above."""
+    (tmp_path / "secret").write_bytes(b"x" * 4096)
+    (tmp_path / "d").mkdir()
+    for name in (str(tmp_path / "secret"), "../secret"):
+        (tmp_path / "d" / "a.vmdk").write_text('# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 8 FLAT "%s" 0\n' % name)
+        assert "beside it" in img("info", "-f", "vmdk", tmp_path / "d" / "a.vmdk", ok=(1,)).stderr
+    (tmp_path / "d" / "a.vmdk").write_text('# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\nRW 8 FLAT "b" 0\nRW 8 ZERO\n')
+    (tmp_path / "d" / "b").write_bytes(b"y" * 4096)
+    os.rename(tmp_path / "d" / "a.vmdk", tmp_path / "d" / "a")
+    assert "names other files" in img("convert", "-O", "raw", tmp_path / "d" / "a", tmp_path / "out", ok=(1,)).stderr
+    img("convert", "-f", "vmdk", "-O", "raw", tmp_path / "d" / "a", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"y" * 4096 + bytes(4096)
+
+
+def test_a_vhdx_with_a_log_is_refused(tmp_path):
+    a = tmp_path / "a.vhdx"
+    qimg("create", "-f", "vhdx", a, "4M")
+    with open(a, "r+b") as f:           # a log that somebody left: its GUID is not zero
+        for at in (64 << 10, 128 << 10):
+            f.seek(at)
+            h = bytearray(f.read(4096))
+            h[48:64] = bytes(range(16))
+            h[4:8] = bytes(4)
+            h[4:8] = struct.pack("<I", crc32c(h))
+            f.seek(at)
+            f.write(h)
+    assert "log" in img("info", "-f", "vhdx", a, ok=(1,)).stderr
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for b in data:
+        crc ^= b
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def test_check_finds_what_is_wrong(tmp_path):
+    """A block that two guest blocks share, and one behind the end."""
+    a = tmp_path / "a.vdi"
+    qimg("convert", "-f", "raw", "-O", "vdi", sparse_file(tmp_path / "raw", 12 * MIB, pieces=40), a)
+    with open(a, "r+b") as f:
+        f.seek(0x154)
+        at, = struct.unpack("<I", f.read(4))
+        f.seek(at)
+        f.write(struct.pack("<III", 1, 1, 5000))
+    p = img("check", "-f", "vdi", a, ok=(2,))
+    assert "another block uses" in p.stderr and "behind its end" in p.stderr
+
+
+def test_compressed_clusters_of_qcow(tmp_path):
+    """Made here: QEMU's tool writes none any more, but reads them."""
+    bits, l2_bits, clusters = 12, 9, 32
+    cs, data, table, out = 1 << bits, [], [], bytearray(48 + 8 + (8 << l2_bits))
+    for i in range(clusters):
+        data.append(b"%03d " % i * (cs // 4) if i % 3 else bytes(cs))
+        z = zlib.compressobj(9, zlib.DEFLATED, -12)
+        packed = z.compress(data[-1]) + z.flush()
+        table.append(1 << 63 | len(packed) << (63 - bits) | len(out) if i % 3 else 0)
+        out += packed if i % 3 else b""
+    struct.pack_into(">IIQIIQBBHIQ", out, 0, 0x514649fb, 1, 0, 0, 0, clusters * cs, bits, l2_bits, 0, 0, 48)
+    struct.pack_into(">Q", out, 48, 56)
+    struct.pack_into(">%dQ" % clusters, out, 56, *table)
+    (tmp_path / "a").write_bytes(bytes(out) + bytes(-len(out) % 512))
+    (tmp_path / "raw").write_bytes(b"".join(data))
+    qimg("compare", "-f", "qcow", "-F", "raw", tmp_path / "a", tmp_path / "raw")
+    img("compare", "-f", "qcow", "-F", "raw", tmp_path / "a", tmp_path / "raw")
+    img("check", "-f", "qcow", tmp_path / "a")
