@@ -45,11 +45,11 @@ static bool co_open_fd(struct blk_file *f, int *fd, struct err *e)
     struct blk_node *n = &f->node;
     int direct = n->direct ? O_DIRECT : 0;
     struct open_try t = { f->filename, (n->read_only ? O_RDONLY : O_RDWR) | direct, -1 };
-    int r = co_offload(open_worker, &t);
+    int r = co_offload_short(open_worker, &t);
     if (!n->read_only && n->auto_read_only && (r == -EACCES || r == -EROFS || r == -EPERM)) {
         n->read_only = true;
         t.flags = O_RDONLY | direct;
-        r = co_offload(open_worker, &t);
+        r = co_offload_short(open_worker, &t);
     }
     *fd = t.fd;
     return !r || open_error(f, r, e);
@@ -201,7 +201,9 @@ static int co_transfer(const struct xfer *x, uint64_t off, uint64_t len, const s
             n = MIN(blk_iov_slice(iov, niov, done, len - done, rest), (unsigned)IOV_BATCH);
             v = rest;
         }
-        ssize_t k = x->write ? co_pwritev(x->f->fd, v, (int)n, off + done, x->rwf) : co_preadv(x->f->fd, v, (int)n, off + done);
+        bool cached = !x->f->node.direct && !(x->rwf & RWF_DSYNC);
+        ssize_t k = x->write ? co_pwritev(x->f->fd, v, (int)n, off + done, x->rwf, cached) :
+                               co_preadv(x->f->fd, v, (int)n, off + done, cached);
         if (k < 0 || (x->write && !k)) {
             r = k < 0 ? (int)k : -ENOSPC;
             break;
@@ -361,7 +363,7 @@ static int co_file_map(struct blk_node *n, uint64_t off, uint64_t len, struct bl
     out->has_off = true;
     out->off = off;
     out->where = n;
-    return co_offload(map_worker, &m);
+    return co_offload_short(map_worker, &m);
 }
 
 static bool file_set_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e)

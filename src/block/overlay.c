@@ -87,7 +87,7 @@ static int co_temp_io(struct blk_overlay *s, bool write, uint64_t off, struct io
         char *p = iov[i].iov_base;
         for (size_t left = iov[i].iov_len; left;) {
             struct iovec v = { p, left };
-            ssize_t r = write ? co_pwritev(s->fd, &v, 1, off, 0) : co_preadv(s->fd, &v, 1, off);
+            ssize_t r = write ? co_pwritev(s->fd, &v, 1, off, 0, true) : co_preadv(s->fd, &v, 1, off, true);
             if (r <= 0)
                 return r < 0 ? (int)r : write ? -ENOSPC : -EIO;
             p += r;

@@ -1,78 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Compressed clusters: section Compressed Clusters Descriptor. The work is done on worker threads. */
+/* Compressed clusters: section Compressed Clusters Descriptor. The work is done on worker threads (qcow2_codec.c). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "block/qcow2_codec.h"
 #include "block/qcow2_int.h"
-#ifdef CONFIG_ZLIB
-#include <zlib.h>
-#endif
-#ifdef CONFIG_ZSTD
-#include <zstd.h>
-#endif
-
-enum { ZLIB_WINDOW = -12 };         /* raw deflate, 4 KiB window: what every reader of the format accepts */
-
-struct pack { const uint8_t *in; uint8_t *out; size_t in_len, out_len, got; };
-
-#ifdef CONFIG_ZLIB
-static int unpack_zlib(void *arg)
-{
-    struct pack *p = arg;
-    z_stream z = { .next_in = (uint8_t *)p->in, .avail_in = (uInt)p->in_len, .next_out = p->out, .avail_out = (uInt)p->out_len };
-    if (inflateInit2(&z, ZLIB_WINDOW) != Z_OK)
-        return -ENOMEM;
-    int r = inflate(&z, Z_FINISH);
-    bool whole = (r == Z_STREAM_END || r == Z_BUF_ERROR || r == Z_OK) && !z.avail_out;
-    inflateEnd(&z);
-    return whole ? 0 : -EIO;
-}
-
-static int pack_zlib(void *arg)
-{
-    struct pack *p = arg;
-    z_stream z = { .next_in = (uint8_t *)p->in, .avail_in = (uInt)p->in_len, .next_out = p->out, .avail_out = (uInt)p->out_len };
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, ZLIB_WINDOW, 9, Z_DEFAULT_STRATEGY) != Z_OK)
-        return -ENOMEM;
-    int r = deflate(&z, Z_FINISH);
-    p->got = p->out_len - z.avail_out;
-    deflateEnd(&z);
-    return r == Z_STREAM_END ? 0 : -ENOSPC;
-}
-#else
-static int unpack_zlib(void *arg) { return -ENOTSUP; }
-static int pack_zlib(void *arg) { return -ENOTSUP; }
-#endif
-
-#ifdef CONFIG_ZSTD
-/* The sectors may hold more than one frame, and rubbish behind the last: done when a cluster came out. */
-static int unpack_zstd(void *arg)
-{
-    struct pack *p = arg;
-    ZSTD_DStream *d = ZSTD_createDStream();
-    ZSTD_inBuffer in = { p->in, p->in_len, 0 };
-    ZSTD_outBuffer out = { p->out, p->out_len, 0 };
-    int r = d ? 0 : -ENOMEM;
-    while (!r && out.pos < out.size) {
-        size_t in_before = in.pos, out_before = out.pos, n = ZSTD_decompressStream(d, &out, &in);
-        if (ZSTD_isError(n) || (in.pos == in_before && out.pos == out_before))
-            r = -EIO;
-    }
-    ZSTD_freeDStream(d);
-    return r;
-}
-
-static int pack_zstd(void *arg)
-{
-    struct pack *p = arg;
-    size_t n = ZSTD_compress(p->out, p->out_len, p->in, p->in_len, ZSTD_CLEVEL_DEFAULT);
-    p->got = n;
-    return ZSTD_isError(n) ? -ENOSPC : 0;
-}
-#else
-static int unpack_zstd(void *arg) { return -ENOTSUP; }
-static int pack_zstd(void *arg) { return -ENOTSUP; }
-#endif
 
 /* ---- reading ---- */
 
@@ -86,9 +18,9 @@ static int co_unpack(struct qcow2 *s, uint64_t desc, uint8_t *out)
     uint8_t *in = malloc(len);
     if (!in)
         return -ENOMEM;
-    struct pack p = { .in = in, .in_len = len, .out = out, .out_len = s->cluster_size };
+    struct q2_pack p = { .in = in, .in_len = len, .out = out, .out_len = s->cluster_size, .zstd = s->compression == Q2_COMPRESS_ZSTD };
     int r = co_q2_pread(s, off, in, len);
-    r = r ? r : co_offload(s->compression == Q2_COMPRESS_ZSTD ? unpack_zstd : unpack_zlib, &p);
+    r = r ? r : co_offload(q2_unpack, &p);
     free(in);
     return r;
 }
@@ -99,6 +31,8 @@ int co_q2_packed_read(struct qcow2 *s, uint64_t desc, uint64_t in_cluster, uint6
         blk_iov_copy(s->comp_cache + in_cluster, iov, niov, 0, len, true);
         return 0;
     }
+    if (len == s->cluster_size && niov == 1)
+        return co_unpack(s, desc, iov[0].iov_base);
     uint8_t *buf = malloc(s->cluster_size);
     int r = buf ? co_unpack(s, desc, buf) : -ENOMEM;
     if (r) {
@@ -121,8 +55,9 @@ int co_q2_packed_read(struct qcow2 *s, uint64_t desc, uint64_t in_cluster, uint6
 /* @data of a cluster, packed into @out; -ENOSPC: not smaller. */
 static int co_pack(struct qcow2 *s, const uint8_t *data, uint8_t *out, size_t *got)
 {
-    struct pack p = { .in = data, .in_len = s->cluster_size, .out = out, .out_len = s->cluster_size - 1 };
-    int r = co_offload(s->compression == Q2_COMPRESS_ZSTD ? pack_zstd : pack_zlib, &p);
+    struct q2_pack p = { .in = data, .in_len = s->cluster_size, .out = out, .out_len = s->cluster_size - 1,
+                         .zstd = s->compression == Q2_COMPRESS_ZSTD };
+    int r = co_offload(q2_pack, &p);
     *got = p.got;
     return r;
 }

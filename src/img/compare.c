@@ -7,49 +7,118 @@
 #include <string.h>
 #include "img/img.h"
 
-enum { PIECE = 2 << 20 };
+enum { PIECE = 2 << 20, COMPARE_PIECE = 256 << 10, COMPARE_JOBS = 4 };
 
 /* ---- compare ---- */
 
-struct compare { struct blk_node *a, *b; struct img_opts o; uint8_t *x, *y; bool strict; };
+/* Several coroutines take one piece after the other; the lowest difference counts. */
+struct compare {
+    struct blk_node *a, *b;
+    struct img_opts o;
+    bool strict;
+    uint64_t next, end;                 /* [next, end) was taken by nobody yet */
+    uint64_t found;                     /* the lowest difference, UINT64_MAX: none */
+    bool by_map;                        /* of the maps there, not of bytes (strict) */
+    int status;                         /* 2 and up: an error, told */
+    unsigned running;
+    struct co_event idle;
+};
 
-/* 0: alike, 1: differ at *@where, 2: error (told). */
-static int co_compare_range(struct compare *c, uint64_t off, uint64_t end, uint64_t *where)
+static void compare_found(struct compare *c, uint64_t at, bool by_map)
 {
-    uint64_t sa = atomic_load(&c->a->size), sb = atomic_load(&c->b->size);
-    while (off < end) {
-        struct blk_extent p = { .len = end - off, .zero = true, .below = true }, q = p;
-        int r = off < sa ? co_node_map(c->a, off, MIN(end, sa) - off, &p) : 0;
-        r = r ? r : off < sb ? co_node_map(c->b, off, MIN(end, sb) - off, &q) : 0;
-        uint64_t len = MIN(p.len, q.len);
-        if (r)
-            return img_fail_errno(r, "cannot read the maps") + 1;
-        if (c->strict && off < sa && off < sb && p.below != q.below) {
-            *where = off;
-            printf("Strict mode: Offset %llu block status mismatch!\n", (unsigned long long)off);
-            return 1;
-        }
-        if (p.zero && q.zero) {
-            off += len;
-            continue;
-        }
-        len = MIN(len, (uint64_t)PIECE);
-        r = p.zero ? (memset(c->x, 0, len), 0) : co_img_read(c->a, off, len, c->x);
-        r = r ? r : q.zero ? (memset(c->y, 0, len), 0) : co_img_read(c->b, off, len, c->y);
-        if (r)
-            return img_fail_errno(r, "error while reading offset %llu", (unsigned long long)off) + 3;
-        if (memcmp(c->x, c->y, len)) {
-            uint64_t i = 0;
-            while (c->x[i] == c->y[i])
-                i++;
-            *where = off + i;
-            printf("Content mismatch at offset %llu!\n", (unsigned long long)*where);
-            return 1;
-        }
-        off += len;
-        img_progress(&c->o, off, end);
+    if (at < c->found) {
+        c->found = at;
+        c->by_map = by_map;
     }
-    return 0;
+    c->next = c->end;                   /* what lies above does not matter any more */
+}
+
+static void compare_failed(struct compare *c, int status)
+{
+    c->status = MAX(c->status, status);
+    c->next = c->end;
+}
+
+/* One side's bytes of a piece: read, or zeroes. */
+static bool co_compare_read(struct compare *c, struct blk_node *n, bool zero, uint64_t off, uint64_t len, uint8_t *buf)
+{
+    int r = 0;
+    if (zero)
+        memset(buf, 0, len);
+    else
+        r = co_img_read(n, off, len, buf);
+    if (r)
+        compare_failed(c, img_fail_errno(r, "error while reading offset %llu", (unsigned long long)off) + 3);
+    return !r;
+}
+
+static void co_compare_bytes(struct compare *c, uint64_t off, uint64_t len, bool zero_a, bool zero_b, uint8_t *x)
+{
+    uint8_t *y = x + COMPARE_PIECE;
+    uint64_t i = 0;
+    if (!co_compare_read(c, c->a, zero_a, off, len, x) || !co_compare_read(c, c->b, zero_b, off, len, y) || !memcmp(x, y, len))
+        return;
+    while (x[i] == y[i])
+        i++;
+    compare_found(c, off + i, false);
+}
+
+/* Takes the next piece and compares it. */
+static void co_compare_piece(struct compare *c, uint8_t *buf)
+{
+    uint64_t off = c->next, sa = atomic_load(&c->a->size), sb = atomic_load(&c->b->size);
+    struct blk_extent p = { .len = c->end - off, .zero = true, .below = true }, q = p;
+    int r = off < sa ? co_node_map(c->a, off, MIN(c->end, sa) - off, &p) : 0;
+    r = r ? r : off < sb ? co_node_map(c->b, off, MIN(c->end, sb) - off, &q) : 0;
+    if (off != c->next)
+        return;                         /* another took it meanwhile */
+    if (r) {
+        compare_failed(c, img_fail_errno(r, "cannot read the maps") + 1);
+        return;
+    }
+    if (c->strict && off < sa && off < sb && p.below != q.below) {
+        compare_found(c, off, true);
+        return;
+    }
+    uint64_t len = MIN(p.len, q.len);
+    bool both = p.zero && q.zero;
+    len = both ? len : MIN(len, (uint64_t)COMPARE_PIECE);
+    c->next = off + len;
+    if (!both)
+        co_compare_bytes(c, off, len, p.zero, q.zero, buf);
+    img_progress(&c->o, off + len, c->end);
+}
+
+static void co_compare_job(void *arg)
+{
+    struct compare *c = arg;
+    uint8_t *buf = aligned_alloc(4096, 2 * COMPARE_PIECE);
+    if (!buf)
+        compare_failed(c, img_fail_errno(-ENOMEM, "cannot compare") + 1);
+    while (c->next < c->end)
+        co_compare_piece(c, buf);
+    free(buf);
+    if (!--c->running)
+        co_wake(&c->idle);
+}
+
+/* 0: alike, 1: differ (told), 2 and up: error (told). */
+static int co_compare_all(struct compare *c)
+{
+    c->found = UINT64_MAX;
+    for (unsigned i = 0; i < COMPARE_JOBS; i++) {
+        c->running++;
+        co_spawn(loop_main(), NULL, co_compare_job, c);
+    }
+    if (c->running)
+        co_wait(&c->idle);
+    if (c->status || c->found == UINT64_MAX)
+        return c->status;
+    if (c->by_map)
+        printf("Strict mode: Offset %llu block status mismatch!\n", (unsigned long long)c->found);
+    else
+        printf("Content mismatch at offset %llu!\n", (unsigned long long)c->found);
+    return 1;
 }
 
 static int co_compare(int argc, char **argv)
@@ -68,11 +137,9 @@ static int co_compare(int argc, char **argv)
         return fprintf(stderr, "backplane-img: compare needs two file names\n"), 2;
     c.a = img_open(argv[optind], c.o.fmt, c.o.src_cache, &c.o, 0);
     c.b = c.a ? img_open(argv[optind + 1], fmt2, c.o.src_cache, &c.o, 0) : NULL;
-    c.x = malloc(PIECE);
-    c.y = malloc(PIECE);
     int status = 2;
-    if (c.a && c.b && c.x && c.y) {
-        uint64_t sa = atomic_load(&c.a->size), sb = atomic_load(&c.b->size), where;
+    if (c.a && c.b) {
+        uint64_t sa = atomic_load(&c.a->size), sb = atomic_load(&c.b->size);
         status = 0;
         if (sa != sb && c.strict) {
             if (!c.o.quiet)
@@ -81,14 +148,13 @@ static int co_compare(int argc, char **argv)
         } else {
             if (sa != sb && !c.o.quiet)
                 puts("Warning: Image size mismatch!");
-            status = co_compare_range(&c, 0, MAX(sa, sb), &where);
+            c.end = MAX(sa, sb);
+            status = co_compare_all(&c);
             img_progress_end(&c.o);
         }
         if (!status && !c.o.quiet)
             puts("Images are identical.");
     }
-    free(c.x);
-    free(c.y);
     img_close(c.a);
     img_close(c.b);
     return status;
@@ -198,8 +264,8 @@ static void co_bench_job(void *arg)
         uint64_t off = b->off;
         b->started++;
         b->off += b->step;
-        if (b->off + b->size > image)
-            b->off = b->off % (image - b->size + 1);
+        if (b->off + b->size > image)       /* to the start, as far past it, and aligned as before */
+            b->off = b->off % MAX(align_down(image - b->size, 4096), 1);
         int r = b->write ? co_node_pwritev(b->n, off, b->size, &v, 1, 0) : co_node_preadv(b->n, off, b->size, &v, 1, 0);
         if (!r && b->flush_every && ++b->since_flush >= b->flush_every) {
             b->since_flush = 0;

@@ -69,6 +69,7 @@ int main(int argc, char **argv)
     }
     if (!loop_main_init(&e))
         return img_fail(&e, NULL);
+    loop_set_may_block(loop_main(), true);
     co_run_main(co_run, &r);
     if (fflush(stdout) && !r.status)
         return img_fail_errno(-5, "cannot write the output");

@@ -43,9 +43,12 @@ void co_sleep_until(enum clock_id c, int64_t deadline_ns);
 int co_fd(int fd, unsigned mask, int64_t deadline_ns);
 /* Runs fn on a worker thread with no lock held; returns its value. */
 int co_offload(int (*fn)(void *), void *arg);
-/* One transfer at a file offset; may be short as the system call. -EINTR is retried inside. */
-ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off);
-ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags);
+/* The same for a call that seldom takes long: made in place where the loop may block (loop_set_may_block). */
+int co_offload_short(int (*fn)(void *), void *arg);
+/* One transfer at a file offset; may be short as the system call. -EINTR is retried inside. @cached: through the page cache, so
+ * that it is a copy more often than it waits. */
+ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, bool cached);
+ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags, bool cached);
 int co_fdatasync(int fd);
 int co_fallocate(int fd, int mode, uint64_t off, uint64_t len);
 /* Runs @fn as a coroutine on the main loop and serves events until it ended. Main thread, outside coroutines, no domain held:

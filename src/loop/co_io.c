@@ -5,6 +5,8 @@
 #include <unistd.h>
 #include "loop/loop_int.h"
 
+#define LONG_TRANSFER (128u * 1024)
+
 /* ---- time ---- */
 
 static void sleep_over(void *arg) { co_ready(arg); }
@@ -49,6 +51,11 @@ int co_offload(int (*fn)(void *), void *arg)
     offload_submit(&o.job);
     co_suspend();
     return o.res;
+}
+
+int co_offload_short(int (*fn)(void *), void *arg)
+{
+    return loop_current()->may_block ? fn(arg) : co_offload(fn, arg);
 }
 
 /* ---- the ring ---- */
@@ -184,13 +191,27 @@ static int fallocate_worker(void *arg)
     return x ? -errno : 0;
 }
 
-ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off)
+static bool long_transfer(const struct iovec *iov, int n)
+{
+    size_t len = 0;
+    for (int i = 0; i < n && len < LONG_TRANSFER; i++)
+        len += iov[i].iov_len;
+    return len >= LONG_TRANSFER;
+}
+
+/*
+ * A long read from the page cache is a copy that the ring would make on this thread as it is submitted: another makes it while the
+ * loop goes on. (Of writes the ring knows by itself, and lets those to one file run one after the other.)
+ */
+ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, bool cached)
 {
 #ifdef CONFIG_URING
     struct loop *l = loop_current();
     for (int r = -EINTR; l->uring; ) {
         struct io_uring_sqe *sqe = loop_sqe(l);
         io_uring_prep_readv(sqe, fd, iov, (unsigned)n, off);
+        if (cached && long_transfer(iov, n))
+            sqe->flags |= IOSQE_ASYNC;
         if ((r = ring_wait_for(sqe)) != -EINTR)
             return r;
     }
@@ -200,8 +221,13 @@ ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off)
     return r < 0 ? r : rw.res;
 }
 
-ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags)
+ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags, bool cached)
 {
+    struct rw rw = { .fd = fd, .iov = iov, .n = n, .off = off, .flags = rwf_flags };
+    if (cached && loop_current()->may_block && !long_transfer(iov, n)) {
+        int x = write_worker(&rw);
+        return x < 0 ? x : rw.res;
+    }
 #ifdef CONFIG_URING
     struct loop *l = loop_current();
     for (int r = -EINTR; l->uring; ) {
@@ -211,7 +237,6 @@ ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf
             return r;
     }
 #endif
-    struct rw rw = { .fd = fd, .iov = iov, .n = n, .off = off, .flags = rwf_flags };
     int r = co_offload(write_worker, &rw);
     return r < 0 ? r : rw.res;
 }

@@ -18,6 +18,7 @@ static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 struct loop *loop_main(void) { return main_loop; }
 struct loop *loop_current(void) { return current; }
 bool loop_has_uring(const struct loop *l) { return l->uring; }
+void loop_set_may_block(struct loop *l, bool may) { l->may_block = may; }
 
 static struct loop *loop_alloc(const char *name)
 {

@@ -27,6 +27,8 @@ void loop_free_thread(struct loop *l);              /* joins; nothing may be att
 /* Serves events once; waits at most @max_wait_ns (-1: until something happens). LOOP (own thread only). */
 void loop_run_once(struct loop *l, int64_t max_wait_ns);
 bool loop_has_uring(const struct loop *l);
+/* Nobody but the one command that a tool runs is served: short system calls are made in place. LOOP */
+void loop_set_may_block(struct loop *l, bool may);
 
 /* ---- domains ---- */
 /* New domain at home on @l. @name is for debug output, borrowed for ever. */

@@ -27,6 +27,7 @@ struct loop {
     char name[16];
     pthread_t thread;
     bool has_thread, uring;
+    bool may_block;                         /* see loop_set_may_block() */
     atomic_bool stop;                       /* loop_free_thread() asks */
     _Atomic int64_t poll_ns;                /* busy polling before a sleep; 0: none */
 

@@ -155,8 +155,9 @@ def test_status_tells_the_truth(tmp_path):
     img("check", "-f", "raw", r, ok=(63,))
     img("compare", "-f", "qcow2", "-F", "raw", q, r, ok=(0,))
     with open(r, "r+b") as f:
-        f.seek(3 * MIB + 7)
-        f.write(b"x")
+        for at in (3 * MIB + 7, 3 * MIB + 300000, 4 * MIB - 1):
+            f.seek(at)
+            f.write(b"x")
     p = img("compare", "-f", "qcow2", "-F", "raw", q, r, ok=(1,))
     assert "offset %d" % (3 * MIB + 7) in p.stdout
     img("compare", q, tmp_path / "none", ok=(2, 3, 4))

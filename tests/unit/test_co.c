@@ -299,30 +299,63 @@ static void a_descriptor_is_awaited_by_two_and_in_time(void **state)
 static int file;
 static void file_io(void *arg)
 {
+    bool cached = arg;
     char a[6] = "hello", b[6] = "world", c[10] = { 0 };
     struct iovec v[2] = { { a, 5 }, { b, 5 } }, r = { c, 10 };
-    assert_int_equal(co_pwritev(file, v, 2, 100, 0), 10);
-    assert_int_equal(co_preadv(file, &r, 1, 100), 10);
+    assert_int_equal(co_pwritev(file, v, 2, 100, 0, cached), 10);
+    assert_int_equal(co_preadv(file, &r, 1, 100, cached), 10);
     assert_memory_equal(c, "helloworld", 10);
-    assert_int_equal(co_preadv(file, &r, 1, 110), 0);
+    assert_int_equal(co_preadv(file, &r, 1, 110, cached), 0);
     assert_int_equal(co_fdatasync(file), 0);
     assert_int_equal(co_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, 5), 0);
-    assert_int_equal(co_preadv(file, &r, 1, 100), 10);
+    assert_int_equal(co_preadv(file, &r, 1, 100, cached), 10);
     assert_memory_equal(c, "\0\0\0\0\0world", 10);
-    assert_int_equal(co_preadv(-1, &r, 1, 0), -EBADF);
-    assert_int_equal(co_pwritev(file, v, 2, INT64_MAX - 4, 0), -EINVAL);
+    assert_int_equal(co_preadv(-1, &r, 1, 0, cached), -EBADF);
+    assert_int_equal(co_pwritev(file, v, 2, INT64_MAX - 4, 0, cached), -EINVAL);
     assert_int_equal(co_fdatasync(-1), -EBADF);
+}
+
+/* Long enough to be copied by others. */
+static void file_long(void *arg)
+{
+    size_t n = 1 << 20;
+    uint32_t *w = malloc(n), *r = malloc(n);
+    for (size_t i = 0; i < n / 4; i++)
+        w[i] = (uint32_t)i * 2654435761u;
+    struct iovec v[2] = { { w, 4096 }, { (char *)w + 4096, n - 4096 } }, x = { r, n };
+    for (int cached = 0; cached < 2; cached++) {
+        memset(r, 0, n);
+        assert_int_equal(co_pwritev(file, v, 2, 4096, 0, cached), n);
+        assert_int_equal(co_preadv(file, &x, 1, 4096, cached), n);
+        assert_memory_equal(w, r, n);
+    }
+    free(w);
+    free(r);
+}
+
+static pthread_t ran_on;
+static int where_am_i(void *arg)
+{
+    ran_on = pthread_self();
+    return 7;
+}
+
+static void short_call(void *in_place)
+{
+    assert_int_equal(co_offload_short(where_am_i, NULL), 7);
+    assert_int_equal(pthread_equal(ran_on, pthread_self()), in_place != NULL);
 }
 
 static int files_done;
 static void file_many(void *arg)
 {
     int i = (int)(intptr_t)arg;
+    bool cached = i & 1;
     char w[512], r[512];
     memset(w, i, sizeof w);
     struct iovec v = { w, sizeof w }, x = { r, sizeof r };
-    assert_int_equal(co_pwritev(file, &v, 1, (uint64_t)i * 512, 0), 512);
-    assert_int_equal(co_preadv(file, &x, 1, (uint64_t)i * 512), 512);
+    assert_int_equal(co_pwritev(file, &v, 1, (uint64_t)i * 512, 0, cached), 512);
+    assert_int_equal(co_preadv(file, &x, 1, (uint64_t)i * 512, cached), 512);
     assert_memory_equal(w, r, 512);
     files_done++;
 }
@@ -333,12 +366,22 @@ static void files_are_read_and_written(void **state)
     file = mkstemp(name);
     unlink(name);
     co_run_main(file_io, NULL);
+    co_run_main(file_io, &file);
+    co_run_main(file_long, NULL);
     files_done = 0;
     for (int i = 0; i < 1000; i++)      /* more than the ring holds */
         co_spawn(loop_main(), NULL, file_many, (void *)(intptr_t)i);
     while (files_done < 1000)
         loop_run_once(loop_main(), -1);
     close(file);
+}
+
+static void short_calls_are_made_in_place_where_that_is_allowed(void **state)
+{
+    co_run_main(short_call, NULL);
+    loop_set_may_block(loop_main(), true);
+    co_run_main(short_call, &ran_on);
+    loop_set_may_block(loop_main(), false);
 }
 
 int main(void)
@@ -356,6 +399,7 @@ int main(void)
         cmocka_unit_test(workers_run_beside_each_other),
         cmocka_unit_test(a_descriptor_is_awaited_by_two_and_in_time),
         cmocka_unit_test(files_are_read_and_written),
+        cmocka_unit_test(short_calls_are_made_in_place_where_that_is_allowed),
     };
     return RUN_IN_BOTH_MODES(coroutines);
 }
