@@ -99,6 +99,15 @@ static const struct mmio_ops table_ops = { .read = table_read, .write = table_wr
 static const struct mmio_ops pba_ops = { .read = pba_read, .write = pba_write, .max = 8 };
 
 /* ---- set-up ---- */
+void pci_msix_show(struct pci_dev *d, unsigned vectors)
+{
+    uint32_t at = d->msix_cap + (uint32_t)PCI_MSIX_FLAGS;
+    uint16_t size = (uint16_t)(MIN(MAX(vectors, 1u), d->msix->n) - 1);
+
+    st_le16(d->config + at, (uint16_t)((ld_le16(d->config + at) & (PCI_MSIX_ENABLE | PCI_MSIX_MASK_ALL)) | size));
+    st_le16(d->init + at, size);
+}
+
 bool pci_msix_init(struct pci_dev *d, unsigned vectors, unsigned bar, uint32_t table_off, uint32_t pba_off, struct region *in,
                    struct err *e)
 {

@@ -132,6 +132,8 @@ uint16_t pcie_ari_init(struct pci_dev *d, uint16_t off, uint8_t next_fn, struct 
 bool pci_msi_init(struct pci_dev *d, unsigned vectors, bool mask_bits, struct err *e) MUST_CHECK;
 /* MSI-X with table and PBA in BAR @bar at the offsets; the BAR's region must exist as a container or be NULL (own exclusive BAR). */
 bool pci_msix_init(struct pci_dev *d, unsigned vectors, unsigned bar, uint32_t table_off, uint32_t pba_off, struct region *in, struct err *e) MUST_CHECK;
+/* The guest is told of @vectors only, of those that the table has room for. Domain lock held. */
+void pci_msix_show(struct pci_dev *d, unsigned vectors);
 void pci_intx_init(struct pci_dev *d, unsigned pin /* 1..4 */);
 /* Mirror of all of the above: called by the base after the device's unrealize. */
 void pci_fini(struct pci_dev *d);

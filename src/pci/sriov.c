@@ -238,6 +238,7 @@ static struct dev *new_vf(struct pci_dev *pf, unsigned i, struct err *e)
     if (!d)
         return NULL;
     PCI_DEV(d)->vf_index = i;
+    d->home = pf->dev.home;
     if (dev_realize(d, e))
         return d;
     obj_del(&d->obj);

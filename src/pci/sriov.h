@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Single Root I/O Virtualization (PCI Express Base 5.0, chapter 9): a physical function with virtual functions, devices of a class of
- * their own. They are made with the physical function and show themselves when the guest enables them. Each is a domain of its own.
+ * their own. They are made with the physical function and show themselves when the guest enables them. Each is a domain of its own, on the loop of the
+ * physical function's.
  */
 #ifndef PCI_SRIOV_H
 #define PCI_SRIOV_H

@@ -5,10 +5,11 @@
 #include "hw/nvme/fault.h"
 #include "hw/nvme/queue_int.h"
 #include "hw/nvme/resv.h"
+#include "hw/nvme/virt.h"
 
 /* ---- queues, 5.4 to 5.7 ---- */
 
-static bool qid_ok(const struct nvme *n, uint32_t qid) { return qid && qid <= n->max_ioqpairs; }
+static bool qid_ok(const struct nvme *n, uint32_t qid) { return qid && qid <= n->qpairs; }
 
 /* Entry sizes come from CC (3.1.3.5); sizes are 0's based. */
 static uint16_t queue_args(const struct nvme_req *r, unsigned es_shift, unsigned es)
@@ -250,7 +251,8 @@ const struct nvme_op nvme_admin_ops[] = {
     { NVME_ADM_SELF_TEST, "self-test", 0, 0, co_nvme_self_test },
     { NVME_ADM_DIRECTIVE_SEND, "directive-send", 0, NVME_OP_SANITIZE, co_nvme_directive_send },
     { NVME_ADM_DIRECTIVE_RECV, "directive-receive", 0, NVME_OP_SANITIZE, co_nvme_directive_recv },
-    { NVME_ADM_DBBUF, "doorbell-buffers", 0, NVME_OP_SANITIZE, co_nvme_dbbuf },
+    { NVME_ADM_VIRT_MGMT, "virtualization-management", 0, NVME_OP_SANITIZE | NVME_OP_VIRT, co_nvme_virt_mgmt },
+    { NVME_ADM_DBBUF, "doorbell-buffers", 0, NVME_OP_SANITIZE | NVME_OP_DBBUF, co_nvme_dbbuf },
     { NVME_ADM_FORMAT, "format", EFF_LBCC | EFF_NCC | EFF_CSE_NS, NVME_OP_NS | NVME_OP_ALL_NS, co_nvme_format },
     { NVME_ADM_SANITIZE, "sanitize", EFF_LBCC | EFF_CSE_ALL, NVME_OP_SANITIZE, co_nvme_sanitize },
     { NVME_ADM_LBA_STATUS, "lba-status", 0, NVME_OP_NS, co_nvme_lba_status },
@@ -315,7 +317,7 @@ static uint16_t co_execute(struct nvme_req *r)
     const struct nvme_op *op = nvme_op_find(r->sq->id ? nvme_io_ops : nvme_admin_ops, r->cmd.opcode);
     uint16_t st;
 
-    if (!op)
+    if (!nvme_op_offered(r->n, op))
         return NVME_INVALID_OPCODE | NVME_DNR;
     if (!r->sq->id && r->cmd.flags & NVME_CMD_FUSE)
         return NVME_INVALID_FIELD | NVME_DNR;

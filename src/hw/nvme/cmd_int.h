@@ -14,6 +14,8 @@ void nvme_keep_alive(struct nvme *n);
 static inline uint64_t nvme_slba(const struct nvme_cmd *c) { return c->cdw10 | (uint64_t)c->cdw11 << 32; }
 static inline uint64_t nvme_nlb(const struct nvme_cmd *c) { return (c->cdw12 & 0xffff) + 1; }
 
+/* A vendor's id as configuration space has it at @off; a virtual function's are its physical function's. */
+static inline uint16_t nvme_pci_id(const struct nvme *n, unsigned off) { return ld_le16((n->pci.pf ? n->pci.pf : &n->pci)->config + off); }
 /* Identify: what the controller claims follows from its tables of commands. */
 void nvme_identify_caps(const struct nvme *n, uint8_t *b);
 void nvme_identify_csi(const struct nvme_ns *ns, uint8_t csi, uint8_t *b);

@@ -4,6 +4,7 @@
 #include "hw/nvme/cmb.h"
 #include "hw/nvme/ctrl_int.h"
 #include "hw/nvme/pel.h"
+#include "hw/nvme/virt.h"
 
 void nvme_fail(struct nvme *n, const char *why)
 {
@@ -63,6 +64,7 @@ static void disable(struct nvme *n)
     nvme_events_reset(n);
     nvme_features_reset(n, false);
     nvme_ctrl_forget(n);
+    nvme_virt_reset(n);
     n->queues_made = false;
     n->disabling = true;
     if (!n->in_flight)
@@ -115,6 +117,7 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
     nvme_queues_close(n);
     nvme_events_reset(n);
     nvme_ctrl_forget(n);
+    nvme_virt_reset(n);
     nvme_cmb_reset(n);
     n->asq = n->acq = 0;
     n->cc = n->csts = n->aqa = n->intms = 0;
@@ -130,7 +133,7 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
     }
     n->pel.established = false;
     nvme_pel_reset(n);
-    for (unsigned i = 1; cold && i <= NVME_NS_MAX; i++)
+    for (unsigned i = 1; cold && !n->pci.pf && i <= NVME_NS_MAX; i++)
         if (nvme_ns_allocated(n->ss, i))
             nvme_zones_power_cycle(n->ss->ns[i]);
     nvme_features_reset(n, cold && !n->features_kept && n->power_cycles <= 1);
@@ -180,7 +183,11 @@ static bool is_wide(uint64_t at)
 static uint64_t regs_read(void *opaque, uint64_t off, unsigned size)
 {
     struct nvme *n = opaque;
-    uint64_t base = is_wide(off & ~7ull) ? off & ~7ull : off & ~3ull, v = reg_read(n, base) >> 8 * (off - base);
+    uint64_t base = is_wide(off & ~7ull) ? off & ~7ull : off & ~3ull, v;
+
+    if (!nvme_virt_online(n))
+        return (base == NVME_REG_CSTS ? NVME_CSTS_CFS : 0) & mask_of_size(size);        /* 8.26.3: the others are undefined */
+    v = reg_read(n, base) >> 8 * (off - base);
 
     if (size == 8 && base == off && !is_wide(base))
         v |= reg_read(n, base + 4) << 32;
@@ -200,6 +207,8 @@ static void regs_write(void *opaque, uint64_t off, uint64_t v, unsigned size)
     uint64_t at = off & ~3ull;
     bool locked = n->cc & NVME_CC_EN || n->disabling;
 
+    if (!nvme_virt_online(n))
+        return;
     if (is_wide(off & ~7ull))
         at = off & ~7ull;
     switch (at) {
@@ -280,6 +289,7 @@ void nvme_told(void *arg)
 {
     struct nvme *n = arg;
 
+    nvme_virt_online(n);
     if (atomic_exchange(&n->nssr, false)) {
         nvme_ctrl_reset(n, false);
         n->csts = NVME_CSTS_NSSRO;

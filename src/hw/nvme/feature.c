@@ -68,7 +68,7 @@ static uint16_t co_set_write_cache(struct nvme_req *r, uint32_t v)
 
 static uint16_t get_queues(struct nvme_req *r)
 {
-    r->result = (r->n->max_ioqpairs - 1) | (r->n->max_ioqpairs - 1) << 16;
+    r->result = (r->n->qpairs - 1) | (r->n->qpairs - 1) << 16;
     return NVME_OK;
 }
 

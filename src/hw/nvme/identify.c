@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "hw/nvme/maint.h"
 #include "hw/nvme/pi.h"
+#include "hw/nvme/virt.h"
 
 #define ID_SIZE 4096u
 
@@ -61,7 +62,7 @@ void nvme_identify_caps(const struct nvme *n, uint8_t *b)
 {
     static const struct { uint8_t opcode, bit; } admin[] = {
         { NVME_ADM_FORMAT, 1 }, { NVME_ADM_FW_COMMIT, 2 }, { NVME_ADM_NS_MGMT, 3 }, { NVME_ADM_SELF_TEST, 4 }, { NVME_ADM_DIRECTIVE_RECV, 5 },
-        { NVME_ADM_DBBUF, 8 }, { NVME_ADM_LBA_STATUS, 9 },
+        { NVME_ADM_VIRT_MGMT, 7 }, { NVME_ADM_DBBUF, 8 }, { NVME_ADM_LBA_STATUS, 9 },
     }, io[] = {
         { NVME_IO_COMPARE, 0 }, { NVME_IO_WRITE_UNCOR, 1 }, { NVME_IO_DSM, 2 }, { NVME_IO_WRITE_ZEROES, 3 }, { NVME_IO_RESV_REGISTER, 5 },
         { NVME_IO_VERIFY, 7 }, { NVME_IO_COPY, 8 },
@@ -69,7 +70,7 @@ void nvme_identify_caps(const struct nvme *n, uint8_t *b)
     uint16_t oacs = 0, oncs = 1 << 4 | 1 << 6;          /* saving features; timestamp */
 
     for (size_t i = 0; i < ARRAY_SIZE(admin); i++)
-        oacs |= (uint16_t)(nvme_op_find(nvme_admin_ops, admin[i].opcode) && (n->dbcs || admin[i].opcode != NVME_ADM_DBBUF) ? 1u << admin[i].bit : 0);
+        oacs |= (uint16_t)(nvme_op_offered(n, nvme_op_find(nvme_admin_ops, admin[i].opcode)) ? 1u << admin[i].bit : 0);
     for (size_t i = 0; i < ARRAY_SIZE(io); i++)
         oncs |= (uint16_t)(nvme_op_find(nvme_io_ops, io[i].opcode) ? 1u << io[i].bit : 0);
     st_le16(b + 256, oacs);
@@ -97,12 +98,12 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     uint64_t total, unused;
 
     put_rows(b, ctrl_rows, ARRAY_SIZE(ctrl_rows));
-    st_le16(b, ld_le16(n->pci.config));                 /* VID, SSVID */
-    st_le16(b + 2, ld_le16(n->pci.config + 0x2c));
+    st_le16(b, nvme_pci_id(n, 0));                      /* VID, SSVID */
+    st_le16(b + 2, nvme_pci_id(n, 0x2c));
     put_text(b + 4, n->serial, 20);
     put_text(b + 24, NVME_MODEL, 40);
     memcpy(b + 64, nvme_fw_revision(n, n->fw_active), 8);
-    b[76] = (uint8_t)((n->ss->own ? 0 : 1 << 1) | 1 << 3);          /* CMIC: more controllers, ANA */
+    b[76] = (uint8_t)((n->ss->own ? 0 : 1 << 1) | (n->pci.pf ? 1 << 2 : 0) | 1 << 3);         /* CMIC: more controllers, VF, ANA */
     b[77] = n->mdts_field;
     st_le16(b + 78, n->cntlid);
     b[259] = n->aerl;
@@ -331,7 +332,7 @@ static uint16_t identify_uuids(struct nvme_req *r, uint8_t *b)
     return NVME_OK;
 }
 
-/* Lists of what there is none of: NVM sets, domains (one, number 0, is no domain), secondary controllers. */
+/* Lists of what there is none of: NVM sets, domains (one, number 0, is no domain). */
 static uint16_t identify_none(struct nvme_req *r, uint8_t *b) { return NVME_OK; }
 
 static uint16_t identify_granularity(struct nvme_req *r, uint8_t *b)
@@ -345,7 +346,8 @@ static uint16_t identify_granularity(struct nvme_req *r, uint8_t *b)
 static const struct { uint8_t cns; uint16_t (*fn)(struct nvme_req *, uint8_t *); } structures[] = {
     { 0x00, identify_ns }, { 0x01, identify_ctrl }, { 0x02, identify_ns_list }, { 0x03, identify_descs }, { 0x04, identify_none }, { 0x05, identify_csi_ns },
     { 0x06, identify_csi_ctrl }, { 0x07, identify_ns_list }, { 0x08, identify_independent }, { 0x10, identify_ns_list },
-    { 0x11, identify_ns }, { 0x12, identify_ctrl_list }, { 0x13, identify_ctrl_list }, { 0x15, identify_none }, { 0x16, identify_granularity }, { 0x17, identify_uuids }, { 0x18, identify_none },
+    { 0x11, identify_ns }, { 0x12, identify_ctrl_list }, { 0x13, identify_ctrl_list }, { 0x14, nvme_virt_primary }, { 0x15, nvme_virt_secondaries },
+    { 0x16, identify_granularity }, { 0x17, identify_uuids }, { 0x18, identify_none },
     { 0x19, identify_endgrp_list }, { 0x1a, identify_ns_list }, { 0x1b, identify_csi_ns }, { 0x1c, identify_iocs },
 };
 

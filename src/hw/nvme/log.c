@@ -255,7 +255,7 @@ static uint16_t log_effects(struct nvme_req *r, struct str *s)
     if (csi != NVME_CSI_NVM && csi != NVME_CSI_ZONED)
         return NVME_INVALID_FIELD | NVME_DNR;
     for (const struct nvme_op *op = nvme_admin_ops; op->name; op++)
-        st_le32(b + 4 * op->opcode, 1 | op->effects);
+        st_le32(b + 4 * op->opcode, nvme_op_offered(r->n, op) ? 1 | op->effects : 0);
     for (const struct nvme_op *op = nvme_io_ops; op->name; op++)
         if (csi == NVME_CSI_ZONED || !(op->flags & NVME_OP_ZONED))
             st_le32(b + 1024 + 4 * op->opcode, 1 | op->effects);

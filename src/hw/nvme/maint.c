@@ -188,8 +188,6 @@ uint16_t co_nvme_dbbuf(struct nvme_req *r)
     struct nvme *n = r->n;
     uint32_t mask = nvme_page(n) - 1;
 
-    if (!n->dbcs)
-        return NVME_INVALID_OPCODE | NVME_DNR;
     if (!r->cmd.prp1 || !r->cmd.prp2 || (r->cmd.prp1 | r->cmd.prp2) & mask)
         return NVME_INVALID_FIELD | NVME_DNR;
     n->shadow_db = r->cmd.prp1;

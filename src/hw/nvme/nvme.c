@@ -10,13 +10,15 @@
 #include "hw/nvme/maint.h"
 #include "hw/nvme/persist.h"
 #include "hw/nvme/subsys_int.h"
+#include "hw/nvme/virt.h"
 #include "loop/iothread.h"
+#include "pci/sriov.h"
 
 #define REGS_SIZE NVME_REG_DOORBELL
 
 static struct nvme *nvme_of(struct dev *d) { return (struct nvme *)d; }
 
-static bool nvme_init(struct obj *o, struct err *e)
+bool nvme_ctrl_init(struct obj *o, struct err *e)
 {
     struct nvme *n = (struct nvme *)o;
 
@@ -27,7 +29,7 @@ static bool nvme_init(struct obj *o, struct err *e)
     return true;
 }
 
-static void nvme_finalize(struct obj *o)
+void nvme_ctrl_finalize(struct obj *o)
 {
     nvme_faults_free((struct nvme *)o);
     nvme_subsys_fini(&((struct nvme *)o)->own_ss);
@@ -56,7 +58,7 @@ static void resumed(void *arg)
 
 static void run_started(struct run_listener *l) { domain_post(&container_of(l, struct nvme, listener)->resume); }
 
-static void co_quiesce(struct dev *d)
+void co_nvme_ctrl_quiesce(struct dev *d)
 {
     struct nvme *n = nvme_of(d);
 
@@ -67,49 +69,78 @@ static void co_quiesce(struct dev *d)
         co_queue_wait(&n->drained);
 }
 
-static void nvme_dev_reset(struct dev *d, enum reset_kind k) { nvme_ctrl_reset(nvme_of(d), k == RESET_COLD || k == RESET_WARM); }
+void nvme_ctrl_dev_reset(struct dev *d, enum reset_kind k) { nvme_ctrl_reset(nvme_of(d), k == RESET_COLD || k == RESET_WARM); }
 
 /* ---- realize ---- */
 
-static void bars_init(struct nvme *n)
+static uint64_t doorbells_size(const struct nvme *n) { return (n->max_ioqpairs + 1) * UINT64_C(8); }
+
+/* Registers, doorbells, MSI-X; the size of all. */
+static uint64_t bar0_layout(struct nvme *n)
 {
-    uint64_t db = (n->max_ioqpairs + 1) * UINT64_C(8), table = align_up(REGS_SIZE + db, 4096);
-    uint64_t pba = align_up(table + n->msix_qsize * UINT64_C(16), 4096), size = 1;
+    uint64_t table = align_up(REGS_SIZE + doorbells_size(n), 4096), pba = align_up(table + n->msix_qsize * UINT64_C(16), 4096), size = 1;
 
     while (size < pba + 4096)
         size <<= 1;
     n->msix_table = (uint32_t)table;
     n->msix_pba = (uint32_t)pba;
-    region_init_container(&n->bar, "nvme", size);
+    return size;
+}
+
+static void bars_init(struct nvme *n)
+{
+    uint64_t db = doorbells_size(n);
+
+    region_init_container(&n->bar, "nvme", bar0_layout(n));
     region_init_mmio(&n->regs, "nvme-registers", REGS_SIZE, &nvme_regs_ops, n, n->pci.dev.dom);
     region_init_mmio(&n->doorbells, "nvme-doorbells", db, &nvme_doorbell_ops, n, n->pci.dev.dom);
     region_add(&n->bar, 0, &n->regs, 0);
     region_add(&n->bar, REGS_SIZE, &n->doorbells, 0);
 }
 
-static bool pci_init(struct nvme *n, struct err *e)
-{
-    struct pci_dev *p = &n->pci;
-
-    bars_init(n);
-    pci_bar_add(p, 0, PCI_BAR_MEM64, &n->bar);
-    pci_intx_init(p, 1);
-    if (n->intel_id) {
-        st_le16(p->config, 0x8086);
-        st_le16(p->config + 2, 0x5845);
-    }
-    if (n->exclusive_bar ? !pci_msix_init(p, n->msix_qsize, 4, 0, (uint32_t)align_up(n->msix_qsize * 16u, 4096), NULL, e)
-                         : !pci_msix_init(p, n->msix_qsize, 0, n->msix_table, n->msix_pba, &n->bar, e))
-        return false;
-    return pci_msi_init(p, 32, true, e) && nvme_cmb_init(n, e);
-}
-
-static void regions_fini(struct nvme *n)
+static void bars_fini(struct nvme *n)
 {
     nvme_cmb_fini(n);
     region_fini(&n->doorbells);
     region_fini(&n->regs);
     region_fini(&n->bar);
+}
+
+bool nvme_ctrl_bar0(struct nvme *n, struct err *e)
+{
+    struct pci_dev *p = &n->pci;
+
+    bars_init(n);
+    pci_bar_add(p, 0, PCI_BAR_MEM64, &n->bar);
+    if (n->exclusive_bar ? pci_msix_init(p, n->msix_qsize, 4, 0, (uint32_t)align_up(n->msix_qsize * 16u, 4096), NULL, e)
+                         : pci_msix_init(p, n->msix_qsize, 0, n->msix_table, n->msix_pba, &n->bar, e))
+        return true;
+    bars_fini(n);
+    return false;
+}
+
+/* The size of a virtual function's BAR 0. */
+static uint64_t vf_bar0(const struct nvme *n)
+{
+    struct nvme vf = { .max_ioqpairs = nvme_virt_queues(n) - 1, .msix_qsize = (uint16_t)nvme_virt_vectors(n) };
+
+    return bar0_layout(&vf);
+}
+
+static bool pci_init(struct nvme *n, struct err *e)
+{
+    if (!nvme_ctrl_bar0(n, e))
+        return false;
+    pci_intx_init(&n->pci, 1);
+    if (n->intel_id) {
+        st_le16(n->pci.config, 0x8086);
+        st_le16(n->pci.config + 2, 0x5845);
+    }
+    if (pci_msi_init(&n->pci, 32, true, e) && nvme_cmb_init(n, e) && nvme_virt_init(n, n->virt.max_vfs ? vf_bar0(n) : 0, e))
+        return true;
+    pci_sriov_fini(&n->pci);
+    bars_fini(n);
+    return false;
 }
 
 static void posts_init(struct nvme *n)
@@ -150,56 +181,83 @@ static void own_namespace_gone(struct nvme *n)
     nvme_unit_close(&n->own_unit);
 }
 
+bool nvme_ctrl_begin(struct nvme *n, struct nvme_subsys *ss, struct err *e)
+{
+    n->mdts_field = n->mdts ? n->mdts : NVME_MDTS_MAX;
+    n->vectors = n->msix_qsize;
+    n->qpairs = n->max_ioqpairs;
+    n->cap = nvme_cap_value();
+    n->temperature = 0x143;
+    n->fw_active = 1;
+    n->n_queues = n->max_ioqpairs + 1;
+    nvme_queues_init(n);
+    posts_init(n);
+    if (nvme_subsys_join(ss, n, e))
+        return true;
+    posts_fini(n);
+    nvme_queues_fini(n);
+    return false;
+}
+
+void nvme_ctrl_end(struct nvme *n)
+{
+    nvme_subsys_leave(n);               /* from here on nobody of the subsystem posts to it */
+    posts_fini(n);
+    nvme_queues_fini(n);
+}
+
+static bool realize_rest(struct nvme *n, struct err *e)
+{
+    nvme_persist_ctrl(n);
+    n->bus = bus_new(&nvme_bus_class, &n->pci.dev, n->pci.dev.obj.id, e);
+    if (!n->bus || !own_namespace(n, e))
+        return false;
+    n->bus->hotplug = true;
+    nvme_attach_known(n);
+    if (pci_init(n, e))
+        return true;
+    pci_fini(&n->pci);
+    own_namespace_gone(n);
+    return false;
+}
+
 static bool nvme_realize(struct dev *d, struct err *e)
 {
     struct nvme *n = nvme_of(d);
     struct nvme_subsys *ss = n->subsys_link ? &((struct nvme_subsys_dev *)n->subsys_link)->ss : &n->own_ss;
 
-    n->mdts_field = n->mdts ? n->mdts : NVME_MDTS_MAX;
-    n->vectors = n->msix_qsize;
-    n->cap = nvme_cap_value();
-    n->temperature = 0x143;
-    n->fw_active = 1;
-    if (n->own_ss.own && !n->subsys_link)
+    if (ss == &n->own_ss)
         snprintf(ss->nqn, sizeof ss->nqn, "nqn.2019-08.org.qemu:%s", n->serial);
-    n->n_queues = n->max_ioqpairs + 1;
-    nvme_queues_init(n);
-    posts_init(n);
-    if (nvme_persist_open(&n->own_ss, n->state_opt, e) && nvme_subsys_join(ss, n, e)) {
-        nvme_persist_ctrl(n);
-        n->bus = bus_new(&nvme_bus_class, d, d->obj.id, e);
-        if (n->bus && own_namespace(n, e)) {
-            n->bus->hotplug = true;
-            nvme_attach_known(n);
-            if (pci_init(n, e))
-                return true;
-            pci_fini(&n->pci);
-            regions_fini(n);
-            own_namespace_gone(n);
-        }
-        nvme_subsys_leave(n);
+    if (nvme_persist_open(&n->own_ss, n->state_opt, e) && nvme_ctrl_begin(n, ss, e)) {
+        if (realize_rest(n, e))
+            return true;
+        nvme_ctrl_end(n);
     }
     nvme_persist_close(&n->own_ss);
-    posts_fini(n);
-    nvme_queues_fini(n);
     return false;
+}
+
+void nvme_ctrl_unrealize(struct dev *d)
+{
+    struct nvme *n = nvme_of(d);
+
+    nvme_sanitize_hand_over(n);
+    pci_sriov_fini(&n->pci);
+    bars_fini(n);
+    nvme_queues_close(n);
+    nvme_ctrl_end(n);
 }
 
 static void nvme_unrealize(struct dev *d)
 {
     struct nvme *n = nvme_of(d);
 
-    nvme_sanitize_hand_over(n);
     nvme_state_dirty(n->ss);
     if (n->ss->own)
         nvme_persist_now(n->ss);
-    regions_fini(n);
-    nvme_queues_close(n);
-    nvme_subsys_leave(n);                               /* from here on nobody of the subsystem posts to it */
+    nvme_ctrl_unrealize(d);
     own_namespace_gone(n);
     nvme_persist_close(&n->own_ss);
-    posts_fini(n);
-    nvme_queues_fini(n);
 }
 
 /* ---- options ---- */
@@ -218,7 +276,7 @@ static bool nvme_check(struct obj *o, struct err *e)
         return err_set(e, ERR_VALUE, "state belongs to the subsystem: give it to nvme-subsys");
     if (n->max_ioqpairs + 1 > n->msix_qsize && n->msix_qsize < 2)
         return err_set(e, ERR_VALUE, "msix_qsize is %u, but a controller needs two vectors at least", n->msix_qsize);
-    return true;
+    return nvme_virt_check(n, e);
 }
 
 static bool iothread_changed(struct obj *o, const struct prop *p, struct err *e)
@@ -247,6 +305,17 @@ static bool faults_changed(struct obj *o, const struct prop *p, struct err *e)
     return nvme_faults_set((struct nvme *)o, ((struct nvme *)o)->faults_opt, e);
 }
 
+const struct prop nvme_runtime_props[] = {
+    { .name = "ana-state", .doc = "How the controller reaches the namespaces (asymmetric access state of its groups)", .type = PROP_T_ENUM,
+      PROP_OFF(struct nvme, ana_option), .of = ana_names, .flags = PF_RUNTIME, .changed = ana_changed },
+    { .name = "faults", .doc = "Faults on purpose: a list of rules, faults.N.KEY=VALUE with the keys queue, opcode, nsid, slba, nlb, skip, count, "
+      "probability, seed, status, delay-ns, drop, fatal, corrupt", .type = PROP_T_JSON, PROP_OFF(struct nvme, faults_opt), .flags = PF_RUNTIME,
+      .changed = faults_changed },
+    { .name = "fault-hits", .doc = "Commands that met a fault so far", .type = PROP_T_U64, PROP_OFF(struct nvme, fault_hits), .max = UINT64_MAX,
+      .flags = PF_READONLY },
+    PROP_END
+};
+
 static const struct prop nvme_props[] = {
     PROP_INCLUDE(struct nvme, opt, blk_front_props),
     PROP_STR(struct nvme, serial, "serial", PF_REQUIRED, "Serial number (20 characters)"),
@@ -268,13 +337,12 @@ static const struct prop nvme_props[] = {
     PROP_U32(struct nvme, cmb.size_mb, "cmb_size_mb", 0, 0, 65536, "Controller memory buffer in MiB, a power of two; 0: none"),
     PROP_BOOL(struct nvme, legacy_cmb, "legacy-cmb", false, "The buffer is there without being enabled, as in NVMe 1.3"),
     PROP_LINK(struct nvme, pmrdev, "pmrdev", &memory_backend_class, 0, "Memory of the persistent memory region (-object memory-backend-file)"),
-    { .name = "ana-state", .doc = "How the controller reaches the namespaces (asymmetric access state of its groups)", .type = PROP_T_ENUM,
-      PROP_OFF(struct nvme, ana_option), .of = ana_names, .flags = PF_RUNTIME, .changed = ana_changed },
-    { .name = "faults", .doc = "Faults on purpose: a list of rules, faults.N.KEY=VALUE with the keys queue, opcode, nsid, slba, nlb, skip, count, "
-      "probability, seed, status, delay-ns, drop, fatal, corrupt", .type = PROP_T_JSON, PROP_OFF(struct nvme, faults_opt), .flags = PF_RUNTIME,
-      .changed = faults_changed },
-    { .name = "fault-hits", .doc = "Commands that met a fault so far", .type = PROP_T_U64, PROP_OFF(struct nvme, fault_hits), .max = UINT64_MAX,
-      .flags = PF_READONLY },
+    PROP_U8(struct nvme, virt.max_vfs, "sriov_max_vfs", 0, 0, NVME_CTRL_MAX - 1, "Virtual functions (secondary controllers) at most; needs subsys="),
+    PROP_U16(struct nvme, virt.vq_flexible, "sriov_vq_flexible", 0, 0, UINT16_MAX, "Queues of max_ioqpairs that virtual functions can get"),
+    PROP_U16(struct nvme, virt.vi_flexible, "sriov_vi_flexible", 0, 0, 2047, "Vectors of msix_qsize that virtual functions can get"),
+    PROP_U16(struct nvme, virt.max_vi, "sriov_max_vi_per_vf", 0, 0, 2047, "Vectors of a virtual function at most; 0: an equal part"),
+    PROP_U16(struct nvme, virt.max_vq, "sriov_max_vq_per_vf", 0, 0, UINT16_MAX, "Queues of a virtual function at most, with its admin queue; 0: an equal part"),
+    PROP_INCLUDE(struct nvme, pci, nvme_runtime_props),
     { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
       PROP_OFF(struct nvme, iothread), .of = &iothread_class, .changed = iothread_changed },
     PROP_END
@@ -282,9 +350,9 @@ static const struct prop nvme_props[] = {
 
 static const struct pci_class nvme_class = {
     .dev = { .obj = { .name = "nvme", .desc = "NVM Express controller", .base = &pci_dev_class.dev.obj, .size = sizeof(struct nvme),
-                      .props = nvme_props, .init = nvme_init, .check = nvme_check, .finalize = nvme_finalize },
+                      .props = nvme_props, .init = nvme_ctrl_init, .check = nvme_check, .finalize = nvme_ctrl_finalize },
              .cat = "Storage", .plugs_into = &pci_bus_class, .realize = nvme_realize, .unrealize = nvme_unrealize,
-             .reset = nvme_dev_reset, .co_quiesce = co_quiesce, .state = &nvme_state, .hotplug = true },
+             .reset = nvme_ctrl_dev_reset, .co_quiesce = co_nvme_ctrl_quiesce, .state = &nvme_state, .hotplug = true },
     .vendor = 0x1b36, .device = 0x0010, .subvendor = 0x1af4, .subdevice = 0x1100, .class_code = 0x010802, .revision = 2, .express = true,
 };
 OBJ_CLASS(&nvme_class.dev.obj);

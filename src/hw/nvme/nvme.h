@@ -209,6 +209,19 @@ struct nvme_cmb {
     void *xlate_arg;
 };
 
+/* A secondary controller, as its primary knows it; under the subsystem's lock. */
+struct nvme_secondary {
+    uint16_t cntlid, nvq, nvi;          /* queues (the admin one too) and vectors assigned */
+    bool online;
+    uint32_t times_off;                 /* that it was taken offline */
+};
+struct nvme_virt {
+    uint8_t max_vfs;
+    uint16_t vq_flexible, vi_flexible, max_vq, max_vi;      /* options */
+    uint16_t vq, vi, vq_next, vi_next;  /* flexible resources that the primary has, and will have after its next reset */
+    struct nvme_secondary sec[NVME_CTRL_MAX - 1];
+};
+
 struct nvme_pel_event { uint64_t time; uint8_t type, len, data[32]; };
 struct nvme_pel { bool established; uint32_t count, generation; struct nvme_pel_event event[NVME_PEL_EVENTS]; };
 struct nvme_resv_note { uint32_t nsid; uint8_t type; };
@@ -252,7 +265,12 @@ struct nvme {
     struct timer keep_alive;
     struct run_listener listener;
     struct post resume, events_post;
-    uint16_t cntlid, vectors;
+    uint16_t cntlid, vectors;           /* vectors: that it may use now; */
+    uint32_t qpairs;                    /* of max_ioqpairs, too */
+    struct nvme_virt virt;              /* of a primary controller; */
+    bool online;                        /* of a secondary one: what it knows; */
+    uint32_t times_off;
+    atomic_bool virt_changed;           /* there is news */
     /* registers */
     uint64_t cap, asq, acq;
     uint32_t cc, csts, aqa, intms;
@@ -370,9 +388,14 @@ struct nvme_op {
     uint16_t (*co)(struct nvme_req *r); /* a status */
 };
 enum { NVME_OP_NS = 1 /* needs an active namespace */, NVME_OP_WRITES = 2, NVME_OP_ZONED = 4 /* zoned command set only */,
-       NVME_OP_ALL_NS = 8 /* FFFFFFFFh is fine */, NVME_OP_READS = 64, NVME_OP_SANITIZE = 16 /* allowed while a sanitize runs */, NVME_OP_NO_NSID = 32 };
+       NVME_OP_ALL_NS = 8 /* FFFFFFFFh is fine */, NVME_OP_READS = 64, NVME_OP_SANITIZE = 16 /* allowed while a sanitize runs */, NVME_OP_NO_NSID = 32,
+       NVME_OP_DBBUF = 128, NVME_OP_VIRT = 256 /* where the option is on */ };
 extern const struct nvme_op nvme_admin_ops[], nvme_io_ops[];
 const struct nvme_op *nvme_op_find(const struct nvme_op *table, uint8_t opcode);
+static inline bool nvme_op_offered(const struct nvme *n, const struct nvme_op *op)
+{
+    return op && !(op->flags & NVME_OP_DBBUF && !n->dbcs) && !(op->flags & NVME_OP_VIRT && !n->virt.max_vfs);
+}
 void co_nvme_command(void *req);
 /* An asynchronous event (5.2.1). Domain lock held. */
 void nvme_event(struct nvme *n, unsigned type_info, uint8_t log);

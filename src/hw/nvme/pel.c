@@ -44,8 +44,8 @@ static void put_header(const struct nvme *n, uint8_t *b, uint32_t events, uint64
     st_le64(b + 20, nvme_timestamp(n));
     st_le64(b + 28, (uint64_t)(clock_now(CLOCK_VM) - n->powered_ns) / INT64_C(3600000000000));
     st_le64(b + 44, n->power_cycles);
-    st_le16(b + 52, ld_le16(n->pci.config));
-    st_le16(b + 54, ld_le16(n->pci.config + 0x2c));
+    st_le16(b + 52, nvme_pci_id(n, 0));
+    st_le16(b + 54, nvme_pci_id(n, 0x2c));
     memset(b + 56, ' ', 60);
     memcpy(b + 56, n->serial, MIN(strlen(n->serial), 20));
     memcpy(b + 76, NVME_MODEL, strlen(NVME_MODEL));

@@ -113,7 +113,7 @@ static char *to_text(struct nvme_subsys *ss)
         json_object_set_new(units, u->opt->drive->id, list);
     }
     for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
-        if (ss->ctrl[i])
+        if (ss->ctrl[i] && !ss->ctrl[i]->pci.pf)        /* virtual functions keep nothing */
             json_object_set_new(ctrls, ss->ctrl[i]->serial, ctrl_to_json(ss->ctrl[i]));
     doc = json_pack("{s:i, s:o, s:o}", "version", 1, "units", units, "controllers", ctrls);
     text = json_dumps(doc, JSON_INDENT(1) | JSON_SORT_KEYS);

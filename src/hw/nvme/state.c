@@ -5,6 +5,7 @@
 #include "hw/nvme/ctrl_int.h"
 #include "hw/nvme/maint.h"
 #include "hw/nvme/queue_int.h"
+#include "hw/nvme/virt.h"
 
 #define SQ(f, ...) STATE_UINT(struct nvme_sq, f, __VA_ARGS__)
 #define CQ(f, ...) STATE_UINT(struct nvme_cq, f, __VA_ARGS__)
@@ -188,6 +189,9 @@ static bool loaded(void *obj, struct err *e)
     }
     n->n_aer = MIN(n->n_aer, NVME_AER_MAX);
     n->n_events = MIN(n->n_events, NVME_EVENTS_MAX);
+    if (n->qpairs > n->max_ioqpairs || n->vectors > n->msix_qsize || !n->vectors)
+        return err_set(e, ERR_VALUE, "nvme: more queues or vectors than there are");
+    pci_msix_show(&n->pci, n->vectors);
     nvme_test_loaded(n);
     if (n->cmb.pmr_size)
         region_set_enabled(&n->cmb.pmr, n->cmb.pmrctl & 1);
@@ -205,7 +209,8 @@ static const struct state_field fields[] = {
     HOST(intel_id),
     HOST(has_cache), HOST(own_ss), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
     HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(listener), IDLE(resume), IDLE(events_post),
-    HOST(cntlid), HOST(vectors), HOST(cap),
+    HOST(cntlid), N(vectors, .max = 2048), N(qpairs), STATE_STRUCT(struct nvme, virt, &nvme_virt_state), STATE_BOOL(struct nvme, online), N(times_off),
+    IDLE(virt_changed), HOST(cap),
     N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), IDLE(starved), STATE_BOOL(struct nvme, queues_made),
     IDLE(gen),
     IDLE(in_flight), IDLE(drained), IDLE(delayed),
