@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* From a fetched command to its handler; the admin commands about queues, aborts and events (section 5). */
 #include "base/log.h"
-#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/atomic.h"
 #include "hw/nvme/fault.h"
 #include "hw/nvme/queue_int.h"
 #include "hw/nvme/resv.h"
+#include "hw/nvme/timing.h"
 #include "hw/nvme/virt.h"
 
 /* ---- queues, 5.4 to 5.7 ---- */
@@ -17,7 +18,7 @@ static uint16_t queue_args(const struct nvme_req *r, unsigned es_shift, unsigned
     const struct nvme_cmd *c = &r->cmd;
     uint32_t size = c->cdw10 >> 16;
 
-    if (!size || size >= NVME_QUEUE_ENTRIES || (r->n->cc >> es_shift & 15) != es)
+    if (!size || size > r->n->mqes || (r->n->cc >> es_shift & 15) != es)
         return NVME_INVALID_QSIZE | NVME_DNR;
     if (c->prp1 & (nvme_page(r->n) - 1))
         return NVME_PRP_OFFSET | NVME_DNR;
@@ -97,7 +98,7 @@ static uint16_t co_delete_sq(struct nvme_req *r)
         nvme_complete(sq->first);
         sq->first = NULL;
     }
-    co_queue_wake_all(&n->delayed);
+    nvme_waits_look(n);
     while (sq->in_flight && !nvme_stale(r))
         co_queue_wait(&n->drained);
     if (nvme_stale(r))
@@ -212,7 +213,7 @@ static uint16_t co_abort(struct nvme_req *r)
             r->result = 0;
         }
     if (!r->result)
-        co_queue_wake_all(&n->delayed);
+        nvme_waits_look(n);
     return NVME_OK;
 }
 
@@ -312,6 +313,33 @@ uint16_t nvme_io_allowed(struct nvme_req *r, const struct nvme_op *op)
     return ns->resv && (reads || writes) ? nvme_resv_allows(r, reads, writes) : NVME_OK;
 }
 
+/* Between commands that work on the same blocks, and for as long as the model says. */
+static uint16_t co_run(struct nvme_req *r, const struct nvme_op *op)
+{
+    bool ranged = op->flags & NVME_OP_RANGE && r->ns && nvme_ranges_on(r->ns);
+    uint64_t slba = nvme_slba(&r->cmd), nlb = nvme_nlb(&r->cmd);
+    int64_t done = INT64_MIN;
+    struct nvme_range g;
+    uint16_t st;
+
+    if (unlikely(ranged) && range_ok(slba, nlb, r->ns->nsze)) {
+        bool alone = r->fused || (op->flags & NVME_OP_WRITES && nvme_atomic_write(r->n, r->ns, slba, nlb));
+
+        if (!co_nvme_range_begin(r, r->ns, &g, slba, nlb, alone))
+            return NVME_ABORT_REQUESTED;
+    } else {
+        ranged = false;
+    }
+    if (unlikely(r->n->timing))
+        done = nvme_timing_plan(r, op);
+    st = r->fused ? co_nvme_fused(r) : op->co(r);
+    if (unlikely(done != INT64_MIN))
+        co_nvme_wait_until(r, done, false);
+    if (unlikely(ranged))
+        nvme_range_end(r->ns, &g);
+    return st;
+}
+
 static uint16_t co_execute(struct nvme_req *r)
 {
     const struct nvme_op *op = nvme_op_find(r->sq->id ? nvme_io_ops : nvme_admin_ops, r->cmd.opcode);
@@ -327,7 +355,7 @@ static uint16_t co_execute(struct nvme_req *r)
         return NVME_INVALID_OPCODE | NVME_DNR;
     st = take_ns(r, op);
     if (!st)
-        st = r->fused ? co_nvme_fused(r) : op->co(r);
+        st = co_run(r, op);
     if (r->ns)
         nvme_ns_put(r->ns);
     r->ns = NULL;

@@ -16,6 +16,12 @@ static inline uint64_t nvme_nlb(const struct nvme_cmd *c) { return (c->cdw12 & 0
 
 /* A vendor's id as configuration space has it at @off; a virtual function's are its physical function's. */
 static inline uint16_t nvme_pci_id(const struct nvme *n, unsigned off) { return ld_le16((n->pci.pf ? n->pci.pf : &n->pci)->config + off); }
+static inline const char *nvme_model(const struct nvme *n)
+{
+    const struct nvme *o = n->pci.pf ? (const struct nvme *)n->pci.pf : n;
+
+    return o->model ? o->model : NVME_MODEL;
+}
 /* Identify: what the controller claims follows from its tables of commands. */
 void nvme_identify_caps(const struct nvme *n, uint8_t *b);
 void nvme_identify_csi(const struct nvme_ns *ns, uint8_t csi, uint8_t *b);

@@ -2,12 +2,26 @@
 /* Copy, dataset management, write uncorrectable, LBA status (NVM Command Set 3.2.2, 3.2.3, 3.2.7, 4.2.1). */
 #include <stdlib.h>
 #include "base/str.h"
+#include "hw/nvme/atomic.h"
 #include "hw/nvme/media.h"
 #include "hw/nvme/zns.h"
 
 #define DSM_RANGES 256u
 #define COPY_CHUNK (256 * KiB)
 #define FUA (1u << 30)
+
+/* Not in the middle of an atomic write; before co_nvme_write_begin(), as for all commands. */
+static bool co_range_shared(struct nvme_req *r, struct nvme_range *g, uint64_t slba, uint64_t nlb)
+{
+    g->nlb = 0;
+    return !nvme_ranges_on(r->ns) || co_nvme_range_begin(r, r->ns, g, slba, nlb, false);
+}
+
+static void range_shared_end(struct nvme_ns *ns, struct nvme_range *g)
+{
+    if (g->nlb)
+        nvme_range_end(ns, g);
+}
 
 /* ---- copy ---- */
 
@@ -145,6 +159,7 @@ uint16_t co_nvme_copy(struct nvme_req *r)
     unsigned count = (r->cmd.cdw12 & 0xff) + 1, format = r->cmd.cdw12 >> 8 & 15;
     uint64_t slba = nvme_slba(&r->cmd), total = 0;
     uint8_t list[256 * NVME_COPY_RANGE_LONG];
+    struct nvme_range g;
     struct nvme_pi wr;
     uint16_t st;
 
@@ -161,6 +176,8 @@ uint16_t co_nvme_copy(struct nvme_req *r)
         st = nvme_write_hint(r, total);
     if (st)
         return st;
+    if (!co_range_shared(r, &g, slba, total))
+        return NVME_ABORT_REQUESTED;
     co_nvme_write_begin(ns);
     if (ns->zones)
         st = nvme_zone_write_begin(r, &slba, total, false);
@@ -170,6 +187,7 @@ uint16_t co_nvme_copy(struct nvme_req *r)
             nvme_zone_write_end(ns, slba, total);
     }
     nvme_write_end(ns);
+    range_shared_end(ns, &g);
     if (!st)
         r->result = 0;
     return st;
@@ -180,9 +198,19 @@ uint16_t co_nvme_copy(struct nvme_req *r)
 static uint16_t co_deallocate(struct nvme_req *r, uint64_t slba, uint64_t nlb)
 {
     struct nvme_ns *ns = r->ns;
-    uint16_t st = nvme_status_of(r, co_blk_discard(ns->unit->blk, ns->base + (slba << ns->shift), nlb << ns->shift), false);
+    struct nvme_range g;
+    uint16_t st;
 
-    return st || !ns->unit->caps.discard ? st : co_nvme_meta_fill(r, ns, slba, nlb, ns->pi ? 0xff : 0);
+    if (!co_range_shared(r, &g, slba, nlb))
+        return NVME_ABORT_REQUESTED;
+    co_nvme_write_begin(ns);
+    st = nvme_status_of(r, co_blk_discard(ns->unit->blk, ns->base + (slba << ns->shift), nlb << ns->shift), false);
+
+    if (!st && ns->unit->caps.discard)
+        st = co_nvme_meta_fill(r, ns, slba, nlb, ns->pi ? 0xff : 0);
+    nvme_write_end(ns);
+    range_shared_end(ns, &g);
+    return st;
 }
 
 uint16_t co_nvme_dsm(struct nvme_req *r)
@@ -197,14 +225,12 @@ uint16_t co_nvme_dsm(struct nvme_req *r)
             st = NVME_LBA_RANGE | NVME_DNR;
     if (st || !(r->cmd.cdw11 & 4) || ns->zones)
         return st;                      /* the other attributes are hints that nothing here needs */
-    co_nvme_write_begin(ns);
     for (unsigned i = 0; !st && i < count; i++) {
         if (r->abort)
             st = NVME_ABORT_REQUESTED;
         else if (g[i].nlb)
             st = co_deallocate(r, le64toh(g[i].slba), le32toh(g[i].nlb));
     }
-    nvme_write_end(ns);
     return st;
 }
 

@@ -254,9 +254,9 @@ static void regs_write(void *opaque, uint64_t off, uint64_t v, unsigned size)
 
 const struct mmio_ops nvme_regs_ops = { .read = regs_read, .write = regs_write, .min = 4, .max = 8, .valid_min = 4 };
 
-uint64_t nvme_cap_value(void)
+uint64_t nvme_cap_value(const struct nvme *n)
 {
-    return (NVME_QUEUE_ENTRIES - 1) | NVME_CAP_CQR | NVME_CAP_AMS_WRR | UINT64_C(30) << NVME_CAP_TO_SHIFT | NVME_CAP_NSSRS | NVME_CAP_CSS_NVM |
+    return n->mqes | NVME_CAP_CQR | NVME_CAP_AMS_WRR | UINT64_C(30) << NVME_CAP_TO_SHIFT | NVME_CAP_NSSRS | NVME_CAP_CSS_NVM |
            NVME_CAP_CSS_IOCS | NVME_CAP_CSS_NOIO | (uint64_t)NVME_MPS_MAX << NVME_CAP_MPSMAX_SHIFT | NVME_CAP_CRMS_CRWMS;
 }
 

@@ -19,7 +19,7 @@ void nvme_ctrl_dev_reset(struct dev *d, enum reset_kind k);
 void co_nvme_ctrl_quiesce(struct dev *d);
 
 extern const struct mmio_ops nvme_regs_ops;
-uint64_t nvme_cap_value(void);
+uint64_t nvme_cap_value(const struct nvme *n);
 void nvme_ctrl_reset(struct nvme *n, bool cold);
 /* What a host set up and no reset keeps. */
 void nvme_ctrl_forget(struct nvme *n);

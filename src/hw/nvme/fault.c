@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include "base/log.h"
 #include "base/str.h"
-#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/timing.h"
 
 #define ALWAYS 1000000u
 #define ANY_OPCODE 256u
@@ -85,38 +85,12 @@ const struct nvme_fault *nvme_fault_match(struct nvme_req *r)
 
 /* ---- what happens ---- */
 
-struct wait { struct nvme *n; bool due; };
-
-static void due(void *arg)
-{
-    struct wait *w = arg;
-
-    w->due = true;
-    co_queue_wake_all(&w->n->delayed);
-}
-
-/* In the machine's time; an abort, a reset or a stop of the machine ends it. */
-static void co_delay(struct nvme_req *r, uint64_t ns)
-{
-    struct nvme *n = r->n;
-    struct wait w = { .n = n };
-    struct timer t;
-
-    timer_init(&t, CLOCK_VM, NULL, n->pci.dev.dom, due, &w);
-    timer_arm(&t, clock_now(CLOCK_VM) + (int64_t)ns);
-    r->delayed = true;
-    while (!w.due && !r->abort && !n->quiesced && !nvme_stale(r))
-        co_queue_wait(&n->delayed);
-    r->delayed = false;
-    timer_fini(&t);
-}
-
 uint16_t co_nvme_fault_before(struct nvme_req *r, const struct nvme_fault *f)
 {
     struct nvme_fault rule = *f;        /* the rules may change while we wait */
 
     if (rule.delay_ns)
-        co_delay(r, rule.delay_ns);
+        co_nvme_wait_until(r, clock_now(CLOCK_VM) + (int64_t)rule.delay_ns, true);
     if (r->abort)
         return r->sq->deleting ? NVME_ABORT_SQ_DELETED : NVME_ABORT_REQUESTED;
     if (rule.delay_ns && r->n->quiesced) {

@@ -267,6 +267,8 @@ static const struct feature features[] = {
     { NVME_FEAT_WRITE_PROTECT, F_NS | F_CHANGE, 0, 0, get_protect, co_set_protect },
 };
 
+static uint32_t default_of(const struct nvme *n, const struct feature *f) { return f->fid == NVME_FEAT_ATOMIC ? n->atomic_dn : f->def; }
+
 static const struct feature *find(uint8_t fid)
 {
     for (size_t i = 0; i < ARRAY_SIZE(features); i++)
@@ -294,7 +296,7 @@ uint16_t co_nvme_get_feature(struct nvme_req *r)
     switch (sel) {
     case SEL_CAPS: r->result = f->caps; return NVME_OK;
     case SEL_DEFAULT:
-        r->result = f->fid == NVME_FEAT_TEMPERATURE && !(r->cmd.cdw11 >> 20 & 3) ? NVME_TEMP_OVER : f->def;
+        r->result = f->fid == NVME_FEAT_TEMPERATURE && !(r->cmd.cdw11 >> 20 & 3) ? NVME_TEMP_OVER : default_of(r->n, f);
         return NVME_OK;
     case SEL_SAVED:
         if (f->caps & F_SAVE) {
@@ -353,8 +355,8 @@ void nvme_features_reset(struct nvme *n, bool first)
         const struct feature *f = &features[i];
 
         if (first)
-            n->feat_saved[f->fid] = f->def;
-        n->feat[f->fid] = f->caps & F_SAVE ? n->feat_saved[f->fid] : f->def;
+            n->feat_saved[f->fid] = default_of(n, f);
+        n->feat[f->fid] = f->caps & F_SAVE ? n->feat_saved[f->fid] : default_of(n, f);
     }
     memset(n->vector_off, 0, sizeof n->vector_off);
     memset(n->apst, 0, sizeof n->apst);

@@ -53,7 +53,6 @@ static const struct id_row ctrl_rows[] = {
     { 512, 1, 0x66 }, { 513, 1, 0x44 },
     { 516, 4, NVME_NS_MAX },
     { 540, 4, NVME_NS_MAX },            /* MNAN */
-    { 526, 2, 0 }, { 528, 2, 0 },       /* AWUN, AWUPF */
     { 536, 4, 1u | 1u << 17 | 1u << 18 },       /* SGLS: data blocks, byte aligned; longer lists than data; MPTR */
 };
 
@@ -101,7 +100,10 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     st_le16(b, nvme_pci_id(n, 0));                      /* VID, SSVID */
     st_le16(b + 2, nvme_pci_id(n, 0x2c));
     put_text(b + 4, n->serial, 20);
-    put_text(b + 24, NVME_MODEL, 40);
+    put_text(b + 24, nvme_model(n), 40);
+    st_le16(b + 526, n->awun);
+    st_le16(b + 528, n->awupf);
+    st_le16(b + 532, n->awun);                          /* ACWU: a fused pair is alone on its blocks */
     memcpy(b + 64, nvme_fw_revision(n, n->fw_active), 8);
     b[76] = (uint8_t)((n->ss->own ? 0 : 1 << 1) | (n->pci.pf ? 1 << 2 : 0) | 1 << 3);         /* CMIC: more controllers, VF, ANA */
     b[77] = n->mdts_field;
@@ -137,7 +139,9 @@ static void put_ns(const struct nvme_ns *ns, uint8_t *b)
     uint32_t per = MAX(ns->unit->caps.discard_granularity >> ns->shift, 1u);
     const struct id_row rows[] = {
         { 0, 8, ns->nsze }, { 8, 8, ns->zones ? nvme_zones_capacity(ns) : ns->nsze }, { 16, 8, ns->nsze },
-        { 24, 1, 1 << 2 | 1 << 4 },                     /* NSFEAT: DULBE, preferred sizes */
+        { 24, 1, 1 << 2 | 1 << 4 | ns->atomic.on << 1 },        /* NSFEAT: DULBE, preferred sizes, atomic sizes */
+        { 34, 2, ns->atomic.nawun }, { 36, 2, ns->atomic.nawupf }, { 38, 2, ns->atomic.nawun },
+        { 40, 2, ns->atomic.nabsn }, { 42, 2, ns->atomic.nabo }, { 44, 2, ns->atomic.nabspf },
         { 25, 1, ns->n_lbaf - 1u }, { 26, 1, ns->flbas },
         { 27, 1, 3 }, { 28, 1, 0x1f },                  /* MC: both ways; DPC: all types, first or last */
         { 29, 1, ns->pi | ns->pil << 3 },

@@ -407,14 +407,14 @@ static uint16_t co_flush(struct nvme_req *r)
 #define W NVME_OP_WRITES
 
 const struct nvme_op nvme_io_ops[] = {
-    { NVME_IO_READ, "read", 0, NS | NVME_OP_READS, co_read },
-    { NVME_IO_WRITE, "write", EFF_LBCC, NS | W, co_write },
+    { NVME_IO_READ, "read", 0, NS | NVME_OP_READS | NVME_OP_DATA | NVME_OP_RANGE, co_read },
+    { NVME_IO_WRITE, "write", EFF_LBCC, NS | W | NVME_OP_DATA | NVME_OP_RANGE, co_write },
     { NVME_IO_FLUSH, "flush", EFF_LBCC, NS | NVME_OP_ALL_NS, co_flush },
     { NVME_IO_DSM, "dsm", EFF_LBCC, NS | W, co_nvme_dsm },
-    { NVME_IO_WRITE_ZEROES, "write-zeroes", EFF_LBCC, NS | W, co_write_zeroes },
-    { NVME_IO_COMPARE, "compare", 0, NS | NVME_OP_READS, co_compare },
-    { NVME_IO_VERIFY, "verify", 0, NS | NVME_OP_READS, co_verify },
-    { NVME_IO_WRITE_UNCOR, "write-uncorrectable", EFF_LBCC, NS | W, co_nvme_write_uncor },
+    { NVME_IO_WRITE_ZEROES, "write-zeroes", EFF_LBCC, NS | W | NVME_OP_RANGE, co_write_zeroes },
+    { NVME_IO_COMPARE, "compare", 0, NS | NVME_OP_READS | NVME_OP_DATA | NVME_OP_RANGE, co_compare },
+    { NVME_IO_VERIFY, "verify", 0, NS | NVME_OP_READS | NVME_OP_RANGE, co_verify },
+    { NVME_IO_WRITE_UNCOR, "write-uncorrectable", EFF_LBCC, NS | W | NVME_OP_RANGE, co_nvme_write_uncor },
     { NVME_IO_COPY, "copy", EFF_LBCC, NS | W, co_nvme_copy },
     { NVME_IO_RESV_REGISTER, "reservation-register", 0, NS, co_nvme_resv_register },
     { NVME_IO_RESV_REPORT, "reservation-report", 0, NS, co_nvme_resv_report },
@@ -422,7 +422,7 @@ const struct nvme_op nvme_io_ops[] = {
     { NVME_IO_RESV_RELEASE, "reservation-release", 0, NS, co_nvme_resv_release },
     { NVME_IO_ZONE_SEND, "zone-send", EFF_LBCC, NS | NVME_OP_ZONED, co_nvme_zone_send },
     { NVME_IO_ZONE_RECV, "zone-receive", 0, NS | NVME_OP_ZONED, co_nvme_zone_recv },
-    { NVME_IO_ZONE_APPEND, "zone-append", EFF_LBCC, NS | W | NVME_OP_ZONED, co_append },
+    { NVME_IO_ZONE_APPEND, "zone-append", EFF_LBCC, NS | W | NVME_OP_ZONED | NVME_OP_DATA, co_append },
     { NVME_IO_MGMT_RECV, "io-receive", 0, NS, co_nvme_io_recv },
     { NVME_IO_MGMT_SEND, "io-send", 0, NS, co_nvme_io_send },
     { 0, NULL, 0, 0, NULL }

@@ -128,7 +128,7 @@ void nvme_fw_activate(struct nvme *n)
 
 const char *nvme_fw_revision(const struct nvme *n, unsigned slot)
 {
-    return slot == 1 ? "" BP_VERSION "        " : n->fw_slot[slot];
+    return n->fw_slot[slot];
 }
 
 /* Event 02h: old and new revision, action, slot. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include "base/str.h"
+#include "hw/nvme/atomic.h"
 #include "hw/nvme/fdp.h"
 #include "hw/nvme/media.h"
 #include "hw/nvme/persist.h"
@@ -203,7 +204,7 @@ struct nvme_ns *nvme_ns_new(struct nvme_subsys *ss, uint32_t nsid, struct err *e
         return NULL;
     }
     ns = ss->ns[nsid] ? ss->ns[nsid] : xnew(struct nvme_ns);
-    *ns = (struct nvme_ns){ .ss = ss, .nsid = nsid, .mssrl = 128, .mcl = 128, .msrc = 127, .anagrp = 1 };
+    *ns = (struct nvme_ns){ .ss = ss, .nsid = nsid, .ranges = LIST_INIT(ns->ranges), .mssrl = 128, .mcl = 128, .msrc = 127, .anagrp = 1 };
     ss->ns[nsid] = ns;
     return ns;
 }
@@ -251,11 +252,13 @@ static bool make(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, st
     ns->pif = no->pif;
     ns->sts = no->pif == NVME_PIF_32 ? 16 : 0;
     ns->anagrp = no->anagrp;
+    ns->atomic = no->atomic;
+    ns->atomic.on = no->atomic.nawun || no->atomic.nawupf || no->atomic.nabsn || no->atomic.nabspf;
     if (ns->shared && !no->detached)
         memset(ns->attach, 0xff, sizeof ns->attach);
     else if (!no->detached)
         ns->attach[n->cntlid / 32] = 1u << (n->cntlid & 31);
-    if (!ns_format(ns, u->opt, no, e) || !nguid_parse(no->nguid, ns->nguid, e) || !nvme_fdp_handles(ns, no->ruhs, e) ||
+    if (!nvme_atomic_check(&no->atomic, e) || !ns_format(ns, u->opt, no, e) || !nguid_parse(no->nguid, ns->nguid, e) || !nvme_fdp_handles(ns, no->ruhs, e) ||
         (kept && !nvme_persist_ns(ns, kept, e)) || (no->zoned && !nvme_zones_new(ns, no, e)) ||
         (ns->zones && kept && !nvme_zones_from_json(ns, json_object_get(kept, "zones"), e))) {
         nvme_ns_clean(ns);

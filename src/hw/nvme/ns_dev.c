@@ -106,6 +106,11 @@ const struct prop nvme_ns_props[] = {
     PROP_SIZE(struct nvme_ns_opts, zrwas, "zoned.zrwas", 0, 0, 32 * MiB, "Size of a random write area"),
     PROP_SIZE(struct nvme_ns_opts, zrwafg, "zoned.zrwafg", 0, 0, 32 * MiB, "Unit in which a random write area is flushed"),
     PROP_BOOL(struct nvme_ns_opts, auto_transition, "zoned.auto_transition", true, "Close a zone that was opened by a write where another needs its place"),
+    PROP_U16(struct nvme_ns_opts, atomic.nawun, "atomic.nawun", 0, 0, UINT16_MAX, "Blocks of a write that is atomic for other commands, less one"),
+    PROP_U16(struct nvme_ns_opts, atomic.nawupf, "atomic.nawupf", 0, 0, UINT16_MAX, "Blocks of a write that is atomic in a power failure, less one"),
+    PROP_U16(struct nvme_ns_opts, atomic.nabsn, "atomic.nabsn", 0, 0, UINT16_MAX, "Distance of places that no atomic write crosses, less one; 0: none"),
+    PROP_U16(struct nvme_ns_opts, atomic.nabspf, "atomic.nabspf", 0, 0, UINT16_MAX, "The same in a power failure"),
+    PROP_U16(struct nvme_ns_opts, atomic.nabo, "atomic.nabo", 0, 0, UINT16_MAX, "Block of the first such place"),
     PROP_STR(struct nvme_ns_opts, ruhs, "fdp.ruhs", 0, "Reclaim unit handles that the namespace uses, as in 0;2-3"),
     PROP_END
 };

@@ -10,6 +10,7 @@
 #include "hw/nvme/maint.h"
 #include "hw/nvme/persist.h"
 #include "hw/nvme/subsys_int.h"
+#include "hw/nvme/timing.h"
 #include "hw/nvme/virt.h"
 #include "loop/iothread.h"
 #include "pci/sriov.h"
@@ -26,12 +27,14 @@ bool nvme_ctrl_init(struct obj *o, struct err *e)
     n->own_ss.own = true;
     list_init(&n->free_reqs);
     list_init(&n->parked);
+    list_init(&n->waits);
     return true;
 }
 
 void nvme_ctrl_finalize(struct obj *o)
 {
     nvme_faults_free((struct nvme *)o);
+    nvme_timing_free((struct nvme *)o);
     nvme_subsys_fini(&((struct nvme *)o)->own_ss);
 }
 
@@ -64,7 +67,7 @@ void co_nvme_ctrl_quiesce(struct dev *d)
 
     n->quiesced = true;
     nvme_queues_rewind(n);
-    co_queue_wake_all(&n->delayed);
+    nvme_waits_look(n);
     while (n->in_flight || n->background)
         co_queue_wait(&n->drained);
 }
@@ -186,14 +189,19 @@ bool nvme_ctrl_begin(struct nvme *n, struct nvme_subsys *ss, struct err *e)
     n->mdts_field = n->mdts ? n->mdts : NVME_MDTS_MAX;
     n->vectors = n->msix_qsize;
     n->qpairs = n->max_ioqpairs;
-    n->cap = nvme_cap_value();
+    n->cap = nvme_cap_value(n);
     n->temperature = 0x143;
     n->fw_active = 1;
+    memset(n->fw_slot[1], ' ', NVME_FW_REV);           /* the slot that is read-only */
+    memcpy(n->fw_slot[1], n->fw_rev ? n->fw_rev : BP_VERSION, MIN(strlen(n->fw_rev ? n->fw_rev : BP_VERSION), NVME_FW_REV));
     n->n_queues = n->max_ioqpairs + 1;
     nvme_queues_init(n);
     posts_init(n);
-    if (nvme_subsys_join(ss, n, e))
+    if (nvme_subsys_join(ss, n, e)) {
+        if (n->awun)
+            atomic_store(&ss->atomic_writes, true);
         return true;
+    }
     posts_fini(n);
     nvme_queues_fini(n);
     return false;
@@ -276,6 +284,12 @@ static bool nvme_check(struct obj *o, struct err *e)
         return err_set(e, ERR_VALUE, "state belongs to the subsystem: give it to nvme-subsys");
     if (n->max_ioqpairs + 1 > n->msix_qsize && n->msix_qsize < 2)
         return err_set(e, ERR_VALUE, "msix_qsize is %u, but a controller needs two vectors at least", n->msix_qsize);
+    if (n->model && strlen(n->model) > 40)
+        return err_set(e, ERR_VALUE, "model has %zu characters, the most is 40", strlen(n->model));
+    if (n->fw_rev && strlen(n->fw_rev) > NVME_FW_REV)
+        return err_set(e, ERR_VALUE, "firmware-version has %zu characters, the most is %u", strlen(n->fw_rev), NVME_FW_REV);
+    if (n->awupf > n->awun)
+        return err_set(e, ERR_VALUE, "atomic.awupf is %u, more than atomic.awun=%u", n->awupf, n->awun);
     return nvme_virt_check(n, e);
 }
 
@@ -305,6 +319,11 @@ static bool faults_changed(struct obj *o, const struct prop *p, struct err *e)
     return nvme_faults_set((struct nvme *)o, ((struct nvme *)o)->faults_opt, e);
 }
 
+static bool timing_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    return nvme_timing_set((struct nvme *)o, ((struct nvme *)o)->timing_opt, e);
+}
+
 const struct prop nvme_runtime_props[] = {
     { .name = "ana-state", .doc = "How the controller reaches the namespaces (asymmetric access state of its groups)", .type = PROP_T_ENUM,
       PROP_OFF(struct nvme, ana_option), .of = ana_names, .flags = PF_RUNTIME, .changed = ana_changed },
@@ -312,6 +331,13 @@ const struct prop nvme_runtime_props[] = {
       "probability, seed, status, delay-ns, drop, fatal, corrupt", .type = PROP_T_JSON, PROP_OFF(struct nvme, faults_opt), .flags = PF_RUNTIME,
       .changed = faults_changed },
     { .name = "fault-hits", .doc = "Commands that met a fault so far", .type = PROP_T_U64, PROP_OFF(struct nvme, fault_hits), .max = UINT64_MAX,
+      .flags = PF_READONLY },
+    { .name = "timing", .doc = "How long I/O commands take, in the machine's time: timing.KEY=VALUE with the keys read-ns, write-ns, other-ns, "
+      "read-bytes-per-s, write-bytes-per-s, dies, die-bytes, table", .type = PROP_T_JSON, PROP_OFF(struct nvme, timing_opt), .flags = PF_RUNTIME,
+      .changed = timing_changed },
+    { .name = "timed-commands", .doc = "Commands that took what timing= says", .type = PROP_T_U64, PROP_OFF(struct nvme, timed_commands),
+      .max = UINT64_MAX, .flags = PF_READONLY },
+    { .name = "timed-ns", .doc = "The time of these commands together, in ns", .type = PROP_T_U64, PROP_OFF(struct nvme, timed_ns), .max = UINT64_MAX,
       .flags = PF_READONLY },
     PROP_END
 };
@@ -337,6 +363,12 @@ static const struct prop nvme_props[] = {
     PROP_U32(struct nvme, cmb.size_mb, "cmb_size_mb", 0, 0, 65536, "Controller memory buffer in MiB, a power of two; 0: none"),
     PROP_BOOL(struct nvme, legacy_cmb, "legacy-cmb", false, "The buffer is there without being enabled, as in NVMe 1.3"),
     PROP_LINK(struct nvme, pmrdev, "pmrdev", &memory_backend_class, 0, "Memory of the persistent memory region (-object memory-backend-file)"),
+    PROP_BOOL(struct nvme, atomic_dn, "atomic.dn", false, "Write Atomicity Normal at first: only the power fail unit counts"),
+    PROP_U16(struct nvme, awun, "atomic.awun", 0, 0, UINT16_MAX, "Blocks of a write that is atomic for other commands, less one"),
+    PROP_U16(struct nvme, awupf, "atomic.awupf", 0, 0, UINT16_MAX, "Blocks of a write that is atomic in a power failure, less one"),
+    PROP_U16(struct nvme, mqes, "mqes", NVME_QUEUE_ENTRIES - 1, 1, NVME_QUEUE_ENTRIES - 1, "Entries of an I/O queue at most, less one"),
+    PROP_STR(struct nvme, model, "model", 0, "Model number (40 characters)"),
+    PROP_STR(struct nvme, fw_rev, "firmware-version", 0, "Firmware revision (8 characters)"),
     PROP_U8(struct nvme, virt.max_vfs, "sriov_max_vfs", 0, 0, NVME_CTRL_MAX - 1, "Virtual functions (secondary controllers) at most; needs subsys="),
     PROP_U16(struct nvme, virt.vq_flexible, "sriov_vq_flexible", 0, 0, UINT16_MAX, "Queues of max_ioqpairs that virtual functions can get"),
     PROP_U16(struct nvme, virt.vi_flexible, "sriov_vi_flexible", 0, 0, 2047, "Vectors of msix_qsize that virtual functions can get"),

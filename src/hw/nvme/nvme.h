@@ -106,6 +106,9 @@ struct nvme_error {                     /* 5.16.1.2 */
     uint8_t opcode;
 };
 
+/* What a namespace says of atomic writes, all 0's based; @on: it says anything (NSFEAT.NSABP). */
+struct nvme_ns_atomic { bool on; uint16_t nawun, nawupf, nabsn, nabspf, nabo; };
+
 /* What the command line says of a namespace. */
 struct nvme_ns_opts {
     uint32_t nsid;
@@ -124,6 +127,7 @@ struct nvme_ns_opts {
     uint64_t zrwas, zrwafg;
     char *ruhs;
     uint16_t anagrp;
+    struct nvme_ns_atomic atomic;
 };
 
 struct nvme_fmt { uint8_t ds; uint16_t ms; };
@@ -163,6 +167,8 @@ struct nvme_ns {
     /* state */
     uint8_t write_protect;              /* 8.12.1: 0 none, 1 until changed, 2 until power cycle, 3 for ever */
     bool dulbe;
+    struct nvme_ns_atomic atomic;
+    struct list ranges;                 /* of struct nvme_range: what commands work on */
     atomic_bool formatting, has_uncor, alone;
     _Atomic uint32_t writers;
     uint16_t ph[NVME_PH_MAX], n_ph;     /* placement handles: reclaim unit handles of the group */
@@ -232,6 +238,7 @@ struct nvme_subsys {
     struct nvme *ctrl[NVME_CTRL_MAX];
     struct nvme_ns *ns[NVME_NS_MAX + 1];
     struct list units;
+    atomic_bool atomic_writes;          /* some controller promises writes of several blocks */
     bool own;                           /* of one controller that names no subsystem */
     struct nvme_fdp fdp;
     struct nvme_sanitize sanitize;
@@ -254,7 +261,9 @@ struct nvme {
     uint32_t max_ioqpairs, aer_max_queued;
     uint16_t msix_qsize;
     uint8_t mdts, mdts_field, aerl, zasl, vsl;
-    bool dbcs, ocp, exclusive_bar, auto_transition;
+    uint16_t awun, awupf, mqes;
+    bool dbcs, ocp, exclusive_bar, auto_transition, atomic_dn;
+    char *model, *fw_rev;               /* NULL: the usual */
     bool intel_id;
     atomic_bool has_cache;              /* some namespace has a volatile one */
     struct nvme_subsys own_ss, *ss;
@@ -280,7 +289,7 @@ struct nvme {
     uint32_t in_flight;
     uint32_t background;                /* coroutines without a command: sanitize */
     struct co_queue drained;            /* woken when a count reaches zero */
-    struct co_queue delayed;            /* commands that a fault holds back; woken when they must go */
+    struct list waits;                  /* of struct nvme_wait: commands that wait for a moment */
     struct nvme_sq *sq;                 /* max_ioqpairs + 1 */
     struct nvme_cq *cq;
     struct list free_reqs, parked;      /* parked: stopped by werror=stop, begun again when the machine runs */
@@ -333,6 +342,9 @@ struct nvme {
     struct nvme_fault *faults;
     uint32_t n_faults;
     uint64_t fault_hits;
+    json_t *timing_opt;
+    struct nvme_timing *timing;         /* NULL: commands take as long as they take */
+    uint64_t timed_commands, timed_ns;
 };
 
 static inline uint32_t nvme_page(const struct nvme *n) { return NVME_PAGE << (n->cc >> NVME_CC_MPS_SHIFT & 15); }
@@ -389,6 +401,7 @@ struct nvme_op {
 };
 enum { NVME_OP_NS = 1 /* needs an active namespace */, NVME_OP_WRITES = 2, NVME_OP_ZONED = 4 /* zoned command set only */,
        NVME_OP_ALL_NS = 8 /* FFFFFFFFh is fine */, NVME_OP_READS = 64, NVME_OP_SANITIZE = 16 /* allowed while a sanitize runs */, NVME_OP_NO_NSID = 32,
+       NVME_OP_DATA = 512 /* moves blocks */, NVME_OP_RANGE = 1024 /* dwords 10 to 12 tell the blocks */,
        NVME_OP_DBBUF = 128, NVME_OP_VIRT = 256 /* where the option is on */ };
 extern const struct nvme_op nvme_admin_ops[], nvme_io_ops[];
 const struct nvme_op *nvme_op_find(const struct nvme_op *table, uint8_t opcode);

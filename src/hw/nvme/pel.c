@@ -48,7 +48,7 @@ static void put_header(const struct nvme *n, uint8_t *b, uint32_t events, uint64
     st_le16(b + 54, nvme_pci_id(n, 0x2c));
     memset(b + 56, ' ', 60);
     memcpy(b + 56, n->serial, MIN(strlen(n->serial), 20));
-    memcpy(b + 76, NVME_MODEL, strlen(NVME_MODEL));
+    memcpy(b + 76, nvme_model(n), strlen(nvme_model(n)));
     snprintf((char *)b + 116, 256, "%s", n->ss->nqn);
     st_le16(b + 372, (uint16_t)n->pel.generation);
     for (size_t i = 0; i < sizeof types; i++)

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "hw/nvme/queue_int.h"
+#include "hw/nvme/timing.h"
 
 #define FREE_REQS_MAX 1024u             /* idle requests that are kept */
 #define BOUNCE_KEPT (64 * KiB)          /* memory that an idle request keeps */
@@ -296,6 +297,7 @@ void nvme_queues_init(struct nvme *n)
     n->cq = xcalloc(n->max_ioqpairs + 1, sizeof *n->cq);
     list_init(&n->free_reqs);
     list_init(&n->parked);
+    list_init(&n->waits);
     for (unsigned i = 0; i <= n->max_ioqpairs; i++) {
         n->sq[i].n = n->cq[i].n = n;
         n->sq[i].id = n->cq[i].id = (uint16_t)i;
@@ -406,7 +408,7 @@ void nvme_queues_close(struct nvme *n)
         nvme_cq_close(&n->cq[i]);
     }
     co_queue_wake_all(&n->drained);
-    co_queue_wake_all(&n->delayed);
+    nvme_waits_look(n);
     nvme_pin_update(n);
 }
 

@@ -205,7 +205,9 @@ static bool loaded(void *obj, struct err *e)
 #define IDLE(f) STATE_SKIP(struct nvme, f, "nothing is in flight when it is saved")
 static const struct state_field fields[] = {
     STATE_STRUCT(struct nvme, pci, &pci_dev_state), HOST(opt), HOST(ns_opt), HOST(serial), HOST(subsys_link), HOST(iothread),
-    HOST(max_ioqpairs), HOST(aer_max_queued), HOST(msix_qsize), HOST(mdts), HOST(mdts_field), HOST(aerl), HOST(zasl), HOST(vsl), HOST(dbcs), HOST(ocp), HOST(exclusive_bar), HOST(auto_transition),
+    HOST(max_ioqpairs), HOST(aer_max_queued), HOST(msix_qsize), HOST(mdts), HOST(mdts_field), HOST(awun),
+    HOST(awupf), HOST(mqes), HOST(atomic_dn), HOST(model), HOST(fw_rev),
+    HOST(aerl), HOST(zasl), HOST(vsl), HOST(dbcs), HOST(ocp), HOST(exclusive_bar), HOST(auto_transition),
     HOST(intel_id),
     HOST(has_cache), HOST(own_ss), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
     HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(listener), IDLE(resume), IDLE(events_post),
@@ -213,7 +215,7 @@ static const struct state_field fields[] = {
     IDLE(virt_changed), HOST(cap),
     N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), IDLE(starved), STATE_BOOL(struct nvme, queues_made),
     IDLE(gen),
-    IDLE(in_flight), IDLE(drained), IDLE(delayed),
+    IDLE(in_flight), IDLE(drained), IDLE(waits),
     { .name = "sq", .kind = ST_PTR_STRUCT, .off = offsetof(struct nvme, sq), .size = sizeof(struct nvme_sq),
     .count_off = offsetof(struct nvme, n_queues),
       .max = 65536, .sub = &sq_state },
@@ -238,6 +240,6 @@ static const struct state_field fields[] = {
     STATE_STRUCT(struct nvme, hmb, &hmb_state), STATE_BYTES(struct nvme, fw_slot), STATE_BYTES(struct nvme, fw_new),
     N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), N(fw_len), N(telemetry_gen),
     STATE_STRUCT(struct nvme, cmb, &cmb_state), STATE_STRUCT(struct nvme, pel, &pel_state), HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), HOST(faults), HOST(n_faults),
-    N(fault_hits), STATE_END
+    N(fault_hits), HOST(timing_opt), HOST(timing), N(timed_commands), N(timed_ns), STATE_END
 };
 const struct state_desc nvme_state = { .name = "nvme", .version = 1, .fields = fields, .post_load = loaded };

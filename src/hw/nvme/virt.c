@@ -309,6 +309,10 @@ static bool vf_realize(struct dev *d, struct err *e)
     n->aer_max_queued = pf->aer_max_queued;
     n->zasl = pf->zasl;
     n->vsl = pf->vsl;
+    n->awun = pf->awun;
+    n->awupf = pf->awupf;
+    n->atomic_dn = pf->atomic_dn;
+    n->mqes = pf->mqes;
     n->dbcs = pf->dbcs;
     n->ocp = pf->ocp;
     n->auto_transition = pf->auto_transition;
