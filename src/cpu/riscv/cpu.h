@@ -97,6 +97,8 @@ struct rv_xtlb_entry {
     unsigned shift;                 /* log2 of the leaf's size */
 };
 
+#define RV_REGION_BITS 21
+#define RV_REGIONS 512u
 #define RV_SLOTS 16u
 #define RV_SLOT_CLASSES 4u
 #define RV_TLB_BITS 9
@@ -114,7 +116,11 @@ struct rv_tlb {
      */
     uint32_t id;
     bool used;                                  /* has entries since the last flush */
-    struct rv_tlb_range { bool any; uint64_t base, mask; } large, xlarge;   /* aligned ranges that hold all superpages; those fetched from */
+    /*
+     * Where superpages are, and those fetched from: hashed regions for leaves up to a region's size, an aligned range that holds
+     * all that are larger. No false "no".
+     */
+    struct rv_tlb_range { uint64_t seen[RV_REGIONS / 64]; bool any; uint64_t base, mask; } large, xlarge;
     uint64_t xseen[RV_XSEEN_BITS / 64];         /* pages that exec translations were made for since the last flush of all, hashed: no false "no" */
     uint64_t wseen[RV_XSEEN_BITS / 64];         /* physical pages that got the fast store path since the last flush, likewise */
 };

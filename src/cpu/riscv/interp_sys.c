@@ -62,7 +62,13 @@ static enum step cbo(struct hart *h, const struct rv_insn *in)
         h->trap.cause = h->trap.cause == RV_EXC_LOAD_PAGE ? RV_EXC_STORE_PAGE : h->trap.cause;
         return TRAP;
     }
-    for (unsigned i = 0; i < block; i += 8)
+    if (!rv_locate(h, va, block, RV_ACC_WRITE, &p))
+        return TRAP;
+    if (likely(p.host && !p.ram)) {
+        memset(p.host, 0, block);
+        return NEXT;
+    }
+    for (unsigned i = 0; i < block; i += 8)             /* a device, or RAM where stores must be noticed */
         if (!rv_store(h, va + i, 8, 0))
             return TRAP;
     return NEXT;

@@ -324,7 +324,7 @@ static void emit_insn(struct jit_tr *t)
     }
     if (t->skip[t->i])
         return;
-    if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in) && !jit_emit_sys(t, in)) {
+    if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in) && !jit_emit_amo(t, in) && !jit_emit_sys(t, in)) {
         jit_call_handler(t);
         t->boxed &= ~(1u << (in->rd & 31));             /* whatever it has written */
     }

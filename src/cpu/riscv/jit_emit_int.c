@@ -267,6 +267,17 @@ static void with_not(struct jit_tr *t, const struct rv_insn *in, unsigned op)
     jit_put(t, in->rd, RAX);
 }
 
+/* orc.b: all ones for each byte that is not 0. */
+static void or_bytes(struct jit_tr *t, const struct rv_insn *in)
+{
+    x86_rr(&t->e, X_MOVQ_X, true, 0, jit_src(t, in->rs1, RAX));
+    x86_rr(&t->e, X_XORPS, false, 1, 1);
+    x86_rr(&t->e, X_PCMPEQB, false, 0, 1);
+    x86_rr(&t->e, X_MOVQ_TO, true, 0, RAX);
+    x86_f7(&t->e, G_NOT, true, RAX);
+    jit_put(t, in->rd, RAX);
+}
+
 static void one_op(struct jit_tr *t, const struct rv_insn *in, unsigned op, bool w)
 {
     unsigned a = jit_src(t, in->rs1, RAX), d = jit_dst(t, in->rd, RAX);
@@ -373,6 +384,7 @@ static bool emit_bits(struct jit_tr *t, const struct rv_insn *in)
         x86_bswap(&t->e, RAX);
         jit_put(t, in->rd, RAX);
         return true;
+    case RV_OP_ORC_B: or_bytes(t, in); return true;
     case RV_OP_BSET: bit_reg(t, in, X_OR); return true;
     case RV_OP_BCLR: bit_reg(t, in, X_AND); return true;
     case RV_OP_BINV: bit_reg(t, in, X_XOR); return true;

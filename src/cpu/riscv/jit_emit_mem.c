@@ -6,6 +6,14 @@
 
 static_assert(sizeof(struct rv_tlb_entry) == 32 && offsetof(struct rv_tlb, e) == 0, "the index below");
 
+/* rcx = TLB entry that rcx, an address, belongs to. */
+static void tlb_entry(struct jit_tr *t)
+{
+    x86_shift_i(&t->e, G_SHR, false, RCX, RV_PAGE_BITS - 5);
+    x86_ri(&t->e, G_AND, false, RCX, (RV_TLB_SIZE - 1) << 5);
+    x86_rm(&t->e, X_ADD, true, RCX, RBP, JIT_DISP(dtlb));
+}
+
 /*
  * rcx = TLB entry of the page of rs1 + lo, if the last byte of [lo, hi) is in it, too, and the tags allow it; else the jumps that
  * are returned are taken. Nothing need be aligned. rax = rs1 + lo.
@@ -21,10 +29,8 @@ static unsigned look_up(struct jit_tr *t, unsigned rs1, int32_t lo, int32_t hi, 
         x86_rm(e, X_LEA, true, RDX, RAX, hi - lo - 1);
     else
         x86_rr(e, X_MOV, true, RDX, RAX);
-    x86_shift_i(e, G_SHR, false, RCX, RV_PAGE_BITS - 5);
-    x86_ri(e, G_AND, false, RCX, (RV_TLB_SIZE - 1) << 5);
+    tlb_entry(t);
     x86_ri(e, G_AND, true, RDX, -(int32_t)RV_PAGE_SIZE);
-    x86_rm(e, X_ADD, true, RCX, RBP, JIT_DISP(dtlb));
     if (rd) {
         x86_rm(e, X_CMP, true, RDX, RCX, offsetof(struct rv_tlb_entry, rd));
         fail[n++] = x86_jcc(e, CC_NE, 0);
@@ -142,6 +148,19 @@ void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool
     t->base = RAX;
     t->index = 0;
     t->disp = 0;
+}
+
+void jit_atomic_address(struct jit_tr *t, const struct rv_insn *in, unsigned size)
+{
+    struct emit *e = &t->e;
+    jit_get(t, RAX, in->rs1);
+    x86_rr(e, X_MOV, false, RCX, RAX);
+    x86_rr(e, X_MOV, true, RDX, RAX);
+    tlb_entry(t);
+    x86_ri(e, G_AND, true, RDX, -(int32_t)RV_PAGE_SIZE | (int32_t)(size - 1));
+    x86_rm(e, X_CMP, true, RDX, RCX, offsetof(struct rv_tlb_entry, wr));
+    jit_cold_slow(t, x86_jcc(e, CC_NE, 0));
+    x86_rm(e, X_ADD, true, RAX, RCX, offsetof(struct rv_tlb_entry, addend));
 }
 
 void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg)

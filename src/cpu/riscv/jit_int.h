@@ -241,12 +241,15 @@ void jit_exit_rax(struct jit_tr *t, unsigned done);
 /* jit_emit_mem.c: makes the host address of rs1 + imm; jit_mem() then emits `op reg, [that address]`. rcx is free after it. */
 void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store);
 void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg);
+/* rax = host address of rs1, aligned, for a store that need not be noticed; else the handler. */
+void jit_atomic_address(struct jit_tr *t, const struct rv_insn *in, unsigned size);
 /* Fills a slot that did not know the page. */
 void jit_slot_miss(struct jit_tr *t, const struct jit_cold *c);
 
 /* Native code for the present instruction; false: there is none, the handler must do it. */
 bool jit_emit_int(struct jit_tr *t, const struct rv_insn *in);
 bool jit_emit_mem(struct jit_tr *t, const struct rv_insn *in);
+bool jit_emit_amo(struct jit_tr *t, const struct rv_insn *in);
 bool jit_emit_fp(struct jit_tr *t, const struct rv_insn *in);
 bool jit_emit_sys(struct jit_tr *t, const struct rv_insn *in);
 

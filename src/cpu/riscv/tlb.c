@@ -22,7 +22,8 @@ static void tlb_clear(struct hart *h, struct rv_tlb *t)
         t->used = false;
     }
     rv_tlb_changed(h);
-    t->large.any = t->xlarge.any = false;
+    memset(&t->large, 0, sizeof t->large);
+    memset(&t->xlarge, 0, sizeof t->xlarge);
     memset(t->xseen, 0, sizeof t->xseen);
     t->id = new_id(h);
 }
@@ -123,18 +124,28 @@ void rv_ctx_update(struct hart *h)
     h->dtlb = d;
 }
 
+static unsigned region_bit(uint64_t va) { return (va >> RV_REGION_BITS ^ va >> (RV_REGION_BITS + 9)) & (RV_REGIONS - 1); }
+
 void rv_tlb_note_large(struct rv_tlb_range *r, uint64_t va, uint64_t span)
 {
+    r->seen[region_bit(va) / 64] |= BIT64(region_bit(va) % 64);
+    if (span <= BIT64(RV_REGION_BITS))
+        return;
     uint64_t mask = ~(span - 1);
     if (r->any) {
         mask &= r->mask;
         while ((r->base ^ va) & mask)
             mask <<= 1;
     }
-    *r = (struct rv_tlb_range){ true, va & mask, mask };
+    r->any = true;
+    r->base = va & mask;
+    r->mask = mask;
 }
 
-static bool in_range(const struct rv_tlb_range *r, uint64_t va) { return r->any && (va & r->mask) == r->base; }
+static bool in_range(const struct rv_tlb_range *r, uint64_t va)
+{
+    return (r->any && (va & r->mask) == r->base) || (r->seen[region_bit(va) / 64] >> region_bit(va) % 64 & 1);
+}
 static unsigned xseen_bit(uint64_t va) { return (va >> RV_PAGE_BITS ^ va >> (RV_PAGE_BITS + 12)) & (RV_XSEEN_BITS - 1); }
 
 void rv_tlb_note_exec(struct rv_tlb *t, uint64_t va, uint64_t span)
