@@ -4,6 +4,8 @@
 
 #include "base/rcu.h"
 #include "cpu/riscv/jit_int.h"
+#include "cpu/riscv/mmu.h"
+#include "mem/ram.h"
 
 /* ---- contexts ---- */
 
@@ -74,48 +76,86 @@ uint64_t jit_slow(struct hart *h, const struct jit_site *s)
 
 /* ---- pages ---- */
 
-static void page_drop(struct jit *j, struct jit_page *p)
+/* Drops the blocks that were made from any of the lines. */
+static void page_drop(struct jit *j, struct jit_page *p, uint64_t lines)
 {
-    for (uint32_t b = p->blocks, next; b; b = next) {
-        uint32_t *at = &j->hash[jit_hash(j->block[b].key)];
-        next = j->block[b].page_next;
-        while (*at != b)
-            at = &j->block[*at].next;
-        *at = j->block[b].next;
+    for (uint32_t *at = &p->blocks; *at;) {
+        uint32_t b = *at, *hash = &j->hash[jit_hash(j->block[b].key)];
+        if (!(j->block[b].lines & lines)) {
+            at = &j->block[b].page_next;
+            continue;
+        }
+        while (*hash != b)
+            hash = &j->block[*hash].next;
+        *hash = j->block[b].next;
+        *at = j->block[b].page_next;
+        j->block[b].page_next = p->stale;
+        p->stale = b;
+        jit_block_kill(j, b);
         j->n.dropped++;
     }
-    p->blocks = 0;
-    p->lines = 0;
+    p->lines &= ~lines;
+    j->h->jit.changes++;                    /* leaves the block that runs */
+    j->h->jit.ctx = 0;
 }
 
-static bool page_same(const struct jit_page *p, const uint8_t *host)
+/* Drops what is no longer as it was. */
+static void page_compare(struct jit *j, struct jit_page *p, const uint8_t *host)
 {
+    uint64_t changed = 0;
     for (uint64_t m = p->lines; m; m &= m - 1) {
         unsigned at = ctz64(m) * 64;
         if (memcmp(p->bytes + at, host + at, 64))
-            return false;
+            changed |= m & -m;
     }
-    return true;
+    if (changed)
+        page_drop(j, p, changed);
 }
 
-static struct jit_page *page_get(struct jit *j, const struct rv_xtlb_entry *x)
+static struct jit_page **page_chain(struct jit *j, uint64_t pa)
 {
-    struct jit_page **chain = &j->page[x->pa >> RV_PAGE_BITS & (ARRAY_SIZE(j->page) - 1)], *p = *chain;
-    while (p && p->pa != x->pa)
+    return &j->page[pa >> RV_PAGE_BITS & (ARRAY_SIZE(j->page) - 1)];
+}
+
+static struct jit_page *page_find(struct jit *j, uint64_t pa)
+{
+    struct jit_page *p = *page_chain(j, pa);
+    while (p && p->pa != pa)
         p = p->next;
-    if (likely(p && p->epoch == j->epoch && p->ext == j->h->ext))
-        return p;
-    if (!p) {
-        p = xnew(struct jit_page);
-        p->pa = x->pa;
-        p->next = *chain;
-        *chain = p;
-    } else if (p->ext != j->h->ext || !page_same(p, x->host)) {
-        page_drop(j, p);
-    }
-    p->ext = j->h->ext;
-    p->epoch = j->epoch;
     return p;
+}
+
+static struct jit_page *page_new(struct jit *j, uint64_t pa)
+{
+    struct jit_page *p = xnew(struct jit_page), **chain = page_chain(j, pa);
+    p->pa = pa;
+    p->epoch = j->epoch - 1;
+    p->next = *chain;
+    *chain = p;
+    return p;
+}
+
+/*
+ * The page's translations are those of its bytes now, and stores to it will be noticed: to be called until it says that it had
+ * nothing to do, for what it does may change translations of addresses, and serve fences of other harts.
+ */
+static bool page_refresh(struct jit *j, struct jit_page *p, const uint8_t *host)
+{
+    struct hart *h = j->h;
+    uint64_t off;
+    if (likely(p->epoch == j->epoch && p->ext == h->ext)) {
+        if (unlikely(p->unwatched))
+            page_compare(j, p, host);
+        return true;
+    }
+    if (p->ext != h->ext)
+        page_drop(j, p, UINT64_MAX);
+    p->ext = h->ext;
+    p->epoch = j->epoch;
+    p->unwatched = !rv_ram_at(h, p->pa, &off);          /* memory that only its device writes */
+    rv_code_page_add(h, p->pa);
+    page_compare(j, p, host);
+    return false;
 }
 
 static void pages_free(struct jit *j)
@@ -137,9 +177,8 @@ static bool full(const struct jit *j)
            j->max_links - j->links < 2 * JIT_INSNS;
 }
 
-static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, unsigned off, unsigned fp, unsigned variant)
+static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, struct jit_page *p, unsigned off, unsigned fp, unsigned variant)
 {
-    struct jit_page *p = page_get(j, x);
     uint64_t key = jit_key(p->pa, off, fp, variant);
     for (uint32_t b = j->hash[jit_hash(key)]; b; b = j->block[b].next)
         if (j->block[b].key == key)
@@ -148,7 +187,9 @@ static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, unsigned
         jit_code_reset(j);
         pages_free(j);
         j->n.flushes++;
-        p = page_get(j, x);
+        p = page_new(j, x->pa);
+        p->ext = j->h->ext;
+        p->epoch = j->epoch;                /* it is watched, as it was before */
     }
     return jit_translate(j, p, x->host, off, fp, variant);
 }
@@ -157,29 +198,35 @@ static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, unsigned
 static uint32_t block_at_pc(struct jit *j, unsigned variant)
 {
     struct hart *h = j->h;
-    const struct rv_xtlb_entry *x = rv_xlate_exec_fast(h, h->pc);
-    unsigned off = (unsigned)(h->pc & ~RV_PAGE_MASK);
-    if (unlikely(!x)) {
-        h->budget--;
-        h->retired--;
-        rv_trap_take(h, h->pc);
-        return 0;
+    for (unsigned tries = 0; tries < 8; tries++) {
+        const struct rv_xtlb_entry *x = rv_xlate_exec_fast(h, h->pc);
+        unsigned off = (unsigned)(h->pc & ~RV_PAGE_MASK);
+        if (unlikely(!x)) {
+            h->budget--;
+            h->retired--;
+            rv_trap_take(h, h->pc);
+            return 0;
+        }
+        h->jit.ctx = context(h);            /* the look-up may have chosen another */
+        if (unlikely(x == &h->xtlb_once || (off == RV_PAGE_SIZE - 2 && rv_insn_len(ld_le16(x->host + off)) == 4)))
+            break;
+        struct jit_page *p = page_find(j, x->pa);
+        if (!p)
+            p = page_new(j, x->pa);
+        if (likely(page_refresh(j, p, x->host)))
+            return block_get(j, x, p, off, h->jit.ctx & 3, variant);
     }
-    h->jit.ctx = context(h);                /* the look-up may have chosen another */
-    if (unlikely(x == &h->xtlb_once || (off == RV_PAGE_SIZE - 2 && rv_insn_len(ld_le16(x->host + off)) == 4))) {
-        interp_step(h);
-        return 0;
-    }
-    return block_get(j, x, off, h->jit.ctx & 3, variant);
+    interp_step(h);                         /* across pages, where rights differ within the page, or others write all the time */
+    return 0;
 }
 
-/* Code for h->pc; 0 when there was none to run: h->pc may have changed. */
-static uint32_t code_at_pc(struct jit *j)
+/* Code for h->pc; 0 when there was none to run: h->pc may have changed. @stale: what the jump cache knows was dropped. */
+static uint32_t code_at_pc(struct jit *j, bool stale)
 {
     struct hart *h = j->h;
     context_update(j);
     struct jit_jump *l = &j->jump[jit_jump_hash(h->pc) >> 1];
-    if (likely(l->pc == h->pc && l->ctx == h->jit.ctx && l->code))
+    if (likely(!stale && l->pc == h->pc && l->ctx == h->jit.ctx && l->code))
         return l->code;
     uint32_t b = block_at_pc(j, 0);
     if (b)
@@ -214,11 +261,11 @@ static void jit_run(struct hart *h)
     h->jit.rcu_seen = &rcu_self.seen;
     while (hart_poll(h)) {
         while (h->budget > 0) {
-            uint32_t code = code_at_pc(j);
+            uint32_t code = code_at_pc(j, false);
             while (code) {
                 j->n.entries++;
-                struct jit_link *l = (struct jit_link *)(uintptr_t)j->enter[(h->jit.ctx & 3) != JIT_FP_SLOW](h, code);
-                code = l ? link_up(j, l) : 0;
+                uint64_t r = j->enter[(h->jit.ctx & 3) != JIT_FP_SLOW](h, code);
+                code = !r ? 0 : r == JIT_STALE ? code_at_pc(j, true) : link_up(j, (struct jit_link *)(uintptr_t)r);
             }
         }
     }
@@ -248,7 +295,7 @@ static void jit_fini(struct hart *h)
     h->accel_data = NULL;
 }
 
-/* fence.i: every page is compared with memory before it is used again. */
+/* Every page is compared with memory before it is used again. */
 static void jit_flush_all(struct hart *h)
 {
     struct jit *j = h->accel_data;
@@ -256,12 +303,20 @@ static void jit_flush_all(struct hart *h)
     if (h->pages)                           /* the interpreter's, which runs in its place for a debugger */
         accel_interp.flush_all(h);
     memset(j->jump, 0, sizeof *j->jump * JIT_JUMP_SIZE);
-    h->jit.ctx = 0;                         /* leaves the block that runs */
+    h->jit.changes++;                       /* leaves the block that runs */
+    h->jit.ctx = 0;
 }
 
 static void jit_flush_page(struct hart *h, uint64_t pa)
 {
-    jit_flush_all(h);
+    struct jit *j = h->accel_data;
+    uint64_t off;
+    const struct ram *r = rv_ram_at(h, pa, &off);
+    struct jit_page *p = page_find(j, pa);
+    if (!r || !p || p->epoch != j->epoch)
+        return;
+    rv_code_page_add(h, pa);                /* first: what is written from here on must be noticed */
+    page_compare(j, p, r->host + off);
 }
 
 static void jit_stats(const struct hart *h, void (*put)(void *, const char *name, uint64_t v), void *arg)
@@ -279,5 +334,5 @@ static void jit_stats(const struct hart *h, void (*put)(void *, const char *name
 
 const struct accel_ops accel_jit = {
     .name = "jit", .desc = "Translator to x86-64 code", .options = jit_option_rows, .init = jit_init, .fini = jit_fini, .run = jit_run,
-    .flush_page = jit_flush_page, .flush_all = jit_flush_all, .stats = jit_stats,
+    .flush_page = jit_flush_page, .flush_all = jit_flush_all, .tracks_code = true, .stats = jit_stats,
 };

@@ -132,6 +132,40 @@ static void make_poll(struct jit *j, struct emit *e, bool fp)
     x86_jmp(e, j->stub[fp].exit);
 }
 
+/* Entered in place of a dropped block, with eax = offset in the page (stale: rax = pc). */
+static void make_stale(struct jit *j, struct emit *e, bool fp)
+{
+    j->stub[fp].stale_near = emit_here(e);
+    x86_rm(e, X_ADD, true, RAX, RBP, JIT_DISP(jit.vbase));
+    j->stub[fp].stale = emit_here(e);
+    x86_rm(e, X_MOV_TO, true, RAX, RBP, JIT_DISP(pc));
+    x86_mov_imm(e, RAX, JIT_STALE);
+    x86_jmp(e, j->stub[fp].exit);
+}
+
+static struct emit emit_at(struct jit *j, uint32_t run)
+{
+    return (struct emit){ .p = j->w + (run - (uint32_t)(uintptr_t)j->x), .run_delta = j->x - j->w };
+}
+
+/* The far entry holds 7 bytes before the near one, and a block's shortest code 10: both have room. */
+void jit_block_kill(struct jit *j, uint32_t b)
+{
+    uint64_t key = j->block[b].key;
+    const struct jit_stubs *s = &j->stub[key >> 60 != JIT_FP_SLOW];
+    struct emit far = emit_at(j, j->block[b].far), near = emit_at(j, j->block[b].near);
+    x86_jmp(&far, s->stale);
+    x86_mov_imm(&near, RAX, key & ~RV_PAGE_MASK & ~UINT64_C(1));
+    x86_jmp(&near, s->stale_near);
+}
+
+void jit_block_forward(struct jit *j, uint32_t old, uint32_t b)
+{
+    struct emit far = emit_at(j, j->block[old].far), near = emit_at(j, j->block[old].near);
+    x86_jmp(&far, j->block[b].far);
+    x86_jmp(&near, j->block[b].near);
+}
+
 static void make_stubs(struct jit *j)
 {
     struct emit e = { .p = j->w + 64, .run_delta = j->x - j->w };         /* checkers of calls look before a function */
@@ -139,6 +173,7 @@ static void make_stubs(struct jit *j)
         make_enter(j, &e, fp);
         make_slow(j, &e, fp, make_exit(j, &e, fp));
         make_poll(j, &e, fp);
+        make_stale(j, &e, fp);
     }
     j->stubs = STUBS_SIZE;
 }

@@ -253,6 +253,7 @@ static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
 static unsigned fetch16(struct jit_tr *t, unsigned off)
 {
     unsigned line = off >> 6;
+    t->lines |= BIT64(line);
     if (!(t->page->lines >> line & 1)) {
         rv_code_copy(t->page->bytes + line * 64, t->host + line * 64, 64);
         t->page->lines |= BIT64(line);
@@ -348,6 +349,21 @@ static uint32_t new_block(struct jit_tr *t)
     return n;
 }
 
+/* Who still comes to a dropped block at this place is sent on. */
+static void replace_stale(struct jit_tr *t, uint32_t n)
+{
+    struct jit_block *b = t->j->block;
+    for (uint32_t *at = &t->page->stale; *at;) {
+        uint32_t old = *at;
+        if (b[old].key == b[n].key) {
+            *at = b[old].page_next;
+            jit_block_forward(t->j, old, n);
+        } else {
+            at = &b[old].page_next;
+        }
+    }
+}
+
 uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, unsigned off, unsigned fp, unsigned variant)
 {
     struct jit_tr *t = &j->tr;
@@ -369,6 +385,8 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     t->head = emit_here(&t->e);
     j->block[n].far = far;
     j->block[n].near = t->head;
+    j->block[n].lines = t->lines;
+    replace_stale(t, n);
     jit_registers_enter(t);
     for (t->i = 0; t->i < t->n; t->i++)
         emit_insn(t);

@@ -72,7 +72,7 @@ static bool sstatus(struct jit_tr *t, const struct rv_insn *in)
 {
     struct emit *e = &t->e;
     unsigned op = operation(in);
-    if (op == OP_WRITE || (immediate(in) && in->rs1 && in->rs1 != MSTATUS_SIE))
+    if (op == OP_WRITE || (immediate(in) && in->rs1 && in->rs1 != MSTATUS_SIE) || !rv_has(t->h, RV_EXT_F))
         return false;
     need_supervisor(t);
     if (in->rs1) {
@@ -108,7 +108,7 @@ static bool fflags(struct jit_tr *t, const struct rv_insn *in)
 {
     struct emit *e = &t->e;
     bool writes = operation(in) == OP_WRITE;
-    if (t->fp == JIT_FP_SLOW || (!writes && in->rs1))
+    if (t->fp == JIT_FP_SLOW || (!writes && in->rs1) || !rv_has(t->h, RV_EXT_F))
         return false;
     x86_rm(e, X_MXCSR, false, 3, RBP, JIT_DISP(jit.mxcsr));                 /* stmxcsr */
     x86_rm(e, X_MOV, false, RCX, RBP, JIT_DISP(jit.mxcsr));
@@ -137,8 +137,8 @@ static bool fflags(struct jit_tr *t, const struct rv_insn *in)
 bool jit_emit_sys(struct jit_tr *t, const struct rv_insn *in)
 {
     unsigned f = rv_insn_rows[in->op].fmt;
-    if (f != RV_FMT_CSR && f != RV_FMT_CSRI)
-        return false;
+    if ((f != RV_FMT_CSR && f != RV_FMT_CSRI) || (in->imm >= CSR_SSTATUS && !rv_has(t->h, RV_EXT_S)))
+        return false;                       /* misa may have turned off what the CSR belongs to */
     switch (in->imm) {
     case CSR_FFLAGS: return fflags(t, in);
     case CSR_SSTATUS: return sstatus(t, in);

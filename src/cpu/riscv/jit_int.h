@@ -6,7 +6,8 @@
  * A block is keyed by physical page, offset and floating-point mode; it never contains a virtual address, but finds the page it
  * runs at in hart->jit.vbase. Jumps within a page are chained directly, so a page's blocks live and die together; every way into
  * another page goes through the jump cache, whose entries carry the context (address space, mode) they were made in.
- * A page is compared with memory when it is first entered after a fence.i, which is all that the ISA promises.
+ * Stores to pages with translated code are noticed (code.c); fence.i then compares them with memory, line by line of what was
+ * translated, and drops the blocks of lines that differ: their entries jump to C, and to the new block once there is one.
  *
  * Registers of generated code: rbp = the hart (+ JIT_BIAS), r15d = budget, r12 = an addend of the soft TLB within a group of
  * accesses, rax, rcx, rdx free; the rest holds guest registers (jit_reg). xmm0..xmm3 are free; in blocks that compute in
@@ -59,11 +60,13 @@ struct jit_block {
     uint64_t key;
     uint32_t next, page_next;           /* block numbers: in the hash chain, of the page; 0: none */
     uint32_t far, near;                 /* entries: with rax = pc from anywhere, and from within the page */
+    uint64_t lines;                     /* of the page that it was made from */
 };
 
 struct jit_page {
     uint64_t pa, ext, epoch;
-    uint32_t blocks;
+    bool unwatched;                     /* to be compared whenever it is entered from elsewhere */
+    uint32_t blocks, stale;             /* those in force; those dropped, and not made again so far */
     uint64_t lines;                     /* of 64 bytes that blocks were made from: bytes[] holds what was seen */
     struct jit_page *next;
     uint8_t bytes[RV_PAGE_SIZE];
@@ -107,6 +110,7 @@ struct jit_tr {
     struct jit_page *page;
     const uint8_t *host;                /* the page's bytes now */
     struct emit e;
+    uint64_t lines;                     /* of the page that were read */
     unsigned fp, variant;
     unsigned n, i;                      /* instructions; the present one */
     struct { struct rv_insn in; uint16_t off; } insn[JIT_INSNS];
@@ -143,7 +147,7 @@ struct jit {
     uint8_t *w, *x;
     size_t size, stubs, used;
     uint64_t (*enter[2])(struct hart *h, uint32_t code);
-    struct jit_stubs { uint32_t exit, slow, poll, poll_at, miss; } stub[2];     /* [1]: floating-point registers are live */
+    struct jit_stubs { uint32_t exit, slow, poll, poll_at, miss, stale, stale_near; } stub[2];     /* [1]: floating-point registers are live */
     /* data that generated code names with 32 bits */
     struct { uint64_t lo, hi; } *constants;
     uint8_t *flags;                     /* fflags of the six flags of MXCSR */
@@ -157,7 +161,7 @@ struct jit {
     unsigned blocks, max_blocks;
     uint32_t hash[JIT_HASH];
     struct jit_page *page[4096];        /* hash chains */
-    uint64_t epoch;                     /* of fence.i */
+    uint64_t epoch;                     /* a page of another must be looked at before it is used */
     uint32_t era;                       /* upper bits of context numbers in use */
     struct jit_tr tr;                   /* the translation under way */
     struct { uint64_t blocks, insns, bytes, flushes, dropped, entries, slow, links, ns; } n;
@@ -166,6 +170,11 @@ struct jit {
 /* jit_code.c */
 bool jit_code_init(struct jit *j, size_t size, struct err *e);
 void jit_code_fini(struct jit *j);
+/* What generated code hands back to C beside a struct jit_link: 0, look around; this, the block at h->pc was dropped. */
+#define JIT_STALE 1u
+/* Makes the entries of a dropped block lead to C; or, once it was made again, to the new one. */
+void jit_block_kill(struct jit *j, uint32_t b);
+void jit_block_forward(struct jit *j, uint32_t old, uint32_t b);
 /* Forgets all translated code; the stubs stay. */
 void jit_code_reset(struct jit *j);
 

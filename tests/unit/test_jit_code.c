@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* Code that changes: written by the program itself, by a device while a hart runs it, beside what stays as it is. */
+#include "rv.h"
+#include <inttypes.h>
+#include <unistd.h>
+
+enum { ADDI = 0x13, SW = 0x2023, FENCE_I = 0x100f, HERE = 0x6f, ROUNDS = 200 };
+
+static uint32_t enc_b(uint32_t f3, unsigned rs1, unsigned rs2, int32_t d)
+{
+    uint32_t u = (uint32_t)d;
+    return 0x63 | f3 << 12 | rs1 << 15 | rs2 << 20 | (u >> 12 & 1) << 31 | (u >> 5 & 0x3f) << 25 | (u >> 1 & 15) << 8 | (u >> 11 & 1) << 7;
+}
+
+static uint32_t enc_j(unsigned rd, int32_t d)
+{
+    uint32_t u = (uint32_t)d;
+    return 0x6f | rd << 7 | (u >> 20 & 1) << 31 | (u >> 1 & 0x3ff) << 21 | (u >> 11 & 1) << 20 | (u >> 12 & 0xff) << 12;
+}
+
+static void run_to(struct hart *h, uint64_t end)
+{
+    hart_power(h, true);
+    for (unsigned i = 0; i < 20000 && reg(h, REG_PC) != end; i++) {
+        hart_set_resume(set);
+        usleep(100);
+        hart_set_pause(set);
+    }
+    assert_int_equal(reg(h, REG_PC), end);
+}
+
+/* Puts two instructions in turn at the beginning of a function, with fence.i, and calls it. */
+static void rewrite(uint64_t function)
+{
+    struct hart *h = rv_harts(1, NULL, &accel_jit);
+    uint64_t p = CODE;
+#define PUT(insn) (put_insn(p, insn), p += 4)
+    uint64_t loop = p;
+    for (unsigned k = 0; k < 2; k++) {
+        PUT(enc_s(SW, T0, T1 + k, 0));
+        PUT(FENCE_I);
+        PUT(enc_j(RA, (int32_t)(function - p)));
+    }
+    PUT(enc_i(ADDI, S0, S0, -1));
+    PUT(enc_b(1, S0, ZERO, (int32_t)(loop - p)));
+    uint64_t end = p;
+    PUT(HERE);
+    put_insn(function + 4, enc_i(ADDI, A1, A1, 1));
+    put_insn(function + 8, enc_i(0x67, ZERO, RA, 0));
+    set_reg(h, T0, function);
+    set_reg(h, T1, enc_i(ADDI, A0, A0, 1));
+    set_reg(h, T2, enc_i(ADDI, A0, A0, 3));
+    set_reg(h, S0, ROUNDS);
+    run_to(h, end);
+    assert_int_equal(reg(h, A0), 4 * ROUNDS);
+    assert_int_equal(reg(h, A1), 2 * ROUNDS);
+}
+
+static void test_rewritten_by_itself(void **state)
+{
+    rewrite(CODE + 0x30);           /* among the lines of the caller */
+    rewrite(CODE + 0x200);          /* in the page of the caller */
+    rewrite(CODE + 0x2000);
+}
+
+/* A loop that the first hart does not leave, changed by a device and a fence that is asked for from elsewhere. */
+static void test_rewritten_while_it_runs(void **state)
+{
+    struct hart *h = rv_harts(1, NULL, &accel_jit);
+    put_insn(CODE, enc_j(ZERO, 0x40));
+    put_insn(CODE + 0x40, enc_i(ADDI, A2, ZERO, 0));
+    put_insn(CODE + 0x44, enc_i(ADDI, A3, A2, 0));
+    put_insn(CODE + 0x48, enc_j(ZERO, -0x48));
+    hart_power(h, true);
+    for (uint32_t k = 1; k < 60; k++) {
+        uint32_t insn = enc_i(ADDI, A2, ZERO, (int32_t)k);
+        hart_set_resume(set);
+        usleep(100);
+        assert_true(as_write_bytes(&as_memory, CODE + 0x40, &insn, 4));
+        hart_request_sync(set, 1, hart_do_fence_i, 0, 0);
+        usleep(300);
+        hart_set_pause(set);
+        uint64_t before = reg(h, A3);
+        for (unsigned tries = 0; before != k && tries < 1000; tries++) {        /* it may not have run since */
+            hart_set_resume(set);
+            usleep(500);
+            hart_set_pause(set);
+            before = reg(h, A3);
+        }
+        assert_int_equal(before, k);
+    }
+    hart_power(h, false);
+}
+
+/* The whole cache given up, and the pages made again. */
+static void test_forgotten(void **state)
+{
+    struct hart *h = rv_harts(1, NULL, &accel_jit);
+    put_insn(CODE, enc_i(ADDI, A0, A0, 1));
+    put_insn(CODE + 4, HERE);
+    for (uint32_t k = 1; k < 5; k++) {
+        put_insn(CODE, enc_i(ADDI, A0, A0, (int32_t)k));
+        hart_set_start(h, 3, CODE, 0, 0);           /* a reset: forgets all */
+        run_to(h, CODE + 4);
+        assert_int_equal(reg(h, A0), k);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rewritten_by_itself),
+        cmocka_unit_test(test_rewritten_while_it_runs),
+        cmocka_unit_test(test_forgotten),
+    };
+    int r = cmocka_run_group_tests(tests, rv_memory, NULL);
+    if (set)
+        hart_set_free(set);
+    return r;
+}
