@@ -102,6 +102,8 @@ bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e)
             json_object_set_new(o, "read-only", json_true());
     }
     bool ok = blk_child_open_at(n, &n->backing, "backing", o, BLK_PERM_READ, BLK_PERM_READ, e);
+    if (!ok && e->cls == ERR_BUSY && json_is_string(o))         /* somebody writes to it, which our users may not mind */
+        ok = blk_child_open_at(n, &n->backing, "backing", o, BLK_PERM_READ, BLK_PERM_ALL, e);
     json_decref(o);
     return ok || err_prefix(e, "backing file of '%s'", blk_node_filename(n));
 }

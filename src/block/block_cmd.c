@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/opt.h"
+#include "block/bitmap.h"
 #include "block/blk_int.h"
 #include "core/cmd.h"
 
@@ -32,6 +33,9 @@ static json_t *node_json(const struct blk_node *n)
     static const char *const limits[] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold" };
     for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
         json_object_set_new(o, limits[i], json_integer(0));
+    json_t *bitmaps = blk_bitmaps_json(n);
+    if (bitmaps)
+        json_object_set_new(o, "dirty-bitmaps", bitmaps);
     return o;
 }
 

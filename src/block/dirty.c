@@ -98,3 +98,12 @@ void dirty_merge(struct dirty_map *m, const struct dirty_map *from)
             return;
     }
 }
+
+void dirty_recount(struct dirty_map *m)
+{
+    if (m->bits & 63)
+        m->w[m->bits / 64] &= BIT64(m->bits & 63) - 1;
+    m->count = 0;
+    for (uint64_t i = 0; i < words(m->bits); i++)
+        m->count += (uint64_t)__builtin_popcountll(m->w[i]);
+}

@@ -78,6 +78,7 @@ struct blk_node {
     struct list watches;            /* struct blk_watch, in the order of their beginning */
     struct list changes;            /* in flight, while it is watched */
     struct list locks;              /* struct blk_range: changes there wait */
+    struct list bitmaps;            /* struct blk_bitmap */
 };
 /* What a check found, and repaired. */
 struct blk_check {
@@ -117,6 +118,9 @@ struct blk_driver {
     int (*co_flush)(struct blk_node *);
     int (*co_resize)(struct blk_node *, uint64_t size);
     int (*co_map)(struct blk_node *, uint64_t off, uint64_t len, struct blk_extent *);
+    /* Dirty bitmaps that are to be kept go into the image, @in_use: as long as it is open. NULL: it cannot keep any. */
+    bool (*can_keep_bitmaps)(const struct blk_node *);      /* NULL: always */
+    bool (*co_store_bitmaps)(struct blk_node *, bool in_use, struct err *);
     /* From read-only to writable and back: the node's options say so already. What it stacks on can be written then. */
     bool (*co_set_writable)(struct blk_node *, bool writable, struct err *);
     /* Permissions of all uses changed to @perm/@shared: locks, permissions below. */

@@ -143,13 +143,15 @@ bool job_claim(struct job *j, struct blk_node *n, unsigned perm, unsigned shared
     char who[160];
     if (n->job != j && !blk_node_free_of_jobs(n, e))
         return false;
+    struct job *before = n->job;
     struct job_node *c = xnew(struct job_node);
+    n->job = j;
     snprintf(who, sizeof who, "block job '%s'", j->id);
     if (!blk_use_add(&c->use, n, perm, shared, who, e)) {
         free(c);
+        n->job = before;
         return false;
     }
-    n->job = j;
     c->next = j->nodes;
     j->nodes = c;
     return true;

@@ -83,15 +83,14 @@ static struct op *op_of(struct mirror *s, const struct blk_change *c)
     return NULL;
 }
 
-/* What @o covers; @j: under its speed limit. */
-static int co_copy_op(struct mirror *s, struct job *j, const struct op *o, void *buf, bool *is_read)
+static int co_copy_op(struct mirror *s, const struct op *o, void *buf, bool *is_read)
 {
     struct blk_extent x;
     int r = 0;
     for (uint64_t at = o->off, end = MIN(o->off + o->len, s->dirty.size); at < end && !r; at += x.len) {
         *is_read = true;
         r = co_node_map(s->src, at, MIN(end - at, (uint64_t)COPY_CHUNK), &x);
-        r = r ? r : co_copy_data(j, s->src, s->dst, at, x.len, x.zero, s->opt.unmap ? BLK_ZERO_UNMAP : 0, buf, is_read);
+        r = r ? r : co_copy_data(NULL, s->src, s->dst, at, x.len, x.zero, s->opt.unmap ? BLK_ZERO_UNMAP : 0, buf, is_read);
     }
     return r;
 }
@@ -103,7 +102,7 @@ static int co_granules_to_both(struct mirror *s, const struct op *o)
     bool is_read;
     if (posix_memalign(&buf, 4096, COPY_CHUNK))
         return -ENOMEM;
-    int r = co_copy_op(s, NULL, o, buf, &is_read);
+    int r = co_copy_op(s, o, buf, &is_read);
     free(buf);
     return r;
 }
@@ -165,9 +164,9 @@ static bool co_one(struct mirror *s, void *buf)
 {
     struct op o;
     bool is_read;
-    if (!take(s, &o))
+    if (!co_job_throttle(&s->job, MIN(dirty_bytes(&s->dirty), MAX(dirty_granularity(&s->dirty), (uint64_t)COPY_CHUNK))) || !take(s, &o))
         return false;
-    int r = co_copy_op(s, &s->job, &o, buf, &is_read);
+    int r = co_copy_op(s, &o, buf, &is_read);
     if (r)
         dirty_set(&s->dirty, o.off, o.len);
     else

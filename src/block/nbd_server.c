@@ -8,6 +8,7 @@
 #include "block/blk_int.h"
 #include "block/nbd_server.h"
 #include "core/cmd.h"
+#include "core/run.h"
 
 static struct {
     int fd;
@@ -130,6 +131,21 @@ void nbd_server_stop(void)
         (void)ok;
     }
 }
+
+static void co_end(void *unused)
+{
+    nbd_server_stop();
+    while (!list_empty(&srv.exports))
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 200000);
+}
+/* Before the nodes: what is exported is closed then, and written. */
+static void end_server(void)
+{
+    if (srv.running)
+        co_run_main(co_end, NULL);
+}
+static const struct run_end server_end = { "NBD server", RUN_END_BACKENDS - 20, end_server };
+RUN_END(&server_end);
 
 /* ---- exports ---- */
 

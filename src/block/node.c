@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "base/opt.h"
+#include "block/bitmap.h"
 #include "block/blk_int.h"
 #include "core/backend.h"
 
@@ -57,6 +58,7 @@ static bool node_init(struct obj *o, struct err *e)
     list_init(&n->watches);
     list_init(&n->changes);
     list_init(&n->locks);
+    list_init(&n->bitmaps);
     n->home = loop_main();
     n->shared = BLK_PERM_ALL;
     return true;
@@ -83,6 +85,7 @@ static void node_finalize(struct obj *o)
     struct blk_node *n = (struct blk_node *)o;
     if (n->is_open)
         blk_run(co_close, n);
+    blk_bitmaps_free(n);
     if (n->drive) {
         free(n->drive->iface);
         free(n->drive->device);

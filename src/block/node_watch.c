@@ -15,12 +15,12 @@ void co_watch_add(struct blk_node *n, struct blk_watch *w)
 
 void co_watch_del(struct blk_node *n, struct blk_watch *w)
 {
-    struct blk_drain d;
-    co_node_drain(n, &d);
+    struct blk_range all;
+    co_range_lock(n, &all, 0, INT64_MAX);   /* also what jobs write */
     list_del(&w->link);
     if (list_empty(&n->watches))
         atomic_store(&n->watched, false);
-    blk_drain_end(&d);
+    blk_range_unlock(&all);
 }
 
 void co_range_wait(struct blk_node *n, uint64_t off, uint64_t len)

@@ -160,6 +160,7 @@ static bool make_writable(struct qcow2 *s, struct err *e)
         s->autoclear = keep;
         r = co_q2_header_write(s);
     }
+    r = r ? r : co_q2_bitmaps_mark(s);
     return !r || err_os(e, -r, "cannot write the header of '%s'", blk_node_filename(&s->node));
 }
 
@@ -187,16 +188,24 @@ static bool co_q2_open(struct blk_node *n, struct err *e)
         .flush = !n->no_flush, .fua = true, .logical_block = 512, .physical_block = MAX(below->physical_block, 512u),
         .discard_granularity = (uint32_t)s->cluster_size, .mem_align = below->mem_align };
     atomic_store(&n->size, size);
-    return open_data_file(s, e) && blk_backing_open(n, s->backing, e) && (n->read_only || s->repair || make_writable(s, e));
+    return open_data_file(s, e) && blk_backing_open(n, s->backing, e) && (s->repair || co_q2_bitmaps_load(s, e)) &&
+           (n->read_only || s->repair || make_writable(s, e));
 }
 
-/* All of it is on the disk, what became free included. */
-static int co_settle(struct qcow2 *s)
+static int co_sync_all(struct qcow2 *s)
 {
     int r = 0;
     for (int i = 0; i < 3 && q2_is_dirty(s) && !r; i++)     /* what becomes free is written by the next one */
         r = co_q2_sync(s);
     return r;
+}
+
+/* All of it is on the disk, bitmaps and what became free included. */
+static int co_settle(struct qcow2 *s)
+{
+    int r = co_sync_all(s);
+    r = r ? r : co_q2_bitmaps_store(s, false);
+    return r ? r : co_sync_all(s);
 }
 
 /* Permissions on the file below, and on that of the data. */
@@ -258,15 +267,36 @@ static bool q2_init(struct obj *o, struct err *e)
 static int co_q2_flush(struct blk_node *n) { return co_q2_sync(q2_of(n)); }
 static uint32_t q2_cluster_size(const struct blk_node *n) { return (uint32_t)((const struct qcow2 *)n)->cluster_size; }
 
-/* What the file below is used for does not depend on who uses the image: its tables are in memory here. */
-static bool q2_set_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e) { return true; }
+/*
+ * What the file below is used for does not depend on who uses the image: its tables are in memory here. The backing image may change
+ * where the users of this one would not mind. A job that has both knows what it does.
+ */
+static bool q2_set_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e)
+{
+    if (!n->backing.node || (n->job && n->job == n->backing.node->job))
+        return true;
+    unsigned want = list_empty(&n->uses) ? n->backing.shared : shared & BLK_PERM_WRITE ? BLK_PERM_ALL : BLK_PERM_READ;
+    return want == n->backing.shared || blk_use_change(&n->backing, BLK_PERM_READ, want, e);
+}
+
+static bool q2_can_keep_bitmaps(const struct blk_node *n) { return ((const struct qcow2 *)n)->version >= 3; }
+
+static bool co_q2_store_bitmaps(struct blk_node *n, bool in_use, struct err *e)
+{
+    struct qcow2 *s = q2_of(n);
+    co_q2_lock_all(s);
+    int r = co_q2_bitmaps_store(s, in_use);
+    q2_unlock_all(s);
+    return !r || err_os(e, -r, "cannot store the bitmaps of '%s'", n->obj.id);
+}
 
 static const struct blk_driver q2_driver = {
     .obj = { .name = "blockdev-qcow2", .desc = "QEMU's image format: sparse, backing files, snapshots, compression",
              .base = &blk_node_class, .size = sizeof(struct qcow2), .props = q2_props, .init = q2_init },
     .flags = BLK_FORMAT, .co_open = co_q2_open, .co_close = co_q2_close, .co_preadv = co_q2_preadv, .co_pwritev = co_q2_pwritev,
     .co_zero = co_q2_zero, .co_discard = co_q2_discard, .co_flush = co_q2_flush, .co_resize = co_q2_resize, .co_map = co_q2_block_map,
-    .set_perm = q2_set_perm, .co_set_writable = co_q2_set_writable, .co_write_compressed = co_q2_write_packed, .co_create = co_q2_create, .co_check = co_q2_check,
+    .set_perm = q2_set_perm, .co_set_writable = co_q2_set_writable, .can_keep_bitmaps = q2_can_keep_bitmaps,
+    .co_store_bitmaps = co_q2_store_bitmaps, .co_write_compressed = co_q2_write_packed, .co_create = co_q2_create, .co_check = co_q2_check,
     .info = q2_info, .cluster_size = q2_cluster_size, .co_set_backing = co_q2_set_backing, .co_make_empty = co_q2_make_empty,
     .snap = &q2_snap_ops, .create_props = q2_create_props,
 };

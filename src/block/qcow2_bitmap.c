@@ -1,11 +1,38 @@
 /* SPDX-License-Identifier: MIT */
-/* Persistent bitmaps: section Bitmaps. */
+/* Where the persistent bitmaps are in the file: section Bitmaps. */
 #include <errno.h>
 #include <stdlib.h>
 #include "block/qcow2_int.h"
 
-/* One bitmap's table and data. */
-static int co_table_refs(struct qcow2 *s, uint64_t off, uint32_t n, int (*fn)(void *, uint64_t, uint64_t), void *arg)
+bool q2_bitmap_entry(const uint8_t *dir, uint64_t len, uint64_t *at, struct q2_bm *out)
+{
+    if (!range_ok(*at, Q2_B_FIXED, len))
+        return false;
+    const uint8_t *p = dir + *at;
+    *out = (struct q2_bm){ .table_off = ld_be64(p + Q2_B_TABLE_OFF), .table_size = ld_be32(p + Q2_B_TABLE_SIZE), .flags = ld_be32(p + Q2_B_FLAGS),
+        .type = p[Q2_B_TYPE], .granularity = p[Q2_B_GRANULARITY], .name_len = ld_be16(p + Q2_B_NAME_LEN), .extra = ld_be32(p + Q2_B_EXTRA_LEN) };
+    uint64_t whole = align_up((uint64_t)Q2_B_FIXED + out->name_len + out->extra, 8);
+    if (!range_ok(*at, whole, len))
+        return false;
+    out->name = (const char *)p + Q2_B_FIXED + out->extra;
+    *at += whole;
+    return true;
+}
+
+int co_q2_bitmap_dir(struct qcow2 *s, uint8_t **out)
+{
+    uint64_t len = s->bitmaps.dir_size;
+    if (s->bitmaps.count > Q2_MAX_BITMAPS || len > Q2_MAX_BITMAP_DIR || q2_in_cluster(s, s->bitmaps.dir_off) ||
+        !range_ok(s->bitmaps.dir_off, len, q2_file_size(s)))
+        return -EINVAL;
+    *out = malloc(MAX(len, (uint64_t)1));
+    int r = *out ? co_q2_pread(s, s->bitmaps.dir_off, *out, len) : -ENOMEM;
+    if (r)
+        free(*out);
+    return r;
+}
+
+int co_q2_bitmap_table_refs(struct qcow2 *s, uint64_t off, uint32_t n, int (*fn)(void *, uint64_t, uint64_t), void *arg)
 {
     uint64_t *t;
     if (q2_in_cluster(s, off) || !range_ok(off, (uint64_t)n * 8, q2_file_size(s)) || (uint64_t)n * 8 > Q2_MAX_L1_BYTES)
@@ -23,23 +50,15 @@ static int co_table_refs(struct qcow2 *s, uint64_t off, uint32_t n, int (*fn)(vo
 
 int co_q2_bitmap_refs(struct qcow2 *s, int (*fn)(void *arg, uint64_t off, uint64_t len), void *arg)
 {
-    uint64_t len = s->bitmaps.dir_size, at = 0;
-    if (s->bitmaps.count > Q2_MAX_BITMAPS || len > Q2_MAX_BITMAP_DIR || q2_in_cluster(s, s->bitmaps.dir_off) ||
-        !range_ok(s->bitmaps.dir_off, len, q2_file_size(s)))
-        return -EINVAL;
-    uint8_t *dir = malloc(MAX(len, (uint64_t)1));
-    int r = dir ? co_q2_pread(s, s->bitmaps.dir_off, dir, len) : -ENOMEM;
-    r = r ? r : fn(arg, s->bitmaps.dir_off, len);
-    for (uint32_t i = 0; i < s->bitmaps.count && !r; i++) {
-        if (!range_ok(at, Q2_B_FIXED, len)) {
-            r = -EINVAL;
-            break;
-        }
-        const uint8_t *p = dir + at;
-        uint64_t entry = align_up((uint64_t)Q2_B_FIXED + ld_be16(p + Q2_B_NAME_LEN) + ld_be32(p + Q2_B_EXTRA_LEN), 8);
-        r = range_ok(at, entry, len) ? co_table_refs(s, ld_be64(p + Q2_B_TABLE_OFF), ld_be32(p + Q2_B_TABLE_SIZE), fn, arg) : -EINVAL;
-        at += entry;
-    }
+    uint8_t *dir;
+    uint64_t at = 0;
+    struct q2_bm b;
+    int r = co_q2_bitmap_dir(s, &dir);
+    if (r)
+        return r;
+    r = fn(arg, s->bitmaps.dir_off, s->bitmaps.dir_size);
+    for (uint32_t i = 0; i < s->bitmaps.count && !r; i++)
+        r = q2_bitmap_entry(dir, s->bitmaps.dir_size, &at, &b) ? co_q2_bitmap_table_refs(s, b.table_off, b.table_size, fn, arg) : -EINVAL;
     free(dir);
     return r;
 }

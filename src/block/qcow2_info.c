@@ -1,7 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* What a person or a program wants to know about an image beyond what every format tells. */
 #include <stdlib.h>
+#include "block/bitmap.h"
 #include "block/qcow2_int.h"
+
+/* As the image has them: what is recorded in memory is no matter here. */
+static json_t *bitmaps_json(const struct blk_node *n)
+{
+    json_t *list = json_array();
+    struct blk_bitmap *b;
+    list_for_each(b, &n->bitmaps, link) {
+        if (!b->persistent)
+            continue;
+        json_t *flags = json_array();
+        if (b->inconsistent)
+            json_array_append_new(flags, json_string("in-use"));
+        if (b->recording)
+            json_array_append_new(flags, json_string("auto"));
+        json_array_append_new(list, json_pack("{s:o, s:s, s:I}", "flags", flags, "name", b->name, "granularity", (json_int_t)dirty_granularity(&b->map)));
+    }
+    return list;
+}
 
 json_t *q2_info(const struct blk_node *n)
 {
@@ -21,5 +40,7 @@ json_t *q2_info(const struct blk_node *n)
             json_object_set_new(d, "data-file", json_string(s->data_name));
         json_object_set_new(d, "data-file-raw", json_boolean(s->raw_data));
     }
+    if (!list_empty(&n->bitmaps))
+        json_object_set_new(d, "bitmaps", bitmaps_json(n));
     return json_pack("{s:s, s:o}", "type", "qcow2", "data", d);
 }

@@ -66,6 +66,7 @@ struct qcow2 {
     char *backing_name, *backing_fmt, *data_name;
     struct q2_ext *exts;
     struct q2_bitmaps bitmaps;
+    bool bitmaps_loaded;            /* into the node */
     uint64_t crypt_off, crypt_len;
     uint8_t *more_header;           /* fields beyond those that we know, kept */
     /* derived */
@@ -260,7 +261,22 @@ bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e);
 json_t *q2_info(const struct blk_node *n);
 
 /* ---- qcow2_bitmap.c ---- */
+/* An entry of their directory, checked against its bounds; @name is not terminated. */
+struct q2_bm { uint64_t table_off; uint32_t table_size, flags, extra; uint8_t type, granularity; uint16_t name_len; const char *name; };
+/* The one at *@at, which goes on to the next. */
+bool q2_bitmap_entry(const uint8_t *dir, uint64_t len, uint64_t *at, struct q2_bm *out) MUST_CHECK;
+/* The whole of it; the caller frees. */
+int co_q2_bitmap_dir(struct qcow2 *s, uint8_t **out);
+int co_q2_bitmap_table_refs(struct qcow2 *s, uint64_t off, uint32_t n, int (*fn)(void *, uint64_t, uint64_t), void *arg);
 /* Calls @fn for each range that the persistent bitmaps occupy. -EINVAL: their directory is not valid. */
 int co_q2_bitmap_refs(struct qcow2 *s, int (*fn)(void *arg, uint64_t off, uint64_t len), void *arg);
+
+/* ---- qcow2_bitmap_io.c ---- */
+/* All of them become bitmaps of the node. */
+bool co_q2_bitmaps_load(struct qcow2 *s, struct err *e) MUST_CHECK;
+/* The image says that they are in use, from now on. */
+int co_q2_bitmaps_mark(struct qcow2 *s);
+/* Those that are to be kept go into the image in place of what is there. */
+int co_q2_bitmaps_store(struct qcow2 *s, bool in_use);
 
 #endif

@@ -73,8 +73,6 @@ static int co_set_size(struct qcow2 *s, uint64_t size)
 {
     uint64_t old = q2_size(s);
     int r = 0;
-    if (s->bitmaps.count)
-        return -ENOTSUP;                /* they would need another size, too */
     if (size < old)
         r = co_shrink(s, size);
     else

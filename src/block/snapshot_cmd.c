@@ -4,6 +4,7 @@
 #include <string.h>
 #include "block/blk_int.h"
 #include "block/mirror.h"
+#include "block/transaction.h"
 #include "core/cmd.h"
 
 struct drive_find { const char *name; struct blk_node *found; };
@@ -50,6 +51,20 @@ static void co_settle_below(struct blk_node *n)
         err_print(&e);
 }
 
+/* The mirror of co_put_on_top(). */
+static void co_take_off(struct blk_node *n, struct blk_node *top)
+{
+    struct blk_drain d;
+    struct err e = ERR_INIT;
+    co_node_drain(n, &d);
+    obj_ref(&top->obj);
+    if (!co_node_set_writable(n, true, &e) || !blk_use_change(&top->backing, BLK_PERM_READ, BLK_PERM_ALL, &e) || !blk_node_replace(top, n, NULL, &e))
+        err_print(&e);
+    blk_use_del(&top->backing);
+    obj_unref(&top->obj);
+    blk_drain_end(&d);
+}
+
 static bool co_put_on_top(struct blk_node *n, struct blk_node *top, struct err *e)
 {
     struct blk_drain d;
@@ -69,7 +84,7 @@ static bool co_put_on_top(struct blk_node *n, struct blk_node *top, struct err *
     return ok;
 }
 
-/* ---- commands ---- */
+/* ---- commands, and actions of transactions ---- */
 
 struct args { char *node, *overlay; };
 static const struct prop snapshot_props[] = {
@@ -77,14 +92,16 @@ static const struct prop snapshot_props[] = {
     PROP_STR(struct args, overlay, "overlay", PF_REQUIRED, "Node that takes what is written from now on"),
     PROP_END,
 };
+static const char *node_of(const void *args) { return ((const struct args *)args)->node; }
 
-static json_t *co_snapshot(void *args, struct err *e)
+static bool co_snapshot(struct txn_act *t, struct err *e)
 {
-    struct args *a = args;
-    struct blk_node *n = blk_node_find(a->node, e);
-    struct blk_node *top = n ? (struct blk_node *)obj_lookup(&blk_node_class, a->overlay, e) : NULL;
-    return top && co_put_on_top(n, top, e) ? json_object() : NULL;
+    struct args *a = t->args;
+    t->node = blk_node_find(a->node, e);
+    t->top = t->node ? (struct blk_node *)obj_lookup(&blk_node_class, a->overlay, e) : NULL;
+    return t->top && co_put_on_top(t->node, t->top, e);
 }
+static void co_undo(struct txn_act *t) { co_take_off(t->node, t->top); }
 
 static const char *const modes[] = { "absolute-paths", "existing", NULL };
 struct sync_args { char *device, *node, *file, *name, *format; int mode; };
@@ -98,30 +115,38 @@ static const struct prop sync_props[] = {
     PROP_END,
 };
 
-static json_t *co_snapshot_sync(void *args, struct err *e)
+static const char *sync_node_of(const void *args)
 {
-    struct sync_args *a = args;
-    const char *name = a->node ? a->node : a->device;
-    if (!name) {
-        err_set(e, ERR_VALUE, "'device' or 'node-name' is missing");
-        return NULL;
-    }
-    struct blk_node *n = blk_node_find(name, e);
-    if (!n || !blk_node_free_of_jobs(n, e))
-        return NULL;
-    const struct blk_target t = { .file = a->file, .format = a->format, .node_name = a->name, .snapshot = true, .existing = a->mode == 1,
-        .direct = n->direct, .discard = n->discard == BLK_DISCARD_UNMAP, .size = atomic_load(&n->size), .backing = blk_skip_filters(n) };
-    struct blk_node *top = blk_target_open(&t, e);
-    if (!top)
-        return NULL;
-    if (co_put_on_top(n, top, e))
-        return json_object();
-    blk_node_drop(top);
-    return NULL;
+    const struct sync_args *a = args;
+    return a->node ? a->node : a->device;
 }
 
-#define ROW(var, nm, ds, ...) static const struct qmp_cmd var = { .name = nm, .doc = ds, __VA_ARGS__ }; QMP_CMD(&var)
-ROW(cmd_snapshot, "blockdev-snapshot", "Puts a node on top of another, whose users move to it", .args = snapshot_props,
-    .args_size = sizeof(struct args), .co_run = co_snapshot);
-ROW(cmd_snapshot_sync, "blockdev-snapshot-sync", "Creates an image and puts it on top of a node", .args = sync_props,
-    .args_size = sizeof(struct sync_args), .co_run = co_snapshot_sync);
+static bool co_snapshot_sync(struct txn_act *t, struct err *e)
+{
+    struct sync_args *a = t->args;
+    const char *name = sync_node_of(a);
+    if (!name)
+        return err_set(e, ERR_VALUE, "'device' or 'node-name' is missing");
+    struct blk_node *n = t->node = blk_node_find(name, e);
+    if (!n || !blk_node_free_of_jobs(n, e))
+        return false;
+    const struct blk_target x = { .file = a->file, .format = a->format, .node_name = a->name, .snapshot = true, .existing = a->mode == 1,
+        .direct = n->direct, .discard = n->discard == BLK_DISCARD_UNMAP, .size = atomic_load(&n->size), .backing = blk_skip_filters(n) };
+    t->top = blk_target_open(&x, e);
+    if (!t->top)
+        return false;
+    if (co_put_on_top(n, t->top, e))
+        return true;
+    blk_node_drop(t->top);
+    return false;
+}
+
+#define ACTION(var, nm, ds, rows, type_, fn, node_) \
+    static const struct txn_action var = { .type = nm, .props = rows, .args_size = sizeof(type_), .node = node_, .co_prepare = fn, \
+        .co_abort = co_undo }; \
+    TXN_ACTION(&var); \
+    static json_t *co_cmd_##var(void *args, struct err *e) { return co_txn_alone(&var, args, e); } \
+    static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(type_), co_cmd_##var }; QMP_CMD(&cmd_##var)
+ACTION(snapshot, "blockdev-snapshot", "Puts a node on top of another, whose users move to it", snapshot_props, struct args, co_snapshot, node_of);
+ACTION(snapshot_sync, "blockdev-snapshot-sync", "Creates an image and puts it on top of a node", sync_props, struct sync_args, co_snapshot_sync,
+       sync_node_of);

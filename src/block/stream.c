@@ -23,7 +23,7 @@ static int co_fill(struct stream *s, uint64_t off, uint64_t len, void *buf, bool
     for (uint64_t end = off + len; off < end && !r; off += x.len) {
         r = co_chain_map(s->top, s->base, off, end - off, &x, &allocated);
         if (!r && allocated && x.depth)
-            r = co_copy_data(&s->job, s->top, s->top, off, x.len, x.zero, BLK_UNCHANGED, buf, is_read);
+            r = co_copy_data(NULL, s->top, s->top, off, x.len, x.zero, BLK_UNCHANGED, buf, is_read);
     }
     return r;
 }
@@ -40,6 +40,8 @@ static int co_piece(struct copy_walk *w, uint64_t off, uint64_t *len, void *buf,
     *len = MIN(*len, x.len);
     if (!allocated || !x.depth)
         return 0;
+    if (!co_job_throttle(&s->job, *len))        /* before it is locked: others need not wait for our limit */
+        return -ECANCELED;
     co_range_lock(s->top, &g, off, *len);
     r = co_fill(s, off, *len, buf, is_read);
     blk_range_unlock(&g);

@@ -7,40 +7,11 @@ import subprocess
 
 import pytest
 
-from lib.machine import BINARY, Machine, QmpError
+from lib.images import MIB, check, content, create, drive, fill, io_of, tool, wait_job
+from lib.machine import Machine, QmpError
 from lib.nvme import NvmeMachine, read, write
 
-IMG = os.path.join(os.path.dirname(BINARY), "backplane-img")
-MIB = 1 << 20
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("qemu-io"), reason="no qemu-utils")
-
-
-def tool(*args, ok=True):
-    p = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=60, check=False)
-    assert not ok or p.returncode == 0, p.stdout + p.stderr
-    return p.stdout
-
-
-def create(path, size=None, backing=None, fmt="qcow2", backing_fmt="qcow2"):
-    tool("qemu-img", "create", "-q", "-f", fmt, *(["-b", backing, "-F", backing_fmt] if backing else []), path, *([size] if size else []))
-    return path
-
-
-def fill(path, *patterns, fmt="qcow2"):
-    """(pattern, offset, length) each."""
-    tool("qemu-io", "-f", fmt, *sum([["-c", "write -P %d %d %d" % p] for p in patterns], []), path)
-
-
-def content(path, fmt="qcow2"):
-    out = str(path) + ".flat"
-    tool("qemu-img", "convert", "-U", "-f", fmt, "-O", "raw", path, out)
-    with open(out, "rb") as f:
-        return f.read()
-
-
-def check(path):
-    tool("qemu-img", "check", "-q", path)
-    tool(IMG, "check", "-q", path)
 
 
 def chain(tmp_path, n=3, size=8 * MIB):
@@ -50,22 +21,6 @@ def chain(tmp_path, n=3, size=8 * MIB):
         paths.append(create(tmp_path / ("c%d" % i), size if not i else None, paths[-1] if paths else None))
         fill(paths[i], (i + 1, i * MIB, MIB), (i + 1, 7 * MIB + i * 65536, 65536 * (n - i)))
     return paths
-
-
-def wait_job(m, name, event="BLOCK_JOB_COMPLETED"):
-    data = m.qmp.wait_event(event)["data"]
-    assert data["device"] == name
-    return data
-
-
-def drive(path, fmt="qcow2"):
-    return "-drive", "file=%s,format=%s,if=none,id=d" % (path, fmt), "-device", "nvme,drive=d,serial=S,addr=1"
-
-
-def io_of(m):
-    n = m.nvme()
-    n.enable()
-    return n.io_queue()
 
 
 def statuses(m, job):

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+#include "block/bitmap.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "block/blk_int.h"
+
+enum { LEAST_DEFAULT = 4096, MOST_DEFAULT = 65536 };
+
+static struct blk_bitmap *of(struct blk_watch *w) { return container_of(w, struct blk_bitmap, watch); }
+
+static int after(struct blk_watch *w, const struct blk_change *c, int r)
+{
+    if (of(w)->recording)
+        dirty_set(&of(w)->map, c->off, c->len);
+    return r;
+}
+
+static void resized(struct blk_watch *w, uint64_t size)
+{
+    if (!dirty_resize(&of(w)->map, size))
+        of(w)->inconsistent = true;
+}
+
+struct blk_bitmap *blk_bitmap_find(const struct blk_node *n, const char *name)
+{
+    struct blk_bitmap *b;
+    list_for_each(b, &n->bitmaps, link)
+        if (!strcmp(b->name, name))
+            return b;
+    return NULL;
+}
+
+static bool check_new(const struct blk_node *n, const char *name, uint64_t granularity, struct err *e)
+{
+    if (!*name || strlen(name) > BITMAP_MAX_NAME)
+        return err_set(e, ERR_VALUE, *name ? "Bitmap name too long: at most %d bytes" : "Bitmap name cannot be empty", BITMAP_MAX_NAME);
+    if (granularity && (!is_pow2(granularity) || granularity < BITMAP_LEAST_GRANULARITY || granularity > BITMAP_MOST_GRANULARITY))
+        return err_set(e, ERR_VALUE, "Granularity must be a power of 2, at least %d and at most %d", BITMAP_LEAST_GRANULARITY, BITMAP_MOST_GRANULARITY);
+    return !blk_bitmap_find(n, name) || err_set(e, ERR_BUSY, "Bitmap already exists: %s", name);
+}
+
+static uint64_t default_granularity(const struct blk_node *n)
+{
+    uint64_t cluster = BLK_DRIVER(n)->cluster_size ? BLK_DRIVER(n)->cluster_size(n) : MOST_DEFAULT;
+    return MIN(MAX(cluster, (uint64_t)LEAST_DEFAULT), (uint64_t)MOST_DEFAULT);
+}
+
+static struct blk_bitmap *make(struct blk_node *n, const char *name, uint64_t size, uint64_t granularity, struct err *e)
+{
+    struct blk_bitmap *b = xnew(struct blk_bitmap);
+    if (!dirty_init(&b->map, size, granularity)) {
+        err_os(e, ENOMEM, "no memory for bitmap '%s'", name);
+        free(b);
+        return NULL;
+    }
+    b->node = n;
+    b->name = xstrdup(name);
+    b->recording = true;
+    b->watch = (struct blk_watch){ .co_after = after, .resized = resized };
+    list_push(&n->bitmaps, &b->link);
+    return b;
+}
+
+struct blk_bitmap *blk_bitmap_attach(struct blk_node *n, const char *name, uint64_t size, uint64_t granularity, struct err *e)
+{
+    struct blk_bitmap *b = check_new(n, name, granularity, e) ? make(n, name, size, granularity, e) : NULL;
+    if (b) {
+        list_push(&n->watches, &b->watch.link);
+        atomic_store(&n->watched, true);
+    }
+    return b;
+}
+
+struct blk_bitmap *co_bitmap_new(struct blk_node *n, const char *name, uint64_t granularity, struct err *e)
+{
+    struct blk_bitmap *b = check_new(n, name, granularity, e)
+        ? make(n, name, atomic_load(&n->size), granularity ? granularity : default_granularity(n), e) : NULL;
+    if (b)
+        co_watch_add(n, &b->watch);
+    return b;
+}
+
+static void free_one(struct blk_bitmap *b)
+{
+    list_del(&b->link);
+    dirty_free(&b->map);
+    free(b->name);
+    free(b);
+}
+
+void co_bitmap_free(struct blk_bitmap *b)
+{
+    co_watch_del(b->node, &b->watch);
+    free_one(b);
+}
+
+void blk_bitmaps_free(struct blk_node *n)
+{
+    for (struct blk_bitmap *b; (b = list_first(&n->bitmaps, struct blk_bitmap, link));) {
+        list_del(&b->watch.link);
+        free_one(b);
+    }
+}
+
+bool blk_bitmap_usable(const struct blk_bitmap *b, bool for_use, struct err *e)
+{
+    if (b->busy && for_use)
+        return err_set(e, ERR_BUSY, "Bitmap '%s' is currently in use by another operation and cannot be used", b->name);
+    if (b->inconsistent) {
+        err_set(e, ERR_STATE, "Bitmap '%s' is inconsistent and cannot be used", b->name);
+        return err_hint(e, "block-dirty-bitmap-remove takes it away");
+    }
+    if (for_use && b->persistent && b->node->caps.read_only)
+        return err_set(e, ERR_STATE, "Bitmap '%s' is readonly and cannot be modified", b->name);
+    return true;
+}
+
+struct blk_bitmap *blk_bitmap_get(const char *node, const char *name, bool for_use, struct err *e)
+{
+    struct blk_node *n = blk_node_find(node, e);
+    struct blk_bitmap *b = n ? blk_bitmap_find(n, name) : NULL;
+    if (n && !b)
+        err_set(e, ERR_NOT_FOUND, "Dirty bitmap '%s' not found", name);
+    return b && blk_bitmap_usable(b, for_use, e) ? b : NULL;
+}
+
+bool blk_bitmap_can_persist(const struct blk_node *n, struct err *e)
+{
+    const struct blk_driver *d = BLK_DRIVER(n);
+    if (!d->co_store_bitmaps || (d->can_keep_bitmaps && !d->can_keep_bitmaps(n)))
+        return err_set(e, ERR_VALUE, "Cannot store dirty bitmaps in '%s': images of format qcow2, compat=1.1 can", n->obj.id);
+    return !n->caps.read_only || err_set(e, ERR_VALUE, "Cannot store dirty bitmaps in '%s': it is read-only", n->obj.id);
+}
+
+json_t *blk_bitmaps_json(const struct blk_node *n)
+{
+    json_t *list = list_empty(&n->bitmaps) ? NULL : json_array();
+    struct blk_bitmap *b;
+    list_for_each(b, &n->bitmaps, link) {
+        json_t *o = json_pack("{s:s, s:I, s:I, s:b, s:b, s:b}", "name", b->name, "count", (json_int_t)MIN(dirty_bytes(&b->map), b->map.size), "granularity",
+                              (json_int_t)dirty_granularity(&b->map), "recording", b->recording && !b->inconsistent, "busy", b->busy > 0,
+                              "persistent", b->persistent);
+        if (b->inconsistent)
+            json_object_set_new(o, "inconsistent", json_true());
+        json_array_append_new(list, o);
+    }
+    return list;
+}
