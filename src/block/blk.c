@@ -6,15 +6,19 @@
 #include <string.h>
 #include "base/log.h"
 #include "block/blk_int.h"
+#include "block/throttle.h"
 #include "core/cmd.h"
 #include "core/run.h"
 
-enum { DRAIN_STEP_NS = 500000 };
+enum { DRAIN_STEP_NS = 500000, THROTTLE_LOOK_NS = 50000000 };
 
 static const char *const on_error_names[] = { "auto", "report", "ignore", "stop", "enospc", NULL };
 
+static bool co_drive_changed(struct obj *o, const struct prop *p, struct err *e);
+
 const struct prop blk_front_props[] = {
-    PROP_LINK(struct blk_front_opts, drive, "drive", &blk_node_class, 0, "Block node (-blockdev, -drive) that holds the data"),
+    { .name = "drive", .doc = "Block node (-blockdev, -drive) that holds the data; another of the same length can take its place", .type = PROP_T_LINK,
+      .flags = PF_RUNTIME, PROP_OFF(struct blk_front_opts, drive), .of = &blk_node_class, .changed = co_drive_changed },
     PROP_U32(struct blk_front_opts, logical_block_size, "logical_block_size", 0, 0, 2 * MiB, "Smallest unit of a request in bytes; 0: the back end's"),
     PROP_U32(struct blk_front_opts, physical_block_size, "physical_block_size", 0, 0, 2 * MiB, "Best unit of a write in bytes; 0: the back end's"),
     PROP_U32(struct blk_front_opts, min_io_size, "min_io_size", 0, 0, 2 * MiB, "Best unit of small requests in bytes; 0: not told"),
@@ -65,6 +69,7 @@ void blk_close(struct blk *b)
         loop_post_cancel(b->dom ? domain_loop(b->dom) : loop_main(), &b->change);
     list_del(&b->link);
     blk_drain_forget(b);
+    blk_set_throttle(b, NULL);
     struct blk_node *empty = blk_node_is_empty(b->node) ? b->node : NULL;
     blk_use_del(&b->use);               /* may be the last to hold the node */
     if (empty)
@@ -159,7 +164,37 @@ struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct do
     b->werror = on_error(o->werror, n->drive ? n->drive->werror : BLK_ERR_AUTO, BLK_ERR_ENOSPC);
     bool off = o->write_cache == TRI_AUTO ? n->drive && n->drive->writethrough : o->write_cache == TRI_OFF;
     atomic_store(&b->write_cache, !off);
+    if (n->drive && n->drive->throttle_group)
+        blk_set_throttle(b, obj_ref(n->drive->throttle_group));
     return b;
+}
+
+struct find_user { struct obj *user; struct blk *b; };
+
+static void match_user(struct blk *b, void *arg)
+{
+    struct find_user *f = arg;
+    if (b->user == f->user)
+        f->b = b;
+}
+
+/* qom-set of "drive" while the device runs: a filter comes in between, or goes. */
+static bool co_drive_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    struct find_user f = { o, NULL };
+    struct blk_drain d;
+    blk_each(match_user, &f);
+    if (!f.b || (struct obj *)f.b->node == f.b->opts->drive)
+        return true;
+    struct blk_node *from = f.b->node, *to = (struct blk_node *)f.b->opts->drive;
+    if (!to || atomic_load(&to->size) != atomic_load(&from->size))
+        return err_set(e, ERR_VALUE, "a node of the same length takes the place of '%s' only", from->obj.id);
+    if (!blk_node_free_of_jobs(from, e))
+        return false;
+    co_node_drain(from, &d);
+    bool ok = blk_use_move(&f.b->use, to, e);
+    blk_drain_end(&d);
+    return ok;
 }
 
 void blk_set_tray(struct blk *b, const struct blk_tray *t, void *arg)
@@ -239,16 +274,37 @@ void blk_node_changed(struct blk_node *n)
 
 /* ---- requests ---- */
 
-/* Counts a request in and out. */
-static int64_t co_req_begin(struct blk *b)
+/* Counts a request in, once nobody holds requests back. */
+static void co_enter(struct blk *b)
 {
-    int64_t start = clock_now(CLOCK_HOST);
     atomic_fetch_add(&b->in_flight, 1);
     while (unlikely(atomic_load(&b->gated))) {
         atomic_fetch_sub(&b->in_flight, 1);
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + DRAIN_STEP_NS);
         atomic_fetch_add(&b->in_flight, 1);
     }
+}
+
+/* What waits for its turn under the limits is not in flight, and looks again now and then whether they still hold. */
+static void co_limit(struct blk *b, bool write, uint64_t len)
+{
+    struct throttle *t = atomic_load(&b->throttle);
+    unsigned changes = atomic_load(&t->changes);
+    int64_t at = throttle_book(t, write, len), now;
+    while ((now = clock_now(CLOCK_HOST)) < at && atomic_load(&b->throttle) == t && atomic_load(&t->changes) == changes) {
+        atomic_fetch_sub(&b->in_flight, 1);
+        co_sleep_until(CLOCK_HOST, MIN(at, now + THROTTLE_LOOK_NS));
+        co_enter(b);
+    }
+}
+
+/* The way in of every request. */
+static int64_t co_req_begin(struct blk *b, enum blk_op op, uint64_t len)
+{
+    int64_t start = clock_now(CLOCK_HOST);
+    co_enter(b);
+    if (unlikely(atomic_load_explicit(&b->throttle, memory_order_relaxed)) && op != BLK_OP_FLUSH)
+        co_limit(b, op != BLK_OP_READ, len);
     return start;
 }
 
@@ -292,34 +348,34 @@ static unsigned write_flags(struct blk *b, unsigned flags)
 
 int co_blk_preadv(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags)
 {
-    int64_t t = co_req_begin(b);
+    int64_t t = co_req_begin(b, BLK_OP_READ, len);
     return req_end(b, BLK_OP_READ, len, t, co_node_preadv(b->node, off, len, iov, n, flags));
 }
 
 int co_blk_pwritev(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags)
 {
-    int64_t t = co_req_begin(b);
+    int64_t t = co_req_begin(b, BLK_OP_WRITE, len);
     int r = b->use.perm & BLK_PERM_WRITE ? co_node_pwritev(b->node, off, len, iov, n, write_flags(b, flags)) : -EROFS;
     return req_end(b, BLK_OP_WRITE, len, t, r);
 }
 
 int co_blk_zero(struct blk *b, uint64_t off, uint64_t len, unsigned flags)
 {
-    int64_t t = co_req_begin(b);
+    int64_t t = co_req_begin(b, BLK_OP_WRITE, len);
     int r = b->use.perm & BLK_PERM_WRITE ? co_node_zero(b->node, off, len, write_flags(b, flags)) : -EROFS;
     return req_end(b, BLK_OP_WRITE, len, t, r);
 }
 
 int co_blk_discard(struct blk *b, uint64_t off, uint64_t len)
 {
-    int64_t t = co_req_begin(b);
+    int64_t t = co_req_begin(b, BLK_OP_DISCARD, len);
     int r = b->use.perm & BLK_PERM_WRITE ? co_node_discard(b->node, off, len) : -EROFS;
     return req_end(b, BLK_OP_DISCARD, len, t, r);
 }
 
 int co_blk_flush(struct blk *b)
 {
-    int64_t t = co_req_begin(b);
+    int64_t t = co_req_begin(b, BLK_OP_FLUSH, 0);
     return req_end(b, BLK_OP_FLUSH, 0, t, co_node_flush(b->node));
 }
 
@@ -327,7 +383,7 @@ int co_blk_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out
 {
     int r;
 
-    co_req_begin(b);
+    co_enter(b);
     r = co_node_map(b->node, off, len, out);
     atomic_fetch_sub(&b->in_flight, 1);
     return r;

@@ -19,6 +19,8 @@ struct blk {
     void *tray_arg;
     struct domain *dom;
     struct obj *user;               /* the device, or NULL */
+    struct obj *throttle_group;     /* NULL: no limits */
+    struct throttle *_Atomic throttle;  /* its limits; changed while drained */
     enum blk_on_error rerror, werror;
     atomic_bool write_cache;
     atomic_uint in_flight;
@@ -73,6 +75,14 @@ bool co_set_backing(struct blk_node *n, struct blk_node *backing, const char *na
 bool co_node_set_writable(struct blk_node *n, bool writable, struct err *e) MUST_CHECK;
 /* Fails where a job works on @n: says which. */
 bool blk_node_free_of_jobs(const struct blk_node *n, struct err *e) MUST_CHECK;
+/* The handle of a device by its id or path, or by the name of its drive or node. NULL with @e filled. Main loop. */
+struct blk *blk_of_device(const char *name, struct err *e);
+/* Limits of @group (NULL: none), whose reference it takes. The handle is drained, or new. */
+void blk_set_throttle(struct blk *b, struct obj *group);
+/* What query-block tells of them. */
+void blk_throttle_json(struct blk *b, json_t *o);
+/* Takes the throttling options out of those of -drive @id. *@group: a reference, or NULL where there are none. */
+bool blk_drive_throttle(json_t *all, const char *id, struct obj **group, struct err *e) MUST_CHECK;
 /* Its size changed: handles tell their devices. Main loop. */
 void blk_node_changed(struct blk_node *n);
 

@@ -72,8 +72,11 @@ static void append_blk(struct blk *b, void *list)
         domain_unlock(b->dom);
     json_t *o = json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", device_name(b->node), "type", "unknown",
                           "removable", tray, "locked", locked, "io-status", "ok");
-    if (blk_has_medium(b))
-        json_object_set_new(o, "inserted", node_json(b->node));
+    if (blk_has_medium(b)) {
+        json_t *inserted = node_json(b->node);
+        blk_throttle_json(b, inserted);
+        json_object_set_new(o, "inserted", inserted);
+    }
     if (tray)
         json_object_set_new(o, "tray_open", json_boolean(open));
     if (qdev)

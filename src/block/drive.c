@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "base/opt.h"
 #include "block/backing.h"
+#include "block/blk_int.h"
 #include "core/backend.h"
 #include "core/cmd.h"
 #include "core/dev.h"
@@ -163,9 +164,14 @@ static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
         snprintf(made, sizeof made, "%s%u", ifaces[a->iface], anonymous++);
         id = made;
     }
-    json_t *o = expand(a, rest, format, snapshot, e);
-    if (!o)
+    struct obj *group;
+    if (!blk_drive_throttle(rest, id, &group, e))
         return false;
+    json_t *o = expand(a, rest, format, snapshot, e);
+    if (!o) {
+        obj_unref(group);
+        return false;
+    }
     char *base = snapshot ? xasprintf("%s-base", id) : NULL;
     json_object_set_new(o, "node-name", json_string(base ? base : id));
     const char *left = json_object_iter_key(json_object_iter(rest));
@@ -179,7 +185,12 @@ static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
     }
     json_decref(o);
     free(base);
-    return n && drive_register(n, a, e);
+    bool done = n && drive_register(n, a, e);
+    if (done)
+        n->drive->throttle_group = group;
+    else
+        obj_unref(group);
+    return done;
 }
 
 /* o["a"]["b"]... = v for a @key "a.b...". */

@@ -51,6 +51,7 @@ struct blk_drive {
     char *device;                   /* its name, where that is not the node's any more; or NULL */
     unsigned unit;
     bool cdrom, writethrough;       /* media=cdrom; devices begin without a write cache */
+    struct obj *throttle_group;     /* a reference, or NULL */
     int rerror, werror;             /* enum blk_on_error, for devices that leave theirs on auto */
 };
 

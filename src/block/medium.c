@@ -43,39 +43,41 @@ struct blk_node *blk_empty_node(struct err *e)
 
 /* ---- which drive ---- */
 
-struct find { const char *device, *id; struct obj *user; struct blk *b; };
+struct find { const char *name; struct obj *user; struct blk *b; };
 
 static void match(struct blk *b, void *arg)
 {
     struct find *f = arg;
+    const struct blk_node *n = b->node;
     if (!b->user)
         return;
-    if (f->user ? b->user == f->user : str_eq(b->user->id, f->device) || (b->node->drive && str_eq(b->node->obj.id, f->device)))
+    const char *drive = n->drive && n->drive->device ? n->drive->device : n->obj.id;
+    if (f->user ? b->user == f->user : str_eq(b->user->id, f->name) || str_eq(drive, f->name))
         f->b = b;
+}
+
+struct blk *blk_of_device(const char *name, struct err *e)
+{
+    struct find f = { name, obj_find("device", name), NULL };
+    if (!f.user && *name == '/')
+        f.user = obj_resolve(name);
+    blk_each(match, &f);
+    if (!f.b)
+        err_set(e, ERR_NOT_FOUND, "Device '%s' not found", name);
+    return f.b;
 }
 
 /* By the device's id or path, or by the drive's name. The drive has a tray. */
 static struct blk *find_drive(const char *device, const char *id, struct err *e)
 {
-    struct find f = { device, id, id ? obj_find("device", id) : NULL, NULL };
     const char *name = id ? id : device;
-    if (id && !f.user)
-        f.user = obj_resolve(id);
-    if (!name) {
+    struct blk *b = name ? blk_of_device(name, e) : NULL;
+    if (!name)
         err_set(e, ERR_VALUE, "'id' or 'device' is missing");
-        return NULL;
-    }
-    if (!id || f.user)
-        blk_each(match, &f);
-    if (!f.b) {
-        err_set(e, ERR_NOT_FOUND, "Device '%s' not found", name);
-        return NULL;
-    }
-    if (!f.b->tray) {
-        err_set(e, ERR_GENERIC, "Device '%s' is not removable", name);
-        return NULL;
-    }
-    return f.b;
+    if (!b || b->tray)
+        return b;
+    err_set(e, ERR_GENERIC, "Device '%s' is not removable", name);
+    return NULL;
 }
 
 static const char *name_of(const struct blk *b) { return b->user->id; }

@@ -27,12 +27,13 @@ static json_t *co_stop(void *args, struct err *e)
     return json_object();
 }
 
-struct add_args { char *type, *id, *node, *device, *name, *description; bool writable; };
+struct add_args { char *type, *id, *node, *device, *name, *description, *bitmap; json_t *bitmaps; bool writable; };
 static const struct prop add_props[] = {
     PROP_STR(struct add_args, device, "device", 0, "Node (or drive) to export"),
     PROP_STR(struct add_args, name, "name", 0, "Name of the export; else the node's"),
     PROP_STR(struct add_args, description, "description", 0, "What clients are told of it"),
     PROP_BOOL(struct add_args, writable, "writable", false, "Clients may write"),
+    PROP_STR(struct add_args, bitmap, "bitmap", 0, "Bitmap that clients may ask about: context qemu:dirty-bitmap:NAME"),
     PROP_END,
 };
 static const struct prop export_props[] = {
@@ -42,8 +43,20 @@ static const struct prop export_props[] = {
     PROP_STR(struct add_args, name, "name", 0, "Name of the export; else the node's"),
     PROP_STR(struct add_args, description, "description", 0, "What clients are told of it"),
     PROP_BOOL(struct add_args, writable, "writable", false, "Clients may write"),
+    PROP_JSON(struct add_args, bitmaps, "bitmaps", 0, "Bitmaps that clients may ask about: names, or objects with \"node\" and \"name\""),
     PROP_END,
 };
+
+static bool add_bitmaps(struct nbd_export *x, const struct add_args *a, struct err *e)
+{
+    json_t *one = a->bitmap ? json_pack("[s]", a->bitmap) : NULL, *list = one ? one : a->bitmaps, *v;
+    size_t i;
+    bool ok = !list || json_is_array(list) || err_set(e, ERR_VALUE, "'bitmaps' must be a list");
+    json_array_foreach(list, i, v)
+        ok = ok && nbd_export_add_bitmap(x, v, e);
+    json_decref(one);
+    return ok;
+}
 
 static json_t *add(const struct add_args *a, const char *node, struct err *e)
 {
@@ -53,8 +66,13 @@ static json_t *add(const struct add_args *a, const char *node, struct err *e)
         return done(err_set(e, ERR_VALUE, "exports of type '%s' are not known here: nbd", a->type));
     if (!nbd_server_running())
         return done(err_set(e, ERR_STATE, "the NBD server does not run: nbd-server-start"));
-    struct blk_node *n = (struct blk_node *)obj_lookup(&blk_node_class, node, e);
-    return done(n && nbd_export_add(a->id, n, a->name, a->description, a->writable, e));
+    struct blk_node *n = blk_node_find(node, e);
+    struct nbd_export *x = n ? nbd_export_add(a->id, n, a->name, a->description, a->writable, e) : NULL;
+    struct err ignored = ERR_INIT;
+    bool ok = x && add_bitmaps(x, a, e);
+    if (x && !ok && !nbd_export_del(x, true, &ignored))
+        err_print(&ignored);
+    return done(ok);
 }
 static json_t *co_add(void *args, struct err *e) { return add(args, ((struct add_args *)args)->device, e); }
 static json_t *co_export_add(void *args, struct err *e) { return add(args, ((struct add_args *)args)->node, e); }

@@ -7,14 +7,14 @@
 #include "base/log.h"
 #include "block/nbd_server.h"
 
-enum { IN_FLIGHT = 32, MAX_EXTENTS = 4096, CONTEXT_ID = 1 };
-static const char context_name[] = "base:allocation";
+enum { IN_FLIGHT = 32, MAX_EXTENTS = 4096, FIRST_CONTEXT = 1 /* what number 0 is called on the wire */ };
 #define TLS_NS INT64_C(30000000000)
 
 struct conn {
     struct nbd_client *c;
     struct blk *blk;
-    bool no_zeroes, structured, status;     /* status: base:allocation was asked for, for ->status_of */
+    bool no_zeroes, structured;
+    uint64_t contexts;              /* those that were asked for, of the export ->status_of */
     char status_of[NBD_MAX_NAME + 1];
     struct co_mutex sending;
     struct co_queue room;
@@ -56,7 +56,8 @@ static void attach(struct conn *s, struct nbd_export *x)
     s->c->export = x;
     s->blk = x->blk;
     x->clients++;
-    s->status &= !strcmp(s->status_of, x->name);
+    if (strcmp(s->status_of, x->name))
+        s->contexts = 0;
 }
 
 static int co_list(struct conn *s, uint32_t len)
@@ -143,43 +144,61 @@ static int co_info(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len, bo
     return r;
 }
 
+/* What @n queries at @data mean; false: they are not well formed. */
+static bool read_queries(const struct nbd_export *x, const uint8_t *data, uint32_t at, uint32_t len, uint32_t n, bool list, uint64_t *out)
+{
+    *out = list && !n ? BIT64(nbd_context_count(x)) - 1 : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t k = range_ok(at, 4, len) ? ld_be32(data + at) : UINT32_MAX;
+        if (!range_ok(at, 4, len) || !range_ok((uint64_t)at + 4, k, len))
+            return false;
+        *out |= nbd_contexts_of(x, (const char *)data + at + 4, k, list);
+        at += 4 + k;
+    }
+    return true;
+}
+
+static int co_tell_contexts(struct conn *s, uint32_t opt, const struct nbd_export *x, uint64_t set)
+{
+    int r = 0;
+    for (unsigned i = 0; i < nbd_context_count(x) && !r; i++) {
+        struct str b = { 0 };
+        uint8_t id[4];
+        if (!(set >> i & 1))
+            continue;
+        st_be32(id, opt == NBD_OPT_SET_META_CONTEXT ? FIRST_CONTEXT + i : 0);
+        str_addn(&b, id, 4);
+        nbd_context_name(x, i, &b);
+        r = co_reply(s, opt, NBD_REP_META_CONTEXT, b.s, (uint32_t)b.len);
+        str_free(&b);
+    }
+    return r ? r : co_reply(s, opt, NBD_REP_ACK, NULL, 0);
+}
+
 /* NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT. */
 static int co_contexts(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len)
 {
     uint32_t at;
+    uint64_t set;
     char *name = s->structured ? option_name(data, len, &at) : NULL;
     if (!name || !range_ok(at, 4, len)) {
         free(name);
         return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "structured replies come first, then an export and queries");
     }
-    uint32_t n = ld_be32(data + at);
-    bool found = opt == NBD_OPT_LIST_META_CONTEXT && !n, bad = false;
-    at += 4;
-    for (uint32_t i = 0; i < n && !bad; i++) {
-        uint32_t k = range_ok(at, 4, len) ? ld_be32(data + at) : UINT32_MAX;
-        bad = !range_ok(at, 4, len) || !range_ok((uint64_t)at + 4, k, len);
-        if (bad)
-            break;
-        const char *q = (const char *)data + at + 4;
-        found |= (k == strlen(context_name) && !memcmp(q, context_name, k)) ||
-                 (opt == NBD_OPT_LIST_META_CONTEXT && k == 5 && !memcmp(q, "base:", 5));
-        at += 4 + k;
-    }
-    bool known = nbd_export_find(name) != NULL;
-    if (opt == NBD_OPT_SET_META_CONTEXT && !bad) {
-        s->status = found && known;
-        snprintf(s->status_of, sizeof s->status_of, "%s", name);
-    }
+    struct nbd_export *x = nbd_export_find(name);
+    snprintf(s->status_of, sizeof s->status_of, "%s", name);
     free(name);
-    if (bad)
-        return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "the queries are not well formed");
-    if (!known)
+    s->contexts = 0;
+    if (!x)
         return co_reply_error(s, opt, NBD_REP_ERR_UNKNOWN, "there is no such export");
-    uint8_t buf[4 + sizeof context_name];
-    st_be32(buf, opt == NBD_OPT_SET_META_CONTEXT ? CONTEXT_ID : 0);
-    memcpy(buf + 4, context_name, strlen(context_name));
-    int r = found ? co_reply(s, opt, NBD_REP_META_CONTEXT, buf, 4 + (uint32_t)strlen(context_name)) : 0;
-    return r ? r : co_reply(s, opt, NBD_REP_ACK, NULL, 0);
+    if (!read_queries(x, data, at + 4, len, ld_be32(data + at), opt == NBD_OPT_LIST_META_CONTEXT, &set))
+        return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "the queries are not well formed");
+    if (opt == NBD_OPT_SET_META_CONTEXT)
+        s->contexts = set;
+    x->clients++;                   /* it stays while we send */
+    int r = co_tell_contexts(s, opt, x, set);
+    nbd_export_put(x);
+    return r;
 }
 
 /* The old way: no answer but the export itself, or the end. */
@@ -211,7 +230,8 @@ static int co_start_tls(struct conn *s, uint32_t len)
     int r = co_reply(s, NBD_OPT_STARTTLS, NBD_REP_ACK, NULL, 0);
     if (!r && t && co_tls_handshake(t, clock_now(CLOCK_HOST) + TLS_NS, &e)) {
         w->tls = t;
-        s->structured = s->status = false;
+        s->structured = false;
+        s->contexts = 0;
         return 0;
     }
     if (e.msg[0])
@@ -361,36 +381,26 @@ static int co_read(struct request *q)
     return r;
 }
 
+/* One chunk for each context that the client chose. */
 static int co_status(struct request *q)
 {
-    unsigned max = q->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : MAX_EXTENTS, n = 0;
-    uint8_t *d = q->s->status && q->len ? malloc(4 + max * 8) : NULL;
-    int r = d ? 0 : -EINVAL;
-    uint32_t last = 0;
-    for (uint64_t at = 0; at < q->len && !r;) {
-        struct blk_extent x;
-        r = co_blk_map(q->s->blk, q->off + at, q->len - at, &x);
-        uint32_t flags = (x.data ? 0 : NBD_STATE_HOLE) | (x.zero ? NBD_STATE_ZERO : 0);
-        if (r)
+    unsigned max = q->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : MAX_EXTENTS, n;
+    uint64_t left = q->s->contexts;
+    uint8_t *d = left && q->len ? malloc(4 + max * 8) : NULL;
+    int r = d ? 0 : co_done(q, -EINVAL);
+    for (unsigned i = 0; d && left && !r; i++) {
+        if (!(left >> i & 1))
+            continue;
+        left &= ~BIT64(i);
+        int x = co_nbd_extents(q->s->c->export, i, q->off, q->len, d + 4, max, &n);
+        if (x) {
+            r = co_done(q, x);
             break;
-        if (n && flags == last) {
-            st_be32(d + 4 + (n - 1) * 8, ld_be32(d + 4 + (n - 1) * 8) + (uint32_t)x.len);
-        } else if (n == max) {
-            break;
-        } else {
-            st_be32(d + 4 + n * 8, (uint32_t)x.len);
-            st_be32(d + 8 + n * 8, last = flags);
-            n++;
         }
-        at += x.len;
-    }
-    if (!r) {
-        st_be32(d, CONTEXT_ID);
+        st_be32(d, FIRST_CONTEXT + i);
         co_mutex_lock(&q->s->sending);
-        r = co_chunk(q, NBD_CHUNK_BLOCK_STATUS, true, d, 4 + n * 8, NULL, 0);
+        r = co_chunk(q, NBD_CHUNK_BLOCK_STATUS, !left, d, 4 + n * 8, NULL, 0);
         co_mutex_unlock(&q->s->sending);
-    } else {
-        r = co_done(q, r);
     }
     free(d);
     return r;

@@ -172,6 +172,7 @@ struct nbd_export *nbd_export_by_id(const char *id)
 static void export_free(struct nbd_export *x)
 {
     list_del(&x->link);
+    nbd_export_drop_bitmaps(x);
     blk_close(x->blk);
     qmp_event("BLOCK_EXPORT_DELETED", json_pack("{s:s}", "id", x->id));
     free(x->id);

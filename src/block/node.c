@@ -89,6 +89,7 @@ static void node_finalize(struct obj *o)
     if (n->drive) {
         free(n->drive->iface);
         free(n->drive->device);
+        obj_unref(n->drive->throttle_group);
     }
     free(n->drive);
 }

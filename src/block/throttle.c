@@ -52,6 +52,7 @@ void throttle_set(struct throttle *t, const struct throttle *limits)
         t->lim[i].next = 0;
     }
     t->iops_size = limits->iops_size;
+    atomic_fetch_add(&t->changes, 1);
     pthread_mutex_unlock(&t->lock);
 }
 

@@ -11,7 +11,7 @@
 struct throttle_limit { uint64_t rate, max, max_length; int64_t next; };
 enum { TH_BPS, TH_BPS_RD, TH_BPS_WR, TH_IOPS, TH_IOPS_RD, TH_IOPS_WR, TH_LIMITS };
 
-struct throttle { pthread_mutex_t lock; struct throttle_limit lim[TH_LIMITS]; uint64_t iops_size; };
+struct throttle { pthread_mutex_t lock; atomic_uint changes; struct throttle_limit lim[TH_LIMITS]; uint64_t iops_size; };
 
 /* Options x-bps-total, x-bps-read ... of throttle-group; PROP_INCLUDE(T, field, throttle_props). */
 extern const struct prop throttle_props[];

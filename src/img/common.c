@@ -22,7 +22,9 @@ static const struct option longs[] = {
     { "start-offset", 1, NULL, OPT_START }, { "max-length", 1, NULL, OPT_MAXLEN }, { "size", 1, NULL, OPT_SIZE },
     { "target-image-opts", 0, NULL, OPT_TARGET_OPTS }, { "target-is-zero", 0, NULL, OPT_ZERO_TARGET },
     { "salvage", 0, NULL, OPT_SALVAGE }, { "pattern", 1, NULL, OPT_PATTERN }, { "flush-interval", 1, NULL, OPT_FLUSH },
-    { "no-drain", 0, NULL, OPT_NO_DRAIN }, { "bitmaps", 0, NULL, OPT_BITMAPS }, { NULL, 0, NULL, 0 },
+    { "no-drain", 0, NULL, OPT_NO_DRAIN }, { "bitmaps", 0, NULL, OPT_BITMAPS },
+    { "add", 0, NULL, OPT_BM_ADD }, { "remove", 0, NULL, OPT_BM_REMOVE }, { "clear", 0, NULL, OPT_BM_CLEAR },
+    { "enable", 0, NULL, OPT_BM_ENABLE }, { "disable", 0, NULL, OPT_BM_DISABLE }, { "merge", 1, NULL, OPT_BM_MERGE }, { NULL, 0, NULL, 0 },
 };
 
 int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o)

@@ -19,7 +19,8 @@ struct img_opts {
 };
 /* Long options without a letter. */
 enum { OPT_OUTPUT = 256, OPT_IMAGE_OPTS, OPT_FORCE, OPT_OBJECT, OPT_SHRINK, OPT_PREALLOC, OPT_CHAIN, OPT_START, OPT_MAXLEN, OPT_SIZE,
-       OPT_TARGET_OPTS, OPT_ZERO_TARGET, OPT_SALVAGE, OPT_PATTERN, OPT_FLUSH, OPT_NO_DRAIN, OPT_BITMAPS };
+       OPT_TARGET_OPTS, OPT_ZERO_TARGET, OPT_SALVAGE, OPT_PATTERN, OPT_FLUSH, OPT_NO_DRAIN, OPT_BITMAPS,
+       OPT_BM_ADD, OPT_BM_REMOVE, OPT_BM_CLEAR, OPT_BM_ENABLE, OPT_BM_DISABLE, OPT_BM_MERGE };
 /* getopt_long with what is common handled: returns the next option that is the command's own, -1 at the end, '?' for a mistake (told). */
 int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o);
 bool img_is_json(const struct img_opts *o);

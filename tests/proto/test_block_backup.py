@@ -108,6 +108,37 @@ def test_fleecing_shows_a_moment_over_nbd(tmp_path):
         m.qmp.cmd("blockdev-del", node_name="tmp")
 
 
+def test_a_filter_that_keeps_what_is_overwritten(tmp_path):
+    src = create(tmp_path / "src", "8M")
+    fill(src, (1, 0, 4 * MIB))
+    want = content(src)
+    args = list(drive(src))
+    args[-1] += ",id=n0"
+    create(tmp_path / "tmp", "8M")
+    with NvmeMachine(tmp_path, *args) as m:
+        io = io_of(m)
+        m.qmp.cmd("blockdev-add", driver="qcow2", **{"node-name": "tmp", "backing": "d", "file": {"driver": "file", "filename": str(tmp_path / "tmp")}})
+        m.qmp.cmd("blockdev-add", driver="copy-before-write", node_name="f", file="d", target="tmp")
+        m.qmp.cmd("qom-set", path="/machine/peripheral/n0", property="drive", value="f")
+        assert m.qmp.cmd("query-block")[0]["inserted"]["node-name"] == "f"
+        for at in (0, 100, 9000):
+            assert write(io, 1, at, b"z" * 4096).status == 0
+        export(m, tmp_path, "tmp")
+        tool("qemu-img", "convert", "-f", "raw", "-O", "raw", nbd(tmp_path, "tmp"), tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == want
+        m.qmp.cmd("block-export-del", id="tmp", mode="hard")
+        m.qmp.wait_event("BLOCK_EXPORT_DELETED")
+        with pytest.raises(QmpError):
+            m.qmp.cmd("blockdev-del", node_name="f")
+        m.qmp.cmd("qom-set", path="/machine/peripheral/n0", property="drive", value="d")
+        m.qmp.cmd("blockdev-del", node_name="f")
+        m.qmp.cmd("blockdev-del", node_name="tmp")
+        assert read(io, 1, 9000, 1) == b"z" * 512
+        m.qmp.cmd("quit")
+        m.wait()
+    check(src)
+
+
 def test_a_target_that_fails_ends_the_job_and_not_the_guest(tmp_path):
     src, out = create(tmp_path / "src", "8M"), create(tmp_path / "out", "8M", fmt="raw")
     fill(src, (1, 0, 8 * MIB))

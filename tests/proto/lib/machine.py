@@ -65,6 +65,13 @@ class Qmp:
             raise QmpError(m["error"])
         return m["return"]
 
+    def request_underscored(self, name, arguments):
+        """cmd() for names of arguments that have underscores."""
+        m = self.request({"execute": name, "arguments": arguments})
+        if "error" in m:
+            raise QmpError(m["error"])
+        return m["return"]
+
     def wait_event(self, name):
         while True:
             for m in self.events:

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/* bitmap: the dirty bitmaps that an image keeps. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include "block/bitmap.h"
+#include "img/img.h"
+
+enum { MAX_ACTS = 64 };
+struct act { int op; const char *source; };
+struct bitmap_args { struct img_opts o; struct act acts[MAX_ACTS]; unsigned n; const char *src_file, *src_fmt; uint64_t granularity; bool bad; };
+
+static void note(struct bitmap_args *a, int op, const char *source)
+{
+    if (a->n == MAX_ACTS) {
+        a->bad = true;
+        img_refuse("too many actions");
+        return;
+    }
+    a->acts[a->n++] = (struct act){ op, source };
+}
+
+static bool parse(struct bitmap_args *a, int argc, char **argv)
+{
+    for (int c; (c = img_getopt(argc, argv, "b:F:g:", &a->o)) != -1;) {
+        switch (c) {
+        case 'b': a->src_file = optarg; break;
+        case 'F': a->src_fmt = optarg; break;
+        case 'g': a->bad |= !img_size(optarg, &a->granularity); break;
+        case OPT_BM_ADD: case OPT_BM_REMOVE: case OPT_BM_CLEAR: case OPT_BM_ENABLE: case OPT_BM_DISABLE: note(a, c, NULL); break;
+        case OPT_BM_MERGE: note(a, c, optarg); break;
+        default: return false;
+        }
+    }
+    if (a->bad)
+        return false;
+    if (optind + 2 != argc || !a->n)
+        return img_refuse("bitmap needs an action (--add, --remove, --clear, --enable, --disable, --merge SOURCE), a file name and a bitmap's name"), false;
+    bool adds = false, merges = false;
+    for (unsigned i = 0; i < a->n; i++) {
+        adds |= a->acts[i].op == OPT_BM_ADD;
+        merges |= a->acts[i].op == OPT_BM_MERGE;
+    }
+    if ((a->granularity && !adds) || (a->src_file && !merges) || (a->src_fmt && !a->src_file))
+        return img_refuse(a->granularity && !adds ? "-g is for --add" : a->src_file ? "-b is for --merge" : "-F is for -b"), false;
+    return true;
+}
+
+static struct blk_bitmap *need(struct blk_node *n, const char *name, struct err *e)
+{
+    struct blk_bitmap *b = blk_bitmap_find(n, name);
+    if (!b)
+        err_set(e, ERR_NOT_FOUND, "'%s' has no bitmap '%s'", blk_node_filename(n), name);
+    return b && blk_bitmap_usable(b, true, e) ? b : NULL;
+}
+
+static bool co_merge(struct blk_bitmap *to, struct blk_node *from, const char *name, struct err *e)
+{
+    struct blk_bitmap *b = blk_bitmap_find(from, name);
+    if (!b)
+        return err_set(e, ERR_NOT_FOUND, "'%s' has no bitmap '%s'", blk_node_filename(from), name);
+    if (!blk_bitmap_usable(b, false, e))
+        return false;
+    if (b->map.size != to->map.size)
+        return err_set(e, ERR_VALUE, "bitmap '%s' is for %llu bytes, '%s' for %llu", name, (unsigned long long)b->map.size, to->name,
+                       (unsigned long long)to->map.size);
+    dirty_merge(&to->map, &b->map);
+    return true;
+}
+
+static bool co_add(struct blk_node *n, const char *name, uint64_t granularity, struct err *e)
+{
+    struct blk_bitmap *b = blk_bitmap_can_persist(n, e) ? co_bitmap_new(n, name, granularity, e) : NULL;
+    if (b)
+        b->persistent = true;
+    return b;
+}
+
+static bool co_act(const struct bitmap_args *a, const struct act *act, struct blk_node *n, struct blk_node *src, const char *name, struct err *e)
+{
+    struct blk_bitmap *b = NULL;
+    if (act->op == OPT_BM_ADD)
+        return co_add(n, name, a->granularity, e);
+    if (act->op == OPT_BM_REMOVE) {
+        b = blk_bitmap_find(n, name);           /* an inconsistent one, too */
+        if (!b)
+            return err_set(e, ERR_NOT_FOUND, "'%s' has no bitmap '%s'", blk_node_filename(n), name);
+        co_bitmap_free(b);
+        return true;
+    }
+    b = need(n, name, e);
+    if (!b)
+        return false;
+    switch (act->op) {
+    case OPT_BM_CLEAR: dirty_clear(&b->map, 0, b->map.size); return true;
+    case OPT_BM_ENABLE: b->recording = true; return true;
+    case OPT_BM_DISABLE: b->recording = false; return true;
+    default: return co_merge(b, src, act->source, e);
+    }
+}
+
+static int co_bitmap(int argc, char **argv)
+{
+    struct bitmap_args a = { .o = { 0 } };
+    struct err e = ERR_INIT;
+    if (!parse(&a, argc, argv))
+        return 1;
+    const char *file = argv[optind], *name = argv[optind + 1];
+    struct blk_node *n = img_open(file, a.o.fmt, a.o.cache, &a.o, IMG_WRITE | IMG_ONE_LAYER), *src = n;
+    struct blk_use use = { 0 };
+    if (n && a.src_file) {
+        struct img_opts plain = a.o;
+        plain.image_opts = false;
+        src = img_open(a.src_file, a.src_fmt, a.o.src_cache, &plain, IMG_ONE_LAYER);
+    }
+    bool ok = n && src && img_claim(&use, n, BLK_PERM_READ | BLK_PERM_WRITE);
+    int status = !ok;
+    for (unsigned i = 0; i < a.n && ok; i++)
+        ok = co_act(&a, &a.acts[i], n, src, name, &e);
+    if (ok && BLK_DRIVER(n)->co_store_bitmaps)
+        ok = BLK_DRIVER(n)->co_store_bitmaps(n, false, &e);
+    if (!ok && !status)
+        status = img_fail(&e, NULL);
+    blk_use_del(&use);
+    if (src != n)
+        img_close(src);
+    img_close(n);
+    return status;
+}
+IMG_CMD(co_bitmap, "bitmap", "(--add|--remove|--clear|--enable|--disable|--merge SOURCE)... [-b FILE [-F FORMAT]] [-g GRANULARITY] FILE BITMAP",
+        "makes, removes and changes the dirty bitmaps of an image");
