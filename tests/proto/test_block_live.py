@@ -155,3 +155,26 @@ def test_the_image_tool_and_bitmaps(tmp_path):
     for bad in ([a, "x"], ["--remove", a, "x"], ["--add", "-b", b, a, "q"], ["--clear", "-g", "64k", a, "q"], ["--merge", "nothing", a, "q"]):
         p = subprocess.run([IMG, "bitmap", *map(str, bad)], capture_output=True, text=True, check=False)
         assert p.returncode == 1 and p.stderr.startswith("backplane-img: "), bad
+
+
+def test_the_human_monitor(tmp_path):
+    a = create(tmp_path / "a", "8M")
+    with NvmeMachine(tmp_path, *drive(a)) as m:
+        io = io_of(m)
+        assert write(io, 1, 0, b"1" * 512).status == 0
+        assert m.qmp.hmp("info block-jobs") == "No active jobs\n"
+        assert m.qmp.hmp("snapshot_blkdev d %s qcow2" % (tmp_path / "top")) == ""
+        assert m.qmp.hmp("block_set_io_throttle d 0 0 0 100 0 0") == ""
+        assert m.qmp.hmp("drive_mirror -f d %s" % (tmp_path / "out")) == ""
+        m.qmp.wait_event("BLOCK_JOB_READY")
+        assert m.qmp.hmp("info block-jobs").startswith("Type mirror, device d: ready, completed ")
+        assert m.qmp.hmp("block_job_cancel d") == ""
+        wait_job(m, "d")
+        assert m.qmp.hmp("snapshot_blkdev_internal d s") == ""
+        assert m.qmp.hmp("block_stream d") == ""
+        wait_job(m, "d")
+        assert m.qmp.hmp("block_job_pause d").startswith("Error: Block job 'd' not found")
+        assert m.qmp.hmp("block_stream d 1 2 3").startswith("Error: too many words")
+        inserted = m.qmp.cmd("query-block")[0]["inserted"]
+        assert inserted["iops"] == 100 and inserted["backing_file_depth"] == 0
+    check(tmp_path / "out")
