@@ -10,7 +10,7 @@
 #include "core/run.h"
 
 struct job_node { struct job_node *next; struct blk_use use; };
-struct job_txn { struct list jobs; unsigned refs; bool aborting; };
+struct job_txn { struct list jobs; unsigned refs; bool aborting, ending /* its jobs are being finalized: nobody else may */; };
 
 static struct list jobs = LIST_INIT(jobs);
 static struct co_queue ended;           /* waits for the end of jobs */
@@ -260,6 +260,7 @@ static void co_finalize_all(struct job_txn *t)
 {
     struct job *j;
     t->refs++;
+    t->ending = true;
     while ((j = list_first(&t->jobs, struct job, in_txn)))
         co_finalize_one(j);
     job_txn_put(t);
@@ -289,6 +290,7 @@ static void co_abort_txn(struct job_txn *t)
 static void co_do_finalize(struct job_txn *t)
 {
     struct job *j;
+    t->ending = true;
     list_for_each(j, &t->jobs, in_txn)
         if (!j->ret && j->ops->co_prepare)
             j->ret = j->ops->co_prepare(j);
@@ -328,6 +330,8 @@ static void run(void *arg)
     int r = co_job_pause_point(j) ? j->ops->co_run(j) : -ECANCELED;
     j->ret = j->cancelled ? -ECANCELED : r;
     j->workers = 0;
+    j->pauses = 0;                          /* there is nothing left that could rest */
+    j->user_paused = false;
     j->deferred = true;
     timer_disarm(&j->timer);
     co_run_over(j);
@@ -455,7 +459,8 @@ static bool allowed(const struct job *j, enum verb v, struct err *e)
         [V_SPEED] = { "set-speed", LIVE }, [V_COMPLETE] = { "complete", 1 << JOB_READY }, [V_FINALIZE] = { "finalize", 1 << JOB_PENDING },
         [V_DISMISS] = { "dismiss", 1 << JOB_CONCLUDED },
     };
-    return (verbs[v].states >> j->status & 1) ||
+    bool ending = j->txn && j->txn->ending;
+    return (!ending && verbs[v].states >> j->status & 1) ||
            err_set(e, ERR_STATE, "Job '%s' in state '%s' cannot accept command verb '%s'", j->id, job_status_name(j->status), verbs[v].name);
 }
 
@@ -486,8 +491,10 @@ bool job_resume(struct job *j, struct err *e)
 
 static void abort_later(void *arg)
 {
-    co_abort_txn(arg);
-    job_txn_put(arg);
+    struct job_txn *t = arg;
+    if (!t->ending)
+        co_abort_txn(t);
+    job_txn_put(t);
 }
 
 bool job_cancel(struct job *j, bool force, struct err *e)
