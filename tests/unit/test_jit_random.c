@@ -164,7 +164,15 @@ static void enqueue_idiom(void)
     static const uint32_t join[] = { 0x6033, 0x4033, 0x0033, 0x003b };
     unsigned a = any_rd(), b = any_rd(), c = any_rd(), s = any_rd(), n = amount[below(9)];
     bool w = below(2);
-    switch (below(6)) {
+    switch (below(7)) {
+    case 6:                                                                     /* one shift in place, perhaps of another value by then */
+        n = 1 + below(w ? 31 : 63);
+        enqueue(shift(1, false, w, b, s, (w ? 32 : 64) - n), 0);
+        if (below(2))
+            enqueue((uint32_t)rnd() << 20 | s << 15 | s << 7 | 0x13, 0);        /* addi */
+        enqueue(shift(5, false, w, s, s, n), 0);
+        enqueue(join[below(4)] | s << 7 | s << 15 | b << 20, 0);
+        break;
     case 0:
         enqueue(shift(1, false, false, a, s, n), 0);
         enqueue(shift(5, below(2), false, below(2) ? a : b, a, below(3) ? n : 32 - below(5)), 0);

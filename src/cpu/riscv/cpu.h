@@ -173,6 +173,7 @@ struct hart {
          */
         struct rv_slot { uint64_t tag, limit[RV_SLOT_CLASSES]; uintptr_t addend; } slot[RV_SLOTS];
         uint32_t changes;           /* of translations */
+        bool once;                  /* the block is to be left at its first jump out or back */
         uint32_t mxcsr;             /* room to move it through */
     } jit;
     uint64_t f[32];                 /* raw; single and half are NaN-boxed */

@@ -191,11 +191,13 @@ static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, struct j
         p->ext = j->h->ext;
         p->epoch = j->epoch;                /* it is watched, as it was before */
     }
-    return jit_translate(j, p, x->host, off, fp, variant);
+    uint64_t before = jit_options.stats ? jit_thread_ns() : 0;
+    uint32_t b = jit_translate(j, p, x->host, off, fp, variant);
+    j->n.ns += jit_options.stats ? jit_thread_ns() - before : 0;
+    return b;
 }
 
-/* The block for h->pc; 0 when something else was done instead. */
-static uint32_t block_at_pc(struct jit *j, unsigned variant)
+uint32_t jit_block_at_pc(struct jit *j, unsigned variant)
 {
     struct hart *h = j->h;
     for (unsigned tries = 0; tries < 8; tries++) {
@@ -228,7 +230,7 @@ static uint32_t code_at_pc(struct jit *j, bool stale)
     struct jit_jump *l = &j->jump[jit_jump_hash(h->pc) >> 1];
     if (likely(!stale && l->pc == h->pc && l->ctx == h->jit.ctx && l->code))
         return l->code;
-    uint32_t b = block_at_pc(j, 0);
+    uint32_t b = jit_block_at_pc(j, 0);
     if (b)
         *l = (struct jit_jump){ .pc = h->pc, .ctx = h->jit.ctx, .code = j->block[b].far };
     return b ? l->code : 0;
@@ -244,7 +246,7 @@ static uint32_t link_up(struct jit *j, struct jit_link *l)
     h->pc = h->jit.vbase + l->off;
     uint32_t old = h->jit.ctx;
     context_update(j);
-    uint32_t b = block_at_pc(j, l->variant);
+    uint32_t b = jit_block_at_pc(j, l->variant);
     if (!b)
         return 0;
     /* Only if the page is still what it was: nothing has been written over the jump, no other context came in between. */
@@ -255,12 +257,26 @@ static uint32_t link_up(struct jit *j, struct jit_link *l)
     return j->block[b].far;
 }
 
+static void run_checked(struct jit *j)
+{
+    context_update(j);
+    uint32_t b = jit_block_at_pc(j, 0);
+    if (b)
+        jit_check_block(j, b);
+    rv_irq_take(j->h);
+}
+
 static void jit_run(struct hart *h)
 {
     struct jit *j = h->accel_data;
+    uint64_t before = jit_options.stats ? jit_thread_ns() : 0;
     h->jit.rcu_seen = &rcu_self.seen;
     while (hart_poll(h)) {
         while (h->budget > 0) {
+            if (unlikely(j->check)) {
+                run_checked(j);
+                continue;
+            }
             uint32_t code = code_at_pc(j, false);
             while (code) {
                 j->n.entries++;
@@ -269,16 +285,22 @@ static void jit_run(struct hart *h)
             }
         }
     }
+    j->n.run_ns += jit_options.stats ? jit_thread_ns() - before : 0;
 }
 
 /* ---- life ---- */
 
 static bool jit_init(struct hart *h, struct err *e)
 {
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("lzcnt"))
+        return err_set(e, ERR_GENERIC, "the host's CPU is older than AVX2, BMI2, FMA and LZCNT: -accel interp");
     rv_decode_init();
     struct jit *j = xnew(struct jit);
     h->accel_data = j;
     j->h = h;
+    if (jit_options.check)
+        j->check = xcalloc(1, jit_check_size());
+    jit_catch_crashes();
     /* All of them share the 1 GiB that the host gives below 2 GiB; tables take half as much again. */
     size_t most = align_down((512u << 20) / hart_set_planned(h->set), 4096u);
     return jit_code_init(j, MIN(jit_options.cache, MAX(most, 1u << 20)), e);
@@ -289,8 +311,11 @@ static void jit_fini(struct hart *h)
     struct jit *j = h->accel_data;
     if (!j)
         return;
+    if (jit_options.stats)
+        jit_print_stats(j);
     pages_free(j);
     jit_code_fini(j);
+    free(j->check);
     free(j);
     h->accel_data = NULL;
 }

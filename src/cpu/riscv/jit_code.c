@@ -100,7 +100,7 @@ static void make_slow(struct jit *j, struct emit *e, bool fp, uint32_t spilled)
  */
 static void make_poll(struct jit *j, struct emit *e, bool fp)
 {
-    uint8_t *leave[3];
+    uint8_t *leave[4];
     j->stub[fp].poll = emit_here(e);
     x86_rm(e, X_ADD, true, RAX, RBP, JIT_DISP(jit.vbase));
     j->stub[fp].poll_at = emit_here(e);
@@ -115,6 +115,8 @@ static void make_poll(struct jit *j, struct emit *e, bool fp)
     x86_mov_imm(e, RDX, (uintptr_t)&rcu_period);
     x86_rm(e, X_CMP, true, RCX, RDX, 0);
     leave[2] = x86_jcc(e, CC_NE, 0);
+    x86_mi8(e, G_CMP, RBP, JIT_DISP(jit.once), 0);
+    leave[3] = x86_jcc(e, CC_NE, 0);
     x86_rm(e, X_MOVSXD, true, RCX, RBP, JIT_DISP(slice));
     x86_rr(e, X_MOVSXD, true, RDX, R15);
     x86_rr(e, X_SUB, true, RCX, RDX);
@@ -123,7 +125,7 @@ static void make_poll(struct jit *j, struct emit *e, bool fp)
     x86_rm(e, X_MOV_TO, false, R15, RBP, JIT_DISP(slice));
     x86_mi(e, G_ADD, true, RBP, JIT_DISP(stats.slices), 1);
     x86_ret(e);
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < ARRAY_SIZE(leave); i++)
         x86_patch(e, leave[i], emit_here(e));
     x86_ri(e, G_ADD, true, RSP, 8);
     j->stub[fp].miss = emit_here(e);            /* jumped to with rax = pc */

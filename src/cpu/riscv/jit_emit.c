@@ -286,7 +286,7 @@ static bool wanted(const struct jit_tr *t, int64_t off)
 static void collect(struct jit_tr *t, unsigned off)
 {
     bool went_back = false;
-    while (t->n < JIT_INSNS && off <= RV_PAGE_SIZE - 2 && !(went_back && jit_find_insn(t, off) >= 0)) {
+    while (t->n < jit_options.insns && off <= RV_PAGE_SIZE - 2 && !(went_back && jit_find_insn(t, off) >= 0)) {
         uint32_t raw = fetch16(t, off);
         if (rv_insn_len(raw) == 4) {
             if (off == RV_PAGE_SIZE - 2)
@@ -295,6 +295,8 @@ static void collect(struct jit_tr *t, unsigned off)
         }
         struct rv_insn *in = &t->insn[t->n].in;
         interp_prepare(t->h, raw, in);
+        if (t->n && t->j->check && !jit_checkable(t->h, in))
+            return;
         t->insn[t->n++].off = (uint16_t)off;
         int64_t target = (int64_t)off + in->imm;
         bool branch = rv_insn_rows[in->op].fmt == RV_FMT_B;
@@ -341,6 +343,7 @@ static uint32_t new_block(struct jit_tr *t)
     struct jit *j = t->j;
     uint32_t n = j->blocks++;
     struct jit_block *b = &j->block[n];
+    b->checks = 0;
     b->key = jit_key(t->page->pa, t->insn[0].off, t->fp, t->variant);
     b->page_next = t->page->blocks;
     t->page->blocks = n;
@@ -386,6 +389,7 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     j->block[n].far = far;
     j->block[n].near = t->head;
     j->block[n].lines = t->lines;
+    j->block[n].insns = (uint8_t)t->n;
     replace_stale(t, n);
     jit_registers_enter(t);
     for (t->i = 0; t->i < t->n; t->i++)

@@ -61,6 +61,8 @@ struct jit_block {
     uint32_t next, page_next;           /* block numbers: in the hash chain, of the page; 0: none */
     uint32_t far, near;                 /* entries: with rax = pc from anywhere, and from within the page */
     uint64_t lines;                     /* of the page that it was made from */
+    uint8_t insns;
+    uint8_t checks;
 };
 
 struct jit_page {
@@ -164,7 +166,9 @@ struct jit {
     uint64_t epoch;                     /* a page of another must be looked at before it is used */
     uint32_t era;                       /* upper bits of context numbers in use */
     struct jit_tr tr;                   /* the translation under way */
-    struct { uint64_t blocks, insns, bytes, flushes, dropped, entries, slow, links, ns; } n;
+    struct { uint64_t blocks, insns, bytes, flushes, dropped, entries, slow, links, ns, run_ns, checked; } n;
+    struct jit_check *check;            /* check=on */
+    unsigned unchecked;
 };
 
 /* jit_code.c */
@@ -181,11 +185,27 @@ void jit_code_reset(struct jit *j);
 /* jit.c */
 /* Called by generated code. 0: go on. */
 uint64_t jit_slow(struct hart *h, const struct jit_site *s);
+/* The block for h->pc; 0 when something else was done instead. VCPU */
+uint32_t jit_block_at_pc(struct jit *j, unsigned variant);
 /* jit_option.c */
-extern struct jit_options { size_t cache; } jit_options;
+extern struct jit_options { size_t cache; unsigned insns; bool check, stats; } jit_options;
 extern const struct accel_option jit_option_rows[];
 /* Tells perf(1) of a new block, if it wants to know. */
 void jit_perf_block(const struct jit *j, uint32_t n, uint32_t from, size_t len);
+/* jit_report.c */
+/* CPU time of this thread. */
+uint64_t jit_thread_ns(void);
+void jit_print_stats(const struct jit *j);
+/* Its place and the guest's instructions, to standard error. */
+void jit_describe_block(const struct jit *j, uint32_t b);
+/* From now on a crash in generated code says where. LOOP (main) */
+void jit_catch_crashes(void);
+/* jit_check.c */
+/* Whether the instruction can be done, undone and done again, memory permitting. */
+bool jit_checkable(const struct hart *h, const struct rv_insn *in);
+/* Runs the block, or the instruction at h->pc alone; ends the program where block and interpreter differ. VCPU */
+void jit_check_block(struct jit *j, uint32_t b);
+size_t jit_check_size(void);
 /* jit_emit.c: translates the block at @off of the page; its number. */
 uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, unsigned off, unsigned fp, unsigned variant);
 

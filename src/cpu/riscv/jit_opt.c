@@ -135,7 +135,10 @@ static void fuse_rotate(struct jit_tr *t, const struct facts *f, unsigned j, boo
     unsigned first = (unsigned)(a < b ? a : b), second = (unsigned)(a < b ? b : a), s = pa->rs1;
     if (pa->rs1 != pb->rs1 || !pa->imm || pa->imm + pb->imm != (w ? 32 : 64) || t->insn[first].in.rd == s)
         return;
-    if (f->def[s] >= (int)first && f->def[s] != (int)second)
+    for (unsigned k = first; k < second; k++)           /* both have read the same value */
+        if (jit_effect(&t->insn[k].in).writes >> s & 1)
+            return;
+    if (f->def[s] > (int)second)
         return;
     if (read_through(t, f, second, j))
         become(in, w ? RV_OP_RORIW : RV_OP_RORI, s, 0, pa->imm);

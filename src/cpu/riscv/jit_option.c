@@ -8,7 +8,7 @@
 #include "base/str.h"
 #include "cpu/riscv/jit_int.h"
 
-struct jit_options jit_options = { .cache = 32u << 20 };
+struct jit_options jit_options = { .cache = 32u << 20, .insns = JIT_INSNS };
 
 static FILE *map;                           /* one for all harts: a line is written with one call */
 
@@ -42,9 +42,24 @@ static bool set_perf(const char *value, struct err *e)
     return true;
 }
 
+static bool set_check(const char *value, struct err *e) { return set_flag(value, &jit_options.check, e); }
+static bool set_stats(const char *value, struct err *e) { return set_flag(value, &jit_options.stats, e); }
+
+static bool set_block(const char *value, struct err *e)
+{
+    uint64_t v;
+    if (!parse_u64(value, &v) || v < 1 || v > JIT_INSNS)
+        return err_set(e, ERR_VALUE, "'%s' is no number from 1 to %u", value, JIT_INSNS);
+    jit_options.insns = (unsigned)v;
+    return true;
+}
+
 const struct accel_option jit_option_rows[] = {
+    { "block", "Instructions translated together, at most (default 64)", set_block },
     { "cache", "Translated code of each hart, at most (default 32M, less with very many harts); what does not fit is translated again", set_cache },
+    { "check", "on: blocks are run on the interpreter, too, and the program ends where they differ", set_check },
     { "perf", "on: names translated blocks for perf(1), in /tmp/perf-PID.map", set_perf },
+    { "stats", "on: prints at the end what was translated, and the time it took", set_stats },
     { NULL, NULL, NULL },
 };
 
