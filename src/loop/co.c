@@ -10,7 +10,7 @@
 
 enum {
     STACK_SIZE = 256 * 1024, GUARD_SIZE = 4096,
-    POOL_MAX = 128,             /* stacks a loop keeps for the next coroutine */
+    POOL_MAX = 256,             /* stacks a loop keeps for the next coroutine */
     READY_BOUND = 10000,        /* resumptions before the loop looks at its descriptors again */
 };
 
@@ -216,8 +216,11 @@ static void spawn_posted(void *arg)
 
 void co_spawn(struct loop *l, struct domain *dom, void (*fn)(void *), void *arg)
 {
-    if (dom)
-        l = domain_loop(dom);
+    co_spawn_on(dom ? domain_loop(dom) : l, dom, fn, arg);
+}
+
+void co_spawn_on(struct loop *l, struct domain *dom, void (*fn)(void *), void *arg)
+{
     if (loop_current() == l) {
         spawn_here(l, dom, fn, arg);
         return;

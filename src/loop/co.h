@@ -16,6 +16,8 @@ struct co;
  * the caller's lock if that is @dom's, or, if the caller holds another, as soon as that is dropped. From elsewhere: by a post. ANY.
  */
 void co_spawn(struct loop *l, struct domain *dom, void (*fn)(void *), void *arg);
+/* The same on @l, which need not be the home of @dom: a device that shares its work out among threads. */
+void co_spawn_on(struct loop *l, struct domain *dom, void (*fn)(void *), void *arg);
 struct co *co_self(void);                   /* NULL outside coroutines */
 /* Runs fn(arg) as a coroutine of @dom (NULL: of @l, no lock) and waits until it returned. */
 void co_on_loop(struct loop *l, struct domain *dom, void (*fn)(void *), void *arg);

@@ -36,6 +36,18 @@ void virtio_hold(struct virtio_dev *v)
 void virtio_release(struct virtio_dev *v)
 {
     v->in_flight--;
+    if (v->in_flight != v->parked)
+        return;
+    if (v->idle.first && loop_current() != domain_loop(v->dom))
+        domain_post(&v->drained);           /* who waits does so on the home loop */
+    else
+        co_wake(&v->idle);
+}
+
+static void virtio_drained(void *arg)
+{
+    struct virtio_dev *v = arg;
+
     if (v->in_flight == v->parked)
         co_wake(&v->idle);
 }
@@ -98,6 +110,7 @@ struct virtq *virtio_add_queue(struct virtio_dev *v, unsigned num, uint32_t elem
     struct virtq *vq = &v->vq[v->n_queues];
 
     vq->v = v;
+    vq->loop = domain_loop(v->dom);
     vq->index = (uint16_t)v->n_queues++;
     vq->num = vq->num_default = (uint16_t)num;
     vq->vector = VIRTIO_NO_VECTOR;
@@ -359,6 +372,7 @@ bool virtio_realize(struct virtio_dev *v, const struct virtio_model *m, const st
     v->in_flight = v->parked = 0;
     v->vq = xcalloc(VIRTIO_QUEUE_MAX + 1, sizeof *v->vq);
     v->resume = (struct post){ .fn = virtio_resume, .arg = v, .dom = v->dom };
+    v->drained = (struct post){ .fn = virtio_drained, .arg = v, .dom = v->dom };
     if (!m->realize(v, e)) {
         for (unsigned i = 0; i < v->n_queues; i++)
             virtq_free(&v->vq[i]);
@@ -374,14 +388,13 @@ bool virtio_realize(struct virtio_dev *v, const struct virtio_model *m, const st
     return true;
 }
 
-static void cancel_posts(void *arg)
+static void cancel_posts(struct virtio_dev *v)
 {
-    struct virtio_dev *v = arg;
-
     loop_post_cancel(domain_loop(v->dom), &v->resume);
+    loop_post_cancel(domain_loop(v->dom), &v->drained);
     for (unsigned i = 0; i < v->n_queues; i++) {
-        loop_post_cancel(domain_loop(v->dom), &v->vq[i].kick);
-        loop_post_cancel(domain_loop(v->dom), &v->vq[i].flush);
+        loop_post_cancel(v->vq[i].loop, &v->vq[i].kick);
+        loop_post_cancel(v->vq[i].loop, &v->vq[i].flush);
     }
 }
 
@@ -391,7 +404,7 @@ void virtio_unrealize(struct virtio_dev *v)
     domain_lock(v->dom);
     virtio_reset(v);
     domain_unlock(v->dom);
-    loop_call(domain_loop(v->dom), cancel_posts, v);
+    cancel_posts(v);
     if (v->model->unrealize)
         v->model->unrealize(v);
     for (unsigned i = 0; i < v->n_queues; i++)

@@ -83,12 +83,13 @@ struct virtio_dev {
     uint32_t parked;                        /* of these: held without a coroutine (virtq_park) */
     struct co_event idle;                   /* in_flight == parked */
     struct run_listener run;
-    struct post resume;
+    struct post resume, drained;
 };
 
 /* One queue. Fields are for the core and the transports; models use the functions. */
 struct virtq {
     struct virtio_dev *v;
+    struct loop *loop;                      /* where its handler runs, under the domain's lock: the home loop, or one that the model sets */
     uint16_t index;
     uint16_t num, num_default;              /* ring size now; as offered */
     uint16_t vector;
@@ -160,7 +161,7 @@ void virtq_want_kick(struct virtq *vq, bool on);
 /* The body of most handlers: pops and serves until empty, at most one ring a turn, then asks for a doorbell. @serve returns
  * false to stop (it has unpopped or kept the element); kicks stay wanted then. */
 void virtq_drain(struct virtq *vq, bool (*serve)(struct virtq *, struct vq_elem *));
-/* Runs the handler soon on the home loop. ANY. */
+/* Runs the handler soon on the queue's loop. ANY. */
 void virtq_kick(struct virtq *vq);
 /* Used-buffer notification for what was pushed, now. */
 void virtq_flush(struct virtq *vq);

@@ -64,21 +64,11 @@ static void medium_changed(void *arg)
     virtio_config_changed(&b->v);
 }
 
-static bool iothread_fits(struct virtio_blk *b, struct err *e)
-{
-    if (!b->iothread || iothread_loop(b->iothread) == domain_loop(b->v.dom))
-        return true;
-    err_set(e, ERR_VALUE, "iothread: a device on a virtio-bus runs where its transport runs");
-    return err_hint(e, "use virtio-blk-pci for a thread of its own");
-}
-
 static bool vblk_realize(struct virtio_dev *v, struct err *e)
 {
     struct virtio_blk *b = vblk(v);
 
     list_init(&b->stopped);
-    if (!iothread_fits(b, e))
-        return false;
     b->blk = blk_front_open(&b->opt, &v->dev->obj, v->dom, true, e);
     if (!b->blk)
         return false;
@@ -89,6 +79,11 @@ static bool vblk_realize(struct virtio_dev *v, struct err *e)
     fill_config(b);
     for (unsigned i = 0; i < b->num_queues; i++)
         virtio_add_queue(v, b->queue_size, sizeof(struct vblk_req), vblk_kicked);
+    if (!vblk_threads_set(b, e)) {
+        blk_close(b->blk);
+        b->blk = NULL;
+        return false;
+    }
     blk_set_change_cb(b->blk, medium_changed, b);
     return true;
 }
@@ -97,6 +92,7 @@ static void vblk_unrealize(struct virtio_dev *v)
 {
     blk_close(vblk(v)->blk);
     vblk(v)->blk = NULL;
+    vblk_threads_forget(vblk(v));
 }
 
 static uint64_t vblk_features(struct virtio_dev *v)
@@ -207,6 +203,8 @@ static const struct prop vblk_props[] = {
     PROP_BOOL(struct virtio_blk, write_zeroes, "write-zeroes", true, "Offer writing of zeroes, where the back end can"),
     { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
       PROP_OFF(struct virtio_blk, iothread), .of = &iothread_class, .changed = iothread_changed },
+    PROP_JSON(struct virtio_blk, vq_mapping, "iothread-vq-mapping", 0,
+              "Threads that share the queues out: [{\"iothread\":ID},...], or with a list \"vqs\" of queue indexes in each (JSON only)"),
     PROP_END
 };
 

@@ -8,6 +8,7 @@
 
 #define VBLK_SECTOR 512
 #define VBLK_ID_BYTES 20
+#define VBLK_RUNNING_MAX 1024           /* requests of a device at a time; each has a stack */
 
 enum {
     VIRTIO_BLK_F_SEG_MAX = 2, VIRTIO_BLK_F_GEOMETRY = 4, VIRTIO_BLK_F_RO = 5, VIRTIO_BLK_F_BLK_SIZE = 6, VIRTIO_BLK_F_FLUSH = 9,
@@ -49,9 +50,14 @@ struct virtio_blk {
     uint16_t num_queues, queue_size;
     bool config_wce, discard, write_zeroes;
     struct obj *iothread;
+    json_t *vq_mapping;                 /* option iothread-vq-mapping */
+    struct obj **threads;               /* that it names, held */
+    unsigned n_threads;
     struct blk *blk;
     struct blk_caps caps;
     bool wce_at_reset;
+    uint32_t running;                   /* requests that are coroutines */
+    bool starved;                       /* a queue waits until there are fewer */
     struct list stopped;                /* of vblk_req: failed with the action "stop", tried again on `cont` */
 };
 
@@ -64,5 +70,9 @@ struct vblk_req {
 void vblk_kicked(struct virtq *vq);
 /* Starts a stopped or restored request. Domain lock held. */
 void vblk_start(struct vblk_req *r);
+
+/* Gives the queues the threads that the options name; after virtio_add_queue(). */
+bool vblk_threads_set(struct virtio_blk *b, struct err *e) MUST_CHECK;
+void vblk_threads_forget(struct virtio_blk *b);
 
 #endif

@@ -107,11 +107,10 @@ static void park(struct virtio_blk *b, struct vblk_req *r)
     virtq_park(&r->e);
 }
 
-static void co_request(void *arg)
+/* From the chain to the status byte. @r may be in use again on return. */
+static void co_serve(struct virtio_blk *b, struct vblk_req *r)
 {
-    struct vblk_req *r = arg;
     struct vq_elem *e = &r->e;
-    struct virtio_blk *b = blk_of(e);
     struct vblk_header h;
     uint32_t type;
     int result;
@@ -140,6 +139,28 @@ static void co_request(void *arg)
     finish(e, result);
 }
 
+static void co_request(void *arg)
+{
+    struct vblk_req *r = arg;
+    struct virtio_blk *b = blk_of(&r->e);
+
+    virtio_hold(&b->v);                     /* @b stays until the end of this */
+    co_serve(b, r);
+    b->running--;
+    if (b->starved && b->running <= VBLK_RUNNING_MAX / 2) {
+        b->starved = false;
+        for (unsigned i = 0; i < b->num_queues; i++)
+            virtq_kick(&b->v.vq[i]);
+    }
+    virtio_release(&b->v);
+}
+
+static void request_start(struct vblk_req *r)
+{
+    blk_of(&r->e)->running++;
+    co_spawn_on(r->e.vq->loop, r->e.vq->v->dom, co_request, r);
+}
+
 void vblk_start(struct vblk_req *r)
 {
     virtq_unpark(&r->e);
@@ -147,12 +168,19 @@ void vblk_start(struct vblk_req *r)
         virtq_push(&r->e, 0);
         return;
     }
-    co_spawn(NULL, r->e.vq->v->dom, co_request, r);
+    request_start(r);
 }
 
 static bool serve(struct virtq *vq, struct vq_elem *e)
 {
-    co_spawn(NULL, vq->v->dom, co_request, e);
+    struct virtio_blk *b = blk_of(e);
+
+    if (b->running >= VBLK_RUNNING_MAX) {
+        b->starved = true;
+        virtq_unpop(e);
+        return false;
+    }
+    request_start((struct vblk_req *)e);
     return true;
 }
 

@@ -400,7 +400,7 @@ void virtq_push(struct vq_elem *e, uint32_t written)
     else
         used_one(vq, e);
     if (vq->unsignalled && !vq->batching)
-        domain_post(&vq->flush);
+        loop_post(vq->loop, &vq->flush);
 }
 
 void virtq_flush(struct virtq *vq)
@@ -450,5 +450,5 @@ void virtq_drain(struct virtq *vq, bool (*serve)(struct virtq *, struct vq_elem 
 
 void virtq_kick(struct virtq *vq)
 {
-    domain_post(&vq->kick);
+    loop_post(vq->loop, &vq->kick);
 }

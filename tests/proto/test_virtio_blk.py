@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""virtio-blk with several queues: the threads that serve them, more requests than run at a time."""
+import json
+import os
+import re
+import struct
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib.machine import TIMEOUT, QmpError, run
+from lib.nvme import RAM
+from lib.virtio import VirtioMachine, disk_read
+
+BUF = RAM + 0x4000000
+DATA = b"".join(b"%015d\n" % i for i in range(4096))
+THREADS = ["-object", "iothread,id=t0", "-object", "iothread,id=t1"]
+
+
+def device(mapping, queues=4, **more):
+    return ["-device", json.dumps({"driver": "virtio-blk-pci", "drive": "d", "id": "disk", "num-queues": queues, "iothread-vq-mapping": mapping, **more})]
+
+
+def null(latency=0):
+    return ["-blockdev", "driver=null-co,node-name=d,size=1M,read-zeroes=on,latency-ns=%d" % latency]
+
+
+def sleeps(pid, tid):
+    """How often a thread has gone to sleep."""
+    with open("/proc/%d/task/%d/status" % (pid, tid), encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt_switches"))
+
+
+def who_serves(m, fn, queue):
+    """The threads that a read in QUEUE wakes."""
+    tids = {t["id"]: t["thread-id"] for t in m.qmp.cmd("query-iothreads")}
+    before = {t: sleeps(m.process.pid, tids[t]) for t in tids}
+    status = disk_read(fn, queue, 3, BUF)
+    assert queue.wait() == (0, 513) and fn.q.read(status, 1) == b"\0"
+    assert fn.q.read(BUF, 512) == DATA[512 * 3:512 * 4]
+    end = time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        woken = {t for t in tids if sleeps(m.process.pid, tids[t]) != before[t]}
+        if woken:
+            return woken
+    raise AssertionError("no thread served queue %d" % queue.index)
+
+
+@pytest.mark.parametrize("mapping,served", [
+    ([{"iothread": "t0"}, {"iothread": "t1"}], ["t0", "t1", "t0", "t1"]),
+    ([{"iothread": "t1", "vqs": [0, 3, 1]}, {"iothread": "t0", "vqs": [2]}], ["t1", "t1", "t0", "t1"])])
+def test_each_queue_has_its_thread(tmp_path, mapping, served):
+    (tmp_path / "img").write_bytes(DATA)
+    with VirtioMachine(tmp_path, *THREADS, "-blockdev", "driver=file,node-name=d,filename=%s" % (tmp_path / "img"), *device(mapping)) as m:
+        fn = m.fn(1)
+        for again in range(2):                  # and after a reset
+            assert fn.negotiate()
+            queues = [fn.queue(i) for i in range(4)]
+            fn.start()
+            time.sleep(0.05)                    # the start looks at every queue
+            for q, name in zip(queues, served):
+                assert who_serves(m, fn, q) == {name}
+        with pytest.raises(QmpError, match="t0"):
+            m.qmp.cmd("object-del", id="t0")
+
+
+@pytest.mark.parametrize("mapping,text", [
+    ([], "is a list with one member or more"), ([{}], "each member is an object with 'iothread'"), (["t0"], "each member is an object"),
+    ([{"iothread": "t0", "queues": [0]}], "each member is an object"), ([{"iothread": "tO"}], "iothread-vq-mapping: .*tO"),
+    ([{"iothread": "t0"}, {"iothread": "t0"}], "iothread 't0' is named twice"),
+    ([{"iothread": "t0", "vqs": [0, 1]}, {"iothread": "t1"}], "either all members have 'vqs' or none has"),
+    ([{"iothread": "t0", "vqs": [0, 1, 4]}], r"indexes from 0 to 3 \(num-queues - 1\)"),
+    ([{"iothread": "t0", "vqs": [0, 1]}, {"iothread": "t1", "vqs": [1]}], "queue 1 is given to two threads"),
+    ([{"iothread": "t0", "vqs": [0, 1, 3]}], "queue 2 is given to no thread")])
+def test_a_mapping_that_cannot_be(mapping, text):
+    status, _, error = run("-M", "virt", "-display", "none", *THREADS, *null(), *device(mapping))
+    assert status == 1 and re.search(text, error), error
+
+
+def test_one_thread_or_a_mapping():
+    status, _, error = run("-M", "virt", "-display", "none", *THREADS, *null(), *device([{"iothread": "t0"}], iothread="t1"))
+    assert status == 1 and "iothread and iothread-vq-mapping exclude each other" in error
+
+
+def fill(fn, vq):
+    """Makes as many reads available as the ring holds, all into one buffer, and rings once."""
+    n = vq.size // 2
+    chains = b"".join(struct.pack("<QIHHQIHH", BUF, 16, 1, 2 * i + 1, BUF + 4096, 513, 2, 0) for i in range(n))
+    fn.q.write(vq.desc, chains)
+    fn.q.write(vq.avail, struct.pack("<HH%dH" % n, 0, n, *range(0, 2 * n, 2)))
+    fn.kick(vq)
+    return n
+
+
+def used(vq):
+    return struct.unpack("<H", vq.fn.q.read(vq.used + 2, 2))[0]
+
+
+@pytest.mark.parametrize("threads", [None, [{"iothread": "t0"}, {"iothread": "t1"}]])
+def test_more_requests_than_run_at_a_time(tmp_path, threads):
+    """2048 in flight, with a cap of 1024: all are served, also those of queues that had to wait; a reset meanwhile drains."""
+    disk = device(threads, 16) if threads else ["-device", "virtio-blk-pci,drive=d,num-queues=16"]
+    with VirtioMachine(tmp_path, *THREADS, *null(50000000), *disk) as m:
+        fn = m.fn(1)
+        fn.q.write(BUF, struct.pack("<IIQ", 0, 0, 0))
+        for full in (False, True):
+            assert fn.negotiate()
+            queues = [fn.queue(i, 256) for i in range(16)]
+            fn.start()
+            want = [fill(fn, vq) for vq in queues]
+            end = time.monotonic() + TIMEOUT
+            while full and [used(vq) for vq in queues] != want:
+                assert time.monotonic() < end, [used(vq) for vq in queues]
+            fn.set(0x14, 1, 0)
+            while fn.get(0x14, 1):
+                assert time.monotonic() < end
