@@ -48,3 +48,10 @@ void domain_unlock(struct domain *d)
     held = NULL;
     pthread_mutex_unlock(&d->lock);
 }
+
+void domain_call(struct domain *d, void (*fn)(void *arg), void *arg)
+{
+    domain_lock(d);
+    fn(arg);
+    domain_unlock(d);
+}

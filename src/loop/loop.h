@@ -40,6 +40,8 @@ void domain_lock(struct domain *d);
 void domain_unlock(struct domain *d);
 bool domain_locked(const struct domain *d);         /* by this thread; for assertions */
 struct domain *domain_current(void);                /* held by this thread, or NULL */
+/* Runs fn(arg) under the lock, now and here: for what a doorbell must have done when it returns. ANY, no domain held. */
+void domain_call(struct domain *d, void (*fn)(void *arg), void *arg);
 
 /* ---- posts: run something later on a loop, coalesced while pending ---- */
 struct post {

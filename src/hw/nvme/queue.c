@@ -14,6 +14,8 @@
 
 /* ---- doorbells: ANY, no lock ---- */
 
+static void cq_settle(void *arg);
+
 static void doorbell_write(void *opaque, uint64_t off, uint64_t v, unsigned size)
 {
     struct nvme *n = opaque;
@@ -24,7 +26,10 @@ static void doorbell_write(void *opaque, uint64_t off, uint64_t v, unsigned size
     if (off & 4) {
         atomic_store(&n->cq[q].head_db, (uint32_t)v);
         atomic_store(&n->cq[q].rung, true);
-        domain_post(&n->cq[q].post);
+        if (pci_msi_enabled(&n->pci))
+            domain_post(&n->cq[q].post);
+        else
+            domain_call(n->pci.dev.dom, cq_settle, &n->cq[q]);
     } else {
         atomic_store(&n->sq[q].tail_db, (uint32_t)v);
         atomic_store(&n->sq[q].rung, true);
@@ -250,26 +255,56 @@ void nvme_complete_cid(struct nvme *n, uint16_t cid, uint16_t status, uint64_t r
     nvme_complete(r);
 }
 
+/*
+ * What the host says of the head: by the doorbell or, with doorbell buffers, in its memory. A pin needs to know when the queue is
+ * empty, so that the host is asked to ring for each step then. False: no such entry.
+ */
+static bool cq_take_head(struct nvme_cq *cq)
+{
+    struct nvme *n = cq->n;
+    bool ask = n->shadow_ei && !pci_msi_enabled(&n->pci);
+    uint32_t head = atomic_load(&cq->head_db), seen;
+
+    nvme_shadow(n, cq->id, true, &head);
+    for (unsigned i = 0; head < cq->size && i < 3; i++, head = seen) {
+        cq->head = head;
+        if (!ask || !nvme_shadow_ask(n, cq->id, true, head) || !nvme_shadow(n, cq->id, true, &seen) || seen == head)
+            break;                              /* else it moved before it was asked to tell */
+    }
+    cq->raised &= cq->head != cq->tail;
+    return head < cq->size;
+}
+
 static void cq_head(struct nvme_cq *cq)
 {
-    uint32_t head = atomic_load(&cq->head_db);
     struct nvme_req *r;
 
-    nvme_shadow(cq->n, cq->id, true, &head);
-    if (head >= cq->size) {
+    if (!cq_take_head(cq)) {
         nvme_event(cq->n, NVME_EV_BAD_DOORBELL_VALUE, NVME_LOG_ERROR);
         return;
     }
-    cq->head = head;
-    cq->raised &= head != cq->tail;
     while (!cq_full(cq) && (r = list_first(&cq->waiting, struct nvme_req, link))) {
         cq->n->in_flight++;
         cqe_write(cq, r->sq->id, r->cmd.cid, r->status, r->result);
         domain_post(&r->sq->post);
         nvme_req_free(r);
     }
-    if (cq->n->shadow_ei && !pci_msi_enabled(&cq->n->pci))
-        nvme_shadow_ask(cq->n, cq->id, true, cq->head);         /* a pin needs to know when the queue is empty */
+}
+
+/*
+ * The pin of a queue that was emptied falls before the doorbell returns: were it still up when the handler returns, the guest came
+ * back for nothing, again and again until the loop had looked. What wakes others (entries that wait for room, errors) is the loop's.
+ */
+static void cq_settle(void *arg)
+{
+    struct nvme_cq *cq = arg;
+
+    if (!cq->live || !list_empty(&cq->waiting) || !cq_take_head(cq)) {
+        domain_post(&cq->post);
+        return;
+    }
+    atomic_store(&cq->rung, false);
+    nvme_pin_update(cq->n);
 }
 
 static void cq_served(void *arg)
