@@ -9,7 +9,7 @@
 
 #include "block/blk.h"
 
-enum { BLK_ANY_LOOP = 1, BLK_FORMAT = 2, BLK_FILTER = 4 };
+enum { BLK_ANY_LOOP = 1, BLK_FORMAT = 2, BLK_FILTER = 4, BLK_NEW_IS_RUBBISH = 8 /* a new image does not read as zeroes */ };
 enum { BLK_PERM_ALL = BLK_PERM_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE };
 
 /* One user of a node: a front handle or a parent node. Neither may do what another does not share. */
@@ -133,6 +133,9 @@ struct blk_driver {
     /* Makes an image in @file, which nobody uses. Options are those of create_props, borrowed. */
     bool (*co_create)(struct blk_node *file, json_t *opts, struct err *);
     const struct prop *create_props;
+    /* Changes what creation decided. Options are those of amend_props, borrowed. @force: also what may lose data. */
+    bool (*co_amend)(struct blk_node *, json_t *opts, bool force, struct err *e);
+    const struct prop *amend_props;
     int (*co_check)(struct blk_node *, struct blk_check *, unsigned fix);   /* BLK_FIX_*; -errno: could not check */
     json_t *(*info)(const struct blk_node *);           /* "format-specific" data, new reference, or NULL */
     uint32_t (*cluster_size)(const struct blk_node *);

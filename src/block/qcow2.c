@@ -12,6 +12,8 @@ enum { DEFAULT_L2_MAX = 32 << 20, DEFAULT_REFCOUNT = 1 << 20, SLICE = 4096 };
 
 static const char *const overlap_names[] = { "cached", "constant", "all", "none", NULL };
 
+static const char *const crypt_names[] = { "none", "aes", "luks", NULL };
+
 static const struct prop q2_props[] = {
     PROP_JSON(struct qcow2, file, "file", PF_REQUIRED, "Node below: its name, or its options (file.driver=..., file.filename=...)"),
     PROP_JSON(struct qcow2, backing, "backing", 0, "Node of the backing file; else as the image says; null or an empty name: none"),
@@ -24,6 +26,9 @@ static const struct prop q2_props[] = {
     PROP_TRI(struct qcow2, lazy_refcounts, "lazy-refcounts", TRI_AUTO, "Accepted for compatibility: refcounts are always written in order"),
     PROP_ENUM(struct qcow2, overlap_check, "overlap-check", overlap_names, 0, "Accepted for compatibility: the check is always on"),
     PROP_BOOL(struct qcow2, repair, "repair", false, "Open it for writing although it is marked corrupt or dirty: for check -r"),
+    PROP_ENUM(struct qcow2, encrypt_format, "encrypt.format", crypt_names, Q2_CRYPT_NONE, "How the image is encrypted; else as it says"),
+    PROP_STR(struct qcow2, key_secret, "encrypt.key-secret", 0, "Secret with a password that opens the image"),
+    PROP_BOOL(struct qcow2, header_only, "header-only", false, "For tools: an encrypted image is opened without a password, its data is not read"),
     PROP_END,
 };
 
@@ -180,8 +185,8 @@ static bool co_q2_open(struct blk_node *n, struct err *e)
     n->backing_fmt = s->backing_fmt;
     if (!load_tables(s, e) || !init_caches(s, e) || !co_q2_snaps_read(s, e) || !note_metadata(s, e))
         return false;
-    if (s->crypt)
-        return err_set(e, ERR_NOT_BUILT, "'%s' is encrypted, which this build cannot read", blk_node_filename(n));
+    if (!co_q2_crypt_open(s, e))
+        return false;
     uint64_t size = q2_size(s);
     const struct blk_caps *below = &n->child.node->caps;
     n->caps = (struct blk_caps){ .read_only = n->read_only, .discard = n->discard == BLK_DISCARD_UNMAP, .write_zeroes = true,
@@ -247,6 +252,7 @@ static void co_q2_close(struct blk_node *n)
         q2_cache_free(&s->rbc);
     q2_snaps_free(s);
     q2_header_free(s);
+    q2_crypt_close(s);
     free(s->l1);
     free(s->l1_dirty);
     free(s->rt);
@@ -299,5 +305,6 @@ static const struct blk_driver q2_driver = {
     .co_store_bitmaps = co_q2_store_bitmaps, .co_write_compressed = co_q2_write_packed, .co_create = co_q2_create, .co_check = co_q2_check,
     .info = q2_info, .cluster_size = q2_cluster_size, .co_set_backing = co_q2_set_backing, .co_make_empty = co_q2_make_empty,
     .snap = &q2_snap_ops, .create_props = q2_create_props,
+    .co_amend = co_q2_amend, .amend_props = q2_amend_props,
 };
 OBJ_CLASS(&q2_driver.obj);

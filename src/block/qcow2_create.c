@@ -8,6 +8,7 @@
 
 static const char *const compat_names[] = { "1.1", "v3", "0.10", "v2", NULL };
 static const char *const prealloc_names[] = { "off", "metadata", "falloc", "full", NULL };
+static const char *const encrypt_names[] = { "none", "luks", NULL };
 static const char *const compression_names[] = { "zlib", "zstd", NULL };
 enum { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
 
@@ -17,6 +18,8 @@ struct create {
     int compat, preallocation, compression;
     bool lazy_refcounts, extended_l2, data_file_raw, force;
     char *backing_file, *backing_fmt, *data_file;
+    int encrypt;
+    struct luks_create luks;
 };
 
 const struct prop q2_create_props[] = {
@@ -34,6 +37,8 @@ const struct prop q2_create_props[] = {
       .def = 16, .min = 1, .max = 64 },
     PROP_STR(struct create, data_file, "data_file", 0, "Guest data is kept in this file"),
     PROP_BOOL(struct create, data_file_raw, "data_file_raw", false, "The data file is a valid raw image at any time"),
+    PROP_ENUM(struct create, encrypt, "encrypt.format", encrypt_names, 0, "How it is encrypted"),
+    LUKS_CREATE_PROPS(struct create, luks, "encrypt."),
     PROP_BOOL(struct create, force, "force", false, "Overwrite a data file that exists"),
     PROP_END,
 };
@@ -57,6 +62,10 @@ static bool check(const struct create *c, struct err *e)
     }
     if (c->backing_file && c->preallocation)
         return err_set(e, ERR_VALUE, "a backing file and preallocation exclude each other: nothing of it would be seen");
+    if (c->encrypt && (c->preallocation || c->data_file))
+        return err_set(e, ERR_VALUE, "encryption and %s exclude each other", c->data_file ? "a data file" : "preallocation: it would be seen as rubbish");
+    if (!c->encrypt && c->luks.key_secret)
+        return err_set(e, ERR_VALUE, "encrypt.key-secret has no effect without encrypt.format=luks");
     if (c->data_file_raw && (!c->data_file || c->backing_file))
         return err_set(e, ERR_VALUE, c->data_file ? "data_file_raw excludes a backing file" : "data_file_raw needs data_file");
     if (c->size > 0 && ((c->size - 1) / (cs * (cs / entry)) + 1) * 8 > Q2_MAX_L1_BYTES)
@@ -156,16 +165,18 @@ static int co_preallocate(struct qcow2 *s, int mode)
     return r ? r : co_q2_sync(s);
 }
 
-static bool co_open_and_preallocate(struct blk_node *file, const struct create *c, struct err *e)
+/* What is done to the new image as to any other: encryption, preallocation. */
+static bool co_open_and_finish(struct blk_node *file, const struct create *c, struct err *e)
 {
-    json_t *o = json_pack("{s:s, s:s, s:s}", "driver", "qcow2", "node-name", "preallocating", "file", file->obj.id);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s}", "driver", "qcow2", "node-name", "creating", "file", file->obj.id, "backing", "");
     struct blk_node *n = blk_node_create(o, e);
     json_decref(o);
     if (!n)
         return false;
-    int r = co_preallocate(q2_of(n), c->preallocation);
+    bool ok = !c->encrypt || co_q2_crypt_create(q2_of(n), &c->luks, e);
+    int r = ok && c->preallocation ? co_preallocate(q2_of(n), c->preallocation) : 0;
     obj_del(&n->obj);
-    return !r || err_os(e, -r, "cannot allocate the clusters of '%s'", blk_node_filename(file));
+    return ok && (!r || err_os(e, -r, "cannot allocate the clusters of '%s'", blk_node_filename(file)));
 }
 
 static bool co_make_data_file(struct blk_node *file, const struct create *c, struct err *e)
@@ -190,8 +201,8 @@ bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e)
                                           (unsigned long long)c.cluster_size)
                                 : err_os(e, -r, "cannot write '%s'", blk_node_filename(file)));
     }
-    if (ok && c.preallocation)
-        ok = co_open_and_preallocate(file, &c, e);
+    if (ok && (c.preallocation || c.encrypt))
+        ok = co_open_and_finish(file, &c, e);
     prop_release(q2_create_props, &c);
     return ok;
 }

@@ -42,5 +42,10 @@ json_t *q2_info(const struct blk_node *n)
     }
     if (!list_empty(&n->bitmaps))
         json_object_set_new(d, "bitmaps", bitmaps_json(n));
+    if (s->luks) {
+        json_t *x = luks_info(s->luks);
+        json_object_set_new(x, "format", json_string("luks"));
+        json_object_set_new(d, "encrypt", x);
+    }
     return json_pack("{s:s, s:o}", "type", "qcow2", "data", d);
 }

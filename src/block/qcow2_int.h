@@ -14,6 +14,7 @@
 #define BLOCK_QCOW2_INT_H
 
 #include "block/driver.h"
+#include "block/luks.h"
 #include "block/qcow2_spec.h"
 
 /* ---- tables in memory, a slice at a time ---- */
@@ -110,7 +111,10 @@ struct qcow2 {
     bool corrupt, broken;           /* broken: metadata could not be kept consistent: no more writes */
     uint8_t *comp_cache;            /* the last decompressed cluster */
     uint64_t comp_cache_entry;      /* its L2 entry, 0: none */
-    struct q2_crypt *luks;
+    char *key_secret;               /* option encrypt.key-secret */
+    int encrypt_format;             /* option: enum Q2_CRYPT_* or none */
+    bool header_only;               /* set by tools: encrypted data is not read */
+    struct luks *luks;              /* NULL: not encrypted */
 };
 
 static inline struct qcow2 *q2_of(struct blk_node *n) { return (struct qcow2 *)n; }
@@ -259,6 +263,20 @@ int co_q2_set_backing(struct blk_node *n, const char *name, const char *fmt);
 int co_q2_make_empty(struct blk_node *n);
 bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e);
 json_t *q2_info(const struct blk_node *n);
+
+/* ---- qcow2_crypt.c ---- */
+bool co_q2_crypt_open(struct qcow2 *s, struct err *e) MUST_CHECK;
+/* Makes an empty image an encrypted one. */
+bool co_q2_crypt_create(struct qcow2 *s, const struct luks_create *c, struct err *e) MUST_CHECK;
+void q2_crypt_close(struct qcow2 *s);
+struct luks_io q2_luks_io(struct qcow2 *s);
+/* Guest data at an offset of the data file. */
+int co_q2_data_read(struct qcow2 *s, uint64_t host, uint64_t len, const struct iovec *iov, unsigned n);
+int co_q2_data_write(struct qcow2 *s, uint64_t host, uint64_t len, const struct iovec *iov, unsigned n);
+
+/* ---- qcow2_amend.c ---- */
+extern const struct prop q2_amend_props[];
+bool co_q2_amend(struct blk_node *n, json_t *opts, bool force, struct err *e);
 
 /* ---- qcow2_bitmap.c ---- */
 /* An entry of their directory, checked against its bounds; @name is not terminated. */

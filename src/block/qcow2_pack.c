@@ -109,8 +109,8 @@ int co_q2_write_packed(struct blk_node *n, uint64_t off, uint64_t len, const str
 {
     struct qcow2 *s = q2_of(n);
     struct q2_req q;
-    if (s->has_data_file || q2_in_cluster(s, off) || (q2_in_cluster(s, len) && off + len != q2_size(s)))
-        return s->has_data_file ? -ENOTSUP : -EINVAL;
+    if (s->luks || s->has_data_file || q2_in_cluster(s, off) || (q2_in_cluster(s, len) && off + len != q2_size(s)))
+        return s->luks || s->has_data_file ? -ENOTSUP : -EINVAL;
     uint8_t *buf = malloc(s->cluster_size);
     int r = buf ? co_q2_before_change(s) : -ENOMEM;
     if (r) {

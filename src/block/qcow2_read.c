@@ -42,11 +42,11 @@ static int co_read_run(struct qcow2 *s, const struct q2_run *run, uint64_t off, 
         if (!part)
             return -ENOMEM;
         unsigned m = blk_iov_slice(iov, n, 0, k, part);
-        int r = k ? co_node_preadv(q2_data(s), run->host, k, part, m, 0) : 0;
+        int r = k ? co_q2_data_read(s, run->host, k, part, m) : 0;
         free(part);
         return r;
     }
-    return co_node_preadv(q2_data(s), run->host, run->len, iov, n, 0);
+    return co_q2_data_read(s, run->host, run->len, iov, n);
 }
 
 int co_q2_read_inner(struct qcow2 *s, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
@@ -99,7 +99,7 @@ int co_q2_block_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_e
         return r;
     *out = (struct blk_extent){ .len = got, .data = run.kind == Q2_NORMAL || run.kind == Q2_PACKED, .zero = run.kind == Q2_ZEROES,
         .below = run.kind == Q2_BELOW, .compressed = run.kind == Q2_PACKED };
-    if (run.kind == Q2_NORMAL || (run.kind == Q2_ZEROES && run.has_host && got == run.len)) {
+    if (!s->luks && (run.kind == Q2_NORMAL || (run.kind == Q2_ZEROES && run.has_host && got == run.len))) {
         out->has_off = true;
         out->off = run.host;
         out->where = q2_data(s);

@@ -23,7 +23,7 @@ int co_q2_write_data(struct qcow2 *s, uint64_t host, uint64_t len, const struct 
         return -EIO;
     if (!s->has_data_file && q2_meta_has(s, host, len))
         return co_q2_corrupt(s, host, "guest data would overwrite metadata at 0x%llx", (unsigned long long)host);
-    int r = co_node_pwritev(q2_data(s), host, len, iov, n, s->has_data_file ? 0 : BLK_GROW);
+    int r = co_q2_data_write(s, host, len, iov, n);
     s->writes++;
     return r;
 }
@@ -177,7 +177,7 @@ static int co_take_space(struct work *w)
     int r = co_q2_alloc(s, w->clusters, &got, &w->host);
     if (r)
         return r;
-    w->fresh = s->fresh && q2_data(s)->caps.grows;
+    w->fresh = s->fresh && q2_data(s)->caps.grows && !s->luks;
     if (got < w->clusters) {
         w->clusters = got;
         w->end = w->fill_end = w->first + (got << s->cluster_bits);

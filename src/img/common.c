@@ -89,7 +89,11 @@ void img_help_o(const char *fmt)
 {
     struct err e = ERR_INIT;
     const struct obj_class *c = backend_find(&blk_node_class, fmt, &e);
-    const struct prop *rows = c ? ((const struct blk_driver *)c)->create_props : NULL;
+    img_help_rows(fmt, c ? ((const struct blk_driver *)c)->create_props : NULL);
+}
+
+void img_help_rows(const char *fmt, const struct prop *rows)
+{
     struct prop p;
     printf("Options of %s images (-o NAME=VALUE,...):\n", fmt);
     for (size_t i = 0; rows && prop_nth(rows, i, &p); i++) {
@@ -231,6 +235,27 @@ static bool has_option(json_t *opts, const char *name)
     return c && obj_prop_find(c, name, &p);
 }
 
+bool img_new_is_zero(const char *fmt)
+{
+    struct err e = ERR_INIT;
+    const struct obj_class *c = backend_find(&blk_node_class, fmt, &e);
+    return c && !(((const struct blk_driver *)c)->flags & BLK_NEW_IS_RUBBISH);
+}
+
+static bool has_key(json_t *opts)
+{
+    return json_object_get(opts, "key-secret") || json_object_get(opts, "encrypt.key-secret") || json_object_get(json_object_get(opts, "encrypt"), "key-secret");
+}
+
+/* What an image was encrypted with opens it. */
+static void use_key(json_t *opts, json_t *created)
+{
+    static const char *const keys[] = { "key-secret", "encrypt.format", "encrypt.key-secret" };
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+        if (json_object_get(created, keys[i]) && has_option(opts, keys[i]))
+            json_object_set(opts, keys[i], json_object_get(created, keys[i]));
+}
+
 struct blk_node *img_open(const char *name, const char *fmt, const char *cache, const struct img_opts *o, unsigned flags)
 {
     static unsigned count;
@@ -249,6 +274,9 @@ struct blk_node *img_open(const char *name, const char *fmt, const char *cache, 
         json_object_set_new(opts, "discard", json_string("unmap"));
     if (flags & (IMG_ONE_LAYER | IMG_LOOK) && has_option(opts, "backing"))
         json_object_set_new(opts, "backing", json_null());
+    use_key(opts, o->created);
+    if (flags & IMG_LOOK && has_option(opts, "header-only") && !has_key(opts))
+        json_object_set_new(opts, "header-only", json_true());
     if (flags & IMG_REPAIR && has_option(opts, "repair"))
         json_object_set_new(opts, "repair", json_true());
     if (flags & IMG_UNLOCKED || o->unlocked)

@@ -203,7 +203,7 @@ static bool starts_zero(const struct convert *c, const char *name, const struct 
     struct stat st;
     if (a->target_zero)
         return true;
-    return !a->no_create && !c->top_only && (strcmp(a->target_fmt, "raw") || stat(name, &st) || S_ISREG(st.st_mode));
+    return !a->no_create && !c->top_only && img_new_is_zero(a->target_fmt) && (strcmp(a->target_fmt, "raw") || stat(name, &st) || S_ISREG(st.st_mode));
 }
 
 static bool check_args(const struct convert *c, const struct args *a)
@@ -231,6 +231,7 @@ static int co_convert_to(struct convert *c, const char *name, const struct args 
         return 1;
     t.image_opts = a->target_opts;
     t.unlocked = false;
+    t.created = a->opts;
     c->dst = img_open(name, a->target_opts ? NULL : a->target_fmt, c->o.cache ? c->o.cache : "unsafe", &t, IMG_WRITE | (a->backing ? 0 : IMG_ONE_LAYER));
     int status = 1;
     if (c->dst && img_claim(&use, c->dst, BLK_PERM_ALL)) {

@@ -16,6 +16,7 @@ LINKSET_DECLARE(img_cmds, struct img_cmd);
 struct img_opts {
     const char *fmt, *cache, *src_cache, *output;
     bool image_opts, quiet, progress, unlocked, force;
+    json_t *created;                /* options of an image's creation, borrowed: its key opens it */
 };
 /* Long options without a letter. */
 enum { OPT_OUTPUT = 256, OPT_IMAGE_OPTS, OPT_FORCE, OPT_OBJECT, OPT_SHRINK, OPT_PREALLOC, OPT_CHAIN, OPT_START, OPT_MAXLEN, OPT_SIZE,
@@ -36,6 +37,9 @@ const char *img_format(const struct blk_node *n);
 /* "k=v,k=v" of -o into @opts. */
 bool img_parse_o(const char *text, json_t *opts);
 void img_help_o(const char *fmt);
+void img_help_rows(const char *fmt, const struct prop *rows);      /* @rows may be NULL */
+/* A new image of format @fmt reads as zeroes. */
+bool img_new_is_zero(const char *fmt);
 bool img_size(const char *text, uint64_t *out);
 /* Another backing file of the image @n by name: itself opened. */
 struct blk_node *img_open_backing(struct blk_node *n, const struct img_opts *o, unsigned flags);

@@ -68,6 +68,9 @@ static json_t *info_json(struct blk_node *n, const char *name)
         json_object_set_new(o, "backing-filename", json_string(n->backing_name));
         free(full);
     }
+    json_t *data = json_object_get(spec, "data");
+    if (!strcmp(img_format(n), "luks") || json_object_get(data, "encrypt"))
+        json_object_set_new(o, "encrypted", json_true());
     if (spec)
         json_object_set_new(o, "format-specific", spec);
     json_object_set_new(o, "dirty-flag", json_boolean(json_is_true(json_object_get(json_object_get(spec, "data"), "dirty"))));

@@ -176,6 +176,26 @@ static void seed_vhdx(struct seed *s)
     s->tables[3] = 2 * MiB + 65536;
 }
 
+static void seed_luks(struct seed *s)
+{
+    uint8_t *p = s->p;
+    memcpy(p, "LUKS\xba\xbe\0\1aes", 11);
+    strcpy((char *)p + 40, "xts-plain64");
+    strcpy((char *)p + 72, "sha256");
+    st_be32(p + 104, 4096);
+    st_be32(p + 108, 64);
+    st_be32(p + 164, 1000);
+    for (unsigned i = 0; i < 8; i++) {
+        st_be32(p + 208 + i * 48, i ? 0xdead : 0xac71f3);
+        st_be32(p + 208 + i * 48 + 4, 1000);
+        st_be32(p + 208 + i * 48 + 40, 8 + i * 504);
+        st_be32(p + 208 + i * 48 + 44, 4000);
+    }
+    s->len = 3 * MiB;
+    s->tables[0] = 100;
+    s->tables[1] = 208;
+}
+
 /* What is altered must be seen: checksums are made right again, mostly. */
 static void settle(const struct seed *s, uint8_t *p)
 {
@@ -188,12 +208,16 @@ static void settle(const struct seed *s, uint8_t *p)
     }
 }
 
+#ifdef CONFIG_NETTLE
+static struct seed seeds[9];
+#else
 static struct seed seeds[8];
+#endif
 static void make_seeds(void)
 {
-    static void (*const make[])(struct seed *) = { seed_vdi, seed_parallels, seed_vpc, seed_qcow, seed_sparse, seed_stream, seed_flat, seed_vhdx };
-    static const char *const names[] = { "vdi", "parallels", "vpc", "qcow", "vmdk", "vmdk", "vmdk", "vhdx" };
-    for (unsigned i = 0; i < ARRAY_SIZE(make); i++) {
+    static void (*const make[])(struct seed *) = { seed_vdi, seed_parallels, seed_vpc, seed_qcow, seed_sparse, seed_stream, seed_flat, seed_vhdx, seed_luks };
+    static const char *const names[] = { "vdi", "parallels", "vpc", "qcow", "vmdk", "vmdk", "vmdk", "vhdx", "luks" };
+    for (unsigned i = 0; i < ARRAY_SIZE(seeds); i++) {
         seeds[i] = (struct seed){ .fmt = names[i], .p = calloc(1, ROOM) };
         make[i](&seeds[i]);
         settle(&seeds[i], seeds[i].p);
@@ -234,12 +258,13 @@ static void look_co(void *arg)
         assert_true(x.len && x.len <= size - at);
     }
     if (size <= 64 * MiB)
-        BLK_DRIVER(l->n)->co_check(l->n, &res, 0);
+        l->r = BLK_DRIVER(l->n)->co_check ? BLK_DRIVER(l->n)->co_check(l->n, &res, 0) : 0;
 }
 
 static bool try_image(const struct seed *s, char *buf)
 {
-    struct blk_node *n = node_of(json_of("{'driver':'%s','node-name':'q','read-only':true,'file':{'driver':'file','filename':'%s'}}", s->fmt, img));
+    struct blk_node *n = node_of(json_of("{'driver':'%s','node-name':'q','read-only':true%s,'file':{'driver':'file','filename':'%s'}}", s->fmt,
+                                         strcmp(s->fmt, "luks") ? "" : ",'header-only':true", img));
     if (!n)
         return false;
     struct look l = { .n = n };

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* amend: what the creation of an image decided, changed later. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/opt.h"
+#include "core/backend.h"
+#include "img/img.h"
+
+static int help(const char *fmt)
+{
+    struct err e = ERR_INIT;
+    const struct obj_class *c = backend_find(&blk_node_class, fmt ? fmt : "raw", &e);
+    if (!c)
+        return img_fail(&e, NULL);
+    img_help_rows(fmt ? fmt : "raw", ((const struct blk_driver *)c)->amend_props);
+    return 0;
+}
+
+static int co_amend_node(struct blk_node *n, json_t *opts, const struct img_opts *o)
+{
+    const struct blk_driver *d = BLK_DRIVER(n);
+    struct err e = ERR_INIT;
+    struct blk_use use = { 0 };
+    if (!d->co_amend)
+        return fprintf(stderr, "backplane-img: images of format '%s' have nothing to amend\n", img_format(n)), 1;
+    if (!img_claim(&use, n, BLK_PERM_ALL))
+        return 1;
+    bool ok = d->co_amend(n, opts, o->force, &e);
+    int r = ok ? co_node_flush(n) : 0;
+    blk_use_del(&use);
+    return !ok ? img_fail(&e, NULL) : r ? img_fail_errno(r, "cannot write '%s'", blk_node_filename(n)) : 0;
+}
+
+static int co_amend(int argc, char **argv)
+{
+    struct img_opts o = { 0 };
+    json_t *opts = json_object();
+    bool bad = false;
+    for (int c; !bad && (c = img_getopt(argc, argv, "o:", &o)) != -1;)
+        bad = c != 'o' || !img_parse_o(optarg, opts);
+    int status = 1;
+    if (!bad && opt_asks_help(opts)) {
+        status = help(o.fmt);
+    } else if (!bad && (optind + 1 != argc || !json_object_size(opts))) {
+        fprintf(stderr, "backplane-img: amend needs -o OPTIONS and a file name\n");
+    } else if (!bad) {
+        struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, IMG_WRITE | IMG_ONE_LAYER);
+        status = n ? co_amend_node(n, opts, &o) : 1;
+        img_close(n);
+    }
+    json_decref(opts);
+    return status;
+}
+IMG_CMD(co_amend, "amend", "[-f FORMAT] [--force] -o OPTIONS FILE", "Changes what the creation of an image decided: version, size, key slots (-o help lists the options)");
