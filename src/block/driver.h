@@ -100,6 +100,8 @@ struct blk_snap_ops {
     int (*create)(struct blk_node *, const struct blk_snap *);
     int (*apply)(struct blk_node *, const char *id_or_name);
     int (*del)(struct blk_node *, const char *id_or_name);
+    /* A node that is only read shows the snapshot from now on, in its size. */
+    int (*show)(struct blk_node *, const char *id_or_name);
 };
 
 enum blk_discard { BLK_DISCARD_IGNORE, BLK_DISCARD_UNMAP };
@@ -209,6 +211,8 @@ int co_node_flush(struct blk_node *n);
 int co_node_resize(struct blk_node *n, uint64_t size);
 /* At a cluster boundary; -ENOTSUP where the format cannot. */
 int co_node_write_compressed(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov);
+/* Bytes of one file to another without passing through us; -ENOTSUP where the host cannot, or they are no files. */
+int co_file_copy_range(struct blk_node *src, uint64_t src_off, struct blk_node *dst, uint64_t dst_off, uint64_t len);
 /* This layer alone: ->below tells that it is not here. */
 int co_node_map_layer(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out);
 /* Through all layers. Always answers; without a driver's word everything is data. */

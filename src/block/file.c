@@ -341,6 +341,28 @@ static int file_resize(struct blk_node *n, uint64_t size)
     return 0;
 }
 
+struct copy_args { int src, dst; uint64_t src_off, dst_off, len; };
+static int copy_worker(void *arg)
+{
+    struct copy_args *a = arg;
+    off_t from = (off_t)a->src_off, to = (off_t)a->dst_off;
+    while (a->len) {
+        ssize_t k = copy_file_range(a->src, &from, a->dst, &to, a->len, 0);
+        if (k <= 0)         /* 0: beyond the end of the source, where there is nothing to copy */
+            return !k ? -ENOTSUP : errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP ? -ENOTSUP : -errno;
+        a->len -= (uint64_t)k;
+    }
+    return 0;
+}
+
+int co_file_copy_range(struct blk_node *src, uint64_t src_off, struct blk_node *dst, uint64_t dst_off, uint64_t len)
+{
+    if (BLK_DRIVER(src)->co_preadv != file_read || BLK_DRIVER(dst)->co_pwritev != file_write || dst->caps.read_only)
+        return -ENOTSUP;
+    struct copy_args a = { file_of(src)->fd, file_of(dst)->fd, src_off, dst_off, len };
+    return range_ok(dst_off, len, atomic_load(&dst->size)) ? co_offload(copy_worker, &a) : -ENOTSUP;
+}
+
 struct map_args { int fd; uint64_t off, len; struct blk_extent *out; };
 
 static int map_worker(void *arg)

@@ -396,4 +396,29 @@ static int co_on_snapshot(struct blk_node *n, const char *what, int (*co_fn)(str
 static int co_apply(struct blk_node *n, const char *what) { return co_on_snapshot(n, what, co_apply_locked); }
 static int co_delete(struct blk_node *n, const char *what) { return co_on_snapshot(n, what, co_delete_locked); }
 
-const struct blk_snap_ops q2_snap_ops = { .list = co_list, .create = co_create, .apply = co_apply, .del = co_delete };
+static int co_show(struct blk_node *n, const char *what)
+{
+    struct qcow2 *s = q2_of(n);
+    int i = find(s, what);
+    uint64_t *l1 = NULL;
+    if (i < 0)
+        return -ENOENT;
+    if (!n->caps.read_only)
+        return -EBUSY;
+    const struct q2_snapshot *sn = &s->snaps[i];
+    uint64_t need = sn->disk_size ? (sn->disk_size - 1) / q2_l2_covers(s) + 1 : 0;
+    if (sn->l1_size < need || sn->disk_size > INT64_MAX - s->cluster_size)
+        return -EIO;
+    int r = co_q2_load_l1(s, sn->l1_off, sn->l1_size, &l1);
+    if (r)
+        return r;
+    co_q2_lock_all(s);
+    free(s->l1);
+    s->l1 = l1;
+    s->l1_size = sn->l1_size;
+    atomic_store(&n->size, sn->disk_size);
+    q2_unlock_all(s);
+    return 0;
+}
+
+const struct blk_snap_ops q2_snap_ops = { .list = co_list, .create = co_create, .apply = co_apply, .del = co_delete, .show = co_show };

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "base/opt.h"
 #include "block/backing.h"
+#include "block/throttle.h"
 #include "core/backend.h"
 #include "core/cmd.h"
 #include "img/img.h"
@@ -70,6 +71,13 @@ bool img_size(const char *text, uint64_t *out)
         return true;
     fprintf(stderr, "backplane-img: '%s' is not a size\n", text);
     return false;
+}
+
+bool img_rate(const char *text, struct throttle *out)
+{
+    if (!img_size(text, &out->lim[TH_BPS].rate))
+        return false;
+    return out->lim[TH_BPS].rate || (img_refuse("-r: a rate of 0 lets nothing through"), false);
 }
 
 bool img_parse_o(const char *text, json_t *opts)
@@ -295,6 +303,20 @@ struct blk_node *img_open(const char *name, const char *fmt, const char *cache, 
         return NULL;
     }
     return n;
+}
+
+bool co_img_show_snapshot(struct blk_node *n, const char *what)
+{
+    const struct blk_snap_ops *s = BLK_DRIVER(n)->snap;
+    const char *name = str_starts(what, "snapshot.name=") ? what + 14 : str_starts(what, "snapshot.id=") ? what + 12 : what;
+    int r = s && s->show ? s->show(n, name) : -ENOTSUP;
+    if (r == -ENOTSUP)
+        fprintf(stderr, "backplane-img: -l: images of format '%s' hold no snapshots\n", img_format(n));
+    else if (r == -ENOENT)
+        fprintf(stderr, "backplane-img: there is no snapshot '%s'\n", name);
+    else if (r)
+        img_fail_errno(r, "-l: cannot read snapshot '%s'", name);
+    return !r;
 }
 
 void img_close(struct blk_node *n)

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "block/backing.h"
+#include "block/throttle.h"
 #include "img/img.h"
 
 enum { PIECE = 2 << 20, MAX_JOBS = 16, MAX_SOURCES = 64 };
@@ -19,7 +20,8 @@ struct convert {
     unsigned sources, jobs, running;
     struct blk_node *dst;
     uint64_t size, next, done, sparse, unit;
-    bool compress, target_zero, top_only, salvage, data_known;
+    bool compress, target_zero, top_only, salvage, data_known, offload;
+    struct throttle limit;
     int r;
     bool read_failed;
     uint64_t failed_at;
@@ -28,10 +30,16 @@ struct convert {
 
 /* ---- one piece ---- */
 
+static int co_write_data(struct convert *c, uint64_t off, const uint8_t *buf, uint64_t len)
+{
+    co_throttle(&c->limit, true, len);
+    return co_img_write(c->dst, off, len, buf);
+}
+
 static int co_write_run(struct convert *c, uint64_t off, const uint8_t *buf, uint64_t len, bool zero)
 {
     if (!zero)
-        return co_img_write(c->dst, off, len, buf);
+        return co_write_data(c, off, buf, len);
     return c->target_zero ? 0 : co_node_zero(c->dst, off, len, BLK_ZERO_UNMAP);
 }
 
@@ -40,7 +48,7 @@ static int co_write_sparse(struct convert *c, uint64_t off, const uint8_t *buf, 
 {
     int r = 0;
     if (!c->sparse)
-        return co_img_write(c->dst, off, len, buf);
+        return co_write_data(c, off, buf, len);
     for (uint64_t at = 0; at < len && !r;) {
         uint64_t n = 0;
         bool zero = false;
@@ -67,7 +75,7 @@ static int co_write_compressed(struct convert *c, uint64_t off, uint8_t *buf, ui
         if (blk_iov_is_zero(&v, 1))
             r = c->target_zero ? 0 : co_node_zero(c->dst, off + at, v.iov_len, BLK_ZERO_UNMAP);
         else
-            r = co_node_write_compressed(c->dst, off + at, v.iov_len, &v, 1);
+            co_throttle(&c->limit, true, v.iov_len), r = co_node_write_compressed(c->dst, off + at, v.iov_len, &v, 1);
     }
     return r;
 }
@@ -84,6 +92,19 @@ static int co_read_piece(struct convert *c, const struct source *s, uint64_t off
             memset(buf + at, 0, MIN((uint64_t)512, len - at));
     fprintf(stderr, "backplane-img: warning: bytes from %llu on could not be read: zeroes\n", (unsigned long long)(s->start + off));
     return 0;
+}
+
+/* -C: from file to file within the host, where source and target are that here. -ENOTSUP: they are not. */
+static int co_copy_within(struct convert *c, uint64_t off, const struct blk_extent *from)
+{
+    struct blk_extent to;
+    if (!c->offload || !from->has_off || !from->data || !from->where || from->compressed || strcmp(img_format(c->dst), "raw"))
+        return -ENOTSUP;
+    int r = co_node_map(c->dst, off, from->len, &to);
+    if (r || !to.has_off || !to.where || to.len < from->len)
+        return -ENOTSUP;
+    co_throttle(&c->limit, true, from->len);
+    return co_file_copy_range((struct blk_node *)from->where, from->off, (struct blk_node *)to.where, to.off, from->len);
 }
 
 /* [off, off + len) of the target, whole units. */
@@ -108,7 +129,7 @@ static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
             any |= !skip && !(x.zero && c->target_zero);
         } else if (x.zero && !skip) {
             r = co_write_run(c, off + at, NULL, x.len, true);
-        } else if (!skip) {
+        } else if (!skip && (r = co_copy_within(c, off + at, &x)) == -ENOTSUP) {
             r = co_read_piece(c, s, pos, x.len, buf + at);
             r = r ? r : co_write_sparse(c, off + at, buf + at, x.len);
         }
@@ -178,7 +199,10 @@ static bool open_sources(struct convert *c, char **names, unsigned n, const stru
         struct blk_node *s = img_open(names[i], c->o.fmt, c->o.src_cache, &c->o, 0);
         if (!s)
             return false;
-        c->src[c->sources++] = (struct source){ s, c->size, atomic_load(&s->size) };
+        c->src[c->sources++] = (struct source){ s, c->size, 0 };
+        if (a->snapshot && !co_img_show_snapshot(s, a->snapshot))
+            return false;
+        c->src[c->sources - 1].size = atomic_load(&s->size);
         c->size += atomic_load(&s->size);
     }
     return true;
@@ -213,6 +237,10 @@ static bool check_args(const struct convert *c, const struct args *a)
         what = "-c: raw images hold no compressed data";
     else if (a->backing && c->sources > 1)
         what = "-B with several sources";
+    else if (a->snapshot && c->sources > 1)
+        what = "-l with several sources";
+    else if (c->offload && c->compress)
+        what = "-C and -c exclude each other";
     else if (a->target_opts && !a->no_create)
         what = "--target-image-opts needs -n";
     else if (a->target_zero && !a->no_create)
@@ -265,6 +293,7 @@ static int co_convert(int argc, char **argv)
     int status = 0;
     uint64_t jobs = 8;
     c->sparse = 4096;
+    pthread_mutex_init(&c->limit.lock, NULL);
     for (int k; !status && (k = img_getopt(argc, argv, "O:B:F:cno:l:S:m:WCr:", &c->o)) != -1;) {
         switch (k) {
         case 'O': a.target_fmt = optarg; break;
@@ -275,9 +304,10 @@ static int co_convert(int argc, char **argv)
         case 'o': status = !img_parse_o(optarg, a.opts); break;
         case 'S': status = !img_size(optarg, &c->sparse); break;
         case 'm': status = !parse_u64(optarg, &jobs) || !jobs || jobs > MAX_JOBS; break;
-        case 'W': case 'C': break;       /* hints */
-        case 'l': status = img_refuse("-l: an internal snapshot is not a source yet; `snapshot -a` goes back to it in a copy"); break;
-        case 'r': status = img_refuse("-r: there is no rate limit"); break;
+        case 'W': break;                 /* writes are always in any order */
+        case 'C': c->offload = true; break;
+        case 'l': a.snapshot = optarg; break;
+        case 'r': status = !img_rate(optarg, &c->limit); break;
         case OPT_TARGET_OPTS: a.target_opts = true; break;
         case OPT_ZERO_TARGET: a.target_zero = true; break;
         case OPT_SALVAGE: c->salvage = true; break;
@@ -307,5 +337,5 @@ static int co_convert(int argc, char **argv)
     free(c);
     return status;
 }
-IMG_CMD(co_convert, "convert", "[-c] [-p] [-n] [-f FORMAT] [-O FORMAT] [-o OPTIONS] [-S SIZE] [-m N] [-B BACKING -F FORMAT] SOURCE... TARGET",
+IMG_CMD(co_convert, "convert", "[-c] [-p] [-n] [-f FORMAT] [-O FORMAT] [-o OPTIONS] [-S SIZE] [-m N] [-B BACKING -F FORMAT] [-l SNAPSHOT] [-r RATE] [-C] SOURCE... TARGET",
         "Copies images into a new one");

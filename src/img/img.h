@@ -40,6 +40,11 @@ void img_help_o(const char *fmt);
 void img_help_rows(const char *fmt, const struct prop *rows);      /* @rows may be NULL */
 /* A new image of format @fmt reads as zeroes. */
 bool img_new_is_zero(const char *fmt);
+/* Bytes a second of -r. */
+struct throttle;
+bool img_rate(const char *text, struct throttle *out);
+/* The node shows an internal snapshot, by name or as in snapshot.id=, snapshot.name=; says what is wrong. */
+bool co_img_show_snapshot(struct blk_node *n, const char *what);
 bool img_size(const char *text, uint64_t *out);
 /* Another backing file of the image @n by name: itself opened. */
 struct blk_node *img_open_backing(struct blk_node *n, const struct img_opts *o, unsigned flags);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/backing.h"
+#include "block/throttle.h"
 #include "img/img.h"
 
 enum { PIECE = 1 << 20, MAX_CHAIN = 256 };
@@ -124,7 +125,7 @@ static bool open_chain(struct chain *c, const char *top, const char *base, const
     return fprintf(stderr, "backplane-img: the chain of backing files is longer than %u\n", MAX_CHAIN), false;
 }
 
-static int co_commit_layer(const struct img_opts *o, struct blk_node *from, struct blk_node *to)
+static int co_commit_layer(const struct img_opts *o, struct throttle *limit, struct blk_node *from, struct blk_node *to)
 {
     uint64_t size = atomic_load(&from->size);
     uint8_t *buf = malloc(PIECE);
@@ -138,6 +139,7 @@ static int co_commit_layer(const struct img_opts *o, struct blk_node *from, stru
         if (!r && !x.below && x.zero)
             r = co_node_zero(to, at, len, BLK_ZERO_UNMAP);
         else if (!r && !x.below) {
+            co_throttle(limit, true, len);
             r = co_img_read(from, at, len, buf);
             r = r ? r : co_img_write(to, at, len, buf);
         }
@@ -152,13 +154,17 @@ static int co_commit(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     struct chain c = { .count = 0 };
+    struct throttle limit = { .lock = PTHREAD_MUTEX_INITIALIZER };
     const char *base = NULL;
     bool keep = false;
     for (int k; (k = img_getopt(argc, argv, "b:dr:", &o)) != -1;) {
         switch (k) {
         case 'b': base = optarg; keep = true; break;
         case 'd': keep = true; break;
-        case 'r': return img_refuse("-r: there is no rate limit");
+        case 'r':
+            if (!img_rate(optarg, &limit))
+                return 1;
+            break;
         default: return 1;
         }
     }
@@ -168,7 +174,7 @@ static int co_commit(int argc, char **argv)
     struct blk_use top = { 0 }, bottom = { 0 };
     if (open_chain(&c, argv[optind], base, &o) && img_claim(&top, c.n[0], BLK_PERM_ALL) && img_claim(&bottom, c.n[c.count - 1], BLK_PERM_ALL)) {
         for (unsigned i = c.count - 1; i-- > 0 && !r;)
-            r = co_commit_layer(&o, c.n[i], c.n[c.count - 1]);
+            r = co_commit_layer(&o, &limit, c.n[i], c.n[c.count - 1]);
         if (!r && !keep && BLK_DRIVER(c.n[0])->co_make_empty)
             r = BLK_DRIVER(c.n[0])->co_make_empty(c.n[0]);
         img_progress_end(&o);
@@ -184,4 +190,4 @@ static int co_commit(int argc, char **argv)
         img_close(c.n[i]);
     return status;
 }
-IMG_CMD(co_commit, "commit", "[-f FORMAT] [-b BASE] [-d] FILE", "Writes what an image holds into its backing file, and empties it (-d: does not)");
+IMG_CMD(co_commit, "commit", "[-f FORMAT] [-b BASE] [-d] [-r RATE] FILE", "Writes what an image holds into its backing file, and empties it (-d: does not)");

@@ -314,12 +314,3 @@ def test_a_full_disk_fails_and_leaves_a_good_image(tmp_path):
         img("check", mnt / "a.qcow2", ok=(0, 3))
     finally:
         subprocess.run(["umount", str(mnt)], check=True)
-
-
-def test_an_option_without_effect_is_refused(tmp_path):
-    a, b = tmp_path / "a", tmp_path / "b"
-    img("create", "-f", "raw", a, "64K")
-    assert "no rate limit" in img("convert", "-f", "raw", "-r", "1M", a, b, ok=(1,)).stderr
-    assert "internal snapshot" in img("convert", "-f", "raw", "-l", "snap", a, b, ok=(1,)).stderr
-    assert "no rate limit" in img("commit", "-f", "raw", "-r", "1M", a, ok=(1,)).stderr
-    assert not b.exists()
