@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * "blkdebug": errors at requests, by rules in QEMU's notation: an event in a state makes a rule act (inject-error) or the state change
+ * (set-state). The events are those of the requests to this node; "faults" has more to say about each rule.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "block/blkdebug.h"
+#include "block/filter.h"
+
+const char *const blkdebug_events[] = { "none", "read_aio", "write_aio", "flush_to_os", "flush_to_disk", NULL };
+static const char *const io_names[] = { "any", "read", "write", "write-zeroes", "discard", "flush", "block-status", NULL };
+enum { IO_ANY, IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_FLUSH, IO_STATUS };
+
+struct blkdebug_rule {
+    bool set_state;
+    int event, iotype;
+    uint32_t state, new_state, errno_;
+    int64_t sector;
+    bool once, immediately, spent;
+};
+struct blk_debug {
+    struct blk_node node;
+    json_t *image, *inject, *set;
+    char *config;
+    uint32_t state;
+    uint64_t align, hits;
+    struct blkdebug_rule rules[BLKDEBUG_RULES];
+    unsigned n;
+};
+static struct blk_debug *of(struct blk_node *n) { return (struct blk_debug *)n; }
+
+/* ---- rules ---- */
+
+static const struct prop inject_props[] = {
+    PROP_ENUM(struct blkdebug_rule, event, "event", blkdebug_events, 0, "When the rule acts; none: at every request"),
+    PROP_U32(struct blkdebug_rule, state, "state", 0, 0, INT32_MAX, "In which state; 0: in any"),
+    PROP_ENUM(struct blkdebug_rule, iotype, "iotype", io_names, IO_ANY, "At which requests"),
+    PROP_U32(struct blkdebug_rule, errno_, "errno", EIO, 0, 4095, "Number of the error; 0: none"),
+    PROP_S64(struct blkdebug_rule, sector, "sector", -1, -1, INT64_MAX / 512, "At requests that touch this sector of 512 bytes; -1: any"),
+    PROP_BOOL(struct blkdebug_rule, once, "once", false, "At the first such request only"),
+    PROP_BOOL(struct blkdebug_rule, immediately, "immediately", false, "Accepted for compatibility: nothing waits before an error"),
+    PROP_END,
+};
+static const struct prop state_props[] = {
+    PROP_ENUM(struct blkdebug_rule, event, "event", blkdebug_events, 0, "When the state changes"),
+    PROP_U32(struct blkdebug_rule, state, "state", 0, 0, INT32_MAX, "In which state; 0: in any"),
+    PROP_U32(struct blkdebug_rule, new_state, "new_state", 1, 0, INT32_MAX, "What the state becomes"),
+    PROP_END,
+};
+
+static bool add_rule(void *arg, bool set_state, json_t *opts, struct err *e)
+{
+    struct blk_debug *s = arg;
+    const struct prop *rows = set_state ? state_props : inject_props;
+    if (s->n == BLKDEBUG_RULES)
+        return err_set(e, ERR_VALUE, "there are more than %d rules", BLKDEBUG_RULES);
+    if (!json_is_object(opts))
+        return err_set(e, ERR_VALUE, "a rule is an object");
+    struct blkdebug_rule *r = &s->rules[s->n];
+    *r = (struct blkdebug_rule){ .set_state = set_state };
+    prop_defaults(rows, r);
+    if (!prop_set_all(rows, r, NULL, opts, set_state ? "a set-state rule" : "an inject-error rule", e))
+        return false;
+    s->n++;
+    return true;
+}
+
+static bool add_rules(struct blk_debug *s, bool set_state, json_t *list, struct err *e)
+{
+    size_t i;
+    json_t *v;
+    const char *name = set_state ? "set-state" : "inject-error";
+    if (list && !json_is_array(list))
+        return err_set(e, ERR_VALUE, "'%s' is a list of rules", name);
+    json_array_foreach(list, i, v)
+        if (!add_rule(s, set_state, v, e))
+            return err_prefix(e, "%s.%zu", name, i);
+    return true;
+}
+
+/* ---- requests ---- */
+
+static void happens(struct blk_debug *s, int event)
+{
+    uint32_t now = s->state;
+    for (unsigned i = 0; i < s->n; i++) {
+        const struct blkdebug_rule *r = &s->rules[i];
+        if (r->set_state && r->event == event && (!r->state || r->state == now))
+            s->state = r->new_state;
+    }
+}
+
+static bool hits(const struct blkdebug_rule *r, uint32_t state, int event, int io, uint64_t off, uint64_t len)
+{
+    if (r->set_state || r->spent || (r->state && r->state != state) || (r->event && r->event != event))
+        return false;
+    if (r->iotype != IO_ANY && r->iotype != io)
+        return false;
+    return r->sector < 0 || (io != IO_FLUSH && ranges_overlap(off, len, (uint64_t)r->sector * 512, 512));
+}
+
+/* 0, or the error that this request gets. The rules look at the state as it was before. */
+static int at_request(struct blk_debug *s, int event, int io, uint64_t off, uint64_t len)
+{
+    uint32_t state = s->state;
+    happens(s, event);
+    for (unsigned i = 0; i < s->n; i++) {
+        struct blkdebug_rule *r = &s->rules[i];
+        if (!hits(r, state, event, io, off, len))
+            continue;
+        r->spent = r->once;
+        s->hits++;
+        return -(int)r->errno_;
+    }
+    return 0;
+}
+
+enum { EV_NONE, EV_READ, EV_WRITE, EV_FLUSH_OS, EV_FLUSH_DISK };
+
+static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    int r = at_request(of(n), EV_READ, IO_READ, off, len);
+    return r ? r : co_filter_read(n, off, len, iov, niov, flags);
+}
+static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    int r = at_request(of(n), EV_WRITE, IO_WRITE, off, len);
+    return r ? r : co_filter_write(n, off, len, iov, niov, flags);
+}
+static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    int r = at_request(of(n), EV_NONE, IO_ZERO, off, len);
+    return r ? r : co_filter_zero(n, off, len, flags);
+}
+static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
+{
+    int r = at_request(of(n), EV_NONE, IO_DISCARD, off, len);
+    return r ? r : co_filter_discard(n, off, len);
+}
+/* To the host, then to its disk: two events. */
+static int co_flush(struct blk_node *n)
+{
+    int r = at_request(of(n), EV_FLUSH_OS, IO_FLUSH, 0, 0);
+    r = r ? r : at_request(of(n), EV_FLUSH_DISK, IO_FLUSH, 0, 0);
+    return r ? r : co_filter_flush(n);
+}
+static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
+{
+    int r = at_request(of(n), EV_NONE, IO_STATUS, off, len);
+    return r ? r : co_filter_map(n, off, len, out);
+}
+
+/* ---- life ---- */
+
+static bool co_open(struct blk_node *n, struct err *e)
+{
+    struct blk_debug *s = of(n);
+    s->state = 1;
+    if (s->config && !blkdebug_read_config(s->config, add_rule, s, e))
+        return false;
+    if (!add_rules(s, false, s->inject, e) || !add_rules(s, true, s->set, e) || !co_filter_open(n, s->image, e))
+        return false;
+    n->caps.logical_block = MAX(n->caps.logical_block, (uint32_t)s->align);
+    return true;
+}
+
+static const struct prop props[] = {
+    PROP_JSON(struct blk_debug, image, "image", PF_REQUIRED, "Node below"),
+    PROP_STR(struct blk_debug, config, "config", 0, "File of rules: sections [inject-error] and [set-state] with lines KEY = \"VALUE\""),
+    PROP_JSON(struct blk_debug, inject, "inject-error", 0, "List of rules: event, state, iotype, errno, sector, once (inject-error.0.errno=28)"),
+    PROP_JSON(struct blk_debug, set, "set-state", 0, "List of rules: event, state, new_state"),
+    { .name = "align", .doc = "Logical block size that the node claims at least", .type = PROP_T_SIZE, .flags = PF_POW2,
+      PROP_OFF(struct blk_debug, align), .def = 512, .min = 512, .max = 64 * 1024 },
+    { .name = "hits", .doc = "Requests that got an error so far", .type = PROP_T_U64, .flags = PF_READONLY, PROP_OFF(struct blk_debug, hits) },
+    PROP_END,
+};
+static const struct blk_driver debug_driver = {
+    .obj = { .name = "blockdev-blkdebug", .desc = "Errors at requests, by rules as QEMU's; for tests", .base = &blk_node_class,
+             .size = sizeof(struct blk_debug), .props = props },
+    .flags = BLK_FILTER, .co_open = co_open, .co_close = co_filter_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
+    .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_filter_resize, .co_map = co_map, .set_perm = blk_pass_perm,
+};
+OBJ_CLASS(&debug_driver.obj);
