@@ -57,6 +57,8 @@ json_t *blk_file_opts(const char *name, struct err *e)
     json_t *remote = blk_nbd_uri_opts(name, e);
     if (remote || e->msg[0])
         return remote;
+    if (str_starts(name, "http://") || str_starts(name, "https://"))
+        return json_pack("{s:s, s:s}", "driver", name[4] == 's' ? "https" : "http", "url", name);
     if (str_starts(name, "file:"))
         name += 5;
     bool dev = !stat(name, &st) && S_ISBLK(st.st_mode);

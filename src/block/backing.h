@@ -9,7 +9,7 @@
 const char *blk_looks_like(const char *path);
 /* @name as seen from the folder of @image. The caller frees. */
 char *blk_path_beside(const char *image, const char *name);
-/* The protocol node of @name: a path, file:PATH, null-co://, json:{...}, nbd://... New reference, NULL with @e filled. */
+/* The protocol node of @name: a path, file:PATH, null-co://, json:{...}, nbd://..., http://... New reference, NULL with @e filled. */
 json_t *blk_file_opts(const char *name, struct err *e);
 /* The node of the image @name in format @fmt; NULL: raw, refused if it looks like something else. */
 json_t *blk_image_opts(const char *name, const char *fmt, struct err *e);
