@@ -383,7 +383,7 @@ def test_directives(f):
     n, buf = f.nvme, f.nvme.alloc()
     assert n.admin.run(0x1a, nsid=1, prp1=buf, cdw=(1023, 1)).status == 0
     b = n.q.read(buf, 96)
-    assert b[0] == 5 and b[32] == 5 and b[64] == 4
+    assert b[0] == 7 and b[32] == 5 and b[64] == 4
     assert n.admin.run(0x1a, nsid=1, prp1=buf, cdw=(1023, 1 | 1 << 8)).status == 2
 
 

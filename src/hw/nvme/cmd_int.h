@@ -53,8 +53,10 @@ uint16_t co_nvme_fw_commit(struct nvme_req *r);
 uint16_t co_nvme_dbbuf(struct nvme_req *r);
 uint16_t co_nvme_directive_recv(struct nvme_req *r);
 uint16_t co_nvme_directive_send(struct nvme_req *r);
-/* A write's directive: counted where its data is placed (8.8). */
+/* A write's directive (8.8): its stream is open from now on, its data is counted where it is placed. */
 uint16_t nvme_write_hint(struct nvme_req *r, uint64_t nlb);
+/* @n knows nothing of streams on @ns any more; the subsystem's lock held. */
+void nvme_streams_forget(const struct nvme *n, struct nvme_ns *ns);
 /* Erases a namespace. */
 uint16_t co_nvme_erase(struct nvme_req *r, struct nvme_ns *ns);
 void nvme_sanitize_log(const struct nvme_subsys *ss, uint8_t *b);     /* 32 bytes and more, zeroed */

@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "hw/nvme/cmb.h"
 #include "hw/nvme/ctrl_int.h"
+#include "hw/nvme/firmware.h"
+#include "hw/nvme/maint.h"
 #include "hw/nvme/pel.h"
 #include "hw/nvme/virt.h"
 
@@ -119,6 +121,7 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
     nvme_ctrl_forget(n);
     nvme_virt_reset(n);
     nvme_cmb_reset(n);
+    nvme_boot_reset(n);
     n->asq = n->acq = 0;
     n->cc = n->csts = n->aqa = n->intms = 0;
     n->queues_made = n->quiesced = n->starved = false;
@@ -169,6 +172,7 @@ static uint64_t reg_read(struct nvme *n, uint64_t off)
     case NVME_REG_AQA: return n->aqa;
     case NVME_REG_ASQ: return n->asq;
     case NVME_REG_ACQ: return n->acq;
+    case NVME_REG_BPINFO: case NVME_REG_BPRSEL: case NVME_REG_BPMBL: return nvme_boot_reg(n, off);
     case NVME_REG_CRTO: return 0x001e001e;              /* 15 s, as CAP.TO */
     default: return nvme_cmb_read(n, off);
     }
@@ -240,6 +244,8 @@ static void regs_write(void *opaque, uint64_t off, uint64_t v, unsigned size)
         if (!locked)
             n->acq = merge(n->acq, off, v, size) & ~UINT64_C(0xfff);
         return;
+    case NVME_REG_BPMBL: nvme_boot_write(n, at, merge(n->boot.where, off, v, size)); return;
+    case NVME_REG_BPRSEL: nvme_boot_write(n, at, (uint32_t)v); return;
     case NVME_REG_CMBMSC: nvme_cmb_write(n, at, merge(n->cmb.msc, off, v, size)); return;
     case NVME_REG_PMRMSCL:
         nvme_cmb_write(n, at, (uint32_t)v);
@@ -281,6 +287,12 @@ void nvme_ctrl_forget(struct nvme *n)
     timer_disarm(&n->keep_alive);
     nvme_test_reset(n);
     nvme_fw_activate(n);
+    nvme_fw_forget(n);
+    pthread_mutex_lock(&n->ss->lock);
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++)
+        if (nvme_ns_at(n, i))
+            nvme_streams_forget(n, nvme_ns_at(n, i));
+    pthread_mutex_unlock(&n->ss->lock);
     for (size_t i = 0; i < ARRAY_SIZE(n->changed_ns); i++)
         atomic_store(&n->changed_ns[i], 0);
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Flexible Data Placement (TP4146, base 2.1 section 8.1.10) and directives (5.8, 5.9, 8.8). One endurance group. */
+/* Flexible Data Placement (TP4146, base 2.1 section 8.1.10). One endurance group. */
 #include "hw/nvme/fdp.h"
 
 #include <stdlib.h>
 #include "base/str.h"
 
-enum { DIR_IDENTIFY = 0, DIR_PLACEMENT = 2 };
 enum { EVENT_RU_NOT_FULL = 0, EVENT_INVALID_PID = 3 };  /* host events */
 #define EVENT_VALID_PID 1u
 #define EVENT_VALID_NSID 2u
@@ -93,25 +92,18 @@ static bool pid_parse(const struct nvme_ns *ns, uint16_t pid, uint16_t *ph, uint
     return *ph < ns->n_ph && *rg < f->nrg;
 }
 
-uint16_t nvme_write_hint(struct nvme_req *r, uint64_t nlb)
+void nvme_fdp_write(struct nvme_req *r, uint64_t nlb, bool placed, uint16_t pid)
 {
     struct nvme_ns *ns = r->ns;
     struct nvme_fdp *f = &ns->ss->fdp;
-    uint16_t pid = (uint16_t)(r->cmd.cdw13 >> 16), ph, rg;
-    unsigned dtype = r->cmd.cdw12 >> 20 & 15;
     uint64_t bytes = nlb << ns->shift, *left;
+    uint16_t ph = 0, rg = 0;
 
-    if (!f->on)
-        return dtype ? NVME_INVALID_FIELD | NVME_DNR : NVME_OK;
-    if (dtype && dtype != DIR_PLACEMENT)
-        return NVME_INVALID_FIELD | NVME_DNR;
     pthread_mutex_lock(&ns->ss->lock);
-    if (dtype && !pid_parse(ns, pid, &ph, &rg)) {
+    if (placed && !pid_parse(ns, pid, &ph, &rg)) {
         event(f, r, EVENT_INVALID_PID, pid, ns->ph[0], 0);
-        dtype = 0;
-    }
-    if (!dtype)
         ph = rg = 0;
+    }
     left = &f->left[ns->ph[ph] * f->nrg + rg];
     f->host_bytes += bytes;
     f->media_bytes += bytes;
@@ -121,7 +113,6 @@ uint16_t nvme_write_hint(struct nvme_req *r, uint64_t nlb)
     }
     *left -= bytes;
     pthread_mutex_unlock(&ns->ss->lock);
-    return NVME_OK;
 }
 
 /* ---- I/O Management Receive and Send ---- */
@@ -253,37 +244,6 @@ uint16_t co_nvme_fdp_events_set(struct nvme_req *r, uint32_t v)
         ruh->events = (uint8_t)(r->cmd.cdw12 & 1 ? ruh->events | 1u << b[i] : ruh->events & ~(1u << b[i]));
     }
     return st;
-}
-
-/* ---- directives ---- */
-
-uint16_t co_nvme_directive_recv(struct nvme_req *r)
-{
-    uint64_t want = ((uint64_t)r->cmd.cdw10 + 1) * 4;
-    uint8_t b[4096] = { 0 };
-    unsigned oper = r->cmd.cdw11 & 0xff, type = r->cmd.cdw11 >> 8 & 0xff;
-
-    if (type != DIR_IDENTIFY || oper != 1 || want > nvme_max_transfer(r->n))
-        return NVME_INVALID_FIELD | NVME_DNR;
-    b[0] = 1 << DIR_IDENTIFY;
-    b[32] = 1 << DIR_IDENTIFY;
-    if (r->n->ss->fdp.on) {
-        b[0] |= 1 << DIR_PLACEMENT;
-        b[32] |= 1 << DIR_PLACEMENT;
-        b[64] = 1 << DIR_PLACEMENT;
-    }
-    return nvme_to_host_part(r, b, sizeof b, 0, want);
-}
-
-uint16_t co_nvme_directive_send(struct nvme_req *r)
-{
-    unsigned oper = r->cmd.cdw11 & 0xff, type = r->cmd.cdw11 >> 8 & 0xff, target = r->cmd.cdw12 >> 8 & 0xff;
-
-    if (type != DIR_IDENTIFY || oper != 1)
-        return NVME_INVALID_FIELD | NVME_DNR;
-    if (target != DIR_PLACEMENT || !r->n->ss->fdp.on)
-        return NVME_INVALID_FIELD | NVME_DNR;
-    return r->cmd.cdw12 & 1 ? NVME_OK : NVME_INVALID_FIELD | NVME_DNR;     /* on as long as the group has it */
 }
 
 /* ---- log pages ---- */

@@ -13,6 +13,8 @@ uint16_t nvme_fdp_get(struct nvme_req *r);
 uint16_t co_nvme_fdp_set(struct nvme_req *r, uint32_t v);
 uint16_t nvme_fdp_events_get(struct nvme_req *r);
 uint16_t co_nvme_fdp_events_set(struct nvme_req *r, uint32_t v);
+/* A write of @nlb blocks is counted where it is placed: by @pid if @placed, else by the namespace's first handle. */
+void nvme_fdp_write(struct nvme_req *r, uint64_t nlb, bool placed, uint16_t pid);
 /* The four pages about placement. */
 uint16_t nvme_fdp_log(struct nvme_req *r, struct str *s);
 

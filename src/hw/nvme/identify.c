@@ -104,7 +104,7 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     st_le16(b + 526, n->awun);
     st_le16(b + 528, n->awupf);
     st_le16(b + 532, n->awun);                          /* ACWU: a fused pair is alone on its blocks */
-    memcpy(b + 64, nvme_fw_revision(n, n->fw_active), 8);
+    memcpy(b + 64, n->fw_slot[n->fw_active], 8);
     b[76] = (uint8_t)((n->ss->own ? 0 : 1 << 1) | (n->pci.pf ? 1 << 2 : 0) | 1 << 3);         /* CMIC: more controllers, VF, ANA */
     b[77] = n->mdts_field;
     st_le16(b + 78, n->cntlid);

@@ -2,6 +2,7 @@
 /* Get Log Page (5.16). Each page is built whole; the host takes the part that it asked for. */
 #include "base/str.h"
 #include "hw/nvme/fdp.h"
+#include "hw/nvme/firmware.h"
 #include "hw/nvme/maint.h"
 #include "hw/nvme/pel.h"
 #include "hw/nvme/resv.h"
@@ -276,6 +277,9 @@ static uint16_t log_feature_effects(struct nvme_req *r, struct str *s)
 
 static uint16_t log_supported(struct nvme_req *r, struct str *s);
 
+/* Boot partitions are read where the host asks: they are not built whole. */
+static uint16_t log_boot(struct nvme_req *r, struct str *s) { return NVME_OK; }
+
 /* @event: type of the events that reading the page lets come again, -1: none. */
 static const struct page { uint8_t lid; int event; uint16_t (*fn)(struct nvme_req *, struct str *); } pages[] = {
     { NVME_LOG_SUPPORTED, -1, log_supported }, { NVME_LOG_ERROR, 0, log_error }, { NVME_LOG_SMART, 1, log_smart },
@@ -285,14 +289,17 @@ static const struct page { uint8_t lid; int event; uint16_t (*fn)(struct nvme_re
     { NVME_LOG_FDP_CONFIGS, -1, nvme_fdp_log }, { NVME_LOG_FDP_RUHU, -1, nvme_fdp_log }, { NVME_LOG_FDP_STATS, -1, nvme_fdp_log },
     { NVME_LOG_FDP_EVENTS, -1, nvme_fdp_log }, { NVME_LOG_RESERVATION, 6, log_reservation }, { NVME_LOG_SANITIZE, 6, log_sanitize },
     { NVME_LOG_PERSISTENT, -1, nvme_pel_log }, { NVME_LOG_OCP_SMART, -1, log_ocp },
+    { NVME_LOG_BOOT, -1, log_boot },
 };
+
+static bool offered(const struct nvme *n, uint8_t lid) { return lid == NVME_LOG_OCP_SMART ? n->ocp : lid != NVME_LOG_BOOT || n->boot.blk; }
 
 static uint16_t log_supported(struct nvme_req *r, struct str *s)
 {
     uint8_t *b = room(s, 1024);
 
     for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
-        st_le32(b + 4 * pages[i].lid, pages[i].lid != NVME_LOG_OCP_SMART || r->n->ocp);
+        st_le32(b + 4 * pages[i].lid, offered(r->n, pages[i].lid));
     return NVME_OK;
 }
 
@@ -306,11 +313,13 @@ uint16_t co_nvme_get_log(struct nvme_req *r)
 
     for (size_t i = 0; i < ARRAY_SIZE(pages) && !p; i++)
         p = pages[i].lid == (c->cdw10 & 0xff) ? &pages[i] : NULL;
-    if (!p || (p->lid == NVME_LOG_OCP_SMART && !r->n->ocp))
+    if (!p || !offered(r->n, p->lid))
         return NVME_INVALID_LOG | NVME_DNR;
     len *= 4;
     if (off & 3 || c->cdw14 >> 23 & 1 || len > nvme_max_transfer(r->n))
         return NVME_INVALID_FIELD | NVME_DNR;
+    if (p->lid == NVME_LOG_BOOT)
+        return co_nvme_boot_log(r, off, len);
     st = p->fn(r, &s);
     if (!st && off > s.len)
         st = NVME_INVALID_FIELD | NVME_DNR;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Device self-test, firmware, doorbell buffers, host memory buffer (5.8, 5.10 to 5.12, 5.27.1.10). */
+/* Device self-test, doorbell buffers, host memory buffer (5.8, 5.10 to 5.12, 5.27.1.10). */
 #include <stdlib.h>
 #include "base/str.h"
-#include "hw/nvme/pel.h"
+#include "hw/nvme/maint.h"
 
 /* ---- self-test, 8.6: by the VM clock ---- */
 
@@ -86,99 +86,6 @@ void nvme_test_log(const struct nvme *n, uint8_t *b)
         st_le64(d + 4, x->hours);
         st_le32(d + 12, x->nsid);
     }
-}
-
-/* ---- firmware, 5.11, 5.12: an image names its revision in its first eight bytes ---- */
-
-uint16_t co_nvme_fw_download(struct nvme_req *r)
-{
-    struct nvme *n = r->n;
-    uint64_t len = ((uint64_t)r->cmd.cdw10 + 1) * 4, off = (uint64_t)r->cmd.cdw11 * 4;
-    uint8_t *buf;
-    uint16_t st;
-
-    if (!range_ok(off, len, NVME_FW_MAX) || len > nvme_max_transfer(n))
-        return NVME_INVALID_FIELD | NVME_DNR;
-    if (off && off != n->fw_len)
-        return NVME_OVERLAP | NVME_DNR;                 /* pieces come in order, without holes */
-    buf = nvme_bounce(r, len);
-    st = buf ? nvme_from_host(r, buf, len) : NVME_INTERNAL;
-    if (st)
-        return st;
-    if (!off)
-        memcpy(n->fw_new, buf, MIN(len, sizeof n->fw_new));
-    n->fw_len = off + len;
-    return NVME_OK;
-}
-
-static bool revision_ok(const char *rev)
-{
-    for (unsigned i = 0; i < NVME_FW_REV; i++)
-        if (rev[i] < 0x20 || rev[i] > 0x7e)
-            return false;
-    return true;
-}
-
-void nvme_fw_activate(struct nvme *n)
-{
-    if (n->fw_next)
-        n->fw_active = n->fw_next;
-    n->fw_next = 0;
-}
-
-const char *nvme_fw_revision(const struct nvme *n, unsigned slot)
-{
-    return n->fw_slot[slot];
-}
-
-/* Event 02h: old and new revision, action, slot. */
-static void fw_event(struct nvme *n, unsigned slot, unsigned action)
-{
-    uint8_t d[22] = { 0 };
-
-    memcpy(d, nvme_fw_revision(n, n->fw_active), NVME_FW_REV);
-    memcpy(d + 8, nvme_fw_revision(n, slot), NVME_FW_REV);
-    d[16] = (uint8_t)action;
-    d[17] = (uint8_t)slot;
-    nvme_pel_add(n, NVME_PEL_FW_COMMIT, d, sizeof d);
-}
-
-uint16_t co_nvme_fw_commit(struct nvme_req *r)
-{
-    struct nvme *n = r->n;
-    unsigned slot = r->cmd.cdw10 & 7, action = r->cmd.cdw10 >> 3 & 7;
-
-    if (slot > NVME_FW_SLOTS || action > 3)
-        return action > 3 ? NVME_INVALID_FIELD | NVME_DNR : NVME_FW_SLOT | NVME_DNR;
-    if (action < 2) {
-        if (!slot)
-            slot = n->fw_active == 2 ? 3 : 2;
-        if (slot == 1)
-            return NVME_FW_SLOT | NVME_DNR;             /* read-only */
-        if (n->fw_len < NVME_FW_REV || !revision_ok(n->fw_new))
-            return NVME_FW_IMAGE | NVME_DNR;
-        memcpy(n->fw_slot[slot], n->fw_new, NVME_FW_REV);
-        n->fw_len = 0;
-        if (!action)
-            return NVME_OK;
-    }
-    if (!slot || (slot > 1 && !n->fw_slot[slot][0]))
-        return NVME_FW_SLOT | NVME_DNR;
-    fw_event(n, slot, action);
-    n->fw_next = (uint8_t)slot;
-    if (action == 3) {
-        nvme_fw_activate(n);
-        return NVME_OK;
-    }
-    return NVME_FW_RESET | NVME_DNR;                    /* done; it needs a controller reset to run */
-}
-
-/* 5.16.1.4. */
-void nvme_fw_log(const struct nvme *n, uint8_t *b)
-{
-    b[0] = n->fw_active | (uint8_t)(n->fw_next << 4);
-    for (unsigned i = 1; i <= NVME_FW_SLOTS; i++)
-        memcpy(b + 8 * i, nvme_fw_revision(n, i), NVME_FW_REV);
 }
 
 /* ---- shadow doorbells, 5.8, B.5: fetch.c and queue.c look at them ---- */

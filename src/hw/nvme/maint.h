@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Self-test, firmware, doorbell and memory buffers of a host. */
+/* Self-test, doorbell and memory buffers of a host. */
 #ifndef HW_NVME_MAINT_H
 #define HW_NVME_MAINT_H
 
@@ -10,10 +10,6 @@ void nvme_maint_init(struct nvme *n);
 void nvme_test_reset(struct nvme *n);
 void nvme_test_loaded(struct nvme *n);                       /* after a snapshot was loaded */
 void nvme_test_log(const struct nvme *n, uint8_t *b);       /* 564 bytes */
-void nvme_fw_log(const struct nvme *n, uint8_t *b);         /* 512 bytes */
-/* The revision in a slot, 8 characters. */
-const char *nvme_fw_revision(const struct nvme *n, unsigned slot);
-void nvme_fw_activate(struct nvme *n);                      /* a reset runs what was committed */
 uint16_t nvme_hmb_get(struct nvme_req *r);
 uint16_t co_nvme_hmb_set(struct nvme_req *r, uint32_t v);
 

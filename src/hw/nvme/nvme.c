@@ -7,6 +7,7 @@
 #include "hw/nvme/cmb.h"
 #include "hw/nvme/ctrl_int.h"
 #include "hw/nvme/fault.h"
+#include "hw/nvme/firmware.h"
 #include "hw/nvme/maint.h"
 #include "hw/nvme/persist.h"
 #include "hw/nvme/subsys_int.h"
@@ -25,6 +26,7 @@ bool nvme_ctrl_init(struct obj *o, struct err *e)
 
     nvme_subsys_init(&n->own_ss);
     n->own_ss.own = true;
+    prop_defaults(nvme_ns_props, &n->ns_opt);           /* of the namespace that drive= makes */
     list_init(&n->free_reqs);
     list_init(&n->parked);
     list_init(&n->waits);
@@ -35,6 +37,7 @@ void nvme_ctrl_finalize(struct obj *o)
 {
     nvme_faults_free((struct nvme *)o);
     nvme_timing_free((struct nvme *)o);
+    nvme_fw_forget((struct nvme *)o);
     nvme_subsys_fini(&((struct nvme *)o)->own_ss);
 }
 
@@ -139,9 +142,10 @@ static bool pci_init(struct nvme *n, struct err *e)
         st_le16(n->pci.config, 0x8086);
         st_le16(n->pci.config + 2, 0x5845);
     }
-    if (pci_msi_init(&n->pci, 32, true, e) && nvme_cmb_init(n, e) && nvme_virt_init(n, n->virt.max_vfs ? vf_bar0(n) : 0, e))
+    if (pci_msi_init(&n->pci, 32, true, e) && nvme_cmb_init(n, e) && nvme_boot_init(n, e) && nvme_virt_init(n, n->virt.max_vfs ? vf_bar0(n) : 0, e))
         return true;
     pci_sriov_fini(&n->pci);
+    nvme_boot_fini(n);
     bars_fini(n);
     return false;
 }
@@ -253,6 +257,7 @@ void nvme_ctrl_unrealize(struct dev *d)
     pci_sriov_fini(&n->pci);
     bars_fini(n);
     nvme_queues_close(n);
+    nvme_boot_fini(n);
     nvme_ctrl_end(n);
 }
 
@@ -359,6 +364,7 @@ static const struct prop nvme_props[] = {
     PROP_BOOL(struct nvme, dbcs, "dbcs", true, "Doorbell buffers"),
     PROP_BOOL(struct nvme, ocp, "ocp", true, "The extended health log page of the Open Compute Project"),
     PROP_BOOL(struct nvme, exclusive_bar, "msix-exclusive-bar", false, "The MSI-X table has a BAR of its own (4)"),
+    PROP_LINK(struct nvme, boot.drive, "boot-drive", &blk_node_class, 0, "Block node with two boot partitions, one after the other"),
     PROP_U32(struct nvme, hmb_pages, "hmb", 0, 0, 65536, "Host memory buffer that the controller would like, in pages of 4 KiB; 0: none"),
     PROP_U32(struct nvme, cmb.size_mb, "cmb_size_mb", 0, 0, 65536, "Controller memory buffer in MiB, a power of two; 0: none"),
     PROP_BOOL(struct nvme, legacy_cmb, "legacy-cmb", false, "The buffer is there without being enabled, as in NVMe 1.3"),

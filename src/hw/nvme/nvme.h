@@ -33,6 +33,7 @@
 #define NVME_FW_SLOTS 3u
 #define NVME_FW_REV 8u
 #define NVME_FW_MAX (4 * MiB)
+#define NVME_STREAMS 16u                /* of a subsystem */
 #define NVME_HMB_LIST 4096u
 #define NVME_IN_FLIGHT_MAX 1024u        /* commands of a controller at a time: each is a coroutine with a stack */
 #define NVME_FORMATS 16u               /* that every namespace offers */
@@ -141,6 +142,9 @@ struct nvme_unit {
     struct nvme_subsys *ss;
 };
 
+/* Of a namespace: controllers that switched the directive on, streams it owns, streams that are open, oldest first. */
+struct nvme_streams { uint32_t on[NVME_CTRL_MAX / 32]; uint16_t given, n_open, open[NVME_STREAMS + 1]; };
+
 struct nvme_ns {
     struct nvme_subsys *ss;
     struct nvme_unit *unit;
@@ -168,6 +172,7 @@ struct nvme_ns {
     uint8_t write_protect;              /* 8.12.1: 0 none, 1 until changed, 2 until power cycle, 3 for ever */
     bool dulbe;
     struct nvme_ns_atomic atomic;
+    struct nvme_streams streams;        /* under the subsystem's lock */
     struct list ranges;                 /* of struct nvme_range: what commands work on */
     atomic_bool formatting, has_uncor, alone;
     _Atomic uint32_t writers;
@@ -202,6 +207,15 @@ struct nvme_sanitize {
 
 struct nvme_test_result { uint8_t status; uint32_t nsid; uint64_t hours; };
 struct nvme_test { uint8_t code; uint32_t nsid, n_results; int64_t start; struct nvme_test_result result[NVME_TESTS]; };
+/* Boot partitions: the two halves of a block node. */
+struct nvme_boot {
+    struct obj *drive;
+    struct blk *blk;                    /* NULL: none */
+    uint64_t size, where;               /* bytes of one; BPMBL */
+    uint32_t select;                    /* BPRSEL */
+    uint8_t status, active;
+    bool read_only;
+};
 struct nvme_hmb { uint32_t size, count; uint64_t list; };
 struct nvme_cmb {
     struct region cmb, pmr, pmr_bar;
@@ -330,7 +344,10 @@ struct nvme {
     uint64_t shadow_db, shadow_ei;      /* doorbell buffers, 0: none */
     uint32_t hmb_pages;                 /* that it would like, 4 KiB each; 0: no host memory buffer */
     struct nvme_hmb hmb;
-    char fw_slot[NVME_FW_SLOTS + 1][NVME_FW_REV], fw_new[NVME_FW_REV];
+    char fw_slot[NVME_FW_SLOTS + 1][NVME_FW_REV];
+    uint8_t *fw_buf;                    /* what was downloaded */
+    uint64_t fw_cap;
+    struct nvme_boot boot;
     uint8_t fw_active, fw_next;
     uint64_t fw_len;                    /* downloaded so far */
     uint64_t telemetry_gen;

@@ -24,7 +24,7 @@ void nvme_pel_reset(struct nvme *n)
 {
     uint8_t d[8 + 20] = { 0 };
 
-    memcpy(d, nvme_fw_revision(n, n->fw_active), NVME_FW_REV);
+    memcpy(d, n->fw_slot[n->fw_active], NVME_FW_REV);
     st_le16(d + 8, n->cntlid);
     st_le32(d + 12, (uint32_t)n->power_cycles);
     st_le64(d + 20, nvme_timestamp(n));

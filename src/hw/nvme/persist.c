@@ -85,7 +85,7 @@ static json_t *ctrl_to_json(const struct nvme *n)
         }
     for (unsigned i = 2; i <= NVME_FW_SLOTS; i++)
         json_array_append_new(slots, json_stringn(n->fw_slot[i], n->fw_slot[i][0] ? NVME_FW_REV : 0));
-    return json_pack("{s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:b}", "features", feat, "firmware", slots, "active", n->fw_active,
+    return json_pack("{s:o, s:i, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:b}", "features", feat, "boot", n->boot.active, "firmware", slots, "active", n->fw_active,
                      "reads", (json_int_t)atomic_load(&n->reads), "writes", (json_int_t)atomic_load(&n->writes),
                      "errors", (json_int_t)atomic_load(&n->errors), "power-cycles", (json_int_t)n->power_cycles,
                      "unsafe-shutdowns", (json_int_t)n->unsafe_shutdowns, "clean", n->clean_shutdown);
@@ -316,6 +316,8 @@ void nvme_persist_ctrl(struct nvme *n)
             memcpy(n->fw_slot[i + 2], json_string_value(v), NVME_FW_REV);
     if (num(o, "active", NVME_FW_SLOTS, &x) && x && (x == 1 || n->fw_slot[x][0]))
         n->fw_active = (uint8_t)x;
+    if (num(o, "boot", 1, &x))
+        n->boot.active = (uint8_t)x;
     if (num(o, "reads", INT64_MAX, &x))
         atomic_store(&n->reads, x);
     if (num(o, "writes", INT64_MAX, &x))

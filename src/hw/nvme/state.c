@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "base/str.h"
 #include "hw/nvme/ctrl_int.h"
+#include "hw/nvme/firmware.h"
 #include "hw/nvme/maint.h"
 #include "hw/nvme/queue_int.h"
 #include "hw/nvme/virt.h"
@@ -237,8 +238,9 @@ static const struct state_field fields[] = {
     STATE_STRUCTS(struct nvme, resv_note, &note_state), N(resv_notes, .max = NVME_RESV_NOTES), N(resv_count), HOST(ana_option),
     N(ana_changes),
     STATE_STRUCT(struct nvme, test, &test_state), IDLE(test_timer), N(shadow_db), N(shadow_ei), HOST(hmb_pages),
-    STATE_STRUCT(struct nvme, hmb, &hmb_state), STATE_BYTES(struct nvme, fw_slot), STATE_BYTES(struct nvme, fw_new),
-    N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), N(fw_len), N(telemetry_gen),
+    STATE_STRUCT(struct nvme, hmb, &hmb_state), STATE_BYTES(struct nvme, fw_slot), STATE_CUSTOM(struct nvme, fw_buf, &nvme_fw_image), HOST(fw_cap),
+    STATE_STRUCT(struct nvme, boot, &nvme_boot_state),
+    N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), HOST(fw_len), N(telemetry_gen),
     STATE_STRUCT(struct nvme, cmb, &cmb_state), STATE_STRUCT(struct nvme, pel, &pel_state), HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), HOST(faults), HOST(n_faults),
     N(fault_hits), HOST(timing_opt), HOST(timing), N(timed_commands), N(timed_ns), STATE_END
 };
