@@ -260,7 +260,7 @@ static bool make(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, st
         ns->attach[n->cntlid / 32] = 1u << (n->cntlid & 31);
     if (!nvme_atomic_check(&no->atomic, e) || !ns_format(ns, u->opt, no, e) || !nguid_parse(no->nguid, ns->nguid, e) || !nvme_fdp_handles(ns, no->ruhs, e) ||
         (kept && !nvme_persist_ns(ns, kept, e)) || (no->zoned && !nvme_zones_new(ns, no, e)) ||
-        (ns->zones && kept && !nvme_zones_from_json(ns, json_object_get(kept, "zones"), e))) {
+        (ns->zones && kept && !nvme_zones_from_json(ns, json_object_get(kept, "zones"), false, e))) {
         nvme_ns_clean(ns);
         return false;
     }
@@ -321,10 +321,15 @@ bool nvme_unit_busy(const struct nvme_unit *u)
 
 void nvme_ns_identify_as(struct nvme_ns *ns) { uuid_default(ns->uuid); }
 
-void nvme_ns_clean(struct nvme_ns *ns)
+void nvme_ns_clear(struct nvme_ns *ns)
 {
     nvme_uncor_free(ns);
     nvme_resv_free(ns);
+}
+
+void nvme_ns_clean(struct nvme_ns *ns)
+{
+    nvme_ns_clear(ns);
     nvme_zones_free(ns);
 }
 

@@ -466,6 +466,8 @@ void nvme_ns_destroy(struct nvme_ns *ns);
 struct nvme_ns *nvme_ns_new(struct nvme_subsys *ss, uint32_t nsid, struct err *e);
 bool nvme_unit_open(struct nvme_unit *u, struct nvme_subsys *ss, struct blk_front_opts *opt, struct dev *user, struct err *e) MUST_CHECK;
 void nvme_unit_close(struct nvme_unit *u);
+/* Nothing unreadable, no reservations. */
+void nvme_ns_clear(struct nvme_ns *ns);
 /* What a deleted or destroyed namespace owned. */
 void nvme_ns_clean(struct nvme_ns *ns);
 /* Gives it identifiers of its own. */

@@ -54,7 +54,7 @@ static bool num(json_t *o, const char *key, uint64_t max, uint64_t *out)
 
 /* ---- saving ---- */
 
-static json_t *ns_to_json(struct nvme_ns *ns)
+json_t *nvme_ns_to_json(struct nvme_ns *ns)
 {
     json_t *attached = json_array(), *o;
 
@@ -108,7 +108,7 @@ static char *to_text(struct nvme_subsys *ss)
         for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
             struct nvme_ns *ns = nvme_ns_allocated(ss, i);
             if (ns && ns->unit == u)
-                json_array_append_new(list, ns_to_json(ns));
+                json_array_append_new(list, nvme_ns_to_json(ns));
         }
         json_object_set_new(units, u->opt->drive->id, list);
     }

@@ -3,6 +3,7 @@
 #ifndef HW_NVME_PERSIST_H
 #define HW_NVME_PERSIST_H
 
+#include "core/state.h"
 #include "hw/nvme/cmd_int.h"
 
 /* @path NULL: nothing is kept. A file that is there is read; one that makes no sense is refused, not overwritten. */
@@ -19,11 +20,16 @@ void nvme_persist_ctrl(struct nvme *n);
 /* CO, any loop: returns when what changed before is on the disk. */
 void co_nvme_persist_sync(struct nvme_subsys *ss);
 
+json_t *nvme_ns_to_json(struct nvme_ns *ns);
+/* The saved state of a machine has all of it, and what runs: live.c. */
+extern const struct state_custom nvme_own_live, nvme_subsys_live;
+
 /* Parts, by the files that own them; the subsystem's lock held for saving. New references. */
 json_t *nvme_uncor_to_json(const struct nvme_ns *ns);
 void nvme_uncor_from_json(struct nvme_ns *ns, json_t *v);
 json_t *nvme_zones_to_json(const struct nvme_ns *ns);
-bool nvme_zones_from_json(struct nvme_ns *ns, json_t *v, struct err *e) MUST_CHECK;
+/* @live: random write areas, too, which end with the power. */
+bool nvme_zones_from_json(struct nvme_ns *ns, json_t *v, bool live, struct err *e) MUST_CHECK;
 bool nvme_resv_kept(const struct nvme_ns *ns);
 json_t *nvme_resv_to_json(const struct nvme_ns *ns);
 void nvme_resv_from_json(struct nvme_ns *ns, json_t *v);

@@ -329,7 +329,7 @@ json_t *nvme_resv_to_json(const struct nvme_ns *ns)
         if (v->host[i].used)
             json_array_append_new(hosts, json_pack("[i, I, I, I, i]", (int)i, (json_int_t)v->host[i].id[0], (json_int_t)v->host[i].id[1],
                                                    (json_int_t)v->host[i].key, v->host[i].cntlid));
-    return json_pack("{s:I, s:i, s:i, s:o}", "generation", (json_int_t)v->gen, "type", v->type, "holder", v->holder, "hosts", hosts);
+    return json_pack("{s:I, s:b, s:i, s:i, s:o}", "generation", (json_int_t)v->gen, "kept", v->ptpl, "type", v->type, "holder", v->holder, "hosts", hosts);
 }
 
 void nvme_resv_from_json(struct nvme_ns *ns, json_t *o)
@@ -341,7 +341,7 @@ void nvme_resv_from_json(struct nvme_ns *ns, json_t *o)
     if (!o)
         return;
     v = ns->resv = xnew(struct nvme_resv);
-    v->ptpl = true;
+    v->ptpl = !json_is_false(json_object_get(o, "kept"));
     v->gen = (uint32_t)json_integer_value(json_object_get(o, "generation"));
     json_array_foreach(json_object_get(o, "hosts"), i, one) {
         json_int_t at = json_integer_value(json_array_get(one, 0));

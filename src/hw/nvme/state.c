@@ -5,6 +5,7 @@
 #include "hw/nvme/ctrl_int.h"
 #include "hw/nvme/firmware.h"
 #include "hw/nvme/maint.h"
+#include "hw/nvme/persist.h"
 #include "hw/nvme/queue_int.h"
 #include "hw/nvme/virt.h"
 
@@ -210,7 +211,7 @@ static const struct state_field fields[] = {
     HOST(awupf), HOST(mqes), HOST(atomic_dn), HOST(model), HOST(fw_rev),
     HOST(aerl), HOST(zasl), HOST(vsl), HOST(dbcs), HOST(ocp), HOST(exclusive_bar), HOST(auto_transition),
     HOST(intel_id),
-    HOST(has_cache), HOST(own_ss), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
+    HOST(has_cache), STATE_CUSTOM(struct nvme, own_ss, &nvme_own_live), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
     HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(listener), IDLE(resume), IDLE(events_post),
     HOST(cntlid), N(vectors, .max = 2048), N(qpairs), STATE_STRUCT(struct nvme, virt, &nvme_virt_state), STATE_BOOL(struct nvme, online), N(times_off),
     IDLE(virt_changed), HOST(cap),

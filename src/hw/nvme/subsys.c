@@ -87,10 +87,16 @@ static const struct prop subsys_props[] = {
     PROP_END
 };
 
+static const struct state_field subsys_fields[] = {
+    STATE_SKIP(struct nvme_subsys_dev, nqn, "an option"), STATE_SKIP(struct nvme_subsys_dev, state, "an option"),
+    STATE_CUSTOM(struct nvme_subsys_dev, ss, &nvme_subsys_live), STATE_END
+};
+static const struct state_desc subsys_state = { .name = "nvme-subsys", .version = 1, .fields = subsys_fields };
+
 const struct dev_class nvme_subsys_class = {
     .obj = { .name = "nvme-subsys", .desc = "NVM subsystem that several controllers share", .base = &dev_obj_class,
              .size = sizeof(struct nvme_subsys_dev), .props = subsys_props, .init = dev_init, .check = nqn_check, .finalize = dev_finalize },
     .cat = "Storage", .realize = subsys_realize, .unrealize = subsys_unrealize,
-    .state_none = "the controllers and namespaces in it save themselves",
+    .state = &subsys_state,
 };
 OBJ_CLASS(&nvme_subsys_class.obj);

@@ -339,7 +339,7 @@ json_t *nvme_zones_to_json(const struct nvme_ns *ns)
 
 static bool state_known(json_int_t s) { return (s >= ZONE_EMPTY && s <= ZONE_CLOSED) || (s >= ZONE_READ_ONLY && s <= ZONE_OFFLINE); }
 
-bool nvme_zones_from_json(struct nvme_ns *ns, json_t *v, struct err *e)
+bool nvme_zones_from_json(struct nvme_ns *ns, json_t *v, bool live, struct err *e)
 {
     struct nvme_zones *z = ns->zones;
     json_t *one, *byte;
@@ -353,7 +353,8 @@ bool nvme_zones_from_json(struct nvme_ns *ns, json_t *v, struct err *e)
         if (at < 0 || at >= z->n || !state_known(state) || wp < 0 || (uint64_t)wp > z->cap)
             return err_set(e, ERR_VALUE, "a zone of namespace %u in the state file makes no sense: were its zones others?", ns->nsid);
         x = &z->zone[at];
-        x->attr = (uint8_t)(attr & (ZONE_ATTR_EXT | ZONE_ATTR_FINISHED));      /* random write areas end with the power */
+        x->attr = (uint8_t)(attr & (ZONE_ATTR_EXT | ZONE_ATTR_FINISHED | (live ? ZONE_ATTR_ZRWA : 0)));
+        z->n_zrwa += x->attr & ZONE_ATTR_ZRWA ? 1 : 0;
         x->wp = x->next = zone_start(z, x) + (uint64_t)wp;
         json_array_foreach(json_array_get(one, 4), k, byte)
             if (k < z->ext_size)

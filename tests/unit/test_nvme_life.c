@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An NVMe controller that is reset, removed or saved while commands run: none is lost, none ends twice, no memory stays behind.
+ * BP_ROUNDS is how many times (200 if left out).
+ */
+#include "pci_test.h"
+#include "probe_disk.h"
+#include <stdio.h>
+#include "hw/nvme/nvme.h"
+
+enum { BAR = T_MEM, ASQ = HW_RAM, ACQ = HW_RAM + 0x1000, SQ = HW_RAM + 0x2000, CQ = HW_RAM + 0x3000, BUF = HW_RAM + 0x10000 };
+enum { ENTRIES = 64, CMDS = 32, BLOCKS = 8, BYTES = BLOCKS * 512 };
+
+static struct nvme *n;
+static const char *const opts[][2] = { { "drive", "disk" }, { "serial", "L" }, { "addr", "4" }, { NULL, NULL } };
+
+struct queue { uint64_t sq, cq; unsigned id, tail, head, phase; };
+static struct queue admin, io;
+
+/* What the host knows of each command: one at a time for a command's blocks. */
+static struct cmd { bool out, write; uint32_t want; unsigned ends; } cmd[CMDS];
+static uint32_t content[CMDS], maybe[CMDS];     /* of its blocks: for sure, or this (a write whose end nobody told) */
+
+static uint8_t *mem(uint64_t addr) { return hw_ram->host + (addr - HW_RAM); }
+static uint32_t rd(uint32_t off) { return (uint32_t)hw_rd(BAR + off, 4); }
+static void wr(uint32_t off, uint32_t v) { hw_wr(BAR + off, v, 4); }
+
+/* ---- a disk that is slow now and then ---- */
+
+static struct timer pump;
+static void pumped(void *arg)
+{
+    probe_hold = hw_rand(3) != 0;
+    co_wake(&probe_gate);
+    timer_arm(&pump, clock_now(CLOCK_HOST) + 20000 + hw_rand(60000));
+}
+
+/* ---- the driver ---- */
+
+static void submit(struct queue *q, uint8_t op, uint16_t cid, uint32_t nsid, uint64_t prp, uint32_t d10, uint32_t d11, uint32_t d12)
+{
+    uint8_t *c = mem(q->sq + 64 * q->tail);
+    memset(c, 0, 64);
+    c[0] = op;
+    st_le16(c + 2, cid);
+    st_le32(c + 4, nsid);
+    st_le64(c + 24, prp);
+    st_le32(c + 40, d10);
+    st_le32(c + 44, d11);
+    st_le32(c + 48, d12);
+    q->tail = (q->tail + 1) % ENTRIES;
+}
+
+static void ring(const struct queue *q) { wr(0x1000 + 8 * q->id, q->tail); }
+
+static bool take(struct queue *q, uint16_t *cid, uint16_t *status, uint32_t *result)
+{
+    const uint8_t *c = mem(q->cq + 16 * q->head);
+    if ((ld_le16(c + 14) & 1) != q->phase)
+        return false;
+    *cid = ld_le16(c + 12);
+    *status = ld_le16(c + 14) >> 1 & 0x7ff;
+    *result = ld_le32(c);
+    q->head = (q->head + 1) % ENTRIES;
+    q->phase ^= !q->head;
+    wr(0x1004 + 8 * q->id, q->head);
+    return true;
+}
+
+static uint16_t admin_run(uint8_t op, uint32_t nsid, uint64_t prp, uint32_t d10, uint32_t d11, uint32_t *result)
+{
+    uint16_t cid, status;
+    uint32_t r;
+    submit(&admin, op, 0x77, nsid, prp, d10, d11, 0);
+    ring(&admin);
+    for (int i = 0; !take(&admin, &cid, &status, &r); i++) {
+        assert_true(i < 1000000);
+        loop_run_once(loop_main(), 0);
+    }
+    assert_int_equal(cid, 0x77);
+    if (result)
+        *result = r;
+    return status;
+}
+
+static void until(uint32_t off, uint32_t mask, uint32_t value)
+{
+    for (int i = 0; (rd(off) & mask) != value; i++) {
+        assert_true(i < 1000000);
+        loop_run_once(loop_main(), 0);
+    }
+}
+
+static void enable(void)
+{
+    memset(mem(ASQ), 0, 0x4000);
+    admin = (struct queue){ ASQ, ACQ, 0, 0, 0, 1 };
+    io = (struct queue){ SQ, CQ, 1, 0, 0, 1 };
+    wr(0x24, (ENTRIES - 1) << 16 | (ENTRIES - 1));
+    hw_wr(BAR + 0x28, ASQ, 8);
+    hw_wr(BAR + 0x30, ACQ, 8);
+    wr(0x14, 0x00460001);
+    until(0x1c, 1, 1);
+    assert_int_equal(admin_run(5, 0, CQ, (ENTRIES - 1) << 16 | 1, 1, NULL), 0);
+    assert_int_equal(admin_run(1, 0, SQ, (ENTRIES - 1) << 16 | 1, 1 << 16 | 1, NULL), 0);
+}
+
+static void place(void)
+{
+    t_wr(n, PCI_BAR0, BAR, 4);
+    t_wr(n, PCI_BAR0 + 4, 0, 4);
+    t_wr(n, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
+}
+
+static void plug(void)
+{
+    n = (struct nvme *)t_new_on("nvme", &t_bus->bus, "n", opts);
+    dev_reset_tree(&n->pci.dev, RESET_COLD);
+    place();
+}
+
+static void fill(unsigned i, uint32_t v)
+{
+    for (unsigned k = 0; k < BYTES / 4; k++)
+        st_le32(mem(BUF + i * BYTES + 4 * k), v);
+}
+
+static void go(unsigned i)
+{
+    static uint32_t version;
+    struct cmd *c = &cmd[i];
+    *c = (struct cmd){ .out = true, .write = hw_rand(2), .want = ++version };
+    fill(i, c->write ? c->want : 0xdeadbeef);
+    if (c->write)
+        maybe[i] = c->want;
+    submit(&io, c->write ? 1 : 2, (uint16_t)i, 1, BUF + i * BYTES, i * BLOCKS, 0, BLOCKS - 1);
+}
+
+/* What ended meanwhile. */
+static unsigned reap(void)
+{
+    uint16_t cid, status;
+    uint32_t result;
+    unsigned k = 0;
+    for (; take(&io, &cid, &status, &result); k++) {
+        assert_true(cid < CMDS);
+        assert_true(cmd[cid].out);                      /* once, and only what was asked */
+        assert_int_equal(status, 0);
+        cmd[cid].out = false;
+        cmd[cid].ends++;
+        if (cmd[cid].write) {
+            content[cid] = maybe[cid];
+            continue;
+        }
+        uint32_t v = ld_le32(mem(BUF + cid * BYTES));
+        assert_true(v == content[cid] || v == maybe[cid]);
+        content[cid] = maybe[cid] = v;
+        for (unsigned at = 0; at < BYTES; at += 4)
+            assert_int_equal(ld_le32(mem(BUF + cid * BYTES + at)), v);
+    }
+    return k;
+}
+
+static unsigned outstanding(void)
+{
+    unsigned k = 0;
+    for (unsigned i = 0; i < CMDS; i++)
+        k += cmd[i].out;
+    return k;
+}
+
+/* What the disk has now, where nothing is in flight: as before, or as the write that was given up. */
+static void look(void)
+{
+    for (unsigned i = 0; i < CMDS; i++) {
+        uint32_t v = ld_le32(probe_data + i * BYTES);
+        assert_true(v == content[i] || v == maybe[i]);
+        for (unsigned at = 0; at < BYTES; at += 4)
+            assert_int_equal(ld_le32(probe_data + i * BYTES + at), v);
+        content[i] = maybe[i] = v;
+    }
+}
+
+/* The host forgets what the controller has not told it. */
+static void forget(void)
+{
+    for (unsigned i = 0; i < CMDS; i++)
+        cmd[i].out = false;
+    look();
+}
+
+static void start_some(void)
+{
+    for (unsigned i = 0; i < CMDS; i++)
+        if (!cmd[i].out && hw_rand(4))
+            go(i);
+    ring(&io);
+    for (unsigned k = hw_rand(6); k; k--)
+        loop_run_once(loop_main(), 0);
+    reap();
+}
+
+static void finish(void)
+{
+    for (int i = 0; outstanding(); i++) {
+        assert_true(i < 1000000);
+        loop_run_once(loop_main(), 0);
+        reap();
+    }
+}
+
+/* Nothing more comes once the controller is reset. */
+static void silence(void)
+{
+    uint8_t *before = mem(CQ), copy[16 * ENTRIES];
+    memcpy(copy, before, sizeof copy);
+    for (int i = 0; i < 200 && n->in_flight; i++)
+        loop_run_once(loop_main(), 1000000);
+    assert_int_equal(n->in_flight, 0);
+    assert_memory_equal(copy, before, sizeof copy);
+    forget();
+}
+
+/* ---- what happens ---- */
+
+static void controller_reset(void)
+{
+    wr(0x14, 0x00460000);
+    until(0x1c, 1, 0);
+    silence();
+    enable();
+}
+
+static void function_reset(void)
+{
+    unsigned exp = t_cap(n, PCI_CAP_EXP);
+    t_wr(n, exp + 8, 0x8000, 2);
+    for (int i = 0; t_rd(n, 0, 2) == 0xffff; i++) {
+        assert_true(i < 1000000);
+        loop_run_once(loop_main(), 0);
+    }
+    silence();
+    place();
+    enable();
+}
+
+static void removal(void)
+{
+    uint8_t copy[16 * ENTRIES];
+    t_remove(&n->pci.dev);
+    memcpy(copy, mem(CQ), sizeof copy);
+    t_settle();
+    assert_memory_equal(copy, mem(CQ), sizeof copy);
+    reap();                             /* what ended before it was gone */
+    forget();
+    plug();
+    enable();
+}
+
+static bool quiet;
+static void co_quiet(void *arg)
+{
+    DEV_CLASS(arg)->co_quiesce(arg);
+    quiet = true;
+}
+
+static void stop(void)
+{
+    quiet = false;
+    co_spawn(NULL, n->pci.dev.dom, co_quiet, n);
+    for (int i = 0; !quiet; i++) {
+        assert_true(i < 1000000);
+        loop_run_once(loop_main(), 0);
+    }
+    assert_int_equal(n->in_flight, 0);
+}
+
+static void saved(struct str *s)
+{
+    domain_lock(n->pci.dev.dom);
+    state_save(DEV_CLASS(n)->state, n, s);
+    domain_unlock(n->pci.dev.dom);
+}
+
+static void load(const struct str *s)
+{
+    struct err e = ERR_INIT;
+    domain_lock(n->pci.dev.dom);
+    if (!state_load(DEV_CLASS(n)->state, n, s->s, s->len, &e))
+        fail_msg("%s", e.msg);
+    domain_unlock(n->pci.dev.dom);
+}
+
+/* Saved, and another one goes on; every command ends, the ones in between on the new one. */
+static void save(bool elsewhere)
+{
+    struct str s = { 0 };
+    stop();
+    saved(&s);
+    if (elsewhere) {
+        t_remove(&n->pci.dev);
+        plug();
+        load(&s);
+    }
+    str_free(&s);
+    n->listener.start(&n->listener);
+    finish();
+}
+
+static void rounds(void **state)
+{
+    const char *env = getenv("BP_ROUNDS");
+    unsigned count = env ? (unsigned)atoi(env) : 200, ended = 0, lost = 0;
+    t_setup(NULL);
+    memset(probe_data, 0, sizeof probe_data);
+    sd_node("disk", "");
+    timer_init(&pump, CLOCK_HOST, loop_main(), NULL, pumped, NULL);
+    plug();
+    enable();
+    pumped(NULL);
+    for (unsigned i = 0; i < count; i++) {
+        start_some();
+        ended += CMDS - outstanding();
+        lost += outstanding();
+        switch (hw_rand(6)) {
+        case 0: controller_reset(); break;
+        case 1: function_reset(); break;
+        case 2: removal(); break;
+        case 3: save(true); break;
+        case 4: save(false); break;
+        default: finish();
+        }
+        assert_true(n->n_free <= CMDS + 8);             /* requests go back where they came from */
+    }
+    start_some();
+    finish();
+    timer_disarm(&pump);
+    probe_go();
+    assert_true(lost > count && ended);                 /* there was something to lose */
+    look();
+    t_remove(&n->pci.dev);
+    timer_fini(&pump);
+    sd_del("disk");
+}
+
+/* ---- namespaces ---- */
+
+static void identify(uint32_t cns, uint32_t nsid) { assert_int_equal(admin_run(6, nsid, BUF, cns, 0, NULL), 0); }
+
+static uint32_t create(uint64_t blocks, uint8_t lbaf)
+{
+    uint32_t nsid;
+    memset(mem(BUF), 0, 4096);
+    st_le64(mem(BUF), blocks);
+    st_le64(mem(BUF) + 8, blocks);
+    mem(BUF)[26] = lbaf;
+    assert_int_equal(admin_run(0x0d, 0, BUF, 0, 0, &nsid), 0);
+    memset(mem(BUF), 0, 4096);
+    st_le16(mem(BUF), 1);
+    assert_int_equal(admin_run(0x15, nsid, BUF, 0, 0, NULL), 0);
+    return nsid;
+}
+
+static uint16_t io_run(uint8_t op, uint32_t nsid, uint32_t slba, uint32_t d12)
+{
+    uint16_t cid, status;
+    uint32_t r;
+    submit(&io, op, 1, nsid, BUF, slba, 0, d12);
+    ring(&io);
+    while (!take(&io, &cid, &status, &r))
+        loop_run_once(loop_main(), 0);
+    return status;
+}
+
+static void namespaces(void **state)
+{
+    struct str s = { 0 }, again = { 0 };
+    struct err e = ERR_INIT;
+    t_setup(NULL);
+    memset(probe_data, 0, sizeof probe_data);
+    sd_node("disk", "");
+    plug();
+    enable();
+    assert_int_equal(admin_run(0x0d, 1, 0, 1, 0, NULL), 0);            /* delete */
+    assert_int_equal(create(8, 4), 1);                                 /* 4 KiB blocks; the next begins at a MiB: no room */
+    assert_int_equal(io_run(4, 1, 3, 1), 0);                           /* blocks 3 and 4 unreadable */
+    assert_int_equal(admin_run(9, 1, 0, 0x84, 1, NULL), 0);            /* write protected */
+    stop();
+    saved(&s);
+    t_remove(&n->pci.dev);
+    plug();
+    load(&s);
+    n->listener.start(&n->listener);
+    identify(0, 1);
+    assert_int_equal(ld_le64(mem(BUF)), 8);
+    assert_int_equal(mem(BUF)[26], 4);
+    assert_int_equal(mem(BUF)[99], 1);
+    assert_int_equal(io_run(2, 1, 4, 0), 0x281);
+    assert_int_equal(io_run(2, 1, 5, 0), 0);
+    assert_int_equal(io_run(1, 1, 5, 0), 0x20);
+    stop();
+    saved(&again);
+    for (size_t cut = 0; cut < again.len; cut += 1 + again.len / 40) {  /* what is cut short is refused, or the rest stays */
+        domain_lock(n->pci.dev.dom);
+        (void)!state_load(DEV_CLASS(n)->state, n, again.s, cut, &e);
+        domain_unlock(n->pci.dev.dom);
+    }
+    t_remove(&n->pci.dev);
+    str_free(&s);
+    str_free(&again);
+    sd_del("disk");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(rounds), cmocka_unit_test(namespaces) };
+    t_unused();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
