@@ -75,6 +75,8 @@ static void config_clear(struct pci_dev *d)
     d->pm_state = 0;
     d->intx_pin = 0;
     d->flr_post = (struct post){ .fn = pci_reset_now, .arg = d };
+    d->link_post = (struct post){ .fn = pci_link_job, .arg = d };
+    atomic_store(&d->link, PCI_LINK_UP);
     atomic_store(&d->silent, 0);
     atomic_store(&d->intx_level, false);
     atomic_store(&d->intx_off, false);
@@ -161,7 +163,7 @@ void pci_bar_add(struct pci_dev *d, unsigned n, uint8_t type, struct region *r)
 static uint64_t bar_address(const struct pci_dev *d, unsigned n)
 {
     const struct pci_bar *b = &d->bar[n];
-    if (!b->region || !pci_in_d0(d) || !atomic_load(&d->visible))
+    if (!b->region || !pci_in_d0(d) || !pci_connected(d))
         return UINT64_MAX;
     if (d->pf)
         return pci_vf_bar_address(d, n);    /* and nothing of its own registers: its PF may be asking, on another thread */
@@ -207,7 +209,7 @@ void pci_update(struct pci_dev *d)
     uint16_t cmd = ld_le16(d->config + PCI_COMMAND);
     bool d0 = pci_in_d0(d);
     pci_bars_update(d);
-    atomic_store(&d->master, cmd & PCI_COMMAND_MASTER && d0 && atomic_load(&d->visible));
+    atomic_store(&d->master, cmd & PCI_COMMAND_MASTER && d0 && pci_connected(d));
     pci_master_update(d);
     atomic_store(&d->intx_off, cmd & PCI_COMMAND_INTX_DISABLE || !d0);
     pci_intx_update(d);
@@ -311,6 +313,7 @@ void pci_reset_config(struct pci_dev *d, enum reset_kind k)
 void pci_fini(struct pci_dev *d)
 {
     loop_post_cancel(loop_main(), &d->flr_post);
+    loop_post_cancel(loop_main(), &d->link_post);
     pci_unmap_all(d);
     pci_rom_fini(d);
     pci_msix_fini(d);

@@ -29,7 +29,8 @@ struct pci_msi;
 struct pci_msix;
 struct pci_sriov;
 /* Why configuration accesses are not answered: of a function, of a bus. */
-enum { PCI_SILENT_FLR = 1, PCI_SILENT_BUS_RESET = 2, PCI_SILENT_NO_POWER = 4, PCI_SILENT_VF = 8 /* not enabled */ };
+enum { PCI_SILENT_FLR = 1, PCI_SILENT_BUS_RESET = 2, PCI_SILENT_NO_POWER = 4, PCI_SILENT_VF = 8 /* not enabled */, PCI_SILENT_LINK = 16 /* down, or pulled out */ };
+enum pci_link { PCI_LINK_UP, PCI_LINK_DOWN, PCI_LINK_REMOVED };
 
 /* Options of every function. */
 struct pci_opts {
@@ -84,6 +85,8 @@ struct pci_dev {
     struct pci_msix *msix;
     pthread_mutex_t irq_lock;       /* leaf: MSI and MSI-X tables and pending bits */
     struct post flr_post;           /* a function level reset, or the one that ends D3hot */
+    struct post link_post;
+    atomic_uchar link;              /* enum pci_link */
     uint8_t cap_list_tail, pm_cap, msi_cap, exp_cap, msix_cap;
     atomic_uchar pm_state;          /* 0..3, as PMCSR said last */
     uint16_t ext_cap_tail;
@@ -170,10 +173,11 @@ struct pci_bus {
     void *irq_arg;
     int irq_count[4];                   /* wired OR; under irq_lock, a leaf, which also orders changes of bus mastering */
     pthread_mutex_t irq_lock;
-    /* Port above the bus: told when a function came; asked when one is to go; told when it went. May be NULL. Main loop, no lock held */
+    /* Port above the bus: told when a function came; asked when one is to go; told when it went or its link changed. May be NULL. Main loop,
+     * no lock held */
     bool (*port_plugged)(struct pci_bus *, struct pci_dev *, struct err *);
     bool (*port_unplug)(struct pci_bus *, struct pci_dev *, struct err *);
-    void (*port_gone)(struct pci_bus *);
+    void (*port_changed)(struct pci_bus *);
 };
 /* A root bus owned by a host bridge. */
 struct pci_bus *pci_root_bus_new(struct dev *host, const char *name, bool express, struct region *mem, struct region *io, struct err *e);

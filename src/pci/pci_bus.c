@@ -120,8 +120,8 @@ void pci_detach(struct bus *bus, struct dev *dev)
     pci_fini(d);
     d->devfn = -1;
     d->pbus = NULL;
-    if (b->port_gone && !d->pf)
-        b->port_gone(b);
+    if (b->port_changed && !d->pf)
+        b->port_changed(b);
 }
 
 void pci_show_up(struct pci_dev *d)

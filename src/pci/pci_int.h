@@ -50,6 +50,9 @@ void pci_path(const struct dev *dev, char *buf, size_t n);
 void pci_show(const struct bus *bus, const struct dev *dev, struct str *out);
 /* The function takes configuration accesses. Sure under its domain lock only. */
 static inline bool pci_answers(const struct pci_dev *d) { return atomic_load(&d->visible) && !atomic_load(&d->silent); }
+/* It is there, and its link is up. */
+static inline bool pci_connected(const struct pci_dev *d) { return atomic_load(&d->visible) && !(atomic_load(&d->silent) & PCI_SILENT_LINK); }
+void pci_link_job(void *dev);
 void pci_intx_update(struct pci_dev *d);
 /* d->master changed: its DMA and that of all below follows. */
 void pci_master_update(struct pci_dev *d);

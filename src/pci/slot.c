@@ -2,6 +2,7 @@
 /* Slot registers and native hot plug. Sections are of PCI Express Base 5.0. */
 #include "pci/slot.h"
 
+#include "pci/link.h"
 #include "pci/pci_int.h"
 
 static const int64_t ask_again_ns = 5000000000;     /* an attention button pressed sooner would call the request off (6.7.1.5) */
@@ -47,11 +48,17 @@ static bool set_bit(struct pcie_slot *s, unsigned r, uint16_t bit, bool on)
     return on != ((was & bit) != 0);
 }
 
+static bool is_present(struct pcie_slot *s)
+{
+    const struct pci_dev *d = pci_bus_fn(s->br.sec, 0);
+
+    return d && pci_link_get(d) != PCI_LINK_REMOVED;
+}
+
 /* Presence and link as they are now; the changes are events, unless the machine is being built or reset. */
 static void look(struct pcie_slot *s, bool tell)
 {
-    bool present = pci_bus_fn(s->br.sec, 0) != NULL;
-    bool link = present && powered(s) && !(atomic_load(&s->br.sec->silent) & PCI_SILENT_NO_POWER);
+    bool present = is_present(s), link = present && pci_link_get(pci_bus_fn(s->br.sec, 0)) == PCI_LINK_UP && powered(s) && !(atomic_load(&s->br.sec->silent) & PCI_SILENT_NO_POWER);
     uint16_t ev = 0;
 
     if (set_bit(s, PCI_EXP_SLTSTA, PCI_SLT_PDS, present))
@@ -104,7 +111,7 @@ void pcie_slot_written(struct pcie_slot *s, uint32_t off, unsigned size, uint32_
  */
 void pcie_slot_reset(struct pcie_slot *s, enum reset_kind k)
 {
-    bool present = pci_bus_fn(s->br.sec, 0) != NULL;
+    bool present = is_present(s);
 
     st_le16(reg(s, PCI_EXP_SLTCTL), s->hotplug ? (present ? PCI_SLTCTL_PIC_ON : PCI_SLTCTL_PIC_OFF) | PCI_SLTCTL_AIC_OFF : 0);
     st_le16(reg(s, PCI_EXP_SLTSTA), present ? PCI_SLT_PDS : 0);
@@ -146,7 +153,7 @@ static bool plugged(struct pci_bus *b, struct pci_dev *d, struct err *e)
     return true;
 }
 
-static void gone(struct pci_bus *b)
+static void changed(struct pci_bus *b)
 {
     domain_lock(b->bridge->dev.dom);
     look(slot_above(b), true);
@@ -176,7 +183,7 @@ static bool unplug(struct pci_bus *b, struct pci_dev *d, struct err *e)
     struct pcie_slot *s = slot_above(b);
     bool now, ok;
 
-    if (!pci_bus_fn(b, 0)) {                /* the guest never saw it */
+    if (!is_present(s)) {                   /* the guest never saw it, or saw it being pulled out */
         dev_unplug_done(&d->dev);
         return true;
     }
@@ -255,7 +262,7 @@ bool pcie_slot_init(struct pcie_slot *s, struct err *e)
     b->bus.hotplug = s->hotplug;
     b->port_plugged = plugged;
     b->port_unplug = unplug;
-    b->port_gone = gone;
+    b->port_changed = changed;
     return true;
 }
 

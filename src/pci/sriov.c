@@ -94,7 +94,7 @@ void pci_sriov_update(struct pci_dev *pf)
 {
     struct pci_sriov *s = pf->sriov;
     uint16_t ctl = ld_le16(reg(pf, PCI_SRIOV_CTRL)), num = ld_le16(reg(pf, PCI_SRIOV_NUM));
-    unsigned was = atomic_load(&s->enabled), now = ctl & PCI_SRIOV_CTRL_VFE && num <= s->o.total && pci_in_d0(pf) ? num : 0;
+    unsigned was = atomic_load(&s->enabled), now = ctl & PCI_SRIOV_CTRL_VFE && num <= s->o.total && pci_in_d0(pf) && pci_connected(pf) ? num : 0;
 
     take_bars(pf);
     atomic_store(&s->decode, ctl & PCI_SRIOV_CTRL_MSE);

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.machine import QmpError, run
-from lib.nvme import NvmeMachine, read, write
+from lib.nvme import ECAM, Nvme, NvmeMachine, read, write
 
 PATH = "/machine/peripheral/n0"
 
@@ -121,3 +121,84 @@ def test_wrong_rules_are_named(m):
     assert struct.unpack_from("<H", m.n.identify(1), 78)[0] == 0
     status, _, err = run("-M", "virt", "-device", "nvme,serial=x,faults.0.opcode=900")
     assert status == 1 and "opcode" in err, err
+
+
+# ---- the link ----
+
+class Port:
+    """A root port in slot 2 with bus 1 behind it; its slot registers."""
+
+    def __init__(self, q):
+        self.q, self.cfg = q, ECAM + (2 << 15)
+        q.writel(self.cfg + 0x18, 0x010100)
+        q.writel(self.cfg + 0x20, 0x40f04000)
+        q.wr(self.cfg + 4, 6, 2)
+        self.exp = q.rd(self.cfg + 0x34, 1)
+        while q.rd(self.cfg + self.exp, 1) != 0x10:
+            self.exp = q.rd(self.cfg + self.exp + 1, 1)
+
+    def take(self):
+        """The events since the last time: presence changed, link changed; and whether a card is there, the link is up."""
+        sta = self.q.rd(self.cfg + self.exp + 0x1a, 2)
+        self.q.wr(self.cfg + self.exp + 0x1a, sta, 2)
+        return [sta >> 3 & 1, sta >> 8 & 1, sta >> 6 & 1, self.q.rd(self.cfg + self.exp + 0x12, 2) >> 13 & 1]
+
+
+@pytest.fixture(name="slot")
+def behind_a_port(tmp_path):
+    img = str(tmp_path / "img")
+    with open(img, "wb") as f:
+        f.truncate(4 << 20)
+    with NvmeMachine(tmp_path, "-drive", "file=%s,format=raw,if=none,id=d" % img, "-device", "pcie-root-port,id=rp,addr=2", "-device",
+                     "nvme,serial=S,id=n0,bus=rp,drive=d") as m:
+        m.port = Port(m.q)
+        m.n = Nvme(m.q, 32).enable()                    # bus 1, device 0
+        m.io = m.n.io_queue()
+        m.port.take()
+        yield m
+
+
+def link(m, state):
+    m.qmp.cmd("qom-set", path=PATH, property="link", value=state)
+
+
+@pytest.mark.parametrize("state,present", (("removed", 0), ("down", 1)))
+def test_link_goes_and_comes(slot, state, present):
+    m = slot
+    data = os.urandom(512)
+    assert write(m.io, 1, 5, data).status == 0
+    link(m, state)
+    assert m.q.readl(m.n.cfg) == 0xffffffff and m.n.readl(0x1c) == 0xffffffff
+    assert m.port.take() == [1 - present, 1, present, 0]
+    link(m, "up")
+    assert m.port.take() == [1 - present, 1, 1, 1]
+    assert m.q.readl(m.n.cfg) == 0x00101b36 and m.q.rd(m.n.cfg + 4, 2) == 0         # as after a reset
+    n = Nvme(m.q, 32)
+    assert n.readl(0x1c) == 0 and read(n.enable().io_queue(), 1, 5, 1) == data
+
+
+def test_pulled_out_at_a_command(slot):
+    """The third read pulls it out: nothing of it completes, nothing reaches memory; the monitor takes it away without asking."""
+    m = slot
+    faults(m, {"queue": "io", "opcode": 2, "skip": 2, "link": "removed"})
+    bufs = [m.n.alloc() for _ in range(4)]
+    for b in bufs:
+        m.q.write(b, b"\x55" * 512)
+    for i, b in enumerate(bufs):
+        m.io.submit(2, 1, prp1=b, cdw=(i, 0, 0), ring=i == 3)
+    while m.port.take()[2]:
+        pass
+    assert m.q.read(bufs[2], 512) == b"\x55" * 512 and hits(m) >= 1
+    got = 0
+    while m.io.ready():
+        got += 1
+        m.io.head += 1
+    assert got <= 2
+    m.qmp.cmd("device_del", id="n0")
+    m.qmp.wait_event("DEVICE_DELETED")
+    assert m.q.readl(m.n.cfg) == 0xffffffff
+
+
+def test_link_is_for_a_running_machine():
+    status, _, err = run("-M", "virt", "-device", "nvme,serial=x,link=down")
+    assert status == 1 and "link" in err, err

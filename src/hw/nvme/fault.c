@@ -5,12 +5,14 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "hw/nvme/timing.h"
+#include "pci/link.h"
 
 #define ALWAYS 1000000u
 #define ANY_OPCODE 256u
 
 enum { Q_ANY, Q_ADMIN, Q_IO };
 static const char *const queue_names[] = { "any", "admin", "io", NULL };
+const char *const nvme_link_names[] = { "up", "down", "removed", NULL };
 
 /* One rule: which commands, how often, and what happens to them. */
 struct nvme_fault {
@@ -18,6 +20,7 @@ struct nvme_fault {
     uint32_t opcode, nsid, probability, status;
     uint64_t slba, nlb, skip, count, delay_ns, seed;
     bool drop, fatal, corrupt;
+    int link;                           /* enum pci_link */
     /* state */
     uint64_t seen, hits, random;
 };
@@ -36,6 +39,7 @@ static const struct prop fault_props[] = {
     PROP_U64(struct nvme_fault, delay_ns, "delay-ns", 0, 0, UINT64_C(3600000000000), "Time that passes first, in the machine's time"),
     PROP_BOOL(struct nvme_fault, drop, "drop", false, "The completion never comes"),
     PROP_BOOL(struct nvme_fault, fatal, "fatal", false, "The controller reports a fatal status and stops"),
+    PROP_ENUM(struct nvme_fault, link, "link", nvme_link_names, PCI_LINK_UP, "The link goes down, or the controller is pulled out of its slot"),
     PROP_BOOL(struct nvme_fault, corrupt, "corrupt", false, "One bit of the data that the host gets is wrong"),
     PROP_END
 };
@@ -99,7 +103,9 @@ uint16_t co_nvme_fault_before(struct nvme_req *r, const struct nvme_fault *f)
     }
     if (rule.fatal)
         nvme_fail(r->n, "a fault that was asked for");
-    if (rule.drop || rule.fatal)
+    if (rule.link != PCI_LINK_UP)
+        pci_link_set(&r->n->pci, (enum pci_link)rule.link);
+    if (rule.drop || rule.fatal || rule.link != PCI_LINK_UP)
         return NVME_HELD;
     r->corrupt = rule.corrupt;
     return (uint16_t)rule.status;
@@ -117,6 +123,19 @@ void nvme_fault_after(struct nvme_req *r)
     byte ^= 1;
     nvme_vec_put(&r->data, at, &byte, 1);
 }
+
+/* ---- the link ---- */
+
+static void set_link(void *arg)
+{
+    struct nvme *n = arg;
+
+    pci_link_set(&n->pci, (enum pci_link)n->link_option);
+}
+
+static void set_link_there(void *arg) { co_spawn(NULL, ((struct nvme *)arg)->pci.dev.dom, set_link, arg); }
+
+void nvme_link_apply(struct nvme *n) { loop_call(domain_loop(n->pci.dev.dom), set_link_there, n); }
 
 /* ---- the option ---- */
 

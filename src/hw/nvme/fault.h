@@ -15,6 +15,9 @@ uint16_t co_nvme_fault_before(struct nvme_req *r, const struct nvme_fault *f);
 void nvme_fault_after(struct nvme_req *r);
 /* From the JSON of the option, checked. Main loop. Called with the rules of a running controller, too. */
 bool nvme_faults_set(struct nvme *n, json_t *list, struct err *e) MUST_CHECK;
+/* link=: what the option says happens. Main loop. */
+extern const char *const nvme_link_names[];
+void nvme_link_apply(struct nvme *n);
 void nvme_faults_free(struct nvme *n);
 
 #endif

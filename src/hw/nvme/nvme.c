@@ -324,6 +324,17 @@ static bool faults_changed(struct obj *o, const struct prop *p, struct err *e)
     return nvme_faults_set((struct nvme *)o, ((struct nvme *)o)->faults_opt, e);
 }
 
+static bool link_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    struct nvme *n = (struct nvme *)o;
+
+    if (n->pci.dev.realized)
+        nvme_link_apply(n);
+    else if (n->link_option)
+        return err_set(e, ERR_STATE, "link is for a controller that is there: qom-set it once the machine runs");
+    return true;
+}
+
 static bool timing_changed(struct obj *o, const struct prop *p, struct err *e)
 {
     return nvme_timing_set((struct nvme *)o, ((struct nvme *)o)->timing_opt, e);
@@ -333,8 +344,10 @@ const struct prop nvme_runtime_props[] = {
     { .name = "ana-state", .doc = "How the controller reaches the namespaces (asymmetric access state of its groups)", .type = PROP_T_ENUM,
       PROP_OFF(struct nvme, ana_option), .of = ana_names, .flags = PF_RUNTIME, .changed = ana_changed },
     { .name = "faults", .doc = "Faults on purpose: a list of rules, faults.N.KEY=VALUE with the keys queue, opcode, nsid, slba, nlb, skip, count, "
-      "probability, seed, status, delay-ns, drop, fatal, corrupt", .type = PROP_T_JSON, PROP_OFF(struct nvme, faults_opt), .flags = PF_RUNTIME,
+      "probability, seed, status, delay-ns, drop, fatal, link, corrupt", .type = PROP_T_JSON, PROP_OFF(struct nvme, faults_opt), .flags = PF_RUNTIME,
       .changed = faults_changed },
+    { .name = "link", .doc = "The controller's link: up, down, or pulled out of its slot without a word before; up is a reset", .type = PROP_T_ENUM,
+      PROP_OFF(struct nvme, link_option), .of = nvme_link_names, .flags = PF_RUNTIME, .changed = link_changed },
     { .name = "fault-hits", .doc = "Commands that met a fault so far", .type = PROP_T_U64, PROP_OFF(struct nvme, fault_hits), .max = UINT64_MAX,
       .flags = PF_READONLY },
     { .name = "timing", .doc = "How long I/O commands take, in the machine's time: timing.KEY=VALUE with the keys read-ns, write-ns, other-ns, "

@@ -359,6 +359,7 @@ struct nvme {
     struct nvme_fault *faults;
     uint32_t n_faults;
     uint64_t fault_hits;
+    int link_option;                    /* enum pci_link */
     json_t *timing_opt;
     struct nvme_timing *timing;         /* NULL: commands take as long as they take */
     uint64_t timed_commands, timed_ns;

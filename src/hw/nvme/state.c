@@ -243,6 +243,6 @@ static const struct state_field fields[] = {
     STATE_STRUCT(struct nvme, boot, &nvme_boot_state),
     N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), HOST(fw_len), N(telemetry_gen),
     STATE_STRUCT(struct nvme, cmb, &cmb_state), STATE_STRUCT(struct nvme, pel, &pel_state), HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), HOST(faults), HOST(n_faults),
-    N(fault_hits), HOST(timing_opt), HOST(timing), N(timed_commands), N(timed_ns), STATE_END
+    N(fault_hits), HOST(link_option), HOST(timing_opt), HOST(timing), N(timed_commands), N(timed_ns), STATE_END
 };
 const struct state_desc nvme_state = { .name = "nvme", .version = 1, .fields = fields, .post_load = loaded };
