@@ -18,6 +18,7 @@
 #define SCSI_CDB_MAX 32
 #define SCSI_SENSE_MAX 96
 #define SCSI_UA_MAX 8
+#define SCSI_TRANSFER_MAX (32 * MiB)    /* of one command */
 #define SCSI_REQS_MAX 1024u             /* of one logical unit; then TASK SET FULL */
 
 struct scsi_bus;
@@ -116,6 +117,9 @@ unsigned scsi_pending(struct scsi_dev *d, bool (*match)(const struct scsi_req *,
 void co_scsi_reset(struct scsi_dev *d, uint32_t sense);
 /* Bus reset without requests in flight (the adapter's own reset). */
 void scsi_bus_power_on(struct scsi_bus *b);
+
+/* Bytes that a command moves, at most SCSI_TRANSFER_MAX, and which way; 0: none, or the command is not known. scsi_length.c */
+uint32_t scsi_transfer_len(const struct scsi_dev *d, const uint8_t *cdb, bool *to_device);
 
 /* ---- for logical units ---- */
 bool scsi_dev_attach(struct scsi_dev *d, struct err *e) MUST_CHECK;     /* last in realize: it can be addressed now */

@@ -216,7 +216,7 @@ const struct state_desc scsi_disk_state = { .name = "scsi-disk", .version = 1, .
     PROP_STR(struct scsi_disk, device_id, "device_id", 0, "Identification (VPD page 83h); the serial number or id if left out"), \
     PROP_U64(struct scsi_disk, wwn, "wwn", 0, 0, UINT64_MAX, "World wide name (VPD page 83h); 0: none"),                  \
     PROP_SIZE(struct scsi_disk, max_unmap_size, "max_unmap_size", 1 * GiB, 4096, INT64_MAX, "Most bytes that one UNMAP frees"), \
-    PROP_SIZE(struct scsi_disk, max_io_size, "max_io_size", SCSI_MAX_TRANSFER, 4096, SCSI_MAX_TRANSFER, "Most bytes of one request")
+    PROP_SIZE(struct scsi_disk, max_io_size, "max_io_size", SCSI_TRANSFER_MAX, 4096, SCSI_TRANSFER_MAX, "Most bytes of one request")
 
 const struct prop scsi_hd_props[] = {
     COMMON_PROPS("QEMU HARDDISK"),

@@ -6,7 +6,6 @@
 #include "block/blk.h"
 #include "hw/scsi/scsi.h"
 
-#define SCSI_MAX_TRANSFER (32 * MiB)            /* of one command */
 #define SCSI_STEP (512 * KiB)                   /* of commands that need no buffer of the guest */
 #define SCSI_UNMAP_DESCRIPTORS 255u
 #define SCSI_CAW_BYTES (128 * KiB)              /* COMPARE AND WRITE */

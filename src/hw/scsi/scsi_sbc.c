@@ -51,7 +51,7 @@ static uint32_t transfer_len(const uint8_t *cdb)
 static bool plain_transfer(struct scsi_req *r, uint64_t lba, uint32_t n)
 {
     const struct scsi_disk *d = disk_of(r);
-    uint64_t most = MIN(d->max_io_size, SCSI_MAX_TRANSFER);
+    uint64_t most = MIN(d->max_io_size, SCSI_TRANSFER_MAX);
 
     if (r->cdb[0] >= 0x20 && r->cdb[1] & 0xe0) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);

@@ -90,7 +90,7 @@ static unsigned vpd_limits(struct scsi_disk *d, uint8_t *p)
     p[4] = 0;                                   /* WSNZ: WRITE SAME of zero blocks goes to the end */
     p[5] = (uint8_t)MIN(SCSI_CAW_BYTES / scsi_disk_bs(d), 255u);
     st_be16(p + 6, (uint16_t)MIN(d->opt.min_io_size / scsi_disk_bs(d), 0xffffu));
-    st_be32(p + 8, in_blocks(d, MIN(d->max_io_size, SCSI_MAX_TRANSFER)));
+    st_be32(p + 8, in_blocks(d, MIN(d->max_io_size, SCSI_TRANSFER_MAX)));
     st_be32(p + 12, in_blocks(d, d->opt.opt_io_size));
     if (d->caps.discard && !scsi_disk_read_only(d)) {
         st_be32(p + 20, in_blocks(d, d->max_unmap_size));

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How much a command transfers, and which way, by its command block alone (SPC-5, SBC-4, MMC-6). Parallel adapters need it: their
+ * targets take and give data before and after the command is executed.
+ */
+#include "hw/scsi/scsi.h"
+
+enum kind { NONE, IN_BLOCKS, OUT_BLOCKS, OUT_TWICE, OUT_ONE, OUT_VERIFY, IN_FIELD, OUT_FIELD, IN_FIXED };
+struct row { uint8_t op, kind, at, bytes; };        /* where the length is, how many bytes it has; of IN_FIXED the length */
+
+enum { OP_READ_BUFFER = 0x3c, OP_LOG_SELECT = 0x4c };
+
+static const struct row rows[] = {
+    { OP_READ_6, IN_BLOCKS, 0, 0 }, { OP_READ_10, IN_BLOCKS, 0, 0 }, { OP_READ_12, IN_BLOCKS, 0, 0 }, { OP_READ_16, IN_BLOCKS, 0, 0 },
+    { OP_WRITE_6, OUT_BLOCKS, 0, 0 }, { OP_WRITE_10, OUT_BLOCKS, 0, 0 }, { OP_WRITE_12, OUT_BLOCKS, 0, 0 }, { OP_WRITE_16, OUT_BLOCKS, 0, 0 },
+    { OP_WRITE_AND_VERIFY_10, OUT_BLOCKS, 0, 0 }, { OP_WRITE_AND_VERIFY_12, OUT_BLOCKS, 0, 0 }, { OP_WRITE_AND_VERIFY_16, OUT_BLOCKS, 0, 0 },
+    { OP_COMPARE_AND_WRITE, OUT_TWICE, 13, 1 }, { OP_WRITE_SAME_10, OUT_ONE, 0, 0 }, { OP_WRITE_SAME_16, OUT_ONE, 0, 0 },
+    { OP_VERIFY_10, OUT_VERIFY, 0, 0 }, { OP_VERIFY_12, OUT_VERIFY, 0, 0 }, { OP_VERIFY_16, OUT_VERIFY, 0, 0 },
+    { OP_INQUIRY, IN_FIELD, 3, 2 }, { OP_REQUEST_SENSE, IN_FIELD, 4, 1 }, { OP_MODE_SENSE_6, IN_FIELD, 4, 1 }, { OP_MODE_SENSE_10, IN_FIELD, 7, 2 },
+    { OP_LOG_SENSE, IN_FIELD, 7, 2 }, { OP_SERVICE_ACTION_IN_16, IN_FIELD, 10, 4 }, { OP_REPORT_LUNS, IN_FIELD, 6, 4 },
+    { OP_MAINTENANCE_IN, IN_FIELD, 6, 4 }, { OP_PERSISTENT_RESERVE_IN, IN_FIELD, 7, 2 }, { OP_READ_BUFFER, IN_FIELD, 6, 3 }, { OP_READ_TOC, IN_FIELD, 7, 2 },
+    { OP_GET_CONFIGURATION, IN_FIELD, 7, 2 }, { OP_GET_EVENT_STATUS, IN_FIELD, 7, 2 }, { OP_READ_DISC_INFORMATION, IN_FIELD, 7, 2 },
+    { OP_READ_TRACK_INFORMATION, IN_FIELD, 7, 2 }, { OP_MECHANISM_STATUS, IN_FIELD, 8, 2 }, { OP_READ_DVD_STRUCTURE, IN_FIELD, 8, 2 },
+    { OP_READ_CAPACITY_10, IN_FIXED, 0, 8 },
+    { OP_MODE_SELECT_6, OUT_FIELD, 4, 1 }, { OP_MODE_SELECT_10, OUT_FIELD, 7, 2 }, { OP_LOG_SELECT, OUT_FIELD, 7, 2 }, { OP_WRITE_BUFFER, OUT_FIELD, 6, 3 },
+    { OP_PERSISTENT_RESERVE_OUT, OUT_FIELD, 5, 4 }, { OP_UNMAP, OUT_FIELD, 7, 2 }, { OP_SANITIZE, OUT_FIELD, 7, 2 }, { OP_SEND_DIAGNOSTIC, OUT_FIELD, 3, 2 },
+};
+
+static uint32_t blocks_of(const uint8_t *cdb)
+{
+    uint32_t n = scsi_cdb_len(cdb);
+
+    return cdb[0] < 0x20 && !n ? 256 : n;
+}
+
+static uint64_t field(const uint8_t *p, unsigned bytes)
+{
+    uint64_t v = 0;
+
+    for (unsigned i = 0; i < bytes; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+static uint64_t length(const struct row *r, const uint8_t *cdb, uint32_t bs)
+{
+    switch (r->kind) {
+    case IN_BLOCKS: case OUT_BLOCKS: return (uint64_t)blocks_of(cdb) * bs;
+    case OUT_TWICE: return 2 * field(cdb + r->at, r->bytes) * bs;
+    case OUT_ONE: return cdb[0] == OP_WRITE_SAME_16 && cdb[1] & 1 ? 0 : bs;       /* NDOB */
+    case OUT_VERIFY:                                                                /* BYTCHK: 5.36 */
+        return (cdb[1] >> 1 & 3) == 1 ? (uint64_t)blocks_of(cdb) * bs : (cdb[1] >> 1 & 3) == 3 ? bs : 0;
+    case IN_FIELD: case OUT_FIELD: return field(cdb + r->at, r->bytes);
+    default: return r->bytes;
+    }
+}
+
+uint32_t scsi_transfer_len(const struct scsi_dev *d, const uint8_t *cdb, bool *to_device)
+{
+    uint32_t bs = 512;
+    uint64_t n = 0;
+
+    *to_device = false;
+    if (SCSI_DEV_CLASS(d)->capacity)
+        SCSI_DEV_CLASS(d)->capacity(d, &bs);
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        const struct row *r = &rows[i];
+        if (r->op != cdb[0])
+            continue;
+        if (!(r->op == OP_UNMAP && SCSI_DEV_CLASS(d)->type == SCSI_TYPE_ROM)) {     /* READ SUB-CHANNEL there */
+            *to_device = r->kind >= OUT_BLOCKS && r->kind != IN_FIELD && r->kind != IN_FIXED;
+            n = length(r, cdb, bs);
+        } else {
+            n = field(cdb + 7, 2);
+        }
+        break;
+    }
+    return (uint32_t)MIN(n, SCSI_TRANSFER_MAX);
+}
