@@ -123,7 +123,10 @@ def test_no_complaint_in_the_log(lab):
 TOOLS = [("sg_vpd -p di /dev/%s", "0x5000c50015ea71aa"), ("sg_inq /dev/%s", "QEMU HARDDISK"), ("sg_vpd -p bl /dev/%s", "Maximum compare and write length"),
          ("sg_readcap -16 /dev/%s", "lbpme=1"), ("sg_luns /dev/%s", "Lun list length = 16"), ("sg_modes /dev/%s", "Caching"),
          ("sg_opcodes /dev/%s", "Compare and write"), ("sg_persist -c /dev/%s", "Report capabilities"),
-         ("sg_verify --lba=0 --count=64 /dev/%s && echo fine", "fine"), ("sg_turs /dev/%s && echo fine", "fine")]
+         ("sg_logs --page=0x3 /dev/%s", "Total bytes processed"), ("smartctl -t short /dev/%s >/dev/null; sleep 1; smartctl -a /dev/%s", "Completed"),
+         ("sg_rbuf --echo --size=256 --quick /dev/%s && echo fine", "fine"), ("sg_opcodes --tmf /dev/%s", "Abort task set"),
+         ("sg_verify --lba=0 --count=64 /dev/%s && echo fine", "fine"), ("sg_turs /dev/%s && echo fine", "fine"),
+         ("sg_format --format --early --quick /dev/%s && head -c 4 /dev/%s | od -An -tx1", "00 00 00 00")]
 
 
 @pytest.mark.parametrize("cmd,text", TOOLS, ids=[t[0].split()[0] for t in TOOLS])
@@ -131,4 +134,4 @@ def test_sg3_utils(lab, cmd, text):
     if lab.call("command -v " + cmd.split()[0])[0]:
         pytest.skip("the guest has no " + cmd.split()[0])
     lab.run("modprobe sg 2>/dev/null || true")
-    assert text in lab.run(cmd % disk_at(lab, 2, 0))
+    assert text in lab.run(cmd.replace("%s", disk_at(lab, 2, 0)))

@@ -82,10 +82,10 @@ uint32_t scsi_disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
 {
     struct scsi_disk *d = (struct scsi_disk *)s;
 
-    if (d->sanitizing && !(c->flags & SCF_ALWAYS))
-        return SENSE_SANITIZE_IN_PROGRESS;
-    if (d->sanitize_failed && c->flags & SCF_MEDIUM && c->op != OP_SANITIZE)
-        return SENSE_SANITIZE_FAILED;
+    if (d->overwriting && !(c->flags & SCF_ALWAYS))
+        return d->overwriting;
+    if (d->overwrite_failed && c->flags & SCF_MEDIUM && c->op != OP_SANITIZE && c->op != OP_FORMAT_UNIT)
+        return d->overwrite_failed;
     if (c->flags & SCF_MEDIUM && !scsi_disk_has_medium(d))
         return d->tray_open ? SENSE_NO_MEDIUM_OPEN : SENSE_NO_MEDIUM_CLOSED;
     if (c->flags & SCF_MEDIUM && d->stopped)
@@ -164,6 +164,13 @@ static bool disk_realize(struct dev *dev, struct err *e)
     return scsi_disk_open(disk(dev), e) && scsi_dev_attach(&disk(dev)->s, e);
 }
 
+/* A self-test may read for hours; it is not what is waited for. */
+static void co_disk_quiesce(struct dev *dev)
+{
+    scsi_self_test_stop(disk(dev), false);
+    co_scsi_dev_quiesce(dev);
+}
+
 static void disk_unrealize(struct dev *dev)
 {
     scsi_disk_close(disk(dev));
@@ -175,6 +182,7 @@ void scsi_disk_to_default(struct scsi_dev *s)
     struct scsi_disk *d = (struct scsi_disk *)s;
 
     d->stopped = d->locked = false;
+    scsi_self_test_stop(d, true);
     s->desc_sense = false;
     blk_set_write_cache(d->blk, d->wce_at_reset);
 }
@@ -185,15 +193,30 @@ void scsi_disk_reset(struct dev *dev, enum reset_kind k)
 
     scsi_disk_to_default(&d->s);
     d->pr = (struct scsi_pr){ 0 };
+    memset(d->count, 0, sizeof d->count);
+    memset(d->tests, 0, sizeof d->tests);
+    d->echo_len = 0;
     d->media_event = 0;
     d->s.n_ua = 0;
     scsi_attention(&d->s, SENSE_POWER_ON);
 }
 
+static const struct state_field count_fields[] = {
+    STATE_UINT(struct scsi_io_count, commands), STATE_UINT(struct scsi_io_count, bytes), STATE_UINT(struct scsi_io_count, errors), STATE_END
+};
+static const struct state_desc count_state = { .name = "scsi-counter", .version = 1, .fields = count_fields };
+static const struct state_field test_fields[] = {
+    STATE_UINT(struct scsi_self_test, code, .max = 7), STATE_UINT(struct scsi_self_test, result, .max = 15), STATE_UINT(struct scsi_self_test, hours),
+    STATE_UINT(struct scsi_self_test, lba), STATE_END
+};
+static const struct state_desc test_state = { .name = "scsi-self-test", .version = 1, .fields = test_fields };
 static const struct state_field disk_fields[] = {
     STATE_STRUCT(struct scsi_disk, s, &scsi_dev_state), STATE_UINT(struct scsi_disk, blocks), STATE_BOOL(struct scsi_disk, stopped),
     STATE_BOOL(struct scsi_disk, locked), STATE_BOOL(struct scsi_disk, tray_open), STATE_UINT(struct scsi_disk, media_event, .max = 3),
-    STATE_BOOL(struct scsi_disk, sanitize_failed), STATE_STRUCT(struct scsi_disk, pr, &scsi_pr_state), STATE_END
+    STATE_UINT(struct scsi_disk, overwrite_failed, .max = 0x0fffff),
+    STATE_STRUCTS(struct scsi_disk, count, &count_state),
+    STATE_STRUCTS(struct scsi_disk, tests, &test_state), STATE_BYTES(struct scsi_disk, buffer), STATE_UINT(struct scsi_disk, echo_len, .max = SCSI_BUFFER),
+    STATE_STRUCT(struct scsi_disk, pr, &scsi_pr_state), STATE_END
 };
 
 static bool disk_post_load(void *obj, struct err *e)
@@ -215,6 +238,8 @@ const struct state_desc scsi_disk_state = { .name = "scsi-disk", .version = 1, .
     PROP_STR_DEF(struct scsi_disk, version, "ver", "2.5+", "Revision in INQUIRY data, up to 4 characters"),              \
     PROP_STR(struct scsi_disk, device_id, "device_id", 0, "Identification (VPD page 83h); the serial number or id if left out"), \
     PROP_U64(struct scsi_disk, wwn, "wwn", 0, 0, UINT64_MAX, "World wide name (VPD page 83h); 0: none"),                  \
+    PROP_U64(struct scsi_disk, port_wwn, "port_wwn", 0, 0, UINT64_MAX, "World wide name of the target's port (VPD page 83h); 0: none"), \
+    PROP_U16(struct scsi_disk, port_index, "port_index", 0, 0, UINT16_MAX, "Number of the target's port (VPD page 83h); 0: none"), \
     PROP_SIZE(struct scsi_disk, max_unmap_size, "max_unmap_size", 1 * GiB, 4096, INT64_MAX, "Most bytes that one UNMAP frees"), \
     PROP_SIZE(struct scsi_disk, max_io_size, "max_io_size", SCSI_TRANSFER_MAX, 4096, SCSI_TRANSFER_MAX, "Most bytes of one request")
 
@@ -261,7 +286,7 @@ OBJ_CLASS(&scsi_disk_class.obj);
     { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_dev_class.obj, .size = sizeof(struct scsi_disk), .props = rows, \
                         .check = disk_check },                                                                            \
                .cat = "Storage", .plugs_into = &scsi_bus_class, .realize = disk_realize, .unrealize = disk_unrealize,     \
-               .reset = scsi_disk_reset, .co_quiesce = co_scsi_dev_quiesce, .state = &scsi_disk_state, .hotplug = true },           \
+               .reset = scsi_disk_reset, .co_quiesce = co_disk_quiesce, .state = &scsi_disk_state, .hotplug = true },           \
       .cmds = commands, .type = pdt, .capacity = disk_capacity, .has = scsi_disk_has, .ready = scsi_disk_ready, .reset = scsi_disk_to_default }
 
 static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", scsi_hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);

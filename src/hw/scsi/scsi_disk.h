@@ -13,13 +13,21 @@
 /* SPC-5, 5.14: reservations as one initiator sees them. */
 struct scsi_pr { bool registered; uint8_t type; /* 0: no reservation */ uint64_t key; uint32_t generation; };
 
+/* What the log pages tell. */
+enum scsi_counter { SCSI_COUNT_READ, SCSI_COUNT_WRITE, SCSI_COUNT_VERIFY, SCSI_COUNTERS };
+struct scsi_io_count { uint64_t commands, bytes, errors; };
+#define SCSI_SELF_TESTS 20u
+struct scsi_self_test { uint8_t code /* 0: none */, result; uint16_t hours; uint64_t lba; };
+#define SCSI_BUFFER 4096u
+
 struct scsi_disk {
     struct scsi_dev s;                          /* first */
     /* options */
     struct blk_front_opts opt;
     char *serial, *vendor, *product, *version, *device_id;
     uint64_t wwn, max_unmap_size, max_io_size;
-    uint16_t rotation_rate;
+    uint64_t port_wwn;
+    uint16_t rotation_rate, port_index;
     bool removable, dpofua;
     /* state */
     struct blk *blk;
@@ -28,12 +36,17 @@ struct scsi_disk {
     bool stopped, locked, tray_open;
     bool wce_at_reset;
     uint8_t media_event;                        /* of a CD drive, for GET EVENT STATUS */
-    bool sanitizing, sanitize_failed;
-    uint16_t progress;                          /* of sanitizing, in 1/65536 */
+    uint32_t overwriting, overwrite_failed;     /* sense while all is overwritten, after that has failed; 0: not so */
+    uint16_t progress;                          /* of that and of self-tests, in 1/65536 */
     uint32_t writers;                           /* writes in flight, and who needs them away */
     bool exclusive;
     struct co_queue turn;
     struct scsi_pr pr;
+    struct scsi_io_count count[SCSI_COUNTERS];
+    struct scsi_self_test tests[SCSI_SELF_TESTS];       /* the newest first */
+    uint32_t test_gen;                          /* raised when a self-test is stopped */
+    uint8_t buffer[SCSI_BUFFER];                /* of READ BUFFER and WRITE BUFFER */
+    uint32_t echo_len;
 };
 
 static inline struct scsi_disk *disk_of(const struct scsi_req *r) { return (struct scsi_disk *)r->dev; }
@@ -81,6 +94,22 @@ void co_scsi_unmap(struct scsi_req *r);
 void co_scsi_write_same(struct scsi_req *r);
 void co_scsi_compare_and_write(struct scsi_req *r);
 void co_scsi_sanitize(struct scsi_req *r);
+/*
+ * Overwrites the medium with @block (the callee's; NULL: zeroes), before the answer or behind it. Meanwhile commands fail with
+ * @now, and if it fails with @failed until it has been done.
+ */
+void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, uint8_t *block, bool immed);
+/* scsi_format.c */
+void co_scsi_format_unit(struct scsi_req *r);
+void scsi_read_buffer(struct scsi_req *r);
+void scsi_write_buffer(struct scsi_req *r);
+void scsi_report_tmf(struct scsi_req *r);
+/* scsi_log.c */
+void scsi_log_sense(struct scsi_req *r);
+void scsi_log_select(struct scsi_req *r);
+void co_scsi_send_diagnostic(struct scsi_req *r);
+void scsi_self_test_stop(struct scsi_disk *d, bool by_reset);
+void scsi_count(struct scsi_disk *d, enum scsi_counter what, uint64_t bytes, bool failed);
 /* Writes run side by side; who needs the medium alone waits for them and keeps them out. */
 void co_scsi_write_begin(struct scsi_disk *d);
 void scsi_write_end(struct scsi_disk *d);

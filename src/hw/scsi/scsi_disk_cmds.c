@@ -15,14 +15,14 @@ static void request_sense(struct scsi_req *r)
     uint8_t b[SCSI_SENSE_MAX];
     unsigned n;
 
-    if (d->sanitizing)
-        sense = SENSE_SANITIZE_IN_PROGRESS;
+    if (d->overwriting)
+        sense = d->overwriting;
     else if (d->s.n_ua) {
         sense = d->s.ua[0];
         memmove(d->s.ua, d->s.ua + 1, --d->s.n_ua * sizeof d->s.ua[0]);
     }
     n = scsi_sense_build(b, sense, desc);
-    if (d->sanitizing && !desc) {               /* 4.4.2.4.4: progress indication */
+    if (d->overwriting && !desc) {               /* 4.4.2.4.4: progress indication */
         b[15] = 0x80;
         st_be16(b + 16, d->progress);
     }
@@ -69,13 +69,6 @@ static void prevent_allow(struct scsi_req *r)
     disk_of(r)->locked = r->cdb[4] & 1;
 }
 
-/* SPC-5, 6.42: the default self-test is what is there, and it passes while the unit answers. */
-static void send_diagnostic(struct scsi_req *r)
-{
-    if (r->cdb[1] & 0xf0 || !(r->cdb[1] & 0x04) || ld_be16(r->cdb + 3))
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
-}
-
 static void seek(struct scsi_req *r)
 {
     scsi_disk_range(r, scsi_cdb_lba(r->cdb), 0);
@@ -89,11 +82,16 @@ static void seek(struct scsi_req *r)
     { OP_MODE_SELECT_6, -1, 0, 6, scsi_mode_select, "\x11\x00\x00\xff\x00" },                                             \
     { OP_MODE_SENSE_6, -1, 0, 6, scsi_mode_sense, "\x08\xff\xff\xff\x00" },                                               \
     { OP_START_STOP_UNIT, -1, 0, 6, co_start_stop, "\x01\x00\x00\xf3\x00" },                                              \
-    { OP_SEND_DIAGNOSTIC, -1, 0, 6, send_diagnostic, "\x04\x00\x00\x00\x00" },                                            \
+    { OP_SEND_DIAGNOSTIC, -1, 0, 6, co_scsi_send_diagnostic, "\xe4\x00\x00\x00\x00" },                                    \
+    { OP_LOG_SENSE, -1, 0, 10, scsi_log_sense, "\x00\xff\xff\x00\xff\xff\xff\xff\x00" },                           \
+    { OP_LOG_SELECT, -1, 0, 10, scsi_log_select, "\x02\xff\xff\x00\x00\x00\xff\xff\x00" },                                 \
+    { OP_READ_BUFFER, -1, 0, 10, scsi_read_buffer, "\x1f\xff\xff\xff\xff\xff\xff\xff\x00" },                               \
+    { OP_WRITE_BUFFER, -1, 0, 10, scsi_write_buffer, "\x1f\xff\xff\xff\xff\xff\xff\xff\x00" },                             \
     { OP_MODE_SELECT_10, -1, 0, 10, scsi_mode_select, "\x11\x00\x00\x00\x00\x00\xff\xff\x00" },                           \
     { OP_MODE_SENSE_10, -1, 0, 10, scsi_mode_sense, "\x18\xff\xff\x00\x00\x00\xff\xff\x00" },                             \
     { OP_REPORT_LUNS, -1, SCF_NO_UA | SCF_ALWAYS, 12, report_luns, "\x00\xff\x00\x00\x00\xff\xff\xff\xff\x00\x00" },      \
     { OP_MAINTENANCE_IN, SA_REPORT_OPCODES, SCF_ALWAYS, 12, scsi_report_opcodes, "\x1f\x87\xff\xff\xff\xff\xff\xff\xff\x00\x00" }, \
+    { OP_MAINTENANCE_IN, SA_REPORT_TMF, SCF_ALWAYS, 12, scsi_report_tmf, "\x1f\x80\x00\x00\x00\xff\xff\xff\xff\x00\x00" }, \
     { OP_PREVENT_ALLOW, -1, 0, 6, prevent_allow, "\x00\x00\x00\x01\x00" },                                                \
     { OP_READ_CAPACITY_10, -1, SCF_MEDIUM, 10, scsi_read_capacity_10, "\x00\x00\x00\x00\x00\x00\x00\x00\x00" },           \
     { OP_READ_10, -1, SCF_MEDIUM, 10, co_scsi_read, USE_RW_10 }, { OP_READ_12, -1, SCF_MEDIUM, 12, co_scsi_read, USE_RW_12 },   \
@@ -125,6 +123,7 @@ const struct scsi_cmd scsi_hd_cmds[] = {
     { OP_WRITE_SAME_10, -1, W, 10, co_scsi_write_same, "\x08\xff\xff\xff\xff\x00\xff\xff\x00" },
     { OP_WRITE_SAME_16, -1, W, 16, co_scsi_write_same, "\x09\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
     { OP_COMPARE_AND_WRITE, -1, W, 16, co_scsi_compare_and_write, "\x18\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\xff\x00\x00" },
+    { OP_FORMAT_UNIT, -1, W, 6, co_scsi_format_unit, "\x38\x00\x00\x00\x00" },
     { OP_SANITIZE, -1, W, 10, co_scsi_sanitize, "\x9f\x00\x00\x00\x00\x00\xff\xff\x00" },
     { OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, SCF_MEDIUM, 16, scsi_read_capacity_16,
       "\x10\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },

@@ -5,10 +5,8 @@
  */
 #include "hw/scsi/scsi.h"
 
-enum kind { NONE, IN_BLOCKS, OUT_BLOCKS, OUT_TWICE, OUT_ONE, OUT_VERIFY, IN_FIELD, OUT_FIELD, IN_FIXED };
+enum kind { NONE, IN_BLOCKS, OUT_BLOCKS, OUT_TWICE, OUT_ONE, OUT_VERIFY, OUT_FORMAT, IN_FIELD, OUT_FIELD, IN_FIXED };
 struct row { uint8_t op, kind, at, bytes; };        /* where the length is, how many bytes it has; of IN_FIXED the length */
-
-enum { OP_READ_BUFFER = 0x3c, OP_LOG_SELECT = 0x4c };
 
 static const struct row rows[] = {
     { OP_READ_6, IN_BLOCKS, 0, 0 }, { OP_READ_10, IN_BLOCKS, 0, 0 }, { OP_READ_12, IN_BLOCKS, 0, 0 }, { OP_READ_16, IN_BLOCKS, 0, 0 },
@@ -23,7 +21,7 @@ static const struct row rows[] = {
     { OP_READ_TRACK_INFORMATION, IN_FIELD, 7, 2 }, { OP_MECHANISM_STATUS, IN_FIELD, 8, 2 }, { OP_READ_DVD_STRUCTURE, IN_FIELD, 8, 2 },
     { OP_READ_CAPACITY_10, IN_FIXED, 0, 8 },
     { OP_MODE_SELECT_6, OUT_FIELD, 4, 1 }, { OP_MODE_SELECT_10, OUT_FIELD, 7, 2 }, { OP_LOG_SELECT, OUT_FIELD, 7, 2 }, { OP_WRITE_BUFFER, OUT_FIELD, 6, 3 },
-    { OP_PERSISTENT_RESERVE_OUT, OUT_FIELD, 5, 4 }, { OP_UNMAP, OUT_FIELD, 7, 2 }, { OP_SANITIZE, OUT_FIELD, 7, 2 }, { OP_SEND_DIAGNOSTIC, OUT_FIELD, 3, 2 },
+    { OP_PERSISTENT_RESERVE_OUT, OUT_FIELD, 5, 4 }, { OP_UNMAP, OUT_FIELD, 7, 2 }, { OP_SANITIZE, OUT_FIELD, 7, 2 }, { OP_SEND_DIAGNOSTIC, OUT_FIELD, 3, 2 }, { OP_FORMAT_UNIT, OUT_FORMAT, 0, 0 },
 };
 
 static uint32_t blocks_of(const uint8_t *cdb)
@@ -50,6 +48,7 @@ static uint64_t length(const struct row *r, const uint8_t *cdb, uint32_t bs)
     case OUT_ONE: return cdb[0] == OP_WRITE_SAME_16 && cdb[1] & 1 ? 0 : bs;       /* NDOB */
     case OUT_VERIFY:                                                                /* BYTCHK: 5.36 */
         return (cdb[1] >> 1 & 3) == 1 ? (uint64_t)blocks_of(cdb) * bs : (cdb[1] >> 1 & 3) == 3 ? bs : 0;
+    case OUT_FORMAT: return !(cdb[1] & 0x10) ? 0 : cdb[1] & 0x20 ? 8 : 4;            /* FMTDATA, LONGLIST */
     case IN_FIELD: case OUT_FIELD: return field(cdb + r->at, r->bytes);
     default: return r->bytes;
     }

@@ -98,6 +98,8 @@ void co_scsi_read(struct scsi_req *r)
     iov = buffer(r, &r->in, len, &n, &own);
     if (iov && scsi_disk_result(r, co_blk_preadv(d->blk, lba * scsi_disk_bs(d), len, iov, n, 0), true, lba))
         r->done = len;
+    if (iov)
+        scsi_count(d, SCSI_COUNT_READ, len, !r->done);
     free(own);
 }
 
@@ -118,6 +120,7 @@ static bool co_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fua
     scsi_write_end(d);
     if (ok)
         r->done = len;
+    scsi_count(d, SCSI_COUNT_WRITE, len, !ok);
     free(own);
     return ok;
 }
@@ -159,6 +162,7 @@ static bool co_compare(struct scsi_req *r, uint64_t lba, uint32_t blocks, unsign
     }
     free(disk);
     free(given);
+    scsi_count(d, SCSI_COUNT_VERIFY, at, !ok);
     return ok;
 }
 

@@ -248,7 +248,7 @@ void co_scsi_compare_and_write(struct scsi_req *r)
 
 enum { SANITIZE_OVERWRITE = 1, SANITIZE_BLOCK_ERASE = 2, SANITIZE_EXIT_FAILURE = 0x1f };
 
-struct sanitize { struct scsi_disk *d; uint8_t *block; uint64_t blocks; };
+struct overwrite { struct scsi_disk *d; uint8_t *block; uint64_t blocks; uint32_t failed; };
 
 /* 0, or -errno of the step that failed. @r is NULL when nobody waits for the status. */
 static int co_overwrite(struct scsi_disk *d, const uint8_t *block, uint64_t blocks)
@@ -274,21 +274,42 @@ static int co_overwrite(struct scsi_disk *d, const uint8_t *block, uint64_t bloc
     return res ? res : co_blk_flush(d->blk);
 }
 
-static void co_sanitize_run(void *arg)
+static void co_overwrite_run(void *arg)
 {
-    struct sanitize *s = arg;
-    struct scsi_disk *d = s->d;
+    struct overwrite *w = arg;
+    struct scsi_disk *d = w->d;
     int res;
 
     co_scsi_alone_begin(d);
-    res = co_overwrite(d, s->block, s->blocks);
+    res = co_overwrite(d, w->block, w->blocks);
     scsi_alone_end(d);
-    d->sanitizing = false;
-    d->sanitize_failed = res != 0;
-    free(s->block);
-    free(s);
+    d->overwriting = 0;
+    d->overwrite_failed = res ? w->failed : 0;
+    free(w->block);
+    free(w);
     d->s.n_reqs--;
     co_wake(&d->s.idle);
+}
+
+void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, uint8_t *block, bool immed)
+{
+    struct scsi_disk *d = disk_of(r);
+    struct overwrite *w = xnew(struct overwrite);
+
+    w->d = d;
+    w->blocks = scsi_disk_blocks(d);
+    w->block = block ? block : xcalloc(1, scsi_disk_bs(d));
+    w->failed = failed;
+    d->overwriting = now;
+    d->progress = 0;
+    d->s.n_reqs++;                              /* the unit stays until it is done */
+    if (immed) {
+        co_spawn(NULL, d->s.dev.dom, co_overwrite_run, w);
+        return;
+    }
+    co_overwrite_run(w);
+    if (d->overwrite_failed)
+        scsi_fail(r, failed);
 }
 
 /* The pattern of OVERWRITE (5.29.3), else zeroes. False after scsi_fail(). */
@@ -315,33 +336,19 @@ void co_scsi_sanitize(struct scsi_req *r)
 {
     struct scsi_disk *d = disk_of(r);
     uint8_t sa = r->cdb[1] & 0x1f;
-    struct sanitize *s;
+    uint8_t *block;
 
     if (sa == SANITIZE_EXIT_FAILURE) {
-        d->sanitize_failed = false;
+        d->overwrite_failed = 0;
         return;
     }
     if (sa != SANITIZE_OVERWRITE && sa != SANITIZE_BLOCK_ERASE) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
         return;
     }
-    s = xnew(struct sanitize);
-    s->d = d;
-    s->blocks = scsi_disk_blocks(d);
-    s->block = xcalloc(1, scsi_disk_bs(d));
-    if (!sanitize_pattern(r, sa, s->block)) {
-        free(s->block);
-        free(s);
-        return;
-    }
-    d->sanitizing = true;
-    d->progress = 0;
-    d->s.n_reqs++;                              /* the unit stays until it is done */
-    if (r->cdb[1] & 0x80) {                     /* IMMED */
-        co_spawn(NULL, d->s.dev.dom, co_sanitize_run, s);
-        return;
-    }
-    co_sanitize_run(s);
-    if (d->sanitize_failed)
-        scsi_fail(r, SENSE_SANITIZE_FAILED);
+    block = xcalloc(1, scsi_disk_bs(d));
+    if (sanitize_pattern(r, sa, block))
+        co_scsi_overwrite_all(r, SENSE_SANITIZE_IN_PROGRESS, SENSE_SANITIZE_FAILED, block, r->cdb[1] & 0x80);
+    else
+        free(block);
 }

@@ -65,6 +65,14 @@ static unsigned vpd_identification(struct scsi_disk *d, uint8_t *p)
         st_be64(naa, d->wwn);
         n += designator(p + n, 1, 3, naa, sizeof naa);      /* binary, NAA */
     }
+    if (d->port_wwn) {
+        st_be64(naa, d->port_wwn);
+        n += designator(p + n, 0x61, 0x93, naa, sizeof naa);    /* SAS; of the port */
+    }
+    if (d->port_index) {
+        st_be32(naa, d->port_index);
+        n += designator(p + n, 0x61, 0x94, naa, 4);         /* relative target port */
+    }
     return n;
 }
 

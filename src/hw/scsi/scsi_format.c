@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* FORMAT UNIT (SBC-4, 5.4), the buffers that only test the way to them (SPC-5, 6.18, 6.50), what a target can be asked to do (6.36). */
+#include "hw/scsi/scsi_disk.h"
+
+enum { BUF_DATA = 0x02, BUF_DESCRIPTOR = 0x03, BUF_ECHO = 0x0a, BUF_ECHO_DESCRIPTOR = 0x0b };
+
+/* ---- FORMAT UNIT: the blocks stay as long as they are, and all of them become zeroes ---- */
+
+/* The parameter list (5.4.2): a short or long header, no defects. False after scsi_fail(). */
+static bool format_list(struct scsi_req *r, bool *immed)
+{
+    bool is_long = r->cdb[1] & 0x20;
+    unsigned head = is_long ? 8 : 4;
+    uint8_t b[8] = { 0 };
+
+    if (scsi_take(r, 0, b, head) != head) {
+        scsi_fail(r, SENSE_PARAM_LENGTH);
+        return false;
+    }
+    *immed = b[1] & 0x02;
+    if (b[0] & 0x07 || b[1] & 0x08 || (is_long ? ld_be32(b + 4) || b[3] : ld_be16(b + 2))) {      /* protection, a pattern, defects */
+        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, b[0] & 0x07 ? 0 : b[1] & 0x08 ? 1 : 2);
+        return false;
+    }
+    return true;
+}
+
+void co_scsi_format_unit(struct scsi_req *r)
+{
+    bool immed = false;
+
+    if (r->cdb[1] & 0xc0 || r->cdb[1] & 0x07) {         /* protection information; lists of defects of any format */
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    if (r->cdb[1] & 0x10 && !format_list(r, &immed))
+        return;
+    co_scsi_overwrite_all(r, SENSE_FORMAT_IN_PROGRESS, SENSE_FORMAT_FAILED, NULL, immed);
+}
+
+/* ---- buffers ---- */
+
+static void descriptor(struct scsi_req *r)
+{
+    uint8_t b[4] = { 0 };
+
+    st_be16(b + 2, SCSI_BUFFER);                        /* of a data buffer, the lower bytes of a capacity; offsets of any byte */
+    scsi_reply(r, b, sizeof b, ld_be32(r->cdb + 5) & 0xffffff);
+}
+
+void scsi_read_buffer(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint32_t off = ld_be32(r->cdb + 2) & 0xffffff, len = ld_be32(r->cdb + 5) & 0xffffff;
+
+    switch (r->cdb[1] & 0x1f) {
+    case BUF_DATA:
+        if (r->cdb[2] || !range_ok(off, 0, SCSI_BUFFER))
+            scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, r->cdb[2] ? 2 : 3);
+        else
+            scsi_reply(r, d->buffer + off, SCSI_BUFFER - off, len);
+        break;
+    case BUF_ECHO:
+        scsi_reply(r, d->buffer, MIN(d->echo_len, len), len);
+        break;
+    case BUF_DESCRIPTOR: case BUF_ECHO_DESCRIPTOR:
+        descriptor(r);
+        break;
+    default:
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        break;
+    }
+}
+
+void scsi_write_buffer(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint32_t off = ld_be32(r->cdb + 2) & 0xffffff, len = ld_be32(r->cdb + 5) & 0xffffff;
+    uint8_t mode = r->cdb[1] & 0x1f;
+
+    if (mode != BUF_DATA && mode != BUF_ECHO) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return;
+    }
+    off = mode == BUF_ECHO ? 0 : off;
+    if ((mode == BUF_DATA && r->cdb[2]) || !range_ok(off, len, SCSI_BUFFER)) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, mode == BUF_DATA && r->cdb[2] ? 2 : 6);
+        return;
+    }
+    scsi_take(r, 0, d->buffer + off, len);
+    if (mode == BUF_ECHO)
+        d->echo_len = len;
+}
+
+/* ---- REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS ---- */
+
+void scsi_report_tmf(struct scsi_req *r)
+{
+    static const uint8_t b[16] = { 0xdc /* abort task, abort and clear task set, unit reset, query task */, 0x03 /* query task set, nexus reset */, 0, 12 };
+
+    scsi_reply(r, b, r->cdb[2] & 0x80 ? 16 : 4, ld_be32(r->cdb + 6));
+}
