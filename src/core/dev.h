@@ -60,7 +60,7 @@ struct bus_class {
     void (*path)(const struct dev *, char *buf, size_t n);      /* stable path element: snapshots, boot order */
     bool (*full)(const struct bus *);       /* no slot is free: skipped when the place is inferred. May be NULL */
     void (*reset)(struct bus *, enum reset_kind);
-    void (*show)(const struct bus *, const struct dev *, struct str *out);  /* `info qtree` extra lines. May be NULL */
+    void (*show)(const struct bus *, const struct dev *, struct str *out);  /* more lines for `info qtree`, not indented. May be NULL */
     const char *hotplug_hint;       /* what to add at the start so that devices can come while the machine runs; NULL: nothing can */
     const char *brought_by;         /* a device that brings such a bus, for messages; NULL: boards only */
     bool shares_domain;             /* devices on it share the domain of the bus's owner (private buses) */

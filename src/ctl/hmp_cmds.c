@@ -108,6 +108,16 @@ static void show_bus(const struct bus *b, unsigned depth, struct str *out)
         show_dev(d, depth + 1, out);
 }
 
+/* What the bus says about the device, each line in its place. */
+static void show_on_bus(const struct dev *d, unsigned depth, struct str *out)
+{
+    struct str lines = { 0 };
+    BUS_CLASS(d->bus)->show(d->bus, d, &lines);
+    for (char *save = NULL, *l = lines.s ? strtok_r(lines.s, "\n", &save) : NULL; l; l = strtok_r(NULL, "\n", &save))
+        str_printf(out, "%*s  %s\n", (int)depth * 2, "", l);
+    str_free(&lines);
+}
+
 static void show_dev(const struct dev *d, unsigned depth, struct str *out)
 {
     struct prop p;
@@ -121,7 +131,7 @@ static void show_dev(const struct dev *d, unsigned depth, struct str *out)
         str_add(out, "\n");
     }
     if (d->bus && BUS_CLASS(d->bus)->show)
-        BUS_CLASS(d->bus)->show(d->bus, d, out);
+        show_on_bus(d, depth, out);
     list_for_each(b, &d->buses, of_owner)
         show_bus(b, depth + 1, out);
 }
@@ -129,10 +139,15 @@ static void show_dev(const struct dev *d, unsigned depth, struct str *out)
 static bool show_root(struct dev *d, void *arg)
 {
     if (!d->bus)
-        show_dev(d, 0, arg);
+        show_dev(d, 1, arg);
     return true;
 }
-static void info_qtree(const char *arg, struct str *out) { dev_each(show_root, out); }
+
+static void info_qtree(const char *arg, struct str *out)
+{
+    str_add(out, "bus: main-system-bus\n  type System\n");
+    dev_each(show_root, out);
+}
 
 static void show_obj(const struct obj *o, unsigned depth, struct str *out)
 {
