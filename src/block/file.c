@@ -36,7 +36,7 @@ static bool open_error(struct blk_file *f, int r, struct err *e)
     else if (r == -EACCES || r == -EROFS)
         err_hint(e, f->node.read_only ? "the user of this process may not read it" : "to read it only, say read-only=on");
     else if (r == -ENOENT)
-        err_hint(e, "make one first: truncate -s 4G FILE, or qemu-img create");
+        err_hint(e, "make one first: truncate -s 4G FILE, or backplane-img create");
     return false;
 }
 
