@@ -15,13 +15,15 @@ def lab(tmp_path_factory):
     d = str(tmp_path_factory.mktemp("ahci"))
     fill = b"".join(b"%015d\n" % i for i in range(65536))
     hd, cd = guest.make_disk(os.path.join(d, "hd"), 32 * MIB, fill), guest.make_disk(os.path.join(d, "cd"), 2 * MIB, fill)
-    with guest.Machine("-device", "ich9-ahci,id=ahci", "-drive", "file=%s,format=raw,if=none,id=h,discard=unmap" % hd,
-                       "-device", "ide-hd,bus=ahci.0,drive=h,serial=SATA01", "-drive", "file=%s,format=raw,if=none,id=c,media=cdrom" % cd,
+    with guest.Machine("-qmp", "unix:%s/qmp,server=on,wait=off" % d, "-device", "ich9-ahci,id=ahci", "-drive", "file=%s,format=raw,if=none,id=h,discard=unmap" % hd,
+                       "-device", "ide-hd,bus=ahci.0,drive=h,serial=SATA01,id=hd", "-drive", "file=%s,format=raw,if=none,id=c,media=cdrom" % cd,
                        "-device", "ide-cd,bus=ahci.2,drive=c", modules=["ahci", "sd_mod", "sr_mod"], root=True) as m:
         m.boot()
         m.run("for i in $(seq 40); do [ -e /dev/sda ] && [ -e /dev/sr0 ] && break; sleep 1; done")
         m.dir = d
+        m.q = guest.Qmp(d + "/qmp")
         yield m
+        m.q.close()
         m.send("poweroff -f\n")
         assert m.wait(40) == 0
 
@@ -56,6 +58,26 @@ def test_the_cd(lab):
     assert lab.call("dd if=/dev/zero of=/dev/sr0 bs=2048 count=1 conv=fsync")[0] != 0
 
 
+def test_smart(lab):
+    lab.run("smartctl -t short /dev/sda > /dev/null; sleep 1")
+    out = lab.run("smartctl -a /dev/sda")
+    assert "test result: PASSED" in out and "Total_LBAs_Read" in out and "Short offline       Completed without error" in out, out
+
+
 def test_no_complaint_in_the_log(lab):
     log = lab.run("dmesg -l emerg,alert,crit,err || true")
     assert "ata" not in log.replace("data", ""), log
+
+
+def test_a_disk_is_pulled_and_another_plugged(lab):
+    """libata does not look at the first change of a link within ten seconds after it set it up: the disk of the start has been there for longer."""
+    lab.run("while [ $(cut -d. -f1 /proc/uptime) -lt 30 ]; do sleep 1; done")
+    lab.q.cmd("device_del", id="hd")
+    lab.q.event("DEVICE_DELETED")
+    lab.run("for i in $(seq 60); do [ -e /sys/block/sda ] || break; sleep 0.5; done; [ ! -e /sys/block/sda ]")
+    new = guest.make_disk(os.path.join(lab.dir, "new"), 4 * MIB)
+    lab.q.cmd("blockdev-add", **{"driver": "raw", "node-name": "new", "file": {"driver": "file", "filename": new}})
+    lab.q.cmd("device_add", driver="ide-hd", bus="ahci.0", id="next", drive="new")
+    lab.run("for i in $(seq 60); do [ -e /dev/sda ] && break; sleep 0.5; done")
+    assert lab.run("cat /sys/block/sda/size") == str(4 * MIB // 512)
+    lab.run("dd if=/dev/sda of=/dev/null bs=64k 2>/dev/null")

@@ -300,6 +300,98 @@ static void test_saved_state(void **state)
     machine_end();
 }
 
+static uint32_t smart(uint8_t what, uint8_t low, uint32_t bytes)
+{
+    uint8_t *t = slot(0, 0xb0, 0xc24f00 | low, 1, bytes, false);
+    t[3] = what;
+    issue(1);
+    return prd(P_TFD);
+}
+
+static uint8_t sum(const uint8_t *b)
+{
+    uint8_t s = 0;
+    for (unsigned i = 0; i < 512; i++)
+        s = (uint8_t)(s + b[i]);
+    return s;
+}
+
+static void restart(void)
+{
+    pwr(P_CMD, CMD_FRE);
+    port_start();
+}
+
+static void test_smart(void **state)
+{
+    const uint8_t *b = mem(DATA);
+    machine("ide-hd", "");
+    assert_int_equal(run(0x25, 0, 4, 2048, false), 0x50);
+    assert_int_equal(smart(0xd0, 0, 512), 0x50);
+    assert_int_equal(sum(b), 0);
+    const uint8_t *a = b + 2;
+    while (a[0] && a[0] != 242)
+        a += 12;
+    assert_int_equal(ld_le32(a + 5), 4);                        /* sectors that were read */
+    assert_int_equal(smart(0xd1, 0, 512), 0x50);
+    assert_int_equal(sum(b), 0);
+    assert_int_equal(smart(0xda, 0, 0), 0x50);
+    assert_int_equal(mem(FB + FIS_D2H)[5] | mem(FB + FIS_D2H)[6] << 8, 0xc24f);
+    assert_int_equal(smart(0xd4, 0x81, 0), 0x50);               /* a short test that is waited for */
+    probe_error = -EIO;
+    assert_int_equal(smart(0xd4, 0x82, 0), ER_ABRT << 8 | 0x51);
+    probe_error = 0;
+    restart();
+    assert_int_equal(smart(0xd5, 6, 512), 0x50);
+    assert_int_equal(sum(b), 0);
+    assert_int_equal(b[508], 2);
+    assert_int_equal(b[2 + 24], 0x82);
+    assert_int_equal(b[2 + 24 + 1], 0x70);
+    assert_int_equal(b[2 + 1], 0);
+    assert_int_equal(smart(0xd9, 0, 0), 0x50);
+    assert_int_equal(smart(0xd0, 0, 512), ER_ABRT << 8 | 0x51);
+    restart();
+    assert_int_equal(smart(0xd8, 0, 0), 0x50);
+    slot(0, 0xb0, 0, 1, 512, false)[3] = 0xd0;                  /* without the key */
+    issue(1);
+    assert_int_equal(prd(P_TFD), ER_ABRT << 8 | 0x51);
+    machine_end();
+}
+
+static void test_hot_plug(void **state)
+{
+    struct err e = ERR_INIT;
+    const char *const plain[][2] = { { "drive", "disk" }, { NULL, NULL } };
+    machine("ide-hd", "");
+    for (int i = 0; i < 4; i++) {
+        if (i & 1) {                                            /* with a command at the back end */
+            probe_hold = true;
+            slot(0, 0x25, 1, 1, 512, false);
+            issue(1);
+        }
+        pwr(P_IS, UINT32_MAX);
+        pwr(P_SERR, UINT32_MAX);
+        assert_true(dev_unplug_request(disk, &e));
+        probe_go();
+        for (int k = 0; k < 50; k++)
+            t_settle();
+        assert_int_equal(prd(P_SSTS), 0);
+        assert_true(prd(P_IS) & IS_PRCS && prd(P_SERR) & SERR_N);
+        assert_int_equal(prd(P_CI), 0);
+        pwr(P_IS, UINT32_MAX);
+        pwr(P_SERR, UINT32_MAX);
+        disk = t_try("ide-hd", bus_find("ahci.0"), "d", plain, &e);
+        if (!disk)
+            fail_msg("%s", e.msg);
+        assert_int_equal(prd(P_SSTS), 0x133);
+        assert_true(prd(P_IS) & IS_PRCS && prd(P_SERR) & SERR_X);
+        port_start();
+        assert_int_equal(run(0x25, 2, 1, 512, false), 0x50);
+        assert_memory_equal(mem(DATA), probe_data + 1024, 512);
+    }
+    machine_end();
+}
+
 /* Random registers and command tables: every slot ends or waits, and a reset of the controller heals all. */
 static void test_random_guests(void **state)
 {
@@ -334,7 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_power_on), cmocka_unit_test(test_identify), cmocka_unit_test(test_reads_and_writes), cmocka_unit_test(test_queued),
         cmocka_unit_test(test_errors), cmocka_unit_test(test_stop_and_reset_with_commands), cmocka_unit_test(test_cd),
-        cmocka_unit_test(test_saved_state), cmocka_unit_test(test_random_guests),
+        cmocka_unit_test(test_saved_state), cmocka_unit_test(test_smart), cmocka_unit_test(test_hot_plug), cmocka_unit_test(test_random_guests),
     };
     t_unused();
     return cmocka_run_group_tests(tests, t_setup, NULL);

@@ -53,7 +53,18 @@ static void port_reset(struct ahci_port *p)
     p->serr = p->d ? SERR_X : 0;
     p->cmd = CMD_SUD | CMD_POD;
     p->srst = false;
+    p->smart_off = false;
     ahci_port_signature(p);
+}
+
+void ahci_port_plugged(struct ahci_port *p, struct scsi_disk *d)
+{
+    port_stop(p);
+    p->d = d;
+    p->smart_off = false;
+    p->serr |= SERR_N | (d ? SERR_X : 0);
+    ahci_port_signature(p);
+    ahci_port_irq(p, IS_PRCS | (d ? IS_PCS : 0));
 }
 
 static void write_cmd(struct ahci_port *p, uint32_t v)
@@ -92,7 +103,7 @@ static uint32_t port_read(const struct ahci_port *p, uint32_t off)
     case P_FBU: return p->fbu;
     case P_IS: return p->is | (p->serr & SERR_X ? IS_PCS : 0);
     case P_IE: return p->ie;
-    case P_CMD: return p->cmd | (p->cmd & CMD_FRE ? CMD_FR : 0) | ((p->cmd & CMD_ST) || p->running ? CMD_CR : 0);
+    case P_CMD: return p->cmd | CMD_HPCP | (p->cmd & CMD_FRE ? CMD_FR : 0) | ((p->cmd & CMD_ST) || p->running ? CMD_CR : 0);
     case P_TFD: return p->tfd;
     case P_SIG: return p->sig;
     case P_SSTS: return !p->d ? 0 : (p->sctl & 0xf) == 1 ? 1 : 0x133;
@@ -210,6 +221,7 @@ static bool add_ports(struct ahci *a, struct err *e)
         if (!a->port[i].bus)
             return false;
         ((struct ide_bus *)a->port[i].bus)->port = &a->port[i];
+        a->port[i].bus->hotplug = true;
         port_reset(&a->port[i]);
     }
     return true;
@@ -281,7 +293,7 @@ static void co_ahci_quiesce(struct dev *d)
 #define P(f, ...) STATE_UINT(struct ahci_port, f, __VA_ARGS__)
 static const struct state_field port_fields[] = {
     P(clb), P(clbu), P(fb), P(fbu), P(is), P(ie), P(cmd, .max = 0x1f), P(tfd, .max = 0xffff), P(sig), P(sctl, .max = 0xfff), P(serr), P(sact), P(ci),
-    P(queued), STATE_BOOL(struct ahci_port, failed), STATE_BOOL(struct ahci_port, srst), STATE_BYTES(struct ahci_port, sense),
+    P(queued), STATE_BOOL(struct ahci_port, failed), STATE_BOOL(struct ahci_port, srst), STATE_BOOL(struct ahci_port, smart_off), STATE_BYTES(struct ahci_port, sense),
     P(sense_len, .max = SCSI_SENSE_MAX), P(ncq_tag, .max = 31), P(ncq_error), STATE_END
 };
 static const struct state_desc port_state = { .name = "ahci-port", .version = 1, .fields = port_fields };

@@ -19,9 +19,10 @@ enum { P_CLB = 0x00, P_CLBU = 0x04, P_FB = 0x08, P_FBU = 0x0c, P_IS = 0x10, P_IE
        P_SCTL = 0x2c, P_SERR = 0x30, P_SACT = 0x34, P_CI = 0x38 };
 enum { GHC_HR = 1, GHC_IE = 2 };
 #define GHC_AE 0x80000000u
-enum { CMD_ST = 1, CMD_SUD = 2, CMD_POD = 4, CMD_CLO = 8, CMD_FRE = 0x10, CMD_FR = 0x4000, CMD_CR = 0x8000, CMD_ICC = 0xf };
-enum { IS_DHRS = 1, IS_PSS = 2, IS_SDBS = 8, IS_PCS = 0x40, IS_HBFS = 0x20000000, IS_TFES = 0x40000000 };
+enum { CMD_ST = 1, CMD_SUD = 2, CMD_POD = 4, CMD_CLO = 8, CMD_FRE = 0x10, CMD_FR = 0x4000, CMD_CR = 0x8000, CMD_HPCP = 0x40000 /* hot plug */, CMD_ICC = 0xf };
+enum { IS_DHRS = 1, IS_PSS = 2, IS_SDBS = 8, IS_PCS = 0x40, IS_PRCS = 0x400000, IS_HBFS = 0x20000000, IS_TFES = 0x40000000 };
 #define SERR_X 0x04000000u              /* DIAG.X: the device was exchanged */
+#define SERR_N 0x00010000u              /* DIAG.N: the link came or went */
 enum { FIS_PIO_SETUP = 0x20, FIS_D2H = 0x40, FIS_SDB = 0x58 };      /* 4.2.1: places in the receive area */
 enum { ST_ERR = 0x01, ST_DRQ = 0x08, ST_DSC = 0x10, ST_DRDY = 0x40, ST_BSY = 0x80 };    /* ACS-4, 6.2 */
 enum { ER_ABRT = 0x04, ER_IDNF = 0x10, ER_UNC = 0x40 };
@@ -37,6 +38,7 @@ struct ahci_port {
     uint32_t queued;                    /* NCQ commands that were taken and have not ended */
     uint32_t running, stopped;          /* slots at the back end; that wait for the machine to go on */
     uint32_t gen;                       /* raised when commands in flight lost their meaning */
+    bool smart_off;
     bool failed, srst;                  /* after an error nothing starts until ST was 0; software reset is asserted */
     uint8_t sense[SCSI_SENSE_MAX], sense_len, ncq_tag, ncq_error;      /* of the last packet that failed; of the last NCQ error */
 };
@@ -74,10 +76,14 @@ struct ata_cmd {
 /* ahci.c */
 void ahci_port_irq(struct ahci_port *p, uint32_t is);
 void ahci_port_signature(struct ahci_port *p);          /* power on, COMRESET, software reset */
+void ahci_port_plugged(struct ahci_port *p, struct scsi_disk *d);       /* @d came; NULL: what was there is gone */
 /* ahci_cmd.c */
 void ahci_port_kick(struct ahci_port *p);
 /* ata.c: executes c->fis on the device */
 void co_ata_execute(struct ata_cmd *c);
 bool ata_is_ncq(uint8_t op);
+void ata_reply(struct ata_cmd *c, const void *buf, uint32_t n);        /* sectors of data to the host by PIO */
+/* ata_smart.c: SMART; false: aborted */
+bool co_ata_smart(struct ata_cmd *c);
 
 #endif

@@ -7,7 +7,7 @@ enum {
     ATA_DSM = 0x06, ATA_DEVICE_RESET = 0x08, ATA_READ = 0x20, ATA_READ_EXT = 0x24, ATA_READ_DMA_EXT = 0x25, ATA_READ_MULTIPLE_EXT = 0x29,
     ATA_READ_LOG_EXT = 0x2f, ATA_WRITE = 0x30, ATA_WRITE_EXT = 0x34, ATA_WRITE_DMA_EXT = 0x35, ATA_WRITE_MULTIPLE_EXT = 0x39,
     ATA_WRITE_DMA_FUA_EXT = 0x3d, ATA_VERIFY = 0x40, ATA_VERIFY_EXT = 0x42, ATA_READ_LOG_DMA_EXT = 0x47, ATA_READ_FPDMA = 0x60, ATA_WRITE_FPDMA = 0x61,
-    ATA_PACKET = 0xa0, ATA_IDENTIFY_PACKET = 0xa1, ATA_READ_MULTIPLE = 0xc4, ATA_WRITE_MULTIPLE = 0xc5, ATA_SET_MULTIPLE = 0xc6,
+    ATA_PACKET = 0xa0, ATA_IDENTIFY_PACKET = 0xa1, ATA_SMART = 0xb0, ATA_READ_MULTIPLE = 0xc4, ATA_WRITE_MULTIPLE = 0xc5, ATA_SET_MULTIPLE = 0xc6,
     ATA_READ_DMA = 0xc8, ATA_WRITE_DMA = 0xca, ATA_STANDBY_NOW = 0xe0, ATA_IDLE_NOW = 0xe1, ATA_STANDBY = 0xe2, ATA_IDLE = 0xe3,
     ATA_CHECK_POWER = 0xe5, ATA_SLEEP = 0xe6, ATA_FLUSH = 0xe7, ATA_FLUSH_EXT = 0xea, ATA_IDENTIFY = 0xec, ATA_SET_FEATURES = 0xef,
 };
@@ -40,8 +40,9 @@ static void put_names(struct scsi_disk *d, uint16_t *w)
     put_text(w + 27, 20, d->product);
 }
 
-static void identify_disk(struct scsi_disk *d, uint16_t *w)
+static void identify_disk(const struct ahci_port *p, uint16_t *w)
 {
+    struct scsi_disk *d = p->d;
     uint64_t n = scsi_disk_blocks(d);
     uint32_t n28 = (uint32_t)MIN(n, 0x0fffffffu), bs = scsi_disk_bs(d);
     unsigned exp = ctz64(d->opt.physical_block_size / bs);
@@ -63,11 +64,12 @@ static void identify_disk(struct scsi_disk *d, uint16_t *w)
     w[75] = AHCI_SLOTS - 1;
     w[76] = 0x010e;                     /* NCQ; generations 1 to 3 */
     w[80] = 0x07f0;                     /* up to ACS-4 */
-    w[82] = w[85] = (uint16_t)(cache ? 0x4020 : 0x4000);
+    w[82] = w[85] = (uint16_t)(cache ? 0x4021 : 0x4001);           /* SMART */
+    w[85] &= (uint16_t)~(p->smart_off ? 1 : 0);
     if (cache && !blk_write_cache(d->blk))
         w[85] &= (uint16_t)~0x0020;
     w[83] = w[86] = (uint16_t)(0x4400 | (cache ? 0x3000 : 0));      /* 48 bits, FLUSH and FLUSH EXT */
-    w[84] = w[87] = (uint16_t)(0x4020 | 0x0040 | (d->wwn ? 0x0100 : 0));    /* logs, FUA, world wide name */
+    w[84] = w[87] = (uint16_t)(0x4023 | 0x0040 | (d->wwn ? 0x0100 : 0));    /* logs of SMART, self-tests, logs, FUA, world wide name */
     w[88] = 0x007f | 0x4000;
     w[93] = 0x0000;
     for (unsigned i = 0; i < 4; i++)
@@ -84,10 +86,10 @@ static void identify_disk(struct scsi_disk *d, uint16_t *w)
     w[222] = 0x107f;
 }
 
-static void identify_packet(struct scsi_disk *d, uint16_t *w)
+static void identify_packet(const struct ahci_port *p, uint16_t *w)
 {
     w[0] = 0x8580;                      /* ATAPI, CD, removable, 12-byte packets */
-    put_names(d, w);
+    put_names(p->d, w);
     w[49] = 0x0f00;
     w[53] = 0x0006;
     w[63] = 0x0007;
@@ -100,26 +102,25 @@ static void identify_packet(struct scsi_disk *d, uint16_t *w)
     w[88] = 0x007f | 0x4000;
 }
 
-/* A sector of data to the host by PIO. */
-static void reply(struct ata_cmd *c, const void *buf, uint32_t n)
+void ata_reply(struct ata_cmd *c, const void *buf, uint32_t n)
 {
     c->done = (uint32_t)vec_from_buf(&c->vec, 0, buf, n);
     c->pio_in = true;
 }
 
-static void identify(struct ata_cmd *c, void (*fill)(struct scsi_disk *, uint16_t *))
+static void identify(struct ata_cmd *c, void (*fill)(const struct ahci_port *, uint16_t *))
 {
     uint16_t w[256] = { 0 };
     uint8_t sum = 0, b[512];
 
-    fill(c->p->d, w);
+    fill(c->p, w);
     for (unsigned i = 0; i < 255; i++) {
         st_le16(b + 2 * i, w[i]);
         sum += (uint8_t)(b[2 * i] + b[2 * i + 1]);
     }
     b[510] = 0xa5;
     b[511] = (uint8_t)-(sum + 0xa5);
-    reply(c, b, sizeof b);
+    ata_reply(c, b, sizeof b);
 }
 
 /* 7.22: log 0, the directory; log 10h, the queued command that failed (and with it, the queue goes on). */
@@ -141,7 +142,7 @@ static void read_log(struct ata_cmd *c)
         fail(c, ER_ABRT);
         return;
     }
-    reply(c, b, sizeof b);
+    ata_reply(c, b, sizeof b);
     c->pio_in = c->fis[2] == ATA_READ_LOG_EXT;
 }
 
@@ -301,6 +302,10 @@ static void co_execute_disk(struct ata_cmd *c)
         co_transfer(c, f[2] == ATA_READ_FPDMA ? OP_READ_16 : OP_WRITE_16, lba_of(c, true), count_of((uint16_t)(f[3] | f[11] << 8), true), f[7] & 0x80);
         break;
     case ATA_IDENTIFY: identify(c, identify_disk); break;
+    case ATA_SMART:
+        if (!co_ata_smart(c))
+            fail(c, ER_ABRT);
+        break;
     case ATA_READ_LOG_EXT: case ATA_READ_LOG_DMA_EXT: read_log(c); break;
     case ATA_DSM: co_trim(c); break;
     case ATA_SET_FEATURES: set_features(c); break;

@@ -21,45 +21,39 @@ static void bus_path(const struct dev *d, char *buf, size_t n)
     snprintf(buf, n, "ide");
 }
 
+static struct ahci_port *port_of(struct dev *d) { return ((struct ide_bus *)d->bus)->port; }
+
+static void tell_port(struct dev *dev, struct scsi_disk *d)
+{
+    domain_lock(dev->dom);
+    ahci_port_plugged(port_of(dev), d);
+    domain_unlock(dev->dom);
+}
+
+static bool bus_plugged(struct bus *b, struct dev *dev, struct err *e)
+{
+    tell_port(dev, (struct scsi_disk *)dev);
+    return true;
+}
+
+static void bus_hide(struct bus *b, struct dev *dev) { tell_port(dev, NULL); }
+
 const struct bus_class ide_bus_class = {
     .obj = { .name = "IDE", .desc = "Port of an AHCI controller", .base = &bus_obj_class, .size = sizeof(struct ide_bus) },
-    .attach = bus_attach, .full = bus_full, .path = bus_path, .shares_domain = true,
+    .attach = bus_attach, .plugged = bus_plugged, .hide = bus_hide, .full = bus_full, .path = bus_path, .shares_domain = true,
     .brought_by = "ich9-ahci",
 };
 OBJ_CLASS(&ide_bus_class.obj);
 
-static struct ahci_port *port_of(struct dev *d) { return ((struct ide_bus *)d->bus)->port; }
-
-static bool ide_realize(struct dev *dev, struct err *e)
-{
-    struct ahci_port *p = port_of(dev);
-
-    if (!scsi_disk_open((struct scsi_disk *)dev, e))
-        return false;
-    domain_lock(dev->dom);
-    p->d = (struct scsi_disk *)dev;
-    ahci_port_signature(p);
-    p->serr |= SERR_X;
-    domain_unlock(dev->dom);
-    return true;
-}
-
-static void ide_unrealize(struct dev *dev)
-{
-    struct ahci_port *p = port_of(dev);
-
-    domain_lock(dev->dom);
-    p->d = NULL;
-    ahci_port_signature(p);
-    domain_unlock(dev->dom);
-    scsi_disk_close((struct scsi_disk *)dev);
-}
+static bool ide_realize(struct dev *dev, struct err *e) { return scsi_disk_open((struct scsi_disk *)dev, e); }
+static void ide_unrealize(struct dev *dev) { scsi_disk_close((struct scsi_disk *)dev); }
 
 /* Requests of the unit, and what the translation does itself. */
 static void co_ide_quiesce(struct dev *dev)
 {
     struct ahci_port *p = port_of(dev);
 
+    scsi_self_test_stop((struct scsi_disk *)dev, false);
     co_scsi_dev_quiesce(dev);
     while (p->running) {
         co_event_clear(&p->a->idle);
@@ -70,7 +64,7 @@ static void co_ide_quiesce(struct dev *dev)
 #define IDE_CLASS(cname, text, rows, commands)                                                                            \
     { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_disk_class.obj, .size = sizeof(struct scsi_disk), .props = rows }, \
                .cat = "Storage", .plugs_into = &ide_bus_class, .realize = ide_realize, .unrealize = ide_unrealize,        \
-               .reset = scsi_disk_reset, .co_quiesce = co_ide_quiesce, .state = &scsi_disk_state },                  \
+               .reset = scsi_disk_reset, .co_quiesce = co_ide_quiesce, .state = &scsi_disk_state, .hotplug = true },                  \
       .cmds = commands, .has = scsi_disk_has, .ready = scsi_disk_ready, .reset = scsi_disk_to_default }
 
 static const struct scsi_dev_class hd_class = IDE_CLASS("ide-hd", "SATA disk", scsi_hd_props, scsi_hd_cmds);

@@ -221,31 +221,33 @@ void scsi_self_test_stop(struct scsi_disk *d, bool by_reset)
     d->test_gen++;
 }
 
-/* 6.42: the default self-test, the short and extended ones in the background (1, 2) or before the answer (5, 6), and how to stop one (4). */
-void co_scsi_send_diagnostic(struct scsi_req *r)
+bool co_scsi_self_test(struct scsi_disk *d, uint8_t code)
 {
-    struct scsi_disk *d = disk_of(r);
-    uint8_t code = r->cdb[1] >> 5;
     struct self_test *t;
 
-    if (ld_be16(r->cdb + 3) || (r->cdb[1] & 0x04 && code) || code == 3 || code == 7 || (code && !scsi_disk_has_medium(d))) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, ld_be16(r->cdb + 3) ? 3 : 1);
-        return;
-    }
-    if (!code)
-        return;
     scsi_self_test_stop(d, false);
     if (code == 4)
-        return;
+        return true;
     record(d, code);
     if (code >= 5) {
         co_read_medium(d, code == 6, d->test_gen);
-        if (d->tests[0].result == TEST_READ_FAILED)
-            scsi_fail(r, SENSE_SELF_TEST_FAILED);
-        return;
+        return d->tests[0].result == TEST_PASSED;
     }
     t = xnew(struct self_test);
     *t = (struct self_test){ d, code, d->test_gen };
     d->s.n_reqs++;                                      /* the unit stays until it is done */
     co_spawn(NULL, d->s.dev.dom, co_self_test, t);
+    return true;
+}
+
+/* 6.42: the default self-test, or one of those above. */
+void co_scsi_send_diagnostic(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint8_t code = r->cdb[1] >> 5;
+
+    if (ld_be16(r->cdb + 3) || (r->cdb[1] & 0x04 && code) || code == 3 || code == 7 || (code && !scsi_disk_has_medium(d)))
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, ld_be16(r->cdb + 3) ? 3 : 1);
+    else if (code && !co_scsi_self_test(d, code))
+        scsi_fail(r, SENSE_SELF_TEST_FAILED);
 }
