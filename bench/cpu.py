@@ -2,12 +2,15 @@
 """The CPU: small programs (bench/cpu/work.c) in the guest, one hart: integers, calls, floating point, kernel.
 
 A program's cost is the CPU time that the emulator used while it ran, so that other load on the host disturbs little. Both
-emulators take turns; medians are compared. The last column is the same program compiled for the host.
+emulators take turns; medians are compared. In brackets: beside the same program compiled for the host. Then the time lost to
+translation in a start of the guest, and what two harts do in the time of one (wall time: for an idle host).
 """
 import os
+import re
 import statistics
 import subprocess
 import sys
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "guest"))
@@ -49,8 +52,8 @@ def cpu_ns(pid):
 class Guest(guest.Machine):
     """A machine whose initramfs also holds the program."""
 
-    def __init__(self, program, *args, **kw):
-        super().__init__("-smp", "1", *args, **kw)
+    def __init__(self, program, *args, harts=1, **kw):
+        super().__init__("-smp", str(harts), *args, **kw)
         a = guest.cpio.Archive()
         with open(program, "rb") as f:
             a.file("work", f.read(), 0o755)
@@ -86,6 +89,30 @@ def collect(emulators, programs, rounds, only=None):
     return took, sums
 
 
+def two_harts(emulator, program, rounds):
+    """How much more two harts do than one: 2 where they do not disturb each other."""
+    ratios = []
+    with Guest(program, emulator=emulator, harts=2, memory="512M") as m:
+        m.boot(300)
+        m.run("true")
+        for _ in range(rounds):
+            took = []
+            for command in ("/work fib 14", "/work fib 14 & /work fib 14; wait"):
+                start = time.monotonic()
+                m.run(command, 300)
+                took.append(time.monotonic() - start)
+            ratios.append(2 * took[0] / took[1])
+    return statistics.median(ratios)
+
+
+def translation():
+    """Per cent of a start's CPU time that goes into translation."""
+    with guest.Machine("-accel", "jit,stats=on", "-smp", "1", memory="512M", script="exit 0") as m:
+        m.boot(300)
+        m.wait(120)
+        return float(re.search(r"translation [0-9.]+ of [0-9.]+ ms \(([0-9.]+) %\)", m.log).group(1))
+
+
 def native(program, rounds):
     """{program: ms} on the host itself."""
     out = {}
@@ -114,3 +141,6 @@ def run(out, rounds, folder):
         out.append(("%s (%.1f x native)" % (name, a / host[name]), a, b, "ms", BARS[group]))
     for group, r in ratios.items():
         out.append(("geometric mean: " + group, geomean(r), 1.0, "", BARS[group]))
+    if not only:
+        out.append(("two harts, of one", two_harts(ours, programs[0], rounds), two_harts(theirs, programs[0], rounds), "x", ">= 1.9"))
+        out.append(("start: time in translation", translation(), 0, "%", "< 20 %"))

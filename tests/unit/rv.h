@@ -122,6 +122,18 @@ static inline uint32_t enc_s(uint32_t match, unsigned rs1, unsigned rs2, int32_t
 }
 static inline uint32_t enc_csr(unsigned f3, unsigned rd, unsigned num, unsigned rs1) { return 0x73 | f3 << 12 | rd << 7 | rs1 << 15 | num << 20; }
 
+static inline uint32_t enc_b(uint32_t f3, unsigned rs1, unsigned rs2, int32_t d)
+{
+    uint32_t u = (uint32_t)d;
+    return 0x63 | f3 << 12 | rs1 << 15 | rs2 << 20 | (u >> 12 & 1) << 31 | (u >> 5 & 0x3f) << 25 | (u >> 1 & 15) << 8 | (u >> 11 & 1) << 7;
+}
+
+static inline uint32_t enc_j(unsigned rd, int32_t d)
+{
+    uint32_t u = (uint32_t)d;
+    return 0x6f | rd << 7 | (u >> 20 & 1) << 31 | (u >> 1 & 0x3ff) << 21 | (u >> 11 & 1) << 20 | (u >> 12 & 0xff) << 12;
+}
+
 static inline uint64_t rv_random(void)
 {
     static uint64_t seed = 0x9e3779b97f4a7c15u;

@@ -6,18 +6,6 @@
 
 enum { ADDI = 0x13, SW = 0x2023, FENCE_I = 0x100f, HERE = 0x6f, ROUNDS = 200 };
 
-static uint32_t enc_b(uint32_t f3, unsigned rs1, unsigned rs2, int32_t d)
-{
-    uint32_t u = (uint32_t)d;
-    return 0x63 | f3 << 12 | rs1 << 15 | rs2 << 20 | (u >> 12 & 1) << 31 | (u >> 5 & 0x3f) << 25 | (u >> 1 & 15) << 8 | (u >> 11 & 1) << 7;
-}
-
-static uint32_t enc_j(unsigned rd, int32_t d)
-{
-    uint32_t u = (uint32_t)d;
-    return 0x6f | rd << 7 | (u >> 20 & 1) << 31 | (u >> 1 & 0x3ff) << 21 | (u >> 11 & 1) << 20 | (u >> 12 & 0xff) << 12;
-}
-
 static void run_to(struct hart *h, uint64_t end)
 {
     hart_power(h, true);
