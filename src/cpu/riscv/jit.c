@@ -298,6 +298,8 @@ static bool jit_init(struct hart *h, struct err *e)
     struct jit *j = xnew(struct jit);
     h->accel_data = j;
     j->h = h;
+    if (jit_options.check && hart_set_planned(h->set) > 1)
+        return err_set(e, ERR_VALUE, "check=on takes stores back, which others must not see: it is for one CPU");
     if (jit_options.check)
         j->check = xcalloc(1, jit_check_size());
     jit_catch_crashes();

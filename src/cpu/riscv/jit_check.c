@@ -3,8 +3,8 @@
  * -accel jit,check=on: the interpreter runs what a block holds, its steps are noted and taken back, then the block runs alone and
  * must end in the state after as many steps. Only computation, jumps and accesses to plain memory are checked, for nothing else can
  * be done twice: such instructions end a block then, and the interpreter runs them. A block that was right ALWAYS times is looked
- * at now and then only. What another hart or a device writes meanwhile
- * may make a difference, too, so a block is tried again before it is found guilty; then the program ends.
+ * at now and then only. What a device writes meanwhile may make a difference, too, so a block is tried again before it is found
+ * guilty; then the program ends.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -209,5 +209,8 @@ void jit_check_block(struct jit *j, uint32_t b)
             report(j, b, &is, n);
         take_back(h, c);
         h->budget = budget;
+        b = jit_block_at_pc(j, 0);      /* it may have been given up meanwhile */
+        if (!b)
+            return;
     }
 }

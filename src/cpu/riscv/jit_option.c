@@ -57,7 +57,7 @@ static bool set_block(const char *value, struct err *e)
 const struct accel_option jit_option_rows[] = {
     { "block", "Instructions translated together, at most (default 64)", set_block },
     { "cache", "Translated code of each hart, at most (default 32M, less with very many harts); what does not fit is translated again", set_cache },
-    { "check", "on: blocks are run on the interpreter, too, and the program ends where they differ", set_check },
+    { "check", "on: blocks are run on the interpreter, too, and the program ends where they differ (one CPU)", set_check },
     { "perf", "on: names translated blocks for perf(1), in /tmp/perf-PID.map", set_perf },
     { "stats", "on: prints at the end what was translated, and the time it took", set_stats },
     { NULL, NULL, NULL },
