@@ -375,11 +375,11 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     collect(t, off);
     jit_plan_jumps(t);
     jit_optimize(t);
-    jit_plan_registers(t);
     if (!variant) {
         jit_plan_shares(t);
         jit_plan_slots(t);
     }
+    jit_plan_registers(t);
     jit_region_routines(t);
     uint32_t n = new_block(t), far = emit_here(&t->e);
     if (off)

@@ -10,7 +10,7 @@
  * translated, and drops the blocks of lines that differ: their entries jump to C, and to the new block once there is one.
  *
  * Registers of generated code: rbp = the hart (+ JIT_BIAS), r15d = budget, r12 = an addend of the soft TLB within a group of
- * accesses, rax, rcx, rdx free; the rest holds guest registers (jit_reg). xmm0..xmm3 are free; in blocks that compute in
+ * accesses, or a guest register of a loop, rax, rcx, rdx free; the rest holds guest registers (jit_reg). xmm0..xmm3 are free; in blocks that compute in
  * floating point (mode not JIT_FP_SLOW) the others hold guest registers, too (jit_freg).
  * Thread: VCPU.
  */

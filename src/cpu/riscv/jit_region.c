@@ -67,6 +67,20 @@ static void count_uses(const struct jit_tr *t, unsigned uses[32])
     }
 }
 
+/* Where no group of accesses keeps its addend in r12, a guest register can live there. */
+static void give_spare(struct jit_tr *t, const unsigned uses[32])
+{
+    unsigned most = 0;
+    for (unsigned k = 0; k < t->n_share; k++)
+        if (!t->share[k].slot)
+            return;
+    for (unsigned r = 1; r < 32; r++)
+        if (t->reg[r] < 0 && (!most || uses[r] > uses[most]))
+            most = r;
+    if (uses[most] > WORTH)
+        t->reg[most] = R12;
+}
+
 void jit_plan_registers(struct jit_tr *t)
 {
     unsigned uses[32] = { 0 };
@@ -74,6 +88,7 @@ void jit_plan_registers(struct jit_tr *t)
     if (!t->loops)
         return;
     count_uses(t, uses);
+    give_spare(t, uses);
     for (;;) {
         unsigned most = 0, least = 0;
         for (unsigned r = 1; r < 32; r++) {
