@@ -92,12 +92,6 @@ static void test_access_faults(void **state)
     assert_int_equal(csr(h, 0x341), 0x40);
 }
 
-static uint32_t enc_b(unsigned f3, unsigned rs1, unsigned rs2, int32_t imm)
-{
-    uint32_t v = (uint32_t)imm;
-    return 0x63 | f3 << 12 | rs1 << 15 | rs2 << 20 | (v >> 11 & 1) << 7 | (v >> 1 & 15) << 8 | (v >> 5 & 63) << 25 | (v >> 12 & 1) << 31;
-}
-
 static void test_branches(void **state)
 {
     struct hart *h = rv_harts(1, NULL, NULL);
