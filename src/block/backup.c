@@ -274,9 +274,11 @@ static bool co_drive(struct txn_act *t, struct err *e)
         blk_node_drop(dst);
         return false;
     }
+    obj_ref(&dst->obj);                 /* a job that comes to nothing may be its last user */
     t->job = co_backup_new(a, src, dst, !x.existing && a->sync == FULL, t->jobs, e);
     if (!t->job)
         blk_node_drop(dst);
+    obj_unref(&dst->obj);
     return t->job;
 }
 

@@ -107,10 +107,12 @@ static json_t *co_drive_mirror(void *args, struct err *e)
     struct blk_node *dst = blk_target_open(&t, e);
     if (!dst)
         return NULL;
-    if (co_start(a, src, dst, !t.existing, e))
-        return json_object();
-    blk_node_drop(dst);
-    return NULL;
+    obj_ref(&dst->obj);                 /* a job that comes to nothing may be its last user */
+    bool ok = co_start(a, src, dst, !t.existing, e);
+    if (!ok)
+        blk_node_drop(dst);
+    obj_unref(&dst->obj);
+    return ok ? json_object() : NULL;
 }
 
 static const struct qmp_cmd cmd_drive = { "drive-mirror", "Keeps a new image like a drive, until the drive moves there", drive_props, sizeof(struct args), co_drive_mirror };

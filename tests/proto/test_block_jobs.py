@@ -210,6 +210,13 @@ def test_the_life_of_a_job_that_is_told_everything(tmp_path):
         for bad in ({"device": "s", "target": "s"}, {"device": "s", "target": "nothing"}):
             with pytest.raises(QmpError):
                 m.qmp.cmd("blockdev-mirror", sync="full", job_id="k", **bad)
+        create(tmp_path / "short", "4M")
+        nodes = m.qmp.cmd("query-named-block-nodes")
+        for command in ("drive-mirror", "drive-backup"):
+            for target in ("short", "missing"):
+                with pytest.raises(QmpError):
+                    m.qmp.cmd(command, device="s", job_id="k", target=str(tmp_path / target), sync="full", mode="existing", format="qcow2")
+        assert m.qmp.cmd("query-named-block-nodes") == nodes
     assert content(out) == content(src)
 
 
