@@ -23,6 +23,14 @@ static void resized(struct blk_watch *w, uint64_t size)
         of(w)->inconsistent = true;
 }
 
+void blk_bitmaps_all_dirty(struct blk_node *n)
+{
+    struct blk_bitmap *b;
+    list_for_each(b, &n->bitmaps, link)
+        if (b->recording)
+            dirty_set(&b->map, 0, b->map.size);
+}
+
 struct blk_bitmap *blk_bitmap_find(const struct blk_node *n, const char *name)
 {
     struct blk_bitmap *b;

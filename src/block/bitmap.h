@@ -31,6 +31,8 @@ struct blk_bitmap *blk_bitmap_attach(struct blk_node *n, const char *name, uint6
 void co_bitmap_free(struct blk_bitmap *b);
 /* All of a node that is being closed. */
 void blk_bitmaps_free(struct blk_node *n);
+/* The content is another as a whole: those that record note that. */
+void blk_bitmaps_all_dirty(struct blk_node *n);
 struct blk_bitmap *blk_bitmap_find(const struct blk_node *n, const char *name);
 /* @for_use: it may be cleared, merged, written; else only looked at. */
 struct blk_bitmap *blk_bitmap_get(const char *node, const char *name, bool for_use, struct err *e);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "block/bitmap.h"
 #include "block/qcow2_int.h"
 
 /* ---- the table ---- */
@@ -393,7 +394,12 @@ static int co_on_snapshot(struct blk_node *n, const char *what, int (*co_fn)(str
     return r;
 }
 
-static int co_apply(struct blk_node *n, const char *what) { return co_on_snapshot(n, what, co_apply_locked); }
+static int co_apply(struct blk_node *n, const char *what)
+{
+    int r = co_on_snapshot(n, what, co_apply_locked);
+    blk_bitmaps_all_dirty(n);
+    return r;
+}
 static int co_delete(struct blk_node *n, const char *what) { return co_on_snapshot(n, what, co_delete_locked); }
 
 static int co_show(struct blk_node *n, const char *what)

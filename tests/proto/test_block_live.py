@@ -150,6 +150,10 @@ def test_the_image_tool_and_bitmaps(tmp_path):
     with Machine("-M", "none", *blockdev("t", b)) as m:
         got = {x["name"]: (x["count"], x["recording"]) for x in node(m, "t")["dirty-bitmaps"]}
         assert got == {"y": (MIB, False), "z": (MIB, True)}
+    tool(IMG, "snapshot", "-c", "s", a)
+    tool(IMG, "snapshot", "-a", "s", a)         # all of it may be other bytes now
+    with Machine("-M", "none", *blockdev("t", a)) as m:
+        assert node(m, "t")["dirty-bitmaps"][0]["count"] == 8 * MIB
     tool(IMG, "bitmap", "--remove", a, "x")
     assert "bitmaps" not in tool("qemu-img", "info", "--output=json", a)
     for bad in ([a, "x"], ["--remove", a, "x"], ["--add", "-b", b, a, "q"], ["--clear", "-g", "64k", a, "q"], ["--merge", "nothing", a, "q"]):
