@@ -154,6 +154,15 @@ static bool co_commit_below(const struct args *a, struct blk_node *n, struct blk
     return true;
 }
 
+/* The active image: filters above it stay where they are, and the job has the drive's name all the same. */
+static bool co_commit_top(const struct args *a, struct blk_node *n, struct blk_node *active, struct blk_node *base, struct err *e)
+{
+    struct job_opts o = a->job;
+    if (!o.id && n->drive)
+        o.id = n->drive->device ? n->drive->device : n->obj.id;
+    return co_commit_active(&o, active, base, (enum blk_on_error)a->on_error, e);
+}
+
 static struct blk_node *lowest_of(struct blk_node *n)
 {
     for (struct blk_node *l; (l = blk_chain_next(n));)
@@ -173,11 +182,11 @@ static json_t *co_commit(void *args, struct err *e)
     if (top == base || !blk_chain_has(top, base))
         ok = err_set(e, ERR_VALUE, "'%s' is not below '%s'", base->obj.id, top->obj.id);
     else if (top != active)
-        ok = co_commit_below(a, active->drive ? active : n, top, base, e);
+        ok = co_commit_below(a, n, top, base, e);
     else if (a->backing_file)
         ok = err_set(e, ERR_VALUE, "'backing-file' specified, but 'top' is the active layer");
     else
-        ok = co_commit_active(&a->job, n, base, (enum blk_on_error)a->on_error, e);
+        ok = co_commit_top(a, n, active, base, e);
     return ok ? json_object() : NULL;
 }
 

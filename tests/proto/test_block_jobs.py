@@ -129,6 +129,46 @@ def test_what_is_below_a_snapshot_can_be_read_by_others_and_comes_back(tmp_path)
     assert content(base)[:12288] == b"a" * 4096 + b"b" * 4096 + b"c" * 4096
 
 
+def test_a_filter_stays_above_what_is_committed(tmp_path):
+    a = create(tmp_path / "a", "8M")
+    with NvmeMachine(tmp_path, "-object", "throttle-group,id=g", "-blockdev", "qcow2,node-name=q,file.driver=file,file.filename=%s" % a,
+                     "-blockdev", "throttle,node-name=f,throttle-group=g,file=q", "-device", "nvme,drive=f,serial=S,addr=1") as m:
+        io = io_of(m)
+        m.qmp.cmd("blockdev-snapshot-sync", **{"node-name": "q", "snapshot-file": str(tmp_path / "top")})
+        assert write(io, 1, 8, b"b" * 4096).status == 0
+        check(a)
+        m.qmp.cmd("block-commit", device="f", job_id="c")
+        wait_job(m, "c", "BLOCK_JOB_READY")
+        m.qmp.cmd("job-complete", id="c")
+        wait_job(m, "c")
+        assert sorted(n["node-name"] for n in m.qmp.cmd("query-named-block-nodes") if n["drv"] != "file") == ["f", "q"]
+        assert m.qmp.cmd("query-block")[0]["inserted"]["node-name"] == "f"
+        assert write(io, 1, 16, b"c" * 4096).status == 0
+        m.qmp.cmd("quit")
+        m.wait()
+    check(a)
+    assert content(a)[4096:12288] == b"b" * 4096 + b"c" * 4096
+
+
+def test_commit_into_a_raw_image(tmp_path):
+    base = create(tmp_path / "base", "8M", fmt="raw")
+    top = create(tmp_path / "top", None, base, backing_fmt="raw")
+    fill(top, (2, 4 * MIB, MIB))
+    want = content(top)
+    with NvmeMachine(tmp_path, *drive(top)) as m:
+        io = io_of(m)
+        m.qmp.cmd("block-commit", device="d")
+        wait_job(m, "d", "BLOCK_JOB_READY")
+        assert write(io, 1, 0, b"w" * 512).status == 0
+        m.qmp.cmd("job-complete", id="d")
+        wait_job(m, "d")
+        assert write(io, 1, 1, b"v" * 512).status == 0
+        assert m.qmp.cmd("query-block")[0]["inserted"]["file"] == str(base)
+        m.qmp.cmd("quit")
+        m.wait()
+    assert base.read_bytes() == b"w" * 512 + b"v" * 512 + want[1024:]
+
+
 @pytest.mark.parametrize("sync,mode", [("full", "background"), ("full", "write-blocking"), ("top", "background"), ("none", "write-blocking")])
 def test_drive_mirror_and_pivot(tmp_path, sync, mode):
     base, top = chain(tmp_path, 2)
