@@ -211,7 +211,7 @@ void pci_update(struct pci_dev *d)
     pci_bars_update(d);
     atomic_store(&d->master, cmd & PCI_COMMAND_MASTER && d0 && pci_connected(d));
     pci_master_update(d);
-    atomic_store(&d->intx_off, cmd & PCI_COMMAND_INTX_DISABLE || !d0);
+    atomic_store(&d->intx_off, cmd & PCI_COMMAND_INTX_DISABLE || !d0 || !pci_connected(d));
     pci_intx_update(d);
 }
 

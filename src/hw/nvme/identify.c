@@ -196,6 +196,17 @@ static uint16_t identify_ns(struct nvme_req *r, uint8_t *b)
     return st;
 }
 
+/* 5.17.2.9, NVM Command Set 4.1.5.3: what is the same of every namespace in a format. */
+static uint16_t identify_format(struct nvme_req *r, uint8_t *b)
+{
+    unsigned index = r->cmd.cdw11 & 0xffff;
+
+    if (index >= NVME_FORMATS || r->cmd.cdw11 >> 24 != NVME_CSI_NVM)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    r->cmd.nsid = UINT32_MAX;
+    return (r->cmd.cdw10 & 0xff) == 0x09 ? identify_ns(r, b) : NVME_OK;         /* no storage tags unless an option asks for them */
+}
+
 /* ---- lists ---- */
 
 static uint16_t identify_ns_list(struct nvme_req *r, uint8_t *b)
@@ -349,7 +360,7 @@ static uint16_t identify_granularity(struct nvme_req *r, uint8_t *b)
 
 static const struct { uint8_t cns; uint16_t (*fn)(struct nvme_req *, uint8_t *); } structures[] = {
     { 0x00, identify_ns }, { 0x01, identify_ctrl }, { 0x02, identify_ns_list }, { 0x03, identify_descs }, { 0x04, identify_none }, { 0x05, identify_csi_ns },
-    { 0x06, identify_csi_ctrl }, { 0x07, identify_ns_list }, { 0x08, identify_independent }, { 0x10, identify_ns_list },
+    { 0x06, identify_csi_ctrl }, { 0x07, identify_ns_list }, { 0x08, identify_independent }, { 0x09, identify_format }, { 0x0a, identify_format }, { 0x10, identify_ns_list },
     { 0x11, identify_ns }, { 0x12, identify_ctrl_list }, { 0x13, identify_ctrl_list }, { 0x14, nvme_virt_primary }, { 0x15, nvme_virt_secondaries },
     { 0x16, identify_granularity }, { 0x17, identify_uuids }, { 0x18, identify_none },
     { 0x19, identify_endgrp_list }, { 0x1a, identify_ns_list }, { 0x1b, identify_csi_ns }, { 0x1c, identify_iocs },
