@@ -11,7 +11,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.nvme import RAM, NvmeMachine, read
 
 MIB = 1 << 20
-ADMIN = [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 16, 17, 20, 21, 24, 25, 26, 0x7c, 0x80, 0x84, 0x86]
+VF_BARS = 0x50000000
+ADMIN = [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 16, 17, 20, 21, 24, 25, 26, 28, 0x7c, 0x80, 0x84, 0x86]
 IO = [0, 1, 2, 4, 5, 8, 9, 12, 13, 14, 17, 18, 21, 25, 29, 0x79, 0x7a, 0x7d]
 ROUNDS = int(os.environ.get("BP_FUZZ_ROUNDS", "6"))
 
@@ -56,7 +57,11 @@ class Chaos:
 
 
 def start(tmp):
-    args = ["-device", "nvme-subsys,id=ss,fdp=on,fdp.nruh=2,fdp.nrg=2", "-device", "nvme,serial=F,id=f,subsys=ss,addr=1,cmb_size_mb=1,hmb=16"]
+    args = ["-device", "nvme-subsys,id=ss,fdp=on,fdp.nruh=2,fdp.nrg=2", "-device", "nvme,serial=F,id=f,subsys=ss,addr=1,cmb_size_mb=1,hmb=16,max_ioqpairs=8,msix_qsize=9,"
+            "sriov_max_vfs=2,sriov_vq_flexible=5,sriov_vi_flexible=4,sriov_max_vq_per_vf=4,atomic.awun=7,boot-drive=b"]
+    with open(str(tmp / "boot"), "wb") as f:
+        f.truncate(512 << 10)
+    args += ["-drive", "file=%s,format=raw,if=none,id=b" % (tmp / "boot")]
     for i, opts in enumerate((",discard_granularity=4096", ",ms=16,pi=1,pif=2,mset=1", ",zoned=on,zoned.zone_size=256K,zoned.max_open=3,zoned.descr_ext_size=64"), 1):
         img = str(tmp / ("f%d" % i))
         with open(img, "wb") as f:
@@ -65,12 +70,23 @@ def start(tmp):
     return NvmeMachine(tmp, *args)
 
 
+def place_functions(m, n):
+    """Gives the virtual functions a place; where the capability is."""
+    at = 0x100
+    while m.q.readl(n.cfg + at) & 0xffff != 0x10:
+        at = m.q.readl(n.cfg + at) >> 20
+    m.q.writel(n.cfg + at + 0x24, VF_BARS)
+    m.q.writel(n.cfg + at + 0x28, 0)
+    return at
+
+
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_random_commands(tmp_path, seed):
     c = Chaos(seed)
     with start(tmp_path) as m:
         for _ in range(4):
             n = m.nvme(1)
+            m.sriov = place_functions(m, n)
             n.writel(0x14, 0)
             n.wait(0x1c, 1, 0)
             n.enable(size=64, cc=0x00460001 | c.r.choice((0, 6)) << 4 | c.r.choice((0, 1)) << 11)
@@ -87,7 +103,11 @@ def test_random_commands(tmp_path, seed):
                 if not c.r.randrange(6):
                     n.writel(0x1000 + 4 * c.r.randrange(140), c.u(32))
                 if not c.r.randrange(8):
-                    n.writel(c.r.choice((0x0c, 0x10, 0x1c, 0x20, 0x38, 0x50, 0x54, 0xe04, 0xe14)), c.u(32))
+                    n.writel(c.r.choice((0x0c, 0x10, 0x1c, 0x20, 0x38, 0x44, 0x48, 0x50, 0x54, 0xe04, 0xe14)), c.u(32))
+                if not c.r.randrange(6):                            # virtual functions come, go, and are poked at
+                    m.q.wr(n.cfg + m.sriov + c.r.choice((8, 0x10)), c.r.choice((0, 1, 2, 9)), 2)
+                    m.q.writel(VF_BARS + c.r.randrange(0, 0x4000, 4), c.u(32))
+                    m.q.readl(VF_BARS + c.r.randrange(0, 0x4000, 4))
                 m.q.step(c.r.randrange(3000000))
         assert m.process.poll() is None
         n = m.nvme(1)
