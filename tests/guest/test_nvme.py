@@ -26,7 +26,8 @@ def m(tmp_path_factory):
     ns += ["-device", "nvme-subsys,id=fs,fdp=on,fdp.nruh=4,fdp.nrg=1", "-device", "nvme,id=fc,serial=FDP,subsys=fs",
            "-device", "nvme-ns,bus=fc,drive=fdp,nsid=1,fdp.ruhs=0;1;2,atomic.nawun=15,atomic.nawupf=7",
            "-device", "pcie-root-port,id=rp", "-device", "nvme,id=pull,bus=rp,serial=PULL,drive=pull"]
-    args = ["-smp", "2", *ns, "-qmp", "unix:%s/qmp,server=on,wait=off" % folder, "-drive", "file=%s,format=raw,if=none,id=d,discard=unmap" % data, "-device", "nvme,id=nvd,drive=d,serial=DATA,mdts=5,boot-drive=boot"]
+    args = ["-smp", "2", *ns, "-qmp", "unix:%s/qmp,server=on,wait=off" % folder,
+            "-drive", "file=%s,format=raw,if=none,id=d,discard=unmap" % data, "-device", "nvme,id=nvd,drive=d,serial=DATA,mdts=5,boot-drive=boot"]
     with guest.Machine(*args, modules=["nvme"], root=True, memory="768M") as machine:
         machine.boot()
         machine.folder = folder

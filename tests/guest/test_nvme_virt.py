@@ -40,12 +40,12 @@ def test_resources_move_to_functions(m):
     assert field(good(m, "nvme primary-ctrl-caps /dev/nvme0"), "vqrfap") == ["6"]
     good(m, "for r in 0 1; do nvme virt-mgmt /dev/nvme0 -c 0 -r $r -a 1 -n 0; done && nvme reset /dev/nvme0")
     assert field(good(m, "nvme primary-ctrl-caps /dev/nvme0"), "vqrfap") == ["0"]
-    good(m, "cd /sys/class/nvme/nvme0/device/ && echo 0 >sriov_drivers_autoprobe && echo %d >sriov_numvfs && echo 1 >sriov_drivers_autoprobe" % VFS)
+    good(m, "cd /sys/class/nvme/nvme0/device/ && echo 0 >sriov_drivers_autoprobe && echo %d >sriov_numvfs" % VFS)
     for c in range(1, VFS + 1):
         good(m, "for r in 0 1; do nvme virt-mgmt /dev/nvme0 -c %d -r $r -a 8 -n 3; done && nvme virt-mgmt /dev/nvme0 -c %d -a 9" % (c, c))
     out = good(m, "nvme list-secondary /dev/nvme0")
     assert out.count("(Online)") == VFS and out.count("Num VQ Flex Resources Assigned  : 0x0003") == VFS
-    good(m, "cd /sys/class/nvme/nvme0/device; for v in virtfn*; do basename $(readlink $v) >/sys/bus/pci/drivers/nvme/bind || exit 1; done")
+    good(m, "cd /sys/class/nvme/nvme0/device; echo 1 >sriov_drivers_autoprobe; for v in virtfn*; do basename $(readlink $v) >/sys/bus/pci/drivers/nvme/bind || exit 1; done")
     m.run("for i in $(seq 40); do [ $(grep -l live /sys/class/nvme/nvme*/state | wc -l) = %d ] && break; sleep 0.1; done" % (1 + VFS))
     assert len(re.findall(r"nvme\d+ pcie \S+ live", good(m, "nvme list-subsys"))) == 1 + VFS
     assert good(m, "cat /sys/class/nvme/nvme1/device/physfn/sriov_numvfs") == str(VFS)
