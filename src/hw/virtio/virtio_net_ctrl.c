@@ -177,10 +177,10 @@ bool vnet_filter(const struct virtio_net *n, const uint8_t *pkt, size_t len)
 {
     static const uint8_t broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 
-    if (len < 14)
-        return false;
     if (n->promisc)
         return true;
+    if (len < 14)
+        return false;
     if (virtio_has(&n->v, VIRTIO_NET_F_CTRL_VLAN) && len >= 18 && ld_be16(pkt + 12) == 0x8100) {
         unsigned vid = ld_be16(pkt + 14) & 0xfff;
         if (!(n->vlans[vid / 32] >> vid % 32 & 1))

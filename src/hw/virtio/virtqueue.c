@@ -131,7 +131,7 @@ bool vq_elem_add(struct vq_elem *e, uint64_t addr, uint32_t len, bool device_wri
         return virtio_error(v, "queue %u: a chain of more than %d descriptors", e->vq->index, VIRTQ_SIZE_MAX);
     if (!device_writes && e->n_seg != e->n_out)
         return virtio_error(v, "queue %u: a readable descriptor after a writable one", e->vq->index);
-    if (vec->len + len > UINT32_MAX)
+    if (device_writes && vec->len + len > UINT32_MAX)      /* what is used is told in 32 bits */
         return virtio_error(v, "queue %u: a buffer of more than 4 GiB", e->vq->index);
     if (len && !dma_map(vec, addr, len))
         return virtio_error(v, "queue %u: buffer at 0x%llx+0x%x is not RAM", e->vq->index, (unsigned long long)addr, len);
