@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The translator's loop: finding blocks, linking them, what generated code calls. See jit_int.h. */
+#include <cpuid.h>
 #include <stdlib.h>
 
 #include "base/rcu.h"
@@ -290,9 +291,16 @@ static void jit_run(struct hart *h)
 
 /* ---- life ---- */
 
+/* Intel SDM volume 2, CPUID leaf 80000001H; clang's __builtin_cpu_supports() does not know the name. */
+static bool has_lzcnt(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(0x80000001, &a, &b, &c, &d) && c & bit_LZCNT;
+}
+
 static bool jit_init(struct hart *h, struct err *e)
 {
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("lzcnt"))
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("fma") || !has_lzcnt())
         return err_set(e, ERR_GENERIC, "the host's CPU is older than AVX2, BMI2, FMA and LZCNT: -accel interp");
     rv_decode_init();
     struct jit *j = xnew(struct jit);
