@@ -84,6 +84,7 @@ def test_an_image_is_copied(tmp_path, web):
 
 
 def opts(web, path, more=""):
+    more += "" if "timeout" in more else ",file.timeout=60"         # the machine may have other things to do
     return "driver=raw,file.driver=http,file.url=%s%s%s" % (web.url, path, more)
 
 
@@ -137,7 +138,7 @@ def test_encrypted_on_its_way(tmp_path, web):
     web.socket = c.wrap_socket(web.socket, server_side=True)
     web.data = b"y" * 8192
     place = "driver=raw,file.driver=https,file.url=%s/image" % web.url.replace("http:", "https:")
-    img("convert", "--image-opts", place + ",file.sslverify=off", "-O", "raw", tmp_path / "o")
+    img("convert", "--image-opts", place + ",file.sslverify=off,file.timeout=60", "-O", "raw", tmp_path / "o")
     assert (tmp_path / "o").read_bytes() == web.data
     assert "cannot read" in img("map", "--image-opts", place, ok=(1,)).stderr
 
