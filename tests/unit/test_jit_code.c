@@ -64,7 +64,7 @@ static void test_rewritten_while_it_runs(void **state)
         uint32_t insn = enc_i(ADDI, A2, ZERO, (int32_t)k);
         hart_set_resume(set);
         usleep(100);
-        assert_true(as_write_bytes(&as_memory, CODE + 0x40, &insn, 4));
+        assert_true(as_write(&as_memory, CODE + 0x40, insn, 4));
         hart_request_sync(set, 1, hart_do_fence_i, 0, 0);
         usleep(300);
         hart_set_pause(set);
