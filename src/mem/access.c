@@ -262,7 +262,7 @@ bool as_read_bytes(struct address_space *as, uint64_t addr, void *buf, uint64_t 
             memset(p, 0, len);
             ok = false;
         } else if (r->host) {
-            memcpy(p, r->host + (addr - r->start), len);
+            ram_copy(p, r->host + (addr - r->start), len);
         } else {
             ok &= mmio_bytes(r, addr, p, NULL, len);
         }
@@ -286,7 +286,7 @@ bool as_write_bytes(struct address_space *as, uint64_t addr, const void *buf, ui
         if (!r) {
             ok = false;
         } else if (r->writable) {
-            memcpy(r->host + (addr - r->start), p, len);
+            ram_copy(r->host + (addr - r->start), p, len);
             rcu_full_fence();
             ram_written(r->ram, r->ram_off + (addr - r->start), len);
         } else if (!r->region->ops) {
@@ -314,7 +314,7 @@ bool as_load(struct address_space *as, uint64_t addr, const void *buf, uint64_t 
         if (!ok)
             break;
         uint64_t len = span_at(v, r, addr, n);
-        memcpy(r->host + (addr - r->start), p, len);
+        ram_copy(r->host + (addr - r->start), p, len);
         rcu_full_fence();
         ram_written(r->ram, r->ram_off + (addr - r->start), len);
         p += len;

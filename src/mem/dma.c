@@ -51,17 +51,6 @@ static bool dma_ready(struct dma *d, uint64_t iova, uint64_t n)
     return true;
 }
 
-/* Bytes as they come: the guest may write them at the same time, which is its business and no data race of ours. */
-__attribute__((no_sanitize("thread"))) static void copy_bytes(void *to, const void *from, uint64_t n)
-{
-#ifdef RCU_TSAN_
-    for (uint64_t i = 0; i < n; i++)
-        ((volatile uint8_t *)to)[i] = ((const volatile uint8_t *)from)[i];
-#else
-    memcpy(to, from, n);
-#endif
-}
-
 static void piece_written(const struct view_range *r, const uint8_t *host, uint64_t n)
 {
     rcu_full_fence();
@@ -82,7 +71,7 @@ bool dma_read(struct dma *d, uint64_t iova, void *buf, uint64_t n)
         uint8_t *host = dma_piece(d, v, iova, &len, false, &r, &why);
         if (!host)
             break;
-        copy_bytes(to, host, len);
+        ram_copy(to, host, len);
         to += len;
         iova += len;
         n -= len;
@@ -106,7 +95,7 @@ static bool dma_put(struct dma *d, uint64_t iova, const uint8_t *buf, uint8_t fi
         if (!host)
             break;
         if (buf) {
-            copy_bytes(host, buf, len);
+            ram_copy(host, buf, len);
             buf += len;
         } else {
             memset(host, fill, len);

@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/rcu.h"
 #include "base/str.h"
 #include "mem/ram_int.h"
 
@@ -194,4 +196,14 @@ void ram_collect_written(struct ram *r, uint64_t off, uint64_t len, uint8_t bit,
         if (!(atomic_load_explicit(&r->watch[p], memory_order_relaxed) & bit) && !(atomic_fetch_or(&r->watch[p], bit) & bit))
             fn(arg, p << RAM_PAGE_BITS);
     rcu_full_fence();
+}
+
+__attribute__((no_sanitize("thread"))) void ram_copy(void *to, const void *from, uint64_t n)
+{
+#ifdef RCU_TSAN_
+    for (uint64_t i = 0; i < n; i++)
+        ((volatile uint8_t *)to)[i] = ((const volatile uint8_t *)from)[i];
+#else
+    memcpy(to, from, n);
+#endif
 }

@@ -68,6 +68,8 @@ void ram_watch_unlock(void);
  * that stores through its TLB does not call it if the page was unwatched when the TLB entry was made. ANY.
  */
 void ram_written_slow(struct ram *r, uint64_t off, uint64_t len);
+/* Copies from or to guest RAM, which harts and devices may write at the same time: the guest's business, and no data race of ours. ANY */
+void ram_copy(void *to, const void *from, uint64_t n);
 static inline uint8_t ram_watched(const struct ram *r, uint64_t off)
 {
     return atomic_load_explicit(&r->watch[off >> RAM_PAGE_BITS], memory_order_relaxed);
