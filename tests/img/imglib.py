@@ -22,6 +22,13 @@ def img(*args, **kw):
 
 
 def qimg(*args, **kw):
+    """QEMU's tool; again where it could not time its key derivation, which it takes for an error on a busy machine."""
+    for _ in range(20):
+        try:
+            return run("qemu-img", *args, **kw)
+        except AssertionError as e:
+            if "Unable to get accurate CPU usage" not in str(e):
+                raise
     return run("qemu-img", *args, **kw)
 
 
