@@ -369,5 +369,5 @@ static void jit_stats(const struct hart *h, void (*put)(void *, const char *name
 
 const struct accel_ops accel_jit = {
     .name = "jit", .desc = "Translator to x86-64 code", .options = jit_option_rows, .init = jit_init, .fini = jit_fini, .run = jit_run,
-    .flush_page = jit_flush_page, .flush_all = jit_flush_all, .tracks_code = true, .stats = jit_stats,
+    .flush_page = jit_flush_page, .flush_all = jit_flush_all, .tracks_code = false, .stats = jit_stats,
 };
