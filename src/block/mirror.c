@@ -327,7 +327,7 @@ static bool change(struct job *j, json_t *args, struct err *e)
     const char *mode = json_string_value(json_object_get(args, "copy-mode"));
     struct mirror *s = of(j);
     if (!str_eq(mode, "write-blocking"))
-        return err_set(e, ERR_VALUE, "Change to copy mode '%s' is not implemented", mode ? mode : "");
+        return err_set(e, ERR_VALUE, "copy-mode '%s': a running mirror changes to 'write-blocking' only", mode ? mode : "");
     s->opt.write_blocking = true;
     return true;
 }
