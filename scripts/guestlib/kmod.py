@@ -34,6 +34,7 @@ class Modules:
                     self._paths[_canonical(m.group(1))] = os.path.join(folder, n)
         self._cache = {}
         self._deps = {}
+        self._aliases = None
 
     def __contains__(self, name):
         return _canonical(name) in self._paths
@@ -59,8 +60,18 @@ class Modules:
             found += [d for d in m.group(1).decode().split(",") if d]
         for m in re.finditer(rb"(?<=\0)softdep=([^\0]*)\0", data):
             pre = re.search(r"pre:\s*(.*?)(?:\s*post:|$)", m.group(1).decode())
-            found += [d for d in (pre.group(1).split() if pre else []) if d in self]
+            found += self._providers(pre.group(1).split() if pre else [])
         return [_canonical(d) for d in found if d in self]
+
+    def _providers(self, names):
+        """The modules for NAMES, each the name of a module or, as with the "crc32c" of ext4, an alias that ciphers and checksums give themselves."""
+        if any(n not in self for n in names) and self._aliases is None:
+            self._aliases = {}
+            for key, path in self._paths.items():
+                if os.path.relpath(path, self.tree).split(os.sep)[1] == "crypto":
+                    for m in re.finditer(rb"(?<=\0)alias=([^\0]*)\0", self.data(key)):
+                        self._aliases.setdefault(_canonical(m.group(1).decode()), []).append(key)
+        return [p for n in names for p in ([n] if n in self else (self._aliases or {}).get(_canonical(n), []))]
 
     def closure(self, names):
         """NAMES that exist, with all that they need, each after what it needs."""

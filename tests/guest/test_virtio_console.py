@@ -67,7 +67,8 @@ def test_hvc0_is_a_terminal(lab):
 def test_a_mebibyte_both_ways(lab):
     port = port_of(lab, NAME)
     assert not frontend_open(lab, "echo")
-    lab.run("(exec 3<>%s; cat <&3 >&3) >/dev/null 2>&1 & echo $! >/tmp/pid" % port)
+    # A read ends at once for as long as nobody is connected on the host's side.
+    lab.run("(exec 3<>%s; while :; do cat <&3 >&3; sleep 0.1; done) >/dev/null 2>&1 & echo $! >/tmp/pid" % port)
     assert lab.q.event("VSERPORT_CHANGE")["data"] == {"id": "p1", "open": True}
     assert frontend_open(lab, "echo")
     data = random.Random(1).randbytes(1 << 20)
