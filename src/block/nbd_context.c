@@ -82,7 +82,7 @@ static int co_allocation_extents(struct blk *b, uint64_t off, uint64_t len, uint
 int co_nbd_extents(const struct nbd_export *x, unsigned i, uint64_t off, uint64_t len, uint8_t *d, unsigned max, unsigned *n)
 {
     if (!i)
-        return co_allocation_extents(x->blk, off, len, d, max, n);
+        return co_allocation_extents(x->exp.blk, off, len, d, max, n);
     *n = bitmap_extents(x->bitmaps[i - 1], off, len, d, max);
     return 0;
 }
@@ -112,10 +112,10 @@ bool nbd_export_add_bitmap(struct nbd_export *x, json_t *v, struct err *e)
         return err_set(e, ERR_VALUE, "a bitmap is given by its name, or as an object with 'node' and 'name'");
     if (x->n_bitmaps == ARRAY_SIZE(x->bitmaps))
         return err_set(e, ERR_VALUE, "an export has at most %zu bitmaps", ARRAY_SIZE(x->bitmaps));
-    struct blk_bitmap *b = node ? blk_bitmap_get(node, name, false, e) : find(blk_node_of(x->blk), name, e);
+    struct blk_bitmap *b = node ? blk_bitmap_get(node, name, false, e) : find(blk_node_of(x->exp.blk), name, e);
     if (!b)
         return false;
-    if (b->recording && !x->writable && b->node == blk_node_of(x->blk) && b->node->perm & BLK_PERM_WRITE)
+    if (b->recording && !x->exp.writable && b->node == blk_node_of(x->exp.blk) && b->node->perm & BLK_PERM_WRITE)
         return err_set(e, ERR_VALUE, "Enabled bitmap '%s' incompatible with readonly export", b->name);
     b->busy++;
     x->bitmaps[x->n_bitmaps++] = b;

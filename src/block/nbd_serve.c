@@ -44,8 +44,8 @@ static int co_reply_error(struct conn *s, uint32_t opt, uint32_t type, const cha
 static uint16_t export_flags(const struct conn *s, const struct nbd_export *x)
 {
     struct blk_caps caps;
-    blk_get_caps(x->blk, &caps);
-    bool ro = !x->writable || caps.read_only;
+    blk_get_caps(x->exp.blk, &caps);
+    bool ro = !x->exp.writable || caps.read_only;
     return (uint16_t)(NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN |
                       (ro ? NBD_FLAG_READ_ONLY : NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO) |
                       (s->structured ? NBD_FLAG_SEND_DF : 0));
@@ -54,32 +54,44 @@ static uint16_t export_flags(const struct conn *s, const struct nbd_export *x)
 static void attach(struct conn *s, struct nbd_export *x)
 {
     s->c->export = x;
-    s->blk = x->blk;
-    x->clients++;
+    s->blk = x->exp.blk;
+    blk_export_get(&x->exp);
     if (strcmp(s->status_of, x->name))
         s->contexts = 0;
 }
 
+static void collect(struct blk_export *x, void *list)
+{
+    struct nbd_export *n = (struct nbd_export *)x;
+    json_array_append_new(list, json_pack("[s, s]", n->name, n->description ? n->description : ""));
+}
+
+static int co_send_name(struct conn *s, const char *name, const char *description)
+{
+    uint32_t n = (uint32_t)strlen(name), d = (uint32_t)strlen(description);
+    uint8_t *buf = malloc(4 + n + d);
+    if (!buf)
+        return -ENOMEM;
+    st_be32(buf, n);
+    memcpy(buf + 4, name, n);
+    memcpy(buf + 4 + n, description, d);
+    int r = co_reply(s, NBD_OPT_LIST, NBD_REP_SERVER, buf, 4 + n + d);
+    free(buf);
+    return r;
+}
+
 static int co_list(struct conn *s, uint32_t len)
 {
-    struct nbd_export *x;
     int r = 0;
     if (len)
         return co_reply_error(s, NBD_OPT_LIST, NBD_REP_ERR_INVALID, "no data is expected");
-    list_for_each(x, nbd_exports(), link) {
-        uint32_t n = (uint32_t)strlen(x->name), d = x->description ? (uint32_t)strlen(x->description) : 0;
-        uint8_t *buf = x->gone ? NULL : malloc(4 + n + d);
-        if (!buf)
-            continue;
-        st_be32(buf, n);
-        memcpy(buf + 4, x->name, n);
-        memcpy(buf + 4 + n, x->description ? x->description : "", d);
-        r = co_reply(s, NBD_OPT_LIST, NBD_REP_SERVER, buf, 4 + n + d);
-        free(buf);
-        if (r)
-            return r;
-    }
-    return co_reply(s, NBD_OPT_LIST, NBD_REP_ACK, NULL, 0);
+    json_t *list = json_array(), *v;        /* exports come and go while we send */
+    size_t i;
+    blk_export_each(&nbd_export_class.obj, collect, list);
+    json_array_foreach(list, i, v)
+        r = r ? r : co_send_name(s, json_string_value(json_array_get(v, 0)), json_string_value(json_array_get(v, 1)));
+    json_decref(list);
+    return r ? r : co_reply(s, NBD_OPT_LIST, NBD_REP_ACK, NULL, 0);
 }
 
 /* The export name at the beginning of an option's data; what follows it is at *@rest. NULL: not well formed. */
@@ -96,9 +108,9 @@ static int co_send_info(struct conn *s, uint32_t opt, const struct nbd_export *x
 {
     uint8_t e[12], b[14];
     struct blk_caps caps;
-    blk_get_caps(x->blk, &caps);
+    blk_get_caps(x->exp.blk, &caps);
     st_be16(e, NBD_INFO_EXPORT);
-    st_be64(e + 2, blk_size(x->blk));
+    st_be64(e + 2, blk_size(x->exp.blk));
     st_be16(e + 10, export_flags(s, x));
     st_be16(b, NBD_INFO_BLOCK_SIZE);
     st_be32(b + 2, 1);
@@ -133,14 +145,14 @@ static int co_info(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len, bo
     free(name);
     if (!x)
         return co_reply_error(s, opt, NBD_REP_ERR_UNKNOWN, "there is no such export");
-    x->clients++;                   /* it stays while we send */
+    blk_export_get(&x->exp);                   /* it stays while we send */
     int r = co_send_info(s, opt, x);
     r = r ? r : co_reply(s, opt, NBD_REP_ACK, NULL, 0);
-    if (!r && opt == NBD_OPT_GO && !x->gone) {
+    if (!r && opt == NBD_OPT_GO && !x->exp.gone) {
         attach(s, x);
         *go = true;
     }
-    nbd_export_put(x);
+    blk_export_put(&x->exp);
     return r;
 }
 
@@ -195,9 +207,9 @@ static int co_contexts(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len
         return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "the queries are not well formed");
     if (opt == NBD_OPT_SET_META_CONTEXT)
         s->contexts = set;
-    x->clients++;                   /* it stays while we send */
+    blk_export_get(&x->exp);                   /* it stays while we send */
     int r = co_tell_contexts(s, opt, x, set);
-    nbd_export_put(x);
+    blk_export_put(&x->exp);
     return r;
 }
 
@@ -431,7 +443,7 @@ static int co_execute(struct request *q)
         return co_done(q, co_blk_flush(q->s->blk));
     if (!range_ok(q->off, q->len, blk_size(q->s->blk)))
         return co_done(q, q->type == NBD_CMD_WRITE ? -ENOSPC : -EINVAL);
-    if (changes && !q->s->c->export->writable)
+    if (changes && !q->s->c->export->exp.writable)
         return co_done(q, -EPERM);
     switch (q->type) {
     case NBD_CMD_READ: return co_read(q);
@@ -497,7 +509,7 @@ void co_nbd_serve(struct nbd_client *c)
     if (s->in_flight)
         co_wait(&s->idle);
     if (c->export)
-        nbd_export_put(c->export);
+        blk_export_put(&c->export->exp);
     c->export = NULL;
     free(s);
 }

@@ -7,7 +7,6 @@
 #include <unistd.h>
 #include "block/blk_int.h"
 #include "block/nbd_server.h"
-#include "core/cmd.h"
 #include "core/run.h"
 
 static struct {
@@ -17,7 +16,7 @@ static struct {
     unsigned max_clients, clients;
     struct obj *creds;              /* NULL: no TLS */
     struct loop_fd watch;
-    struct list conns, exports;
+    struct list conns;
     bool ready;
 } srv = { .fd = -1 };
 
@@ -26,14 +25,13 @@ static void ready(void)
     if (srv.ready)
         return;
     list_init(&srv.conns);
-    list_init(&srv.exports);
     srv.ready = true;
 }
 
-struct list *nbd_exports(void)
+struct list *nbd_clients(void)
 {
     ready();
-    return &srv.exports;
+    return &srv.conns;
 }
 
 bool nbd_server_running(void) { return srv.running; }
@@ -107,11 +105,22 @@ bool nbd_server_start(json_t *addr, unsigned max_clients, const char *tls_creds,
     return true;
 }
 
+void nbd_client_end(struct nbd_client *c)
+{
+    c->closing = true;
+    shutdown(c->wire.fd, SHUT_RDWR);
+}
+
+static void end_export(struct blk_export *x, void *unused)
+{
+    struct err e = ERR_INIT;
+    if (!blk_export_del(x, true, &e))
+        err_print(&e);
+}
+
 void nbd_server_stop(void)
 {
     struct nbd_client *c;
-    struct nbd_export *x;
-    struct err e = ERR_INIT;
     if (!srv.running)
         return;
     loop_fd_watch(&srv.watch, 0);
@@ -122,127 +131,11 @@ void nbd_server_stop(void)
     if (srv.path && *srv.path)
         unlink(srv.path);
     list_for_each(c, &srv.conns, link)
-        if (!c->export) {
-            c->closing = true;
-            shutdown(c->wire.fd, SHUT_RDWR);
-        }
-    list_for_each(x, &srv.exports, link) {
-        bool ok = nbd_export_del(x, true, &e);
-        (void)ok;
-    }
+        if (!c->export)
+            nbd_client_end(c);
+    blk_export_each(&nbd_export_class.obj, end_export, NULL);
 }
 
-static void co_end(void *unused)
-{
-    nbd_server_stop();
-    while (!list_empty(&srv.exports))
-        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 200000);
-}
-/* Before the nodes: what is exported is closed then, and written. */
-static void end_server(void)
-{
-    if (srv.running)
-        co_run_main(co_end, NULL);
-}
-static const struct run_end server_end = { "NBD server", RUN_END_BACKENDS - 20, end_server };
+/* The socket's file goes away, too. Before the exports, so that nobody new comes. */
+static const struct run_end server_end = { "NBD server", RUN_END_BACKENDS - 21, nbd_server_stop };
 RUN_END(&server_end);
-
-/* ---- exports ---- */
-
-struct nbd_export *nbd_export_find(const char *name)
-{
-    struct nbd_export *x;
-    ready();
-    list_for_each(x, &srv.exports, link)
-        if (!x->gone && !strcmp(x->name, name))
-            return x;
-    return NULL;
-}
-
-struct nbd_export *nbd_export_by_id(const char *id)
-{
-    struct nbd_export *x;
-    ready();
-    list_for_each(x, &srv.exports, link)
-        if (!x->gone && !strcmp(x->id, id))
-            return x;
-    return NULL;
-}
-
-static void export_free(struct nbd_export *x)
-{
-    list_del(&x->link);
-    nbd_export_drop_bitmaps(x);
-    blk_close(x->blk);
-    qmp_event("BLOCK_EXPORT_DELETED", json_pack("{s:s}", "id", x->id));
-    free(x->id);
-    free(x->name);
-    free(x->description);
-    free(x);
-}
-static const struct qmp_event_def deleted_event = { "BLOCK_EXPORT_DELETED", "An export ended", false };
-QMP_EVENT(&deleted_event);
-
-struct nbd_export *nbd_export_add(const char *id, struct blk_node *n, const char *name, const char *description, bool writable, struct err *e)
-{
-    char who[160];
-    name = name ? name : n->obj.id;
-    id = id ? id : name;
-    if (nbd_export_find(name) || nbd_export_by_id(id)) {
-        err_set(e, ERR_BUSY, "there is an export '%s' already", nbd_export_find(name) ? name : id);
-        return NULL;
-    }
-    if (strlen(name) > NBD_MAX_EXPORT_NAME) {
-        err_set(e, ERR_VALUE, "an export's name has at most %d bytes", NBD_MAX_EXPORT_NAME);
-        return NULL;
-    }
-    struct nbd_export *x = xnew(struct nbd_export);
-    snprintf(who, sizeof who, "export '%s'", id);
-    x->blk = blk_open(n, BLK_PERM_READ | (writable ? BLK_PERM_WRITE : 0), BLK_PERM_ALL, NULL, who, e);
-    if (!x->blk) {
-        free(x);
-        return NULL;
-    }
-    x->blk->is_export = true;
-    x->id = xstrdup(id);
-    x->name = xstrdup(name);
-    x->description = xstrdup(description);
-    x->writable = writable;
-    list_push(&srv.exports, &x->link);
-    return x;
-}
-
-bool nbd_export_del(struct nbd_export *x, bool hard, struct err *e)
-{
-    struct nbd_client *c;
-    if (x->clients && !hard) {
-        err_set(e, ERR_BUSY, "export '%s' has %u client%s", x->id, x->clients, x->clients == 1 ? "" : "s");
-        return err_hint(e, "mode=hard disconnects them");
-    }
-    x->gone = true;
-    list_for_each(c, &srv.conns, link)
-        if (c->export == x) {
-            c->closing = true;
-            shutdown(c->wire.fd, SHUT_RDWR);
-        }
-    if (!x->clients)
-        export_free(x);
-    return true;
-}
-
-void nbd_export_put(struct nbd_export *x)
-{
-    if (!--x->clients && x->gone)
-        export_free(x);
-}
-
-json_t *nbd_exports_json(void)
-{
-    json_t *list = json_array();
-    struct nbd_export *x;
-    ready();
-    list_for_each(x, &srv.exports, link)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "id", x->id, "type", "nbd", "node-name", blk_node_of(x->blk)->obj.id,
-                                              "shutting-down", x->gone));
-    return list;
-}

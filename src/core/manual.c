@@ -115,6 +115,8 @@ void help_manual(struct str *out)
     others("chardev", NULL, out);
     str_add(out, "\n## Block back ends (`-blockdev`)\n");
     others("blockdev", NULL, out);
+    str_add(out, "\n## Exports of block nodes (`block-export-add`; `backplane-serve --export`)\n");
+    others("export", NULL, out);
     str_add(out, "\n## Network back ends (`-netdev`)\n");
     others("netdev", NULL, out);
     str_add(out, "\n## Objects (`-object`)\n");

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "base/opt.h"
 #include "block/nbd_server.h"
+#include "core/backend.h"
 #include "core/cmd.h"
 #include "core/flags.h"
 #include "core/run.h"
@@ -36,33 +37,30 @@ static bool opt_nbd_server(const char *arg, struct err *e)
     return ok || err_prefix(e, "--nbd-server");
 }
 
-struct export_args { char *type, *id, *node, *name, *description; bool writable; };
-static const struct prop export_props[] = {
-    PROP_STR_DEF(struct export_args, type, "type", "nbd", "nbd"),
-    PROP_STR(struct export_args, id, "id", PF_REQUIRED, "Name for monitors"),
-    PROP_STR(struct export_args, node, "node-name", PF_REQUIRED, "Node to export"),
-    PROP_STR(struct export_args, name, "name", 0, "Name of the export; else the node's"),
-    PROP_STR(struct export_args, description, "description", 0, "What clients are told of it"),
-    PROP_BOOL(struct export_args, writable, "writable", false, "Clients may write"),
-    PROP_END,
-};
+/* "help", "TYPE,help". */
+static bool export_help(json_t *o, struct err *e)
+{
+    struct str out = { 0 };
+    const char *type = json_string_value(json_object_get(o, "type"));
+    const struct obj_class *base = &blk_export_class.obj, *c = type && strcmp(type, "help") ? backend_find(base, type, e) : NULL;
+    if (c)
+        backend_help_type(base, c, &out);
+    else if (type && strcmp(type, "help"))
+        return false;
+    else
+        backend_help_types(base, "Exports (--export TYPE,help shows the options)", &out);
+    backend_help_exit(&out);
+}
 
 static bool opt_export(const char *arg, struct err *e)
 {
-    struct export_args a = { 0 };
     json_t *o = opt_parse(arg, "type", e);
-    if (!o)
-        return err_prefix(e, "--export");
-    prop_defaults(export_props, &a);
-    bool ok = prop_set_all(export_props, &a, NULL, o, "an export", e);
+    if (o && opt_asks_help(o))
+        return export_help(o, e);
+    if (o && !json_object_get(o, "type"))
+        json_object_set_new(o, "type", json_string("nbd"));
+    bool ok = o && blk_export_create(o, e);
     json_decref(o);
-    if (ok && strcmp(a.type, "nbd"))
-        ok = err_set(e, ERR_VALUE, "type=%s is not known here: nbd", a.type);
-    if (ok && !nbd_server_running())
-        ok = err_set(e, ERR_STATE, "--nbd-server comes first");
-    struct blk_node *n = ok ? (struct blk_node *)obj_lookup(&blk_node_class, a.node, e) : NULL;
-    ok = n && nbd_export_add(a.id, n, a.name, a.description, a.writable, e);
-    prop_release(export_props, &a);
     return ok || err_prefix(e, "--export %s", arg);
 }
 
@@ -93,7 +91,7 @@ static void usage(void)
            "  --object TYPE,id=ID,...                adds an object (throttle-group, iothread...)\n"
            "  --chardev TYPE,id=ID,...               adds a character device\n"
            "  --nbd-server addr.type=unix,addr.path=PATH | addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N][,tls-creds=ID]\n"
-           "  --export [type=]nbd,id=ID,node-name=NODE[,name=NAME][,description=TEXT][,writable=on]\n"
+           "  --export TYPE,id=ID,node-name=NODE,... exports a node; TYPE,help shows a type's options, help the types\n"
            "  --monitor [chardev=]ID                 QMP on a character device\n"
            "  --pidfile PATH                         the process id, once everything is served\n", BP_VERSION);
 }
@@ -130,7 +128,11 @@ static bool options(int argc, char **argv, struct err *e)
     return optind == argc || err_set(e, ERR_VALUE, "'%s' is no option", argv[optind]);
 }
 
-static void co_stop(void *unused) { nbd_server_stop(); }
+static void co_stop(void *unused)
+{
+    nbd_server_stop();
+    co_blk_exports_end();
+}
 
 static bool drop_node(struct obj *o, void *found)
 {
@@ -175,8 +177,6 @@ int main(int argc, char **argv)
     while (!ending && !run_quit_requested())
         loop_run_once(loop_main(), -1);
     co_run_main(co_stop, NULL);
-    for (int i = 0; i < 100 && !list_empty(nbd_exports()); i++)
-        loop_run_once(loop_main(), 20000000);
     close_nodes();
     if (pid_path)
         unlink(pid_path);

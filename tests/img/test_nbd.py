@@ -219,7 +219,7 @@ def test_filters_below_an_export(tmp_path):
 
 
 def test_mistakes_are_named(tmp_path):
-    for args, says in ((["--export", "nbd,id=e,node-name=n"], "--nbd-server comes first"), (["--nbd-server", "max-connections=3"], "addr"),
+    for args, says in ((["--blockdev", "null-co,node-name=n", "--export", "nbd,id=e,node-name=n"], "--nbd-server"), (["--nbd-server", "max-connections=3"], "addr"),
                        (["--blockdev", "qcow3,node-name=n"], "qcow2"), (["nonsense"], "nonsense")):
         p = run(SERVE, *args, ok=(1,))
         assert says in p.stderr, p.stderr
