@@ -336,6 +336,7 @@ static const struct mon_ops qmp_ops = { .opened = on_opened, .closed = on_closed
 
 struct mon *qmp_mon_new(bool pretty)
 {
+    qmp_events_init();
     struct qmp_mon *q = xnew(struct qmp_mon);
     q->mon.ops = &qmp_ops;
     q->pretty = pretty;

@@ -16,7 +16,7 @@ void qmp_broadcast(json_t *event);
 bool ctl_cont(struct err *e) MUST_CHECK;
 /* The oldest descriptor that came with what the running command's monitor read; -1: none. Before the command first waits. */
 int qmp_take_fd(void);
-/* Events go to the sessions from now on. */
+/* Events go to the sessions from now on: there is one. */
 void qmp_events_init(void);
 
 #endif

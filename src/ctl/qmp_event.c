@@ -154,6 +154,8 @@ static void on_dev_deleted(const char *id, const char *path)
 
 void qmp_events_init(void)
 {
+    if (qmp_event_sink)
+        return;
     post = (struct post){ .fn = deliver_queued };
     qmp_event_sink = sink;
     dev_deleted_event = on_dev_deleted;

@@ -8,14 +8,7 @@
 #include "core/flags.h"
 #include "core/run.h"
 #include "ctl/gdb.h"
-#include "ctl/qmp.h"
 #include "loop/loop.h"
-
-static bool events_init(void)
-{
-    qmp_events_init();
-    return true;
-}
 
 /* `exit()` somewhere below ends as returning from main() does. */
 static bool end_init(void)
@@ -28,7 +21,6 @@ bool ctl_start(const struct cli_line *l, struct err *e)
     cli_signals_early();
     return cli_apply(l, CLI_EARLY, CLI_EARLY, e) &&     /* may fork: no thread may exist yet */
            loop_main_init(e) &&
-           events_init() &&
            end_init() &&
            cli_apply(l, CLI_MACHINE, CLI_RUN, e) &&
            cli_daemon_ready(e) &&
