@@ -6,6 +6,7 @@
 #include <string.h>
 #include "core/dev.h"
 #include "ctl/user_obj.h"
+#include "loop/loop.h"
 
 /* ---- properties as introspection names them ---- */
 
@@ -199,6 +200,20 @@ static json_t *child_path(struct obj *o, const char *name)
     return NULL;
 }
 
+/* A device's properties may be what its threads count: they are read under its lock. */
+static json_t *value_now(const struct prop *p, struct obj *o)
+{
+    struct domain *dom = obj_is(o, &dev_obj_class) && ((struct dev *)o)->realized ? ((struct dev *)o)->dom : NULL;
+    json_t *v;
+
+    if (dom)
+        domain_lock(dom);
+    v = prop_to_json(p, o, o);
+    if (dom)
+        domain_unlock(dom);
+    return v;
+}
+
 static json_t *co_qom_get(void *args, struct err *e)
 {
     struct path_args *a = args;
@@ -213,7 +228,7 @@ static json_t *co_qom_get(void *args, struct err *e)
         return child;
     if (obj_is(o, &dev_obj_class) && !strcmp(a->property, "realized"))
         return json_boolean(((struct dev *)o)->realized);
-    return property_of(o, a->property, &p, e) ? prop_to_json(&p, o, o) : NULL;
+    return property_of(o, a->property, &p, e) ? value_now(&p, o) : NULL;
 }
 static const struct qmp_cmd cmd_qom_get = { "qom-get", "The value of a property", get_props, sizeof(struct path_args), co_qom_get };
 QMP_CMD(&cmd_qom_get);

@@ -19,6 +19,7 @@ ALLOWED = {
     "core": ["loop", "base"],
     "loop": ["base"],
     "loop/iothread": LOW,           # an iothread is an object
+    "loop/iothread_map": LOW,
     "mem": LOW,
     "crypto": LOW,
     "irq": ["mem"] + LOW,           # an MSI is a store

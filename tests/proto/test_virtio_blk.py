@@ -10,13 +10,13 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib.iothreads import THREADS, who_wakes
 from lib.machine import TIMEOUT, QmpError, run
 from lib.nvme import RAM
 from lib.virtio import VirtioMachine, disk_read
 
 BUF = RAM + 0x4000000
 DATA = b"".join(b"%015d\n" % i for i in range(4096))
-THREADS = ["-object", "iothread,id=t0", "-object", "iothread,id=t1"]
 
 
 def device(mapping, queues=4, **more):
@@ -27,25 +27,13 @@ def null(latency=0):
     return ["-blockdev", "driver=null-co,node-name=d,size=1M,read-zeroes=on,latency-ns=%d" % latency]
 
 
-def sleeps(pid, tid):
-    """How often a thread has gone to sleep."""
-    with open("/proc/%d/task/%d/status" % (pid, tid), encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt_switches"))
-
-
 def who_serves(m, fn, queue):
     """The threads that a read in QUEUE wakes."""
-    tids = {t["id"]: t["thread-id"] for t in m.qmp.cmd("query-iothreads")}
-    before = {t: sleeps(m.process.pid, tids[t]) for t in tids}
-    status = disk_read(fn, queue, 3, BUF)
-    assert queue.wait() == (0, 513) and fn.q.read(status, 1) == b"\0"
-    assert fn.q.read(BUF, 512) == DATA[512 * 3:512 * 4]
-    end = time.monotonic() + TIMEOUT
-    while time.monotonic() < end:
-        woken = {t for t in tids if sleeps(m.process.pid, tids[t]) != before[t]}
-        if woken:
-            return woken
-    raise AssertionError("no thread served queue %d" % queue.index)
+    def read():
+        status = disk_read(fn, queue, 3, BUF)
+        assert queue.wait() == (0, 513) and fn.q.read(status, 1) == b"\0"
+        assert fn.q.read(BUF, 512) == DATA[512 * 3:512 * 4]
+    return who_wakes(m, read)
 
 
 @pytest.mark.parametrize("mapping,served", [
@@ -71,7 +59,7 @@ def test_each_queue_has_its_thread(tmp_path, mapping, served):
     ([{"iothread": "t0", "queues": [0]}], "each member is an object"), ([{"iothread": "tO"}], "iothread-vq-mapping: .*tO"),
     ([{"iothread": "t0"}, {"iothread": "t0"}], "iothread 't0' is named twice"),
     ([{"iothread": "t0", "vqs": [0, 1]}, {"iothread": "t1"}], "either all members have 'vqs' or none has"),
-    ([{"iothread": "t0", "vqs": [0, 1, 4]}], r"indexes from 0 to 3 \(num-queues - 1\)"),
+    ([{"iothread": "t0", "vqs": [0, 1, 4]}], r"numbers from 0 to 3 \(num-queues - 1\)"),
     ([{"iothread": "t0", "vqs": [0, 1]}, {"iothread": "t1", "vqs": [1]}], "queue 1 is given to two threads"),
     ([{"iothread": "t0", "vqs": [0, 1, 3]}], "queue 2 is given to no thread")])
 def test_a_mapping_that_cannot_be(mapping, text):

@@ -12,7 +12,9 @@ static uint8_t probe_data[PROBE_SIZE];
 static int probe_error;                 /* of the next requests, 0: none */
 static bool probe_hold;                 /* requests wait until probe_go() */
 static struct co_event probe_gate;
-static unsigned probe_flushes, probe_fua, probe_waiting;
+static unsigned probe_flushes, probe_waiting;
+static _Atomic unsigned probe_fua;
+static int64_t probe_nap;               /* requests take up to this long (ns), whatever else is said here: of several threads, too */
 
 static bool probe_open(struct blk_node *n, struct err *e)
 {
@@ -25,6 +27,11 @@ static bool probe_open(struct blk_node *n, struct err *e)
 
 static int co_probe_turn(void)
 {
+    static _Atomic unsigned turn;
+    if (probe_nap) {
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + atomic_fetch_add(&turn, 7919) % probe_nap);
+        return 0;
+    }
     probe_waiting++;
     while (probe_hold) {
         co_event_clear(&probe_gate);
@@ -101,7 +108,8 @@ static inline void probe_fill(void)
     probe_error = 0;
     probe_hold = false;
     probe_gate = (struct co_event){ 0 };
-    probe_flushes = probe_fua = 0;
+    probe_flushes = 0;
+    probe_fua = 0;
 }
 
 static inline struct blk_node *sd_node(const char *id, const char *more)

@@ -103,7 +103,7 @@ static uint16_t co_delete_sq(struct nvme_req *r)
         co_queue_wait(&n->drained);
     if (nvme_stale(r))
         return NVME_OK;
-    sq->live = false;
+    nvme_sq_close(sq);
     n->cq[sq->cqid].sqs--;
     return NVME_OK;
 }
@@ -388,6 +388,10 @@ void co_nvme_command(void *arg)
 {
     struct nvme_req *r = arg;
 
+    if (unlikely(nvme_stale(r))) {      /* a reset came while another thread was asked to run it */
+        nvme_complete(r);
+        return;
+    }
     r->status = unlikely(r->n->n_faults) ? co_execute_faulty(r) : co_execute(r);
     if (r->park && !r->fused && !nvme_stale(r)) {
         park(r);

@@ -71,6 +71,7 @@ static void write_cmbmsc(struct nvme *n, uint64_t v)
 
     if (!c->size || c->legacy)
         return;
+    nvme_rings_forget(n);
     c->msc = v & (~UINT64_C(0xfff) | CMBMSC_CRE | CMBMSC_CMSE);
     c->sts &= ~(uint32_t)CMBSTS_CBAI;
     if (!(c->msc & CMBMSC_CRE) || (c->msc & CMBMSC_CMSE && !window_ok(c->msc, c->size))) {
@@ -83,6 +84,7 @@ static void write_pmrmsc(struct nvme *n, uint64_t v)
 {
     struct nvme_cmb *c = &n->cmb;
 
+    nvme_rings_forget(n);
     c->pmrmsc = v & (~UINT64_C(0xfff) | PMRMSC_CMSE);
     c->pmrsts &= ~PMRSTS_CBAI;
     if (c->pmrmsc & PMRMSC_CMSE && !window_ok(c->pmrmsc, c->pmr_size)) {
@@ -99,6 +101,7 @@ bool nvme_cmb_write(struct nvme *n, uint64_t off, uint64_t v)
     case NVME_REG_CMBMSC: write_cmbmsc(n, v); return true;
     case NVME_REG_PMRCTL:
         if (c->pmr_size) {
+            nvme_rings_forget(n);
             c->pmrctl = (uint32_t)v & PMRCTL_EN;
             region_set_enabled(&c->pmr, c->pmrctl);
         }

@@ -50,7 +50,7 @@ static void enable(struct nvme *n)
 
 void nvme_drained(struct nvme *n)
 {
-    co_queue_wake_all(&n->drained);
+    nvme_drained_wake(n);
     if (!n->disabling)
         return;
     n->disabling = false;

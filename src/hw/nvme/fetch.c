@@ -70,7 +70,7 @@ static uint32_t tail_of(struct nvme_sq *sq)
 static void ask_for_ring(struct nvme_sq *sq, uint32_t tail)
 {
     if (nvme_shadow_ask(sq->n, sq->id, false, tail) && tail_of(sq) != tail)
-        domain_post(&sq->post);
+        nvme_sq_kick(sq);
 }
 
 /* Starts @r, or holds it until the second half of its pair comes. */
@@ -95,7 +95,7 @@ static void start(struct nvme_sq *sq, struct nvme_req *r)
         return;
     }
     r->fused = first;
-    co_spawn(NULL, sq->n->pci.dev.dom, co_nvme_command, r);
+    co_spawn_on(sq->loop, sq->n->pci.dev.dom, co_nvme_command, r);
 }
 
 /* Fetches at most @max commands in one piece of memory; returns how many, -1 where the queue is out of reach. */
@@ -105,7 +105,7 @@ static int fetch(struct nvme_sq *sq, uint32_t tail, unsigned max)
     uint32_t until = tail > sq->head ? tail : sq->size, room = sq->size - sq->in_flight;
     unsigned n = MIN(MIN(MIN(until - sq->head, max), FETCH_CHUNK), room), i;
 
-    if (!dma_read(&sq->n->pci.dma, sq->addr + sq->head * (uint64_t)sizeof *c, c, n * sizeof *c)) {
+    if (!nvme_ring_fetch(sq, c, n)) {
         nvme_fail(sq->n, "a submission queue is not in memory");
         return -1;
     }
@@ -143,7 +143,7 @@ void nvme_sq_served(void *arg)
         return;
     }
     if (urgent_waits(sq)) {
-        domain_post(&sq->post);
+        nvme_sq_kick(sq);
         return;
     }
     while (left > 0 && may_fetch(sq) && sq->head != tail) {
@@ -157,7 +157,7 @@ void nvme_sq_served(void *arg)
         left -= got;
     }
     if (sq->head != tail && may_fetch(sq))
-        domain_post(&sq->post);         /* the others have their turn first */
+        nvme_sq_kick(sq);         /* the others have their turn first */
     else if (n->shadow_db)
         ask_for_ring(sq, tail);
 }

@@ -183,7 +183,7 @@ static void co_sanitize(void *arg)
         nvme_state_dirty(ss);
     }
     n->background--;
-    co_queue_wake_all(&n->drained);
+    nvme_drained_wake(n);
 }
 
 void nvme_sanitize_hand_over(struct nvme *n)

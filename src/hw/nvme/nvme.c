@@ -55,11 +55,23 @@ static void resumed(void *arg)
         struct nvme_req *r = list_entry(l, struct nvme_req, link);
         list_push(&r->sq->reqs, &r->link);
         n->in_flight++;
-        co_spawn(NULL, n->pci.dev.dom, co_nvme_command, r);
+        co_spawn_on(r->sq->loop, n->pci.dev.dom, co_nvme_command, r);
     }
     nvme_sanitize_resume(n);
     if (nvme_ready(n))
         nvme_kick_all(n);
+}
+
+static void drained_look(void *arg) { co_queue_wake_all(&((struct nvme *)arg)->drained); }
+
+void nvme_drained_wake(struct nvme *n)
+{
+    if (!n->drained.first)
+        return;
+    if (loop_current() == domain_loop(n->pci.dev.dom))
+        co_queue_wake_all(&n->drained);
+    else
+        domain_post(&n->drained_post);
 }
 
 static void run_started(struct run_listener *l) { domain_post(&container_of(l, struct nvme, listener)->resume); }
@@ -156,6 +168,7 @@ static void posts_init(struct nvme *n)
 
     n->resume = (struct post){ .fn = resumed, .arg = n, .dom = dom };
     n->events_post = (struct post){ .fn = nvme_told, .arg = n, .dom = dom };
+    n->drained_post = (struct post){ .fn = drained_look, .arg = n, .dom = dom };
     n->listener = (struct run_listener){ .start = run_started };
     nvme_keep_alive_init(n);
     nvme_maint_init(n);
@@ -167,6 +180,7 @@ static void posts_fini(struct nvme *n)
     run_unlisten(&n->listener);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->resume);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->events_post);
+    loop_post_cancel(domain_loop(n->pci.dev.dom), &n->drained_post);
     timer_fini(&n->keep_alive);
     timer_fini(&n->test_timer);
 }
@@ -199,7 +213,8 @@ bool nvme_ctrl_begin(struct nvme *n, struct nvme_subsys *ss, struct err *e)
     memset(n->fw_slot[1], ' ', NVME_FW_REV);           /* the slot that is read-only */
     memcpy(n->fw_slot[1], n->fw_rev ? n->fw_rev : BP_VERSION, MIN(strlen(n->fw_rev ? n->fw_rev : BP_VERSION), NVME_FW_REV));
     n->n_queues = n->max_ioqpairs + 1;
-    nvme_queues_init(n);
+    if (!nvme_queues_init(n, e))
+        return false;
     posts_init(n);
     if (nvme_subsys_join(ss, n, e)) {
         if (n->awun)
@@ -211,9 +226,12 @@ bool nvme_ctrl_begin(struct nvme *n, struct nvme_subsys *ss, struct err *e)
     return false;
 }
 
+static void close_queues(void *n) { nvme_queues_close(n); }
+
 void nvme_ctrl_end(struct nvme *n)
 {
-    nvme_subsys_leave(n);               /* from here on nobody of the subsystem posts to it */
+    domain_call(n->pci.dev.dom, close_queues, n);       /* from here on nothing of a queue posts, */
+    nvme_subsys_leave(n);                               /* and nobody of the subsystem */
     posts_fini(n);
     nvme_queues_fini(n);
 }
@@ -256,7 +274,6 @@ void nvme_ctrl_unrealize(struct dev *d)
     nvme_sanitize_hand_over(n);
     pci_sriov_fini(&n->pci);
     bars_fini(n);
-    nvme_queues_close(n);
     nvme_boot_fini(n);
     nvme_ctrl_end(n);
 }
@@ -377,6 +394,8 @@ static const struct prop nvme_props[] = {
     PROP_BOOL(struct nvme, dbcs, "dbcs", true, "Doorbell buffers"),
     PROP_BOOL(struct nvme, ocp, "ocp", true, "The extended health log page of the Open Compute Project"),
     PROP_BOOL(struct nvme, exclusive_bar, "msix-exclusive-bar", false, "The MSI-X table has a BAR of its own (4)"),
+    PROP_JSON(struct nvme, queue_map_opt, "iothread-queue-mapping", 0,
+              "Threads that share the I/O queues out: [{\"iothread\":ID},...], or with a list \"queues\" of queue numbers in each (JSON only)"),
     PROP_LINK(struct nvme, boot.drive, "boot-drive", &blk_node_class, 0, "Block node with two boot partitions, one after the other"),
     PROP_U32(struct nvme, hmb_pages, "hmb", 0, 0, 65536, "Host memory buffer that the controller would like, in pages of 4 KiB; 0: none"),
     PROP_U32(struct nvme, cmb.size_mb, "cmb_size_mb", 0, 0, 65536, "Controller memory buffer in MiB, a power of two; 0: none"),

@@ -12,6 +12,7 @@
 #include "core/run.h"
 #include "hw/nvme/spec.h"
 #include "loop/co.h"
+#include "loop/iothread_map.h"
 #include "mem/ram.h"
 #include "pci/pci.h"
 
@@ -47,9 +48,14 @@ struct nvme;
 struct nvme_ns;
 struct nvme_subsys;
 
+/* The memory of a queue, held while it is what the queue's address means. */
+struct nvme_ring { struct dma_vec vec; uint64_t gen; };
+
 struct nvme_sq {
     struct nvme *n;
-    struct post post;                   /* doorbell rung, or room again */
+    struct loop *loop;                  /* serves it, and runs its commands */
+    struct post post;                   /* doorbell rung, or room again: nvme_sq_kick() */
+    struct nvme_ring ring;
     _Atomic uint32_t tail_db;           /* as the guest wrote it */
     atomic_bool rung;
     bool live, deleting;
@@ -64,10 +70,14 @@ struct nvme_sq {
 
 struct nvme_cq {
     struct nvme *n;
-    struct post post;                   /* doorbell rung, or entries to tell of */
+    struct loop *loop;
+    struct post post;                   /* doorbell rung, or entries to tell of: nvme_cq_kick() */
+    struct nvme_ring ring;
     _Atomic uint32_t head_db;
+    _Atomic uint32_t quiet;             /* a doorbell below this is only latched: nobody waits for room, no pin to let fall */
     atomic_bool rung;
-    bool live, phase, irq_on, notify;
+    atomic_bool irq_on;
+    bool live, phase, notify;
     bool raised;                        /* the pin was told of what is in the queue */
     uint16_t id, vector;
     uint32_t size, head, tail;
@@ -272,6 +282,8 @@ struct nvme {
     struct nvme_ns_opts ns_opt;
     char *serial;
     struct obj *subsys_link, *iothread;
+    json_t *queue_map_opt;              /* option iothread-queue-mapping, and the threads it names */
+    struct iothread_map queue_threads;
     uint32_t max_ioqpairs, aer_max_queued;
     uint16_t msix_qsize;
     uint8_t mdts, mdts_field, aerl, zasl, vsl;
@@ -302,7 +314,8 @@ struct nvme {
     uint32_t gen;                       /* of the enabled time: requests of an older one complete nowhere */
     uint32_t in_flight;
     uint32_t background;                /* coroutines without a command: sanitize */
-    struct co_queue drained;            /* woken when a count reaches zero */
+    struct co_queue drained;            /* of the home loop; woken when a count reaches zero */
+    struct post drained_post;
     struct list waits;                  /* of struct nvme_wait: commands that wait for a moment */
     struct nvme_sq *sq;                 /* max_ioqpairs + 1 */
     struct nvme_cq *cq;
@@ -374,13 +387,18 @@ static inline uint64_t nvme_max_transfer(const struct nvme *n) { return (uint64_
 
 /* ---- queue.c: LOOP, domain lock held ---- */
 extern const struct mmio_ops nvme_doorbell_ops;         /* ANY, lock-free */
-void nvme_queues_init(struct nvme *n);
+bool nvme_queues_init(struct nvme *n, struct err *e) MUST_CHECK;
 void nvme_queues_fini(struct nvme *n);
 void nvme_sq_open(struct nvme_sq *sq, uint16_t cqid, uint64_t addr, uint32_t size, uint8_t prio);
 void nvme_cq_open(struct nvme_cq *cq, uint16_t vector, bool irq_on, uint64_t addr, uint32_t size);
+static inline void nvme_sq_kick(struct nvme_sq *sq) { loop_post(sq->loop, &sq->post); }
+static inline void nvme_cq_kick(struct nvme_cq *cq) { loop_post(cq->loop, &cq->post); }
 /* Every queue closed; what is in flight becomes stale. */
 void nvme_queues_close(struct nvme *n);
 void nvme_cq_close(struct nvme_cq *cq);
+void nvme_sq_close(struct nvme_sq *sq);
+/* Addresses may mean other memory now: the controller's own windows moved. */
+void nvme_rings_forget(struct nvme *n);
 /* The first half of a pair whose second has not come goes back to its queue. */
 void nvme_queues_rewind(struct nvme *n);
 /* Ends @r with its status and result; @r is free or queued then. */
@@ -513,6 +531,7 @@ void nvme_subsys_leave(struct nvme *n);
 
 /* ---- ctrl.c ---- */
 void nvme_drained(struct nvme *n);      /* nothing is in flight any more */
+void nvme_drained_wake(struct nvme *n); /* who waits for it looks again. ANY, domain lock held */
 void nvme_fail(struct nvme *n, const char *why);        /* CSTS.CFS */
 
 extern const struct state_desc nvme_state;

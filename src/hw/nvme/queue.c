@@ -16,6 +16,24 @@
 
 static void cq_settle(void *arg);
 
+/*
+ * A head that frees room nobody waits for is only latched: the queue looks when it seems full. Who begins to wait makes the queue
+ * loud first and looks at the head then, so that one of the two sees the other.
+ */
+static void head_write(struct nvme *n, struct nvme_cq *cq, uint32_t head)
+{
+    bool pin = atomic_load_explicit(&cq->irq_on, memory_order_relaxed) && !pci_msi_enabled(&n->pci);
+
+    atomic_store(&cq->head_db, head);
+    if (!pin && head < atomic_load(&cq->quiet))
+        return;
+    atomic_store(&cq->rung, true);
+    if (pin)
+        domain_call(n->pci.dev.dom, cq_settle, cq);
+    else
+        nvme_cq_kick(cq);
+}
+
 static void doorbell_write(void *opaque, uint64_t off, uint64_t v, unsigned size)
 {
     struct nvme *n = opaque;
@@ -24,16 +42,11 @@ static void doorbell_write(void *opaque, uint64_t off, uint64_t v, unsigned size
     if (q > n->max_ioqpairs)
         return;
     if (off & 4) {
-        atomic_store(&n->cq[q].head_db, (uint32_t)v);
-        atomic_store(&n->cq[q].rung, true);
-        if (pci_msi_enabled(&n->pci))
-            domain_post(&n->cq[q].post);
-        else
-            domain_call(n->pci.dev.dom, cq_settle, &n->cq[q]);
+        head_write(n, &n->cq[q], (uint32_t)v);
     } else {
         atomic_store(&n->sq[q].tail_db, (uint32_t)v);
         atomic_store(&n->sq[q].rung, true);
-        domain_post(&n->sq[q].post);
+        nvme_sq_kick(&n->sq[q]);
     }
 }
 
@@ -95,7 +108,7 @@ void nvme_req_free(struct nvme_req *r)
     list_del(&r->link);
     n->in_flight--;
     if (r->gen == n->gen && --r->sq->in_flight == 0)
-        co_queue_wake_all(&n->drained);
+        nvme_drained_wake(n);
     if (r->bounce_size > BOUNCE_KEPT) {
         free(r->bounce);
         r->bounce = NULL;
@@ -117,13 +130,21 @@ void nvme_req_free(struct nvme_req *r)
 
 /* ---- interrupts ---- */
 
+/* The doorbell may have been latched only, while interrupts were messages. */
+static uint32_t head_now(const struct nvme_cq *cq)
+{
+    uint32_t head = atomic_load(&cq->head_db);
+
+    return cq->n->shadow_db || head >= cq->size ? cq->head : head;
+}
+
 void nvme_pin_update(struct nvme *n)
 {
     bool level = false;
 
     for (unsigned i = 0; i <= n->max_ioqpairs && !level && !pci_msi_enabled(&n->pci); i++) {
         const struct nvme_cq *cq = &n->cq[i];
-        level = cq->live && cq->irq_on && cq->raised && cq->head != cq->tail && !(n->intms >> (cq->vector & 31) & 1);
+        level = cq->live && cq->irq_on && cq->raised && head_now(cq) != cq->tail && !(n->intms >> (cq->vector & 31) & 1);
     }
     pci_intx_set(&n->pci, level);
 }
@@ -184,30 +205,28 @@ bool nvme_shadow_ask(struct nvme *n, unsigned qid, bool cq, uint32_t v)
 
 static bool full(const struct nvme_cq *cq) { return (cq->tail + 1) % cq->size == cq->head; }
 
-/* With doorbell buffers the head may have moved without a ring. */
+/* The head may have moved without a word: a doorbell that was only latched, or a doorbell buffer. */
 static bool cq_full(struct nvme_cq *cq)
 {
-    uint32_t head;
+    uint32_t head = atomic_load(&cq->head_db);
 
     if (likely(!full(cq)))
         return false;
-    if (nvme_shadow_ask(cq->n, cq->id, true, cq->head) && nvme_shadow(cq->n, cq->id, true, &head) && head < cq->size)
+    if (nvme_shadow_ask(cq->n, cq->id, true, cq->head))
+        nvme_shadow(cq->n, cq->id, true, &head);
+    if (head < cq->size)
         cq->head = head;
     return full(cq);
 }
 
-/* The status, with the phase that makes the entry valid, goes last: the host may look at any moment. */
 static void cqe_write(struct nvme_cq *cq, uint16_t sqid, uint16_t cid, uint16_t status, uint64_t result)
 {
     struct nvme *n = cq->n;
     const struct nvme_sq *sq = &n->sq[sqid];
-    uint64_t at = cq->addr + (uint64_t)cq->tail * sizeof(struct nvme_cqe);
     struct nvme_cqe e = { .result = htole64(result), .sq_head = htole16((uint16_t)sq->head), .sq_id = htole16(sqid),
                           .cid = htole16(cid), .status = htole16((uint16_t)(status << 1 | cq->phase)) };
-    bool ok = dma_write(&n->pci.dma, at, &e, 12);
 
-    atomic_thread_fence(memory_order_release);
-    if (!ok || !dma_write(&n->pci.dma, at + 12, &e.cid, 4)) {
+    if (!nvme_ring_complete(cq, &e)) {
         nvme_fail(n, "a completion queue is not in memory");
         return;
     }
@@ -218,8 +237,23 @@ static void cqe_write(struct nvme_cq *cq, uint16_t sqid, uint16_t cid, uint16_t 
     cq->held++;
     if (cq->irq_on && !cq->notify) {
         cq->notify = true;
-        domain_post(&cq->post);
+        nvme_cq_kick(cq);
     }
+}
+
+void nvme_cq_settled(struct nvme_cq *cq) { atomic_store(&cq->quiet, cq->live && list_empty(&cq->waiting) ? cq->size : 0); }
+
+/* There is no room: @r waits for the host to make some. */
+static void wait_for_room(struct nvme_cq *cq, struct nvme_req *r)
+{
+    bool first = list_empty(&cq->waiting);
+
+    nvme_req_set_aside(r, &cq->waiting);
+    if (!first)
+        return;
+    nvme_cq_settled(cq);
+    atomic_store(&cq->rung, true);      /* the host may have moved the head before it was to tell */
+    nvme_cq_kick(cq);
 }
 
 void nvme_complete(struct nvme_req *r)
@@ -235,7 +269,7 @@ void nvme_complete(struct nvme_req *r)
     if (r->status & NVME_STATUS_MASK)
         nvme_log_error(r);
     if (cq_full(cq) || !list_empty(&cq->waiting)) {
-        nvme_req_set_aside(r, &cq->waiting);
+        wait_for_room(cq, r);
         return;
     }
     cqe_write(cq, r->sq->id, r->cmd.cid, r->status, r->result);
@@ -286,9 +320,10 @@ static void cq_head(struct nvme_cq *cq)
     while (!cq_full(cq) && (r = list_first(&cq->waiting, struct nvme_req, link))) {
         cq->n->in_flight++;
         cqe_write(cq, r->sq->id, r->cmd.cid, r->status, r->result);
-        domain_post(&r->sq->post);
+        nvme_sq_kick(r->sq);
         nvme_req_free(r);
     }
+    nvme_cq_settled(cq);
 }
 
 /*
@@ -300,7 +335,7 @@ static void cq_settle(void *arg)
     struct nvme_cq *cq = arg;
 
     if (!cq->live || !list_empty(&cq->waiting) || !cq_take_head(cq)) {
-        domain_post(&cq->post);
+        nvme_cq_kick(cq);
         return;
     }
     atomic_store(&cq->rung, false);
@@ -326,40 +361,75 @@ static void cq_served(void *arg)
 
 /* ---- life ---- */
 
-void nvme_queues_init(struct nvme *n)
+static void queues_free(struct nvme *n)
 {
-    n->sq = xcalloc(n->max_ioqpairs + 1, sizeof *n->sq);
-    n->cq = xcalloc(n->max_ioqpairs + 1, sizeof *n->cq);
+    iothread_map_clear(&n->queue_threads);
+    free(n->sq);
+    free(n->cq);
+    n->sq = NULL;
+    n->cq = NULL;
+}
+
+/* Who serves which queue; those that no thread is named for, and the admin queue, are the home loop's. */
+static bool loops_give(struct nvme *n, struct err *e)
+{
+    static const struct iothread_map_words words = { .option = "iothread-queue-mapping", .key = "queues", .last = "max_ioqpairs" };
+    const struct nvme *pf = (const struct nvme *)n->pci.pf;
+    struct loop **loop = xcalloc(n->n_queues, sizeof *loop);
+    bool ok = !n->queue_map_opt || iothread_map_set(&n->queue_threads, n->queue_map_opt, &words, loop, 1, n->max_ioqpairs, e);
+
+    for (unsigned i = 0; ok && i < n->n_queues; i++) {
+        if (pf && i && i < pf->n_queues)
+            loop[i] = pf->sq[i].loop;   /* a virtual function's are its physical function's */
+        n->sq[i].loop = n->cq[i].loop = loop[i] ? loop[i] : domain_loop(n->pci.dev.dom);
+    }
+    free(loop);
+    return ok;
+}
+
+bool nvme_queues_init(struct nvme *n, struct err *e)
+{
+    n->sq = xcalloc(n->n_queues, sizeof *n->sq);
+    n->cq = xcalloc(n->n_queues, sizeof *n->cq);
+    if (!loops_give(n, e)) {
+        queues_free(n);
+        return false;
+    }
     list_init(&n->free_reqs);
     list_init(&n->parked);
     list_init(&n->waits);
-    for (unsigned i = 0; i <= n->max_ioqpairs; i++) {
-        n->sq[i].n = n->cq[i].n = n;
-        n->sq[i].id = n->cq[i].id = (uint16_t)i;
-        n->sq[i].post = (struct post){ .fn = nvme_sq_served, .arg = &n->sq[i], .dom = n->pci.dev.dom };
-        n->cq[i].post = (struct post){ .fn = cq_served, .arg = &n->cq[i], .dom = n->pci.dev.dom };
-        timer_init(&n->cq[i].coalesce, CLOCK_VM, NULL, n->pci.dev.dom, coalesce_due, &n->cq[i]);
-        list_init(&n->sq[i].reqs);
-        list_init(&n->cq[i].waiting);
+    for (unsigned i = 0; i < n->n_queues; i++) {
+        struct nvme_sq *sq = &n->sq[i];
+        struct nvme_cq *cq = &n->cq[i];
+
+        sq->n = cq->n = n;
+        sq->id = cq->id = (uint16_t)i;
+        sq->post = (struct post){ .fn = nvme_sq_served, .arg = sq, .dom = n->pci.dev.dom };
+        cq->post = (struct post){ .fn = cq_served, .arg = cq, .dom = n->pci.dev.dom };
+        dma_vec_init(&sq->ring.vec, &n->pci.dma, false);
+        dma_vec_init(&cq->ring.vec, &n->pci.dma, true);
+        timer_init(&cq->coalesce, CLOCK_VM, NULL, n->pci.dev.dom, coalesce_due, cq);
+        list_init(&sq->reqs);
+        list_init(&cq->waiting);
     }
+    return true;
 }
 
 void nvme_queues_fini(struct nvme *n)
 {
     struct list *l;
 
-    for (unsigned i = 0; i <= n->max_ioqpairs; i++) {
-        loop_post_cancel(domain_loop(n->pci.dev.dom), &n->sq[i].post);
-        loop_post_cancel(domain_loop(n->pci.dev.dom), &n->cq[i].post);
+    for (unsigned i = 0; i < n->n_queues; i++) {
+        loop_post_cancel(n->sq[i].loop, &n->sq[i].post);
+        loop_post_cancel(n->cq[i].loop, &n->cq[i].post);
         timer_fini(&n->cq[i].coalesce);
+        dma_vec_free(&n->sq[i].ring.vec);
+        dma_vec_free(&n->cq[i].ring.vec);
     }
     while ((l = list_pop(&n->free_reqs)))
         req_destroy(list_entry(l, struct nvme_req, link));
     n->n_free = 0;
-    free(n->sq);
-    free(n->cq);
-    n->sq = NULL;
-    n->cq = NULL;
+    queues_free(n);
 }
 
 void nvme_sq_open(struct nvme_sq *sq, uint16_t cqid, uint64_t addr, uint32_t size, uint8_t prio)
@@ -390,6 +460,7 @@ void nvme_cq_open(struct nvme_cq *cq, uint16_t vector, bool irq_on, uint64_t add
     atomic_store(&cq->head_db, 0);
     atomic_store(&cq->rung, false);
     cq->live = true;
+    nvme_cq_settled(cq);
 }
 
 void nvme_cq_close(struct nvme_cq *cq)
@@ -402,6 +473,14 @@ void nvme_cq_close(struct nvme_cq *cq)
         cq->n->in_flight++;
         nvme_req_free(r);
     }
+    nvme_cq_settled(cq);
+    nvme_ring_drop(&cq->ring);
+}
+
+void nvme_sq_close(struct nvme_sq *sq)
+{
+    sq->live = false;
+    nvme_ring_drop(&sq->ring);
 }
 
 static void sq_abandon(struct nvme_sq *sq)
@@ -410,7 +489,7 @@ static void sq_abandon(struct nvme_sq *sq)
 
     list_for_each(r, &sq->reqs, link)
         r->abort = true;                /* it is in a handler's hands; nobody hears of its end */
-    sq->live = false;
+    nvme_sq_close(sq);
     if (sq->first)
         nvme_req_free(sq->first);
     sq->first = NULL;
@@ -442,7 +521,7 @@ void nvme_queues_close(struct nvme *n)
         sq_abandon(&n->sq[i]);
         nvme_cq_close(&n->cq[i]);
     }
-    co_queue_wake_all(&n->drained);
+    nvme_drained_wake(n);
     nvme_waits_look(n);
     nvme_pin_update(n);
 }
@@ -451,5 +530,5 @@ void nvme_kick_all(struct nvme *n)
 {
     for (unsigned i = 0; i <= n->max_ioqpairs; i++)
         if (n->sq[i].live)
-            domain_post(&n->sq[i].post);
+            nvme_sq_kick(&n->sq[i]);
 }

@@ -13,7 +13,8 @@
 #define CQ(f, ...) STATE_UINT(struct nvme_cq, f, __VA_ARGS__)
 
 static const struct state_field sq_fields[] = {
-    STATE_SKIP(struct nvme_sq, n, "the owner"), STATE_SKIP(struct nvme_sq, post, "rung again after a load"),
+    STATE_SKIP(struct nvme_sq, n, "the owner"), STATE_SKIP(struct nvme_sq, loop, "an option"),
+    STATE_SKIP(struct nvme_sq, ring, "mapped again when it is used"), STATE_SKIP(struct nvme_sq, post, "rung again after a load"),
     SQ(tail_db), STATE_SKIP(struct nvme_sq, rung, "rung again after a load"), STATE_BOOL(struct nvme_sq, live),
     STATE_BOOL(struct nvme_sq, deleting), SQ(prio, .max = 3), STATE_SKIP(struct nvme_sq, id, "its place"), SQ(cqid), SQ(size),
     SQ(head),
@@ -24,7 +25,9 @@ static const struct state_field sq_fields[] = {
 static const struct state_desc sq_state = { .name = "nvme-sq", .version = 1, .fields = sq_fields };
 
 static const struct state_field cq_fields[] = {
-    STATE_SKIP(struct nvme_cq, n, "the owner"), STATE_SKIP(struct nvme_cq, post, "nothing to tell when quiet"), CQ(head_db),
+    STATE_SKIP(struct nvme_cq, n, "the owner"), STATE_SKIP(struct nvme_cq, loop, "an option"),
+    STATE_SKIP(struct nvme_cq, ring, "mapped again when it is used"), STATE_SKIP(struct nvme_cq, quiet, "follows from the rest"),
+    STATE_SKIP(struct nvme_cq, post, "nothing to tell when quiet"), CQ(head_db),
     STATE_SKIP(struct nvme_cq, rung, "rung again after a load"), STATE_BOOL(struct nvme_cq, live),
     STATE_BOOL(struct nvme_cq, phase),
     STATE_BOOL(struct nvme_cq, irq_on), STATE_BOOL(struct nvme_cq, notify), STATE_BOOL(struct nvme_cq, raised),
@@ -168,7 +171,7 @@ static bool queues_ok(struct nvme *n, struct err *e)
     for (unsigned i = 0; i <= n->max_ioqpairs; i++) {
         n->cq[i].notify |= n->cq[i].held != 0;          /* an interrupt that waited for more */
         if (n->cq[i].live && n->cq[i].notify)
-            domain_post(&n->cq[i].post);
+            nvme_cq_kick(&n->cq[i]);
     }
     for (unsigned i = 0; i <= n->max_ioqpairs; i++)
         if (n->sq[i].live)
@@ -189,6 +192,9 @@ static bool loaded(void *obj, struct err *e)
         list_del(&r->link);                             /* done: it waits for room in its completion queue */
         list_push(&n->cq[r->sq->cqid].waiting, &r->link);
     }
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++)
+        nvme_cq_settled(&n->cq[i]);
+    nvme_rings_forget(n);
     n->n_aer = MIN(n->n_aer, NVME_AER_MAX);
     n->n_events = MIN(n->n_events, NVME_EVENTS_MAX);
     if (n->qpairs > n->max_ioqpairs || n->vectors > n->msix_qsize || !n->vectors)
@@ -207,6 +213,7 @@ static bool loaded(void *obj, struct err *e)
 #define IDLE(f) STATE_SKIP(struct nvme, f, "nothing is in flight when it is saved")
 static const struct state_field fields[] = {
     STATE_STRUCT(struct nvme, pci, &pci_dev_state), HOST(opt), HOST(ns_opt), HOST(serial), HOST(subsys_link), HOST(iothread),
+    HOST(queue_map_opt), HOST(queue_threads),
     HOST(max_ioqpairs), HOST(aer_max_queued), HOST(msix_qsize), HOST(mdts), HOST(mdts_field), HOST(awun),
     HOST(awupf), HOST(mqes), HOST(atomic_dn), HOST(model), HOST(fw_rev),
     HOST(aerl), HOST(zasl), HOST(vsl), HOST(dbcs), HOST(ocp), HOST(exclusive_bar), HOST(auto_transition),
@@ -217,7 +224,7 @@ static const struct state_field fields[] = {
     IDLE(virt_changed), HOST(cap),
     N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), IDLE(starved), STATE_BOOL(struct nvme, queues_made),
     IDLE(gen),
-    IDLE(in_flight), IDLE(drained), IDLE(waits),
+    IDLE(in_flight), IDLE(drained), IDLE(drained_post), IDLE(waits),
     { .name = "sq", .kind = ST_PTR_STRUCT, .off = offsetof(struct nvme, sq), .size = sizeof(struct nvme_sq),
     .count_off = offsetof(struct nvme, n_queues),
       .max = 65536, .sub = &sq_state },

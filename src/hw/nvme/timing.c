@@ -34,23 +34,23 @@ static const struct prop timing_props[] = {
 
 /* ---- waiting ---- */
 
+static void look(void *arg) { co_queue_wake_all(&((struct nvme_wait *)arg)->q); }
+
 static void due(void *arg)
 {
-    struct nvme_wait *w = arg;
-
-    w->due = true;
-    co_queue_wake_all(&w->q);
+    ((struct nvme_wait *)arg)->due = true;
+    look(arg);
 }
 
 void co_nvme_wait_until(struct nvme_req *r, int64_t deadline, bool abortable)
 {
     struct nvme *n = r->n;
-    struct nvme_wait w = { .due = false };
+    struct nvme_wait w = { .loop = loop_current(), .look = { .fn = look, .arg = &w } };
     struct timer t;
 
     if (deadline <= clock_now(CLOCK_VM))
         return;
-    timer_init(&t, CLOCK_VM, NULL, n->pci.dev.dom, due, &w);
+    timer_init(&t, CLOCK_VM, w.loop, NULL, due, &w);
     timer_arm(&t, deadline);
     list_push(&n->waits, &w.link);
     r->delayed = abortable;
@@ -58,6 +58,7 @@ void co_nvme_wait_until(struct nvme_req *r, int64_t deadline, bool abortable)
         co_queue_wait(&w.q);
     r->delayed = false;
     list_del(&w.link);
+    loop_post_cancel(w.loop, &w.look);
     timer_fini(&t);
 }
 
@@ -66,7 +67,7 @@ void nvme_waits_look(struct nvme *n)
     struct nvme_wait *w;
 
     list_for_each(w, &n->waits, link)
-        co_queue_wake_all(&w->q);
+        loop_post(w->loop, &w->look);
 }
 
 /* ---- the model ---- */

@@ -5,9 +5,11 @@
 
 #include "hw/nvme/cmd_int.h"
 
-/* A command that waits for a moment of CLOCK_VM. */
+/* A command that waits for a moment of CLOCK_VM; all but the link is its own loop's. */
 struct nvme_wait {
     struct list link;                   /* in n->waits */
+    struct loop *loop;
+    struct post look;
     struct co_queue q;
     bool due;
 };

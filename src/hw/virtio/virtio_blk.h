@@ -5,6 +5,7 @@
 
 #include "block/blk.h"
 #include "hw/virtio/virtio.h"
+#include "loop/iothread_map.h"
 
 #define VBLK_SECTOR 512
 #define VBLK_ID_BYTES 20
@@ -51,8 +52,7 @@ struct virtio_blk {
     bool config_wce, discard, write_zeroes;
     struct obj *iothread;
     json_t *vq_mapping;                 /* option iothread-vq-mapping */
-    struct obj **threads;               /* that it names, held */
-    unsigned n_threads;
+    struct iothread_map threads;        /* that it names */
     struct blk *blk;
     struct blk_caps caps;
     bool wce_at_reset;
