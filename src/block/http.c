@@ -3,7 +3,9 @@
  * "http", "https": a file of a web server, read by range requests (RFC 9110, section 14). Transfers are libcurl's and run on worker
  * threads, a few at a time; small reads get what follows as well, for the next ones.
  */
+#include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <curl/curl.h>
@@ -26,6 +28,49 @@ struct blk_http {
     uint64_t ahead_off, ahead_len;
 };
 static struct blk_http *of(struct blk_node *n) { return (struct blk_http *)n; }
+
+/* ---- the library ---- */
+
+/* What is used of libcurl. It is opened with the first node: it brings twenty libraries along, which every start would pay with milliseconds. */
+static struct {
+    typeof(&curl_easy_init) easy_init;
+    typeof(&curl_easy_setopt) easy_setopt;
+    typeof(&curl_easy_perform) easy_perform;
+    typeof(&curl_easy_getinfo) easy_getinfo;
+    typeof(&curl_easy_cleanup) easy_cleanup;
+    typeof(&curl_easy_strerror) easy_strerror;
+} curl;
+static char curl_trouble[256];                  /* why it cannot be used, or empty */
+
+static void open_curl(void)
+{
+    void *so = dlopen("libcurl-gnutls.so.4", RTLD_NOW | RTLD_LOCAL);
+    if (!so)
+        so = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+    if (!so) {
+        snprintf(curl_trouble, sizeof curl_trouble, "%s", dlerror());
+        return;
+    }
+    typeof(&curl_global_init) global_init = (typeof(global_init))dlsym(so, "curl_global_init");
+    curl.easy_init = (typeof(curl.easy_init))dlsym(so, "curl_easy_init");
+    curl.easy_setopt = (typeof(curl.easy_setopt))dlsym(so, "curl_easy_setopt");
+    curl.easy_perform = (typeof(curl.easy_perform))dlsym(so, "curl_easy_perform");
+    curl.easy_getinfo = (typeof(curl.easy_getinfo))dlsym(so, "curl_easy_getinfo");
+    curl.easy_cleanup = (typeof(curl.easy_cleanup))dlsym(so, "curl_easy_cleanup");
+    curl.easy_strerror = (typeof(curl.easy_strerror))dlsym(so, "curl_easy_strerror");
+    if (!global_init || !curl.easy_init || !curl.easy_setopt || !curl.easy_perform || !curl.easy_getinfo || !curl.easy_cleanup || !curl.easy_strerror)
+        snprintf(curl_trouble, sizeof curl_trouble, "it lacks functions");
+    else if (global_init(CURL_GLOBAL_DEFAULT))
+        snprintf(curl_trouble, sizeof curl_trouble, "it cannot begin");
+}
+
+/* On a worker: loading takes milliseconds. */
+static int load_curl(void *arg)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, open_curl);
+    return curl_trouble[0] ? -ENOSYS : 0;
+}
 
 /* ---- one transfer, on a worker ---- */
 
@@ -74,13 +119,13 @@ static int perform(void *arg)
     struct transfer *t = arg;
     char range[64];
     snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)t->off, (unsigned long long)(t->off + t->len - 1));
-    curl_easy_setopt(t->h, CURLOPT_RANGE, range);
-    curl_easy_setopt(t->h, CURLOPT_WRITEDATA, t);
-    curl_easy_setopt(t->h, CURLOPT_HEADERDATA, t);
-    curl_easy_setopt(t->h, CURLOPT_ERRORBUFFER, t->error);
-    t->code = curl_easy_perform(t->h);
-    curl_easy_getinfo(t->h, CURLINFO_RESPONSE_CODE, &t->status);
-    curl_easy_setopt(t->h, CURLOPT_ERRORBUFFER, NULL);
+    curl.easy_setopt(t->h, CURLOPT_RANGE, range);
+    curl.easy_setopt(t->h, CURLOPT_WRITEDATA, t);
+    curl.easy_setopt(t->h, CURLOPT_HEADERDATA, t);
+    curl.easy_setopt(t->h, CURLOPT_ERRORBUFFER, t->error);
+    t->code = curl.easy_perform(t->h);
+    curl.easy_getinfo(t->h, CURLINFO_RESPONSE_CODE, &t->status);
+    curl.easy_setopt(t->h, CURLOPT_ERRORBUFFER, NULL);
     return 0;
 }
 
@@ -88,27 +133,27 @@ static int perform(void *arg)
 
 static CURL *new_handle(const struct blk_http *s)
 {
-    CURL *h = curl_easy_init();
+    CURL *h = curl.easy_init();
     if (!h)
         return NULL;
-    bool ok = !curl_easy_setopt(h, CURLOPT_URL, s->url) && !curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https") &&
-              !curl_easy_setopt(h, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(h, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
-    curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(h, CURLOPT_TIMEOUT, (long)s->timeout);
-    curl_easy_setopt(h, CURLOPT_SSL_VERIFYPEER, s->sslverify ? 1L : 0L);
-    curl_easy_setopt(h, CURLOPT_SSL_VERIFYHOST, s->sslverify ? 2L : 0L);
-    curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, take_data);
-    curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, take_header);
-    curl_easy_setopt(h, CURLOPT_COOKIE, s->cookies ? s->cookies : s->cookie);
-    curl_easy_setopt(h, CURLOPT_USERNAME, s->username);
-    curl_easy_setopt(h, CURLOPT_PASSWORD, s->password);
-    curl_easy_setopt(h, CURLOPT_PROXYUSERNAME, s->proxy_username);
-    curl_easy_setopt(h, CURLOPT_PROXYPASSWORD, s->proxy_password);
+    bool ok = !curl.easy_setopt(h, CURLOPT_URL, s->url) && !curl.easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https") &&
+              !curl.easy_setopt(h, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    curl.easy_setopt(h, CURLOPT_FOLLOWLOCATION, 1L);
+    curl.easy_setopt(h, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
+    curl.easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
+    curl.easy_setopt(h, CURLOPT_TIMEOUT, (long)s->timeout);
+    curl.easy_setopt(h, CURLOPT_SSL_VERIFYPEER, s->sslverify ? 1L : 0L);
+    curl.easy_setopt(h, CURLOPT_SSL_VERIFYHOST, s->sslverify ? 2L : 0L);
+    curl.easy_setopt(h, CURLOPT_WRITEFUNCTION, take_data);
+    curl.easy_setopt(h, CURLOPT_HEADERFUNCTION, take_header);
+    curl.easy_setopt(h, CURLOPT_COOKIE, s->cookies ? s->cookies : s->cookie);
+    curl.easy_setopt(h, CURLOPT_USERNAME, s->username);
+    curl.easy_setopt(h, CURLOPT_PASSWORD, s->password);
+    curl.easy_setopt(h, CURLOPT_PROXYUSERNAME, s->proxy_username);
+    curl.easy_setopt(h, CURLOPT_PROXYPASSWORD, s->proxy_password);
     if (ok)
         return h;
-    curl_easy_cleanup(h);
+    curl.easy_cleanup(h);
     return NULL;
 }
 
@@ -195,7 +240,7 @@ static bool co_find_size(struct blk_http *s, struct err *e)
     if (t.status == 200)
         return err_set(e, ERR_GENERIC, "'%s': the server does not answer range requests", s->url);
     if (r)
-        return err_set(e, ERR_GENERIC, "cannot read '%s': %.160s", s->url, t.error[0] ? t.error : curl_easy_strerror(t.code));
+        return err_set(e, ERR_GENERIC, "cannot read '%s': %.160s", s->url, t.error[0] ? t.error : curl.easy_strerror(t.code));
     if (t.status == 416 && t.has_total && !t.total)
         return true;
     if (t.status != 206)
@@ -209,7 +254,6 @@ static bool co_find_size(struct blk_http *s, struct err *e)
 static bool co_open(struct blk_node *n, struct err *e)
 {
     struct blk_http *s = of(n);
-    static bool ready;
     bool secure = str_eq(n->obj.cls->name, "blockdev-https");
     if (!n->read_only && !n->auto_read_only) {
         err_set(e, ERR_VALUE, "files of web servers can only be read");
@@ -223,9 +267,8 @@ static bool co_open(struct blk_node *n, struct err *e)
     if (!take_secret(s->cookie_secret, &s->cookies, e) || !take_secret(s->password_secret, &s->password, e) ||
         !take_secret(s->proxy_password_secret, &s->proxy_password, e))
         return false;
-    if (!ready && curl_global_init(CURL_GLOBAL_DEFAULT))
-        return err_set(e, ERR_GENERIC, "libcurl cannot begin");
-    ready = true;
+    if (co_offload(load_curl, NULL))
+        return err_set(e, ERR_GENERIC, "cannot use libcurl: %s", curl_trouble);
     n->caps = (struct blk_caps){ .read_only = true, .logical_block = 512, .physical_block = 512, .mem_align = 1 };
     return co_find_size(s, e);
 }
@@ -234,7 +277,7 @@ static void co_close(struct blk_node *n)
 {
     struct blk_http *s = of(n);
     while (s->n_idle)
-        curl_easy_cleanup(s->idle[--s->n_idle]);
+        curl.easy_cleanup(s->idle[--s->n_idle]);
     free(s->ahead);
     s->ahead = NULL;
     char *secrets[] = { s->cookies, s->password, s->proxy_password };
