@@ -195,15 +195,25 @@ static json_t *co_block_resize(void *args, struct err *e)
     return co_resize(name, a->size, e) ? json_object() : NULL;
 }
 
+static const struct prop add_props[] = { { .name = "driver", .doc = "Type of the node", .type = PROP_T_STR, .flags = PF_REQUIRED }, PROP_END };
+
+#define NODE_SAYS "{node-name:str, drv:str, ro:bool, file:str, encrypted:bool, backing_file_depth:int, detect_zeroes:str, "              \
+    "image:{filename:str, format:str, virtual-size:int, dirty-flag:bool}, cache:{writeback:bool, direct:bool, no-flush:bool}, "         \
+    "bps:int, bps_rd:int, bps_wr:int, iops:int, iops_rd:int, iops_wr:int, write_threshold:int}"
+#define OP_SAYS(op) op "_operations:int, " op "_total_time_ns:int, failed_" op "_operations:int"
 #define ROW(var, nm, ds, ...) static const struct qmp_cmd var = { .name = nm, .doc = ds, __VA_ARGS__ }; QMP_CMD(&var)
-ROW(cmd_query_block, "query-block", "Drives, and what devices use", .co_run = co_query_block);
-ROW(cmd_query_named, "query-named-block-nodes", "Every node of the block graph", .co_run = co_query_named);
-ROW(cmd_query_stats, "query-blockstats", "Requests of every user of a block node", .co_run = co_query_blockstats);
-ROW(cmd_blockdev_add, "blockdev-add", "Adds a block node: driver, node-name and its options", .co_run = co_blockdev_add, .raw = true);
+ROW(cmd_query_block, "query-block", "Drives, and what devices use", .co_run = co_query_block,
+    .says = "[{device:str, type:str, removable:bool, locked:bool, io-status:str, *inserted:" NODE_SAYS ", *tray_open:bool, *qdev:str}]");
+ROW(cmd_query_named, "query-named-block-nodes", "Every node of the block graph", .co_run = co_query_named, .says = "[" NODE_SAYS "]");
+ROW(cmd_query_stats, "query-blockstats", "Requests of every user of a block node", .co_run = co_query_blockstats,
+    .says = "[{device:str, node-name:str, qdev:str, stats:{" OP_SAYS("rd") ", rd_bytes:int, " OP_SAYS("wr") ", wr_bytes:int, "
+            OP_SAYS("unmap") ", unmap_bytes:int, " OP_SAYS("flush") "}}]");
+ROW(cmd_blockdev_add, "blockdev-add", "Adds a block node: driver, node-name and its options", .co_run = co_blockdev_add, .raw = true, .args = add_props,
+    .tag = "driver", .one_of = &blk_node_class, .ret = qmp_nothing);
 ROW(cmd_blockdev_del, "blockdev-del", "Removes a block node that nobody uses", .args = del_props, .args_size = sizeof(struct del_args),
-    .co_run = co_blockdev_del);
+    .co_run = co_blockdev_del, .ret = qmp_nothing);
 ROW(cmd_resize, "block_resize", "Changes the size of an image; devices tell their guest", .args = resize_props,
-    .args_size = sizeof(struct resize_args), .co_run = co_block_resize);
+    .args_size = sizeof(struct resize_args), .co_run = co_block_resize, .ret = qmp_nothing);
 
 /* ---- the human monitor ---- */
 

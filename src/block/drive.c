@@ -27,7 +27,7 @@ struct drive_args {
     char *format, *id, *node_name, *addr;
     int iface, media, cache, discard, rerror, werror;
     uint32_t index, unit, bus;
-    enum tri read_only, read_only_dash;
+    enum tri read_only, read_only_dash, auto_read_only;
     enum tri snapshot;
 };
 
@@ -45,6 +45,7 @@ static const struct prop drive_props[] = {
     PROP_ENUM(struct drive_args, discard, "discard", discards, 0, "unmap lets the guest free space of the image"),
     PROP_TRI(struct drive_args, read_only, "readonly", TRI_AUTO, "Never write to the image"),
     PROP_TRI(struct drive_args, read_only_dash, "read-only", TRI_AUTO, "As readonly"),
+    PROP_TRI(struct drive_args, auto_read_only, "auto-read-only", TRI_AUTO, "Open read-only where writing is not allowed; auto: unless readonly is given"),
     PROP_TRI(struct drive_args, snapshot, "snapshot", TRI_AUTO, "Keep what is written in a temporary file; auto: as -snapshot says"),
     PROP_ENUM(struct drive_args, rerror, "rerror", on_errors, 0, "What a failed read does"),
     PROP_ENUM(struct drive_args, werror, "werror", on_errors, 0, "What a failed write does"),
@@ -96,7 +97,8 @@ static json_t *expand(const struct drive_args *a, json_t *rest, const char *form
     if (!file)
         return NULL;
     bool ro = a->read_only == TRI_ON || a->read_only_dash == TRI_ON || a->media == 1 || snapshot;
-    bool may_ro = a->read_only == TRI_AUTO && a->read_only_dash == TRI_AUTO;
+    bool given = a->read_only != TRI_AUTO || a->read_only_dash != TRI_AUTO;
+    bool may_ro = a->auto_read_only == TRI_AUTO ? !given : a->auto_read_only == TRI_ON;
     json_t *n = json_pack("{s:s, s:o, s:b, s:b, s:s}", "driver", format, "file", file, "read-only", ro, "auto-read-only", may_ro && !ro,
                           "discard", a->discard & 1 ? "unmap" : "ignore");
     for (const char *const *k = file_keys; *k; k++)

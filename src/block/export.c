@@ -163,6 +163,11 @@ RUN_END(&exports_end);
 
 /* ---- QMP ---- */
 
+static const struct prop add_props[] = {
+    { .name = "type", .doc = "Type of the export", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "id", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    PROP_END };
+
 static json_t *co_add(void *args, struct err *e) { return blk_export_create(args, e) ? json_object() : NULL; }
 
 static const char *const modes[] = { "safe", "hard", NULL };
@@ -196,6 +201,7 @@ static json_t *co_query(void *args, struct err *e)
 }
 
 #define ROW(var, nm, ds, ...) static const struct qmp_cmd var = { .name = nm, .doc = ds, __VA_ARGS__ }; QMP_CMD(&var)
-ROW(cmd_add, "block-export-add", "Exports a node: type, id, node-name and the options of the type", .co_run = co_add, .raw = true, .ret = qmp_nothing);
+ROW(cmd_add, "block-export-add", "Exports a node: type, id, node-name and the options of the type", .co_run = co_add, .raw = true, .args = add_props,
+    .tag = "type", .one_of = &blk_export_class.obj, .ret = qmp_nothing);
 ROW(cmd_del, "block-export-del", "Ends an export", .args = del_props, .args_size = sizeof(struct del_args), .co_run = co_del, .ret = qmp_nothing);
-ROW(cmd_query, "query-block-exports", "Exports", .co_run = co_query);
+ROW(cmd_query, "query-block-exports", "Exports", .co_run = co_query, .says = "[{id:str, type:str, node-name:str, shutting-down:bool}]");

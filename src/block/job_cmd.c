@@ -115,22 +115,29 @@ static json_t *co_query_block(void *args, struct err *e)
     return list;
 }
 
-#define ROW(var, nm, ds, rows, fn) static const struct qmp_cmd var = { nm, ds, rows, sizeof(struct args), fn }; QMP_CMD(&var)
-ROW(cmd_query, "query-jobs", "Background jobs", NULL, co_query);
-ROW(cmd_pause, "job-pause", "Lets a job rest", id_props, co_pause);
-ROW(cmd_resume, "job-resume", "Ends a job's rest", id_props, co_resume);
-ROW(cmd_cancel, "job-cancel", "Ends a job before it is done", id_props, co_cancel);
-ROW(cmd_complete, "job-complete", "Lets a ready job end well", id_props, co_complete);
-ROW(cmd_dismiss, "job-dismiss", "Forgets a job that has ended", id_props, co_dismiss);
-ROW(cmd_finalize, "job-finalize", "Does the last step of a job, and of those of its group", id_props, co_finalize);
-ROW(cmd_query_b, "query-block-jobs", "Background jobs of the block layer", NULL, co_query_block);
-ROW(cmd_pause_b, "block-job-pause", "As job-pause", device_props, co_block_pause);
-ROW(cmd_resume_b, "block-job-resume", "As job-resume", device_props, co_block_resume);
-ROW(cmd_cancel_b, "block-job-cancel", "As job-cancel, but a ready mirror ends in step with its source", cancel_props, co_block_cancel);
-ROW(cmd_complete_b, "block-job-complete", "As job-complete", device_props, co_block_complete);
-ROW(cmd_dismiss_b, "block-job-dismiss", "As job-dismiss", id_props, co_block_dismiss);
-ROW(cmd_finalize_b, "block-job-finalize", "As job-finalize", id_props, co_block_finalize);
-ROW(cmd_speed_b, "block-job-set-speed", "Limits how fast a job goes", speed_props, co_block_speed);
+#define ROW(var, nm, ds, rows, fn, ...) static const struct qmp_cmd var = { nm, ds, rows, sizeof(struct args), fn, __VA_ARGS__ }; QMP_CMD(&var)
+ROW(cmd_query, "query-jobs", "Background jobs", NULL, co_query,
+    .says = "[{id:str, type:str, status:str, current-progress:int, total-progress:int, *error:str}]");
+ROW(cmd_pause, "job-pause", "Lets a job rest", id_props, co_pause, .ret = qmp_nothing);
+ROW(cmd_resume, "job-resume", "Ends a job's rest", id_props, co_resume, .ret = qmp_nothing);
+ROW(cmd_cancel, "job-cancel", "Ends a job before it is done", id_props, co_cancel, .ret = qmp_nothing);
+ROW(cmd_complete, "job-complete", "Lets a ready job end well", id_props, co_complete, .ret = qmp_nothing);
+ROW(cmd_dismiss, "job-dismiss", "Forgets a job that has ended", id_props, co_dismiss, .ret = qmp_nothing);
+ROW(cmd_finalize, "job-finalize", "Does the last step of a job, and of those of its group", id_props, co_finalize, .ret = qmp_nothing);
+ROW(cmd_query_b, "query-block-jobs", "Background jobs of the block layer", NULL, co_query_block,
+    .says = "[{type:str, device:str, len:int, offset:int, busy:bool, paused:bool, speed:int, io-status:str, ready:bool, status:str, "
+            "auto-finalize:bool, auto-dismiss:bool, *error:str, *actively-synced:bool}]");
+ROW(cmd_pause_b, "block-job-pause", "As job-pause", device_props, co_block_pause, .ret = qmp_nothing);
+ROW(cmd_resume_b, "block-job-resume", "As job-resume", device_props, co_block_resume, .ret = qmp_nothing);
+ROW(cmd_cancel_b, "block-job-cancel", "As job-cancel, but a ready mirror ends in step with its source", cancel_props, co_block_cancel, .ret = qmp_nothing);
+ROW(cmd_complete_b, "block-job-complete", "As job-complete", device_props, co_block_complete, .ret = qmp_nothing);
+ROW(cmd_dismiss_b, "block-job-dismiss", "As job-dismiss", id_props, co_block_dismiss, .ret = qmp_nothing);
+ROW(cmd_finalize_b, "block-job-finalize", "As job-finalize", id_props, co_block_finalize, .ret = qmp_nothing);
+ROW(cmd_speed_b, "block-job-set-speed", "Limits how fast a job goes", speed_props, co_block_speed, .ret = qmp_nothing);
+static const struct prop change_props[] = {
+    { .name = "id", .doc = "Name of the job", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "type", .doc = "Its type", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    PROP_END };
 static const struct qmp_cmd cmd_change_b = { .name = "block-job-change", .doc = "Changes what a running job can change: id, type and its options",
-    .co_run = co_block_change, .raw = true };
+    .co_run = co_block_change, .raw = true, .args = change_props, .ret = qmp_nothing };
 QMP_CMD(&cmd_change_b);

@@ -82,7 +82,7 @@ static json_t *co_remove(void *args, struct err *e)
 }
 
 #define ROW(var, nm, ds, ...) static const struct qmp_cmd var = { .name = nm, .doc = ds, __VA_ARGS__ }; QMP_CMD(&var)
-ROW(cmd_start, "nbd-server-start", "Listens for NBD clients", .args = start_props, .args_size = sizeof(struct start_args), .co_run = co_start);
-ROW(cmd_stop, "nbd-server-stop", "Disconnects all NBD clients", .co_run = co_stop);
-ROW(cmd_add, "nbd-server-add", "Exports a node to NBD clients", .args = add_props, .args_size = sizeof(struct add_args), .co_run = co_add);
-ROW(cmd_remove, "nbd-server-remove", "Ends an export", .args = remove_props, .args_size = sizeof(struct del_args), .co_run = co_remove);
+ROW(cmd_start, "nbd-server-start", "Listens for NBD clients", .args = start_props, .args_size = sizeof(struct start_args), .co_run = co_start, .ret = qmp_nothing);
+ROW(cmd_stop, "nbd-server-stop", "Disconnects all NBD clients", .co_run = co_stop, .ret = qmp_nothing);
+ROW(cmd_add, "nbd-server-add", "Exports a node to NBD clients", .args = add_props, .args_size = sizeof(struct add_args), .co_run = co_add, .ret = qmp_nothing);
+ROW(cmd_remove, "nbd-server-remove", "Ends an export", .args = remove_props, .args_size = sizeof(struct del_args), .co_run = co_remove, .ret = qmp_nothing);

@@ -213,5 +213,5 @@ static json_t *co_reopen(void *args, struct err *e)
 struct args { json_t *options; };
 static const struct prop props[] = {
     PROP_JSON(struct args, options, "options", PF_REQUIRED, "List of nodes, each with the options that blockdev-add would take"), PROP_END };
-static const struct qmp_cmd cmd_reopen = { "blockdev-reopen", "Changes options of nodes that are in use", props, sizeof(struct args), co_reopen };
+static const struct qmp_cmd cmd_reopen = { "blockdev-reopen", "Changes options of nodes that are in use", props, sizeof(struct args), co_reopen, .ret = qmp_nothing };
 QMP_CMD(&cmd_reopen);

@@ -104,9 +104,9 @@ static json_t *co_cmd_delete(void *args, struct err *e)
     return err_os(e, -r, "Failed to delete the snapshot on device '%s'", a->device), NULL;
 }
 
-static const struct qmp_cmd cmd_create = { "blockdev-snapshot-internal-sync", "Makes a snapshot inside an image", create_props, sizeof(struct args), co_cmd_create };
+static const struct qmp_cmd cmd_create = { "blockdev-snapshot-internal-sync", "Makes a snapshot inside an image", create_props, sizeof(struct args), co_cmd_create, .ret = qmp_nothing };
 QMP_CMD(&cmd_create);
-static const struct qmp_cmd cmd_delete = { "blockdev-snapshot-delete-internal-sync", "Deletes a snapshot inside an image", delete_props, sizeof(struct args), co_cmd_delete };
+static const struct qmp_cmd cmd_delete = { "blockdev-snapshot-delete-internal-sync", "Deletes a snapshot inside an image", delete_props, sizeof(struct args), co_cmd_delete, .ret = qmp_nothing };
 QMP_CMD(&cmd_delete);
 
 /* ---- change-backing-file ---- */
@@ -140,5 +140,5 @@ static json_t *co_change_backing(void *args, struct err *e)
     return ok ? json_object() : NULL;
 }
 static const struct qmp_cmd cmd_backing = { "change-backing-file", "Writes another name of the backing file into an image", backing_props,
-    sizeof(struct backing_args), co_change_backing };
+    sizeof(struct backing_args), co_change_backing, .ret = qmp_nothing };
 QMP_CMD(&cmd_backing);

@@ -162,5 +162,5 @@ static json_t *co_stream(void *args, struct err *e)
     return json_object();
 }
 
-static const struct qmp_cmd cmd_stream = { "block-stream", "Copies into an image what it finds in its backing chain", props, sizeof(struct args), co_stream };
+static const struct qmp_cmd cmd_stream = { "block-stream", "Copies into an image what it finds in its backing chain", props, sizeof(struct args), co_stream, .ret = qmp_nothing };
 QMP_CMD(&cmd_stream);

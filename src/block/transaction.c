@@ -118,7 +118,7 @@ static json_t *co_transaction(void *args, struct err *e)
     return ok ? json_object() : NULL;
 }
 
-static const struct qmp_cmd cmd_transaction = { "transaction", "Several changes at one moment: all of them, or none", props, sizeof(struct args), co_transaction };
+static const struct qmp_cmd cmd_transaction = { "transaction", "Several changes at one moment: all of them, or none", props, sizeof(struct args), co_transaction, .ret = qmp_nothing };
 QMP_CMD(&cmd_transaction);
 
 /* An action that fails, so that scripts can see what the others leave behind. */

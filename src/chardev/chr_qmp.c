@@ -214,15 +214,16 @@ static json_t *co_send_break(void *args, struct err *e)
 }
 
 static const struct qmp_cmd cmds[] = {
-    { .name = "query-chardev", .doc = "The chardevs", .co_run = co_query_chardev },
-    { .name = "query-chardev-backends", .doc = "The types of chardevs", .co_run = co_query_backends },
-    { .name = "chardev-add", .doc = "Adds a chardev", .args = add_args, .args_size = sizeof(struct add_args), .co_run = co_chardev_add },
+    { .name = "query-chardev", .doc = "The chardevs", .co_run = co_query_chardev, .says = "[{label:str, filename:str, frontend-open:bool}]" },
+    { .name = "query-chardev-backends", .doc = "The types of chardevs", .co_run = co_query_backends, .says = "[{name:str}]" },
+    { .name = "chardev-add", .doc = "Adds a chardev", .args = add_args, .args_size = sizeof(struct add_args), .co_run = co_chardev_add,
+      .says = "{*pty:str}" },
     { .name = "chardev-remove", .doc = "Removes a chardev that nobody uses", .args = id_args, .args_size = sizeof(struct id_args),
-      .co_run = co_chardev_remove },
+      .co_run = co_chardev_remove, .ret = qmp_nothing },
     { .name = "chardev-send-break", .doc = "Sends a break to the front end", .args = id_args, .args_size = sizeof(struct id_args),
-      .co_run = co_send_break },
+      .co_run = co_send_break, .ret = qmp_nothing },
     { .name = "chardev-change", .doc = "Puts another back end under the front end of a chardev", .args = add_args,
-      .args_size = sizeof(struct add_args), .co_run = co_chardev_change },
+      .args_size = sizeof(struct add_args), .co_run = co_chardev_change, .says = "{*pty:str}" },
 };
 QMP_CMD(&cmds[0]);
 QMP_CMD(&cmds[1]);

@@ -150,8 +150,8 @@ static const struct prop read_args[] = {
     PROP_ENUM(struct ringbuf_args, format, "format", formats, 0, "How data is returned"), PROP_END
 };
 static const struct qmp_cmd qmp_write = { .name = "ringbuf-write", .doc = "Writes to a ring buffer chardev", .args = write_args,
-    .args_size = sizeof(struct ringbuf_args), .co_run = co_ringbuf_write };
+    .args_size = sizeof(struct ringbuf_args), .co_run = co_ringbuf_write, .ret = qmp_nothing };
 static const struct qmp_cmd qmp_read = { .name = "ringbuf-read", .doc = "Takes bytes out of a ring buffer chardev", .args = read_args,
-    .args_size = sizeof(struct ringbuf_args), .co_run = co_ringbuf_read };
+    .args_size = sizeof(struct ringbuf_args), .co_run = co_ringbuf_read, .says = "str" };
 QMP_CMD(&qmp_write);
 QMP_CMD(&qmp_read);

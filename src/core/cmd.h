@@ -18,10 +18,18 @@ struct qmp_cmd {
     /* New reference (json_object() for "nothing to say"), or NULL with @e filled. */
     json_t *(*co_run)(void *args, struct err *e);
     bool preconfig, oob, no_caps;
-    /* What it answers, for introspection: the members of the object; qmp_nothing; NULL: not told ("any"). @list: an array of such. */
+    /*
+     * What it answers, for introspection: the members of the object (@list: an array of such); qmp_nothing; or in short, as @says
+     * tells: "[{id:str, *size:int, list:[str], more:{a:bool}}]", a star before what may be missing. Neither: "any".
+     */
     const struct prop *ret;
     bool list;
-    bool raw;                           /* @args is the json_t object of arguments itself, borrowed, whatever it holds */
+    bool raw;                           /* co_run gets the json_t object of arguments itself, borrowed, whatever it holds; @args is told, not checked */
+    const char *says;
+    /* With raw: the member (a required string of @args) that names a class, and whose options are arguments too. @one_of: the base of
+     * these classes, whose name and a '-' the type names leave out; NULL: whatever -object makes. */
+    const char *tag;
+    const struct obj_class *one_of;
 };
 extern const struct prop qmp_nothing[];
 LINKSET_DECLARE(qmp_cmds, struct qmp_cmd);

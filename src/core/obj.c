@@ -341,6 +341,24 @@ bool obj_add(struct obj *o, struct obj *parent, struct err *e)
     return true;
 }
 
+bool obj_take_over(struct obj *o, struct err *e)
+{
+    struct obj *old = child_named(obj_root(), o->id, strlen(o->id)), *c;
+
+    if (old && old->cls != &container_class)
+        return err_set(e, ERR_BUSY, "there is a '%s' already", o->id);
+    if (!obj_add(o, NULL, e))
+        return false;
+    while (old && (c = list_first(&old->children, struct obj, sibling))) {
+        list_del(&c->sibling);
+        list_push(&o->children, &c->sibling);
+        c->parent = o;
+    }
+    if (old)
+        obj_del(old);
+    return true;
+}
+
 void obj_del(struct obj *o)
 {
     struct obj *c;

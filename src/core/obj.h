@@ -71,6 +71,11 @@ bool obj_check(struct obj *o, struct err *e) MUST_CHECK;
 bool obj_set(struct obj *o, const char *name, const char *value, struct err *e) MUST_CHECK;
 /* Puts it in the tree; refuses a duplicate or ill-formed id. The tree holds one reference of its own. */
 bool obj_add(struct obj *o, struct obj *parent, struct err *e) MUST_CHECK;
+/*
+ * Puts it below the root, in the place of the container that was made for its children before it existed ("/machine"), whose children it
+ * gets. Only for an @o whose class has no namespace.
+ */
+bool obj_take_over(struct obj *o, struct err *e) MUST_CHECK;
 /* Takes it (and its children) out of the tree and drops the tree's reference. */
 void obj_del(struct obj *o);
 /* As a user asks (object-del...): refuses while others refer to it, naming who. */

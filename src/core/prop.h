@@ -105,6 +105,8 @@ bool prop_set(const struct prop *p, void *base, struct obj *o, json_t *v, struct
  * Unknown keys, repeated keys and missing PF_REQUIRED rows are errors; @what ("device 'nvme'") is named in them.
  */
 bool prop_set_all(const struct prop *table, void *base, struct obj *o, json_t *opts, const char *what, struct err *e) MUST_CHECK;
+/* Whether @v is of the row's own JSON type, as a program has to give it; a person's numbers and switches are text. ANY. */
+bool prop_typed(const struct prop *p, json_t *v, struct err *e) MUST_CHECK;
 /* The value as a person reads it / as JSON (new reference). */
 void prop_format(const struct prop *p, const void *base, const struct obj *o, struct str *out);
 json_t *prop_to_json(const struct prop *p, const void *base, const struct obj *o);

@@ -162,6 +162,18 @@ static bool set_number(const struct prop *p, void *base, json_t *v, struct err *
     return true;
 }
 
+bool prop_typed(const struct prop *p, json_t *v, struct err *e)
+{
+    switch (p->type) {
+    case PROP_T_BOOL: case PROP_T_BIT:
+        return json_is_boolean(v) || err_set(e, ERR_VALUE, "Invalid parameter type for '%s', expected: boolean", p->name);
+    case PROP_T_STR: case PROP_T_MAC: case PROP_T_UUID: case PROP_T_LINK: case PROP_T_ENUM:
+        return json_is_string(v) || json_is_null(v) || err_set(e, ERR_VALUE, "Invalid parameter type for '%s', expected: string", p->name);
+    default:
+        return !is_number(p) || json_is_integer(v) || err_set(e, ERR_VALUE, "Invalid parameter type for '%s', expected: integer", p->name);
+    }
+}
+
 static bool set_bool(const struct prop *p, void *base, json_t *v, struct err *e)
 {
     void *f = field_of(p, base);

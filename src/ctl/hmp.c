@@ -66,6 +66,26 @@ const struct hmp_cmd *hmp_cmd_split(const char *line, char name[64], const char 
     return hmp_cmd_find(name, strlen(name));
 }
 
+char *hmp_unquote(const char *arg)
+{
+    size_t n = strlen(arg);
+    while (n && arg[n - 1] == ' ')
+        n--;
+    if (n < 2 || arg[0] != '"' || arg[n - 1] != '"')
+        return NULL;
+    char *s = xcalloc(n, 1), *to = s;
+    for (size_t i = 1; i < n - 1; i++) {
+        if (arg[i] == '"') {                /* it ends before the argument does */
+            free(s);
+            return NULL;
+        }
+        if (arg[i] == '\\' && i + 2 < n)
+            i++;
+        *to++ = arg[i];
+    }
+    return s;
+}
+
 void co_hmp_execute(const char *line, unsigned *cpu, struct str *out)
 {
     char name[64];
@@ -80,7 +100,9 @@ void co_hmp_execute(const char *line, unsigned *cpu, struct str *out)
         return;
     }
     hmp_cpu = *cpu;
-    c->co_run(arg, out);
+    char *bare = hmp_unquote(arg);
+    c->co_run(bare ? bare : arg, out);
+    free(bare);
     *cpu = hmp_cpu;
 }
 

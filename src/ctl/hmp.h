@@ -13,6 +13,8 @@ const struct hmp_cmd *hmp_cmd_find(const char *name, size_t n);
 
 /* The command that @line begins with, its full name and where its argument begins; NULL if there is none. */
 const struct hmp_cmd *hmp_cmd_split(const char *line, char name[64], const char **arg);
+/* @arg without the quotes that enclose it as a whole (caller frees); NULL: there are none. */
+char *hmp_unquote(const char *arg);
 /* Adds what the word of @word bytes at the end of @text could become. */
 void hmp_complete(const char *text, size_t word, struct lineedit_words *w);
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "ctl/jframe.h"
 
+#include <string.h>
+
 void jframe_reset(struct jframe *f)
 {
     f->buf.len = 0;
     f->depth = 0;
     f->quote = 0;
-    f->escape = f->skip = false;
+    f->escape = f->skip = f->skip_line = false;
 }
 
 void jframe_free(struct jframe *f)
@@ -55,6 +57,13 @@ static void close_level(struct jframe *f, uint8_t c)
     jframe_reset(f);
 }
 
+/* No JSON text holds such a byte outside its strings. */
+static bool is_impossible(uint8_t c)
+{
+    bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z', digit = c >= '0' && c <= '9';
+    return !letter && !digit && (!c || !strchr(" \t\r\n{}[],:\"'+-.", c));
+}
+
 static void feed_byte(struct jframe *f, uint8_t c)
 {
     bool open = c == '{' || c == '[';
@@ -65,7 +74,14 @@ static void feed_byte(struct jframe *f, uint8_t c)
             f->value(f->arg, NULL, 0, "JSON parse error, the value was broken off");
         return;
     }
-    if (f->skip) {
+    if (f->skip && (!open || f->skip_line)) {
+        f->skip = c != '\n';
+        f->skip_line &= f->skip;
+        return;
+    }
+    f->skip = false;
+    if (f->depth && (f->quote ? c < 0x20 : is_impossible(c))) {
+        fail(f, f->quote ? "JSON parse error, a control character in a string" : "JSON parse error, a byte that JSON has no use for");
         f->skip = c != '\n';
         return;
     }
@@ -88,10 +104,11 @@ static void feed_byte(struct jframe *f, uint8_t c)
     } else {
         put(f, (char)c);
     }
-    if (f->depth > JFRAME_MAX_DEPTH)
-        fail(f, "JSON parse error, nested too deeply");
-    else if (f->buf.len > JFRAME_MAX_BYTES)
-        fail(f, "JSON parse error, the value is too large");
+    bool deep = f->depth > JFRAME_MAX_DEPTH;
+    if (deep || f->buf.len > JFRAME_MAX_BYTES) {
+        fail(f, deep ? "JSON parse error, nested too deeply" : "JSON parse error, the value is too large");
+        f->skip_line = true;        /* what follows is its inside */
+    }
 }
 
 void jframe_feed(struct jframe *f, const uint8_t *p, size_t n)

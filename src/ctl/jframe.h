@@ -18,7 +18,8 @@ struct jframe {
     struct str buf;             /* the value so far, without the white space before it */
     unsigned depth;
     uint8_t quote;              /* ' or " while inside a string */
-    bool escape, skip;          /* after a backslash; dropping the rest of a line after an error */
+    bool escape;                /* after a backslash */
+    bool skip, skip_line;       /* after an error: dropping what comes before the next value or line; before the next line only */
     /* One whole object or array, terminated; or NULL with @error, a sentence. */
     void (*value)(void *arg, const char *text, size_t len, const char *error);
     void *arg;

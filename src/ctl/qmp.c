@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "core/backend.h"
 #include "core/cmd.h"
 #include "ctl/jframe.h"
 #include "ctl/mon.h"
@@ -93,7 +94,7 @@ static json_t *co_capabilities(void *args, struct err *e)
     return NULL;
 }
 static const struct qmp_cmd cmd_capabilities = { "qmp_capabilities", "Ends the negotiation that begins a session", caps_props,
-    sizeof(struct caps_args), co_capabilities, .preconfig = true, .no_caps = true };
+    sizeof(struct caps_args), co_capabilities, .ret = qmp_nothing, .preconfig = true, .no_caps = true };
 QMP_CMD(&cmd_capabilities);
 
 static json_t *negotiate(struct qmp_mon *q, struct caps_args *a, struct err *e)
@@ -119,6 +120,30 @@ const struct qmp_cmd *qmp_cmd_find(const char *name)
     return NULL;
 }
 
+static bool prop_find_in(const void *table, const char *name, struct prop *out) { return prop_find(table, name, out); }
+static bool class_find_in(const void *c, const char *name, struct prop *out) { return obj_prop_find(c, name, out); }
+
+/* The keys that have rows have the JSON type of their rows; what is wrong with others is told later. */
+static bool all_typed(const void *table, bool (*find)(const void *, const char *, struct prop *), json_t *arguments, struct err *e)
+{
+    const char *key;
+    json_t *v;
+    struct prop p;
+    json_object_foreach(arguments, key, v)
+        if (find(table, key, &p) && !prop_typed(&p, v, e))
+            return false;
+    return true;
+}
+
+/* The same for arguments that are the options of a class, which one of them names. */
+static bool tagged_typed(const struct qmp_cmd *c, json_t *arguments, struct err *e)
+{
+    const char *type = json_string_value(json_object_get(arguments, c->tag));
+    struct err unknown = ERR_INIT;
+    const struct obj_class *k = !type ? NULL : c->one_of ? backend_find(c->one_of, type, &unknown) : obj_class_find(type);
+    return !k || all_typed(k, class_find_in, arguments, e);
+}
+
 static json_t *run_checked(struct qmp_mon *q, const struct qmp_cmd *c, json_t *arguments, struct err *e)
 {
     char what[80];
@@ -128,7 +153,7 @@ static json_t *run_checked(struct qmp_mon *q, const struct qmp_cmd *c, json_t *a
     const struct prop *table = c->args ? c->args : none;
     prop_defaults(table, args);
     json_t *ret = NULL;
-    if (prop_set_all(table, args, NULL, arguments, what, e)) {
+    if (all_typed(table, prop_find_in, arguments, e) && prop_set_all(table, args, NULL, arguments, what, e)) {
         if (c == &cmd_capabilities && q && !q->negotiated)
             ret = negotiate(q, args, e);
         else
@@ -148,7 +173,11 @@ static json_t *co_run_command(struct qmp_mon *q, const struct qmp_cmd *c, json_t
     json_t *none = arguments ? NULL : json_object();
     json_t *a = arguments ? arguments : none;
     serving = q;
-    json_t *ret = c->raw ? c->co_run(a, e) : run_checked(q, c, a, e);
+    json_t *ret = NULL;
+    if (!c->raw)
+        ret = run_checked(q, c, a, e);
+    else if (!c->tag || tagged_typed(c, a, e))
+        ret = c->co_run(a, e);
     serving = NULL;
     json_decref(none);
     return ret;

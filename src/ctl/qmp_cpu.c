@@ -15,5 +15,6 @@ static json_t *co_query_cpus(void *args, struct err *e)
     }
     return list;
 }
-static const struct qmp_cmd cmd_query_cpus = { "query-cpus-fast", "The CPUs and their host threads", .co_run = co_query_cpus };
+static const struct qmp_cmd cmd_query_cpus = { "query-cpus-fast", "The CPUs and their host threads", .co_run = co_query_cpus,
+    .says = "[{cpu-index:int, qom-path:str, thread-id:int, target:str, props:{core-id:int}}]" };
 QMP_CMD(&cmd_query_cpus);

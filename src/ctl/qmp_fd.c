@@ -71,7 +71,7 @@ static json_t *co_add_fd(void *args, struct err *e)
     return json_pack("{s:I, s:i}", "fdset-id", (json_int_t)set, "fd", fd);
 }
 static const struct qmp_cmd cmd_add_fd = { "add-fd", "Takes the file descriptor that came with the command, as /dev/fdset/N", add_props,
-    sizeof(struct fd_args), co_add_fd };
+    sizeof(struct fd_args), co_add_fd, .says = "{fdset-id:int, fd:int}" };
 QMP_CMD(&cmd_add_fd);
 
 static const struct prop remove_props[] = {
@@ -105,7 +105,8 @@ static json_t *co_query_fdsets(void *args, struct err *e)
     fdset_each(list_fd, sets);
     return sets;
 }
-static const struct qmp_cmd cmd_query_fdsets = { "query-fdsets", "The sets of file descriptors", .co_run = co_query_fdsets };
+static const struct qmp_cmd cmd_query_fdsets = { "query-fdsets", "The sets of file descriptors", .co_run = co_query_fdsets,
+    .says = "[{fdset-id:int, fds:[{fd:int, *opaque:str}]}]" };
 QMP_CMD(&cmd_query_fdsets);
 
 /* ---- -add-fd ---- */

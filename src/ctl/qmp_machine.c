@@ -268,7 +268,7 @@ static json_t *co_human(void *args, struct err *e)
     return s;
 }
 static const struct qmp_cmd cmd_human = { "human-monitor-command", "Runs a command of the other monitor and returns its text", hmp_props,
-    sizeof(struct hmp_args), co_human };
+    sizeof(struct hmp_args), co_human, .says = "str" };
 QMP_CMD(&cmd_human);
 
 /* ---- set-action ---- */

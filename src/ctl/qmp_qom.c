@@ -255,7 +255,12 @@ static json_t *co_object_add(void *args, struct err *e)
 {
     return user_object_create(args, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd cmd_object_add = { "object-add", "Makes an object: qom-type, id and its options", .co_run = co_object_add, .raw = true, .ret = qmp_nothing };
+static const struct prop object_add_props[] = {
+    { .name = "qom-type", .doc = "Its class", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "id", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    PROP_END };
+static const struct qmp_cmd cmd_object_add = { "object-add", "Makes an object: qom-type, id and its options", .co_run = co_object_add, .raw = true,
+    .args = object_add_props, .tag = "qom-type", .ret = qmp_nothing };
 QMP_CMD(&cmd_object_add);
 
 struct id_args { char *id; };
@@ -274,7 +279,13 @@ static json_t *co_device_add(void *args, struct err *e)
 {
     return dev_create_from_opts(args, true, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd cmd_device_add = { "device_add", "Plugs in a device: driver, id, bus and its options", .co_run = co_device_add, .raw = true, .ret = qmp_nothing };
+static const struct prop device_add_props[] = {
+    { .name = "driver", .doc = "Its class", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "bus", .doc = "Where it is plugged in", .type = PROP_T_STR },
+    { .name = "id", .doc = "Its name", .type = PROP_T_STR },
+    PROP_END };
+static const struct qmp_cmd cmd_device_add = { "device_add", "Plugs in a device: driver, id, bus and its options", .co_run = co_device_add, .raw = true,
+    .args = device_add_props, .ret = qmp_nothing };
 QMP_CMD(&cmd_device_add);
 
 static json_t *co_device_del(void *args, struct err *e)

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/bits.h"
+#include "core/obj.h"
 #include "core/prop.h"
+#include "ctl/user_obj.h"
 
 static const struct { const char *name, *json; } builtins[] = {
     { "str", "string" }, { "int", "int" }, { "bool", "boolean" }, { "number", "number" }, { "any", "value" }, { "null", "null" },
@@ -50,37 +52,135 @@ static json_t *member_type(const struct prop *p, const char *owner, json_t *list
     }
 }
 
+/* Unless it is hidden or cannot be set. */
+static void add_member(json_t *members, const struct prop *p, const char *owner, json_t *list)
+{
+    if (p->flags & (PF_HIDDEN | PF_READONLY))
+        return;
+    json_t *m = json_pack("{s:s, s:o}", "name", p->name, "type", member_type(p, owner, list));
+    if (!(p->flags & PF_REQUIRED))
+        json_object_set_new(m, "default", json_null());
+    json_array_append_new(members, m);
+}
+
 static void add_object(json_t *list, const char *name, const struct prop *table)
 {
     json_t *members = json_array();
     struct prop p;
-    for (size_t i = 0; table && prop_nth(table, i, &p); i++) {
-        if (p.flags & PF_HIDDEN)
-            continue;
-        json_t *m = json_pack("{s:s, s:o}", "name", p.name, "type", member_type(&p, name, list));
-        if (!(p.flags & PF_REQUIRED))
+    for (size_t i = 0; table && prop_nth(table, i, &p); i++)
+        add_member(members, &p, name, list);
+    json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", name, "meta-type", "object", "members", members));
+}
+
+/* ---- what a command answers, in short ---- */
+
+struct says { const char *at; json_t *list; };
+
+static char *says_type(struct says *s, const char *name);
+
+static void skip_space(struct says *s) { s->at += strspn(s->at, " ,"); }
+
+static char *says_object(struct says *s, const char *name)
+{
+    json_t *members = json_array();
+    for (skip_space(s); *s->at && *s->at != '}'; skip_space(s)) {
+        bool optional = *s->at == '*';
+        size_t n = strcspn(s->at += optional, ":");
+        char *member = xstrndup(s->at, n), *sub = xasprintf("%s.%s", name, member);
+        s->at += n + 1;
+        char *type = says_type(s, sub);
+        json_t *m = json_pack("{s:s, s:s}", "name", member, "type", type);
+        if (optional)
             json_object_set_new(m, "default", json_null());
         json_array_append_new(members, m);
+        free(member);
+        free(sub);
+        free(type);
     }
-    json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", name, "meta-type", "object", "members", members));
+    s->at += *s->at == '}';
+    json_array_append_new(s->list, json_pack("{s:s, s:s, s:o}", "name", name, "meta-type", "object", "members", members));
+    return xstrdup(name);
+}
+
+static bool has_type(json_t *list, const char *name)
+{
+    size_t i;
+    json_t *t;
+    json_array_foreach(list, i, t)
+        if (!strcmp(json_string_value(json_object_get(t, "name")), name))
+            return true;
+    return false;
+}
+
+/* The name of the type that is described at s->at; @name is what a new one is called. Caller frees. */
+static char *says_type(struct says *s, const char *name)
+{
+    if (*s->at == '{') {
+        s->at++;
+        return says_object(s, name);
+    }
+    if (*s->at == '[') {
+        s->at++;
+        char *of = says_type(s, name), *array = xasprintf("[%s]", of);
+        s->at += *s->at == ']';
+        if (!has_type(s->list, array))
+            json_array_append_new(s->list, json_pack("{s:s, s:s, s:s}", "name", array, "meta-type", "array", "element-type", of));
+        free(of);
+        return array;
+    }
+    size_t n = strcspn(s->at, ",]} ");
+    char *word = xstrndup(s->at, n);
+    s->at += n;
+    return word;
+}
+
+/* ---- arguments that depend on a class ---- */
+
+static bool is_one_of(const struct qmp_cmd *c, const struct obj_class *k)
+{
+    return c->one_of ? obj_class_is(k, c->one_of) && !(k->flags & OCF_INTERNAL) : user_object_class(k);
+}
+
+static void add_choices(json_t *list, const struct qmp_cmd *c, const char *arg)
+{
+    json_t *variants = json_array(), *base = json_array_get(list, json_array_size(list) - 1);
+    size_t strip = c->one_of ? strlen(c->one_of->name) + 1 : 0;
+    for (const struct obj_class *const *k = obj_class_list(c->one_of, false); *k; k++) {
+        if (!is_one_of(c, *k))
+            continue;
+        char *name = xasprintf("%s:%s", arg, (*k)->name + strip);
+        json_t *members = json_array();
+        struct prop p;
+        for (size_t i = 0; obj_prop_nth(*k, i, &p); i++)
+            if (!prop_find(c->args, p.name, &(struct prop){ 0 }))
+                add_member(members, &p, name, list);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", name, "meta-type", "object", "members", members));
+        json_array_append_new(variants, json_pack("{s:s, s:s}", "case", (*k)->name + strip, "type", name));
+        free(name);
+    }
+    json_object_set_new(base, "tag", json_string(c->tag));
+    json_object_set_new(base, "variants", variants);
 }
 
 static void add_command(json_t *list, const struct qmp_cmd *c)
 {
-    char *arg = c->raw ? xstrdup("raw-arg") : c->args ? xasprintf("%s-arg", c->name) : xstrdup("q_empty");
-    char *ret = !c->ret ? xstrdup("any") : c->ret == qmp_nothing ? xstrdup("q_empty") : xasprintf("%s%s-ret%s", c->list ? "[" : "", c->name, c->list ? "]" : "");
+    char *arg = c->args ? xasprintf("%s-arg", c->name) : xstrdup(c->raw ? "raw-arg" : "q_empty"), *one = xasprintf("%s-ret", c->name);
+    struct says says = { c->says, list };
+    char *ret = c->says ? says_type(&says, one) : !c->ret ? xstrdup("any") : c->ret == qmp_nothing ? xstrdup("q_empty") :
+                xasprintf("%s%s%s", c->list ? "[" : "", one, c->list ? "]" : "");
     json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:b}", "name", c->name, "meta-type", "command", "arg-type", arg,
                                           "ret-type", ret, "allow-oob", c->oob));
     if (c->ret && c->ret != qmp_nothing) {
-        char *one = xasprintf("%s-ret", c->name);
         add_object(list, one, c->ret);
         if (c->list)
             json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", ret, "meta-type", "array", "element-type", one));
-        free(one);
     }
+    free(one);
     free(ret);
-    if (c->args && !c->raw)
+    if (c->args)
         add_object(list, arg, c->args);
+    if (c->tag)
+        add_choices(list, c, arg);
     free(arg);
 }
 
@@ -100,5 +200,7 @@ static json_t *co_schema(void *args, struct err *e)
         json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", d->name, "meta-type", "event", "arg-type", "raw-arg"));
     return list;
 }
-static const struct qmp_cmd cmd_schema = { "query-qmp-schema", "What commands and events take, in a form for programs", .co_run = co_schema };
+static const struct qmp_cmd cmd_schema = { "query-qmp-schema", "What commands and events take, in a form for programs", .co_run = co_schema,
+    .says = "[{name:str, meta-type:str, *json-type:str, *values:[str], *members:[any], *element-type:str, *arg-type:str, *ret-type:str, "
+            "*allow-oob:bool, *tag:str, *variants:[{case:str, type:str}]}]" };
 QMP_CMD(&cmd_schema);

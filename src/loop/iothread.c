@@ -77,5 +77,6 @@ static json_t *co_query_iothreads(void *args, struct err *e)
 
 static const struct qmp_cmd query_iothreads = {
     .name = "query-iothreads", .doc = "I/O threads with their host thread ids", .co_run = co_query_iothreads,
+    .says = "[{id:str, thread-id:int, poll-max-ns:int, poll-grow:int, poll-shrink:int, aio-max-batch:int}]",
 };
 QMP_CMD(&query_iothreads);

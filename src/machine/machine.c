@@ -160,8 +160,6 @@ static bool machine_memory_args(json_t *opts, const struct machine_class *c, str
     if (a->size % RAM_PAGE) {
         return err_set(e, ERR_VALUE, "-m: %llu bytes is not a multiple of 4 KiB", (unsigned long long)a->size);
     }
-    if (a->size && !c->default_ram)
-        return err_set(e, ERR_VALUE, "-m: this machine has no memory");
     return true;
 }
 
@@ -171,7 +169,7 @@ static bool machine_make_ram(struct machine *m, json_t *opts, struct err *e)
     struct memory_args a;
     if (!machine_memory_args(opts, c, &a, e))
         return false;
-    if (!c->default_ram)
+    if (!c->default_ram && !a.size && !m->memory_backend)
         return true;
     if (m->memory_backend) {
         m->ram = memory_backend_claim(m->memory_backend, "main memory", e);
@@ -193,11 +191,30 @@ static bool machine_make_ram(struct machine *m, json_t *opts, struct err *e)
 
 /* ---- CPUs ---- */
 
+/* One object a hart ("/machine/soc0/harts[0]"...), all alike; the first, which is the model of all, is returned. */
+static struct obj *cpu_objects(struct machine *m, const struct obj_class *k, json_t *opts, struct err *e)
+{
+    struct obj *first = NULL;
+    char what[96];
+    snprintf(what, sizeof what, "riscv-cpu '%s'", k->name);
+    for (unsigned i = 0; i < MAX(m->smp.cpus, 1u); i++) {
+        char id[32];
+        snprintf(id, sizeof id, "harts[%u]", i);
+        struct obj *o = obj_new(k, id, e);
+        bool ok = o && obj_set_opts(o, opts, what, e) && obj_check(o, e) && obj_add(o, obj_container("soc0"), e);
+        obj_unref(o);                       /* the tree holds its own */
+        if (!ok)
+            return NULL;
+        first = first ? first : o;
+    }
+    return first;
+}
+
 static bool machine_make_cpu(struct machine *m, const char *text, struct err *e)
 {
     const struct machine_class *c = MACHINE_CLASS(m);
-    if (!c->max_cpus)
-        return !text || err_set(e, ERR_VALUE, "-cpu: this machine has no CPUs");
+    if (!c->max_cpus && !text)
+        return true;
     json_t *o = opt_parse_flat(text ? text : c->default_cpu, "driver", e);
     if (!o)
         return err_prefix(e, "-cpu");
@@ -205,7 +222,7 @@ static bool machine_make_cpu(struct machine *m, const char *text, struct err *e)
     const struct obj_class *k = name ? machine_cpu_class(name) : NULL;
     struct obj *cpu = NULL;
     if (k)
-        cpu = obj_create(k, NULL, o, obj_container("cpu-model"), e);
+        cpu = cpu_objects(m, k, o, e);
     else if (name)
         obj_class_unknown(&rv_cpu_class, "CPU model", name, e);
     else
@@ -254,6 +271,10 @@ static bool machine_build(struct machine *m, const struct machine_args *a, struc
     region_init_container(m->memory, "system", UINT64_MAX);
     address_space_init(&as_memory, "memory", m->memory);
     list_init(&m->listener.link);
+    /* Management tools look for these, empty or not; the order makes a device without bus= go to the board's bus before a user's. */
+    obj_container("unattached");
+    obj_container("peripheral-anon");
+    obj_container("device");
     current = m;                            /* from here on machine_destroy() undoes */
     if (!machine_smp_parse(a->smp, c, &m->smp, e) || !machine_make_cpu(m, a->cpu, e) ||
         !machine_make_ram(m, a->memory, e))
@@ -278,12 +299,12 @@ struct machine *machine_create(json_t *given, struct err *e)
     json_object_del(opts, "smp");
     json_object_del(opts, "memory");
     const struct machine_class *c = class_from_opts(opts, e);
-    struct obj *o = c ? obj_new(&c->obj, "board", e) : NULL;
+    struct obj *o = c ? obj_new(&c->obj, "machine", e) : NULL;
     if (o) {
         machine_class_name(c, name, sizeof name);
         snprintf(what, sizeof what, "machine '%s'", name);
         if (machine_accel_choose(a.accel, e) && (obj_set_opts(o, opts, what, e) || err_prefix(e, "-M %s", name)) &&
-            obj_check(o, e) && obj_add(o, obj_container("machine"), e)) {
+            obj_check(o, e) && obj_take_over(o, e)) {
             m = machine_build(MACHINE(o), &a, e) ? MACHINE(o) : NULL;
             if (!m)
                 machine_destroy();

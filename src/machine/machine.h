@@ -18,8 +18,8 @@ struct ram;
 
 struct machine_class {
     struct obj_class obj;               /* base: machine_base_class */
-    unsigned max_cpus;                  /* 0: a machine without CPUs */
-    uint64_t default_ram;               /* bytes; 0: a machine without RAM */
+    unsigned max_cpus;                  /* 0: a machine without harts; -cpu only makes the model */
+    uint64_t default_ram;               /* bytes; 0: no RAM unless -m asks for it */
     const char *default_cpu;            /* class name for `-cpu`, NULL if there are none */
     /* Builds the board: RAM is claimed and the CPU model made; devices are created, realized and placed. */
     bool (*build)(struct machine *, struct err *);

@@ -28,7 +28,7 @@ struct memdev {
 };
 
 static const struct prop memdev_props[] = {
-    PROP_NUM_(PROP_T_SIZE, struct memdev, size, "size", 0, 4096, INT64_MAX, "Size in bytes; suffixes K, M, G, T"),
+    PROP_NUM_(PROP_T_SIZE, struct memdev, size, "size", 0, 1, INT64_MAX, "Size in bytes; suffixes K, M, G, T. Taken in whole pages"),
     PROP_BOOL(struct memdev, prealloc, "prealloc", false, "Take all pages from the host at once"),
     PROP_BOOL(struct memdev, merge, "merge", true, "Let the host merge equal pages (KSM)"),
     PROP_BOOL(struct memdev, dump, "dump", true, "Include it in core dumps of this program"),
@@ -43,8 +43,7 @@ static bool memdev_check(struct obj *o, struct err *e)
         err_set(e, ERR_VALUE, "memory back end '%s': size= is missing", o->id ? o->id : o->cls->name);
         return err_hint(e, "size=1G, for example");
     }
-    if (m->size % RAM_PAGE)
-        return err_set(e, ERR_VALUE, "size=%llu is not a multiple of 4 KiB", (unsigned long long)m->size);
+    m->size = align_up(m->size, RAM_PAGE);
     return true;
 }
 

@@ -187,7 +187,12 @@ static json_t *co_netdev_add(void *args, struct err *e)
 {
     return netdev_create(args, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd qmp_netdev_add = { .name = "netdev_add", .doc = "Adds a network back end", .co_run = co_netdev_add, .raw = true };
+static const struct prop add_args_props[] = {
+    { .name = "type", .doc = "Type of the back end", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    { .name = "id", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
+    PROP_END };
+static const struct qmp_cmd qmp_netdev_add = { .name = "netdev_add", .doc = "Adds a network back end", .co_run = co_netdev_add, .raw = true,
+    .args = add_args_props, .tag = "type", .one_of = &netdev_class, .ret = qmp_nothing };
 QMP_CMD(&qmp_netdev_add);
 
 struct id_args { char *id; };
@@ -206,7 +211,7 @@ static json_t *co_netdev_del(void *args, struct err *e)
     return netdev_remove(((struct id_args *)args)->id, e) ? json_object() : NULL;
 }
 static const struct qmp_cmd qmp_netdev_del = { .name = "netdev_del", .doc = "Removes a network back end", .args = id_args_props,
-    .args_size = sizeof(struct id_args), .co_run = co_netdev_del };
+    .args_size = sizeof(struct id_args), .co_run = co_netdev_del, .ret = qmp_nothing };
 QMP_CMD(&qmp_netdev_del);
 
 /* The port that NAME means: a back end's, or that of the device whose name it is. */
@@ -243,7 +248,7 @@ static json_t *co_set_link(void *args, struct err *e)
     return json_object();
 }
 static const struct qmp_cmd qmp_set_link = { .name = "set_link", .doc = "Plugs a network cable in or out", .args = link_args_props,
-    .args_size = sizeof(struct link_args), .co_run = co_set_link };
+    .args_size = sizeof(struct link_args), .co_run = co_set_link, .ret = qmp_nothing };
 QMP_CMD(&qmp_set_link);
 
 static void hmp_netdev_add(const char *arg, struct str *out)

@@ -135,7 +135,9 @@ static json_t *co_query_pci(void *args, struct err *e)
         json_array_append_new(list, json_pack("{s:i, s:o}", "bus", (int)pci_bus_number(b), "devices", devices_of(b)));
     return list;
 }
-static const struct qmp_cmd cmd_query_pci = { "query-pci", "Every PCI function as the guest has configured it", .co_run = co_query_pci };
+static const struct qmp_cmd cmd_query_pci = { "query-pci", "Every PCI function as the guest has configured it", .co_run = co_query_pci,
+    .says = "[{bus:int, devices:[{bus:int, slot:int, function:int, class_info:{*desc:str, class:int}, id:{device:int, vendor:int, "
+            "*subsystem:int, *subsystem-vendor:int}, *irq:int, irq_pin:int, qdev_id:str, regions:[any], *pci_bridge:any}]}]" };
 QMP_CMD(&cmd_query_pci);
 
 /* ---- for a person ---- */

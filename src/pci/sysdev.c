@@ -53,3 +53,4 @@ const struct dev_class sys_dev_class = {
              .size = sizeof(struct sys_dev), .flags = OCF_ABSTRACT, .finalize = sys_dev_finalize },
     .outputs = sys_dev_outputs, .cat = "Board", .state_none = "abstract",
 };
+OBJ_CLASS(&sys_dev_class.obj);

@@ -23,7 +23,8 @@ def machine():
 
 @pytest.fixture(name="board")
 def board_machine():
-    with Machine(*BOARD) as m:
+    with Machine(*BOARD, "-device", "virtio-balloon", "-object", "iothread,id=thread", "-drive",
+                 "if=virtio,file.driver=null-co,file.size=1M,format=raw", "-device", "virtio-scsi", "-device", "scsi-cd") as m:
         yield m
 
 
@@ -59,6 +60,48 @@ def test_wrong_input_is_answered_and_the_session_lives(m, text, part):
     error = m.qmp.request(text)["error"]
     assert error["class"] == "GenericError" and part in error["desc"]
     assert m.qmp.cmd("query-status")["status"] == "running"
+
+
+@pytest.mark.parametrize("text", [b"{\xff", b"{\x01", b"{'bad \xff", b"{'execute': 'nope', 'id':'\n", b"%p", b'{"a": #', b"{]"])
+def test_a_byte_that_cannot_go_on_is_told_at_once(m, text):
+    """Without an end of line, and with what follows understood."""
+    error = m.qmp.request(text)["error"]
+    assert error["class"] == "GenericError" and "JSON parse error" in error["desc"]
+    assert m.qmp.request(b"{'execute': 'nope'}")["error"]["class"] == "CommandNotFound"
+
+
+@pytest.mark.parametrize("arguments", [{"size": "4096"}, {"size": 4096, "share": "on"}, {"size": 4096, "merge": 1}, {"size": True}])
+def test_values_are_of_their_own_type(m, arguments):
+    """A person types size=4K and share=on; a program gives numbers and booleans."""
+    whole = {"qom-type": "memory-backend-ram", "id": "typed", **arguments}
+    error = m.qmp.request({"execute": "object-add", "arguments": whole})["error"]
+    assert error["class"] == "GenericError" and "type" in error["desc"]
+    assert "return" in m.qmp.request({"execute": "object-add", "arguments": {"qom-type": "memory-backend-ram", "id": "typed", "size": 4096}})
+    m.qmp.cmd("object-del", id="typed")
+    assert m.qmp.hmp("object_add memory-backend-ram,id=typed,size=4K,share=on") == ""
+
+
+def test_the_machine_is_at_its_place():
+    with Machine("-M", "virt,aia=aplic", "-smp", "3", "-S", "-serial", "null") as m:
+        assert m.qmp.cmd("qom-get", path="/machine", property="type") == "virt-machine"
+        assert m.qmp.cmd("qom-get", path="/machine", property="aia") == "aplic"
+        assert {"peripheral", "unattached", "soc0"} <= {x["name"] for x in m.qmp.cmd("qom-list", path="/machine")}
+        cpus = m.qmp.cmd("query-cpus-fast")
+        assert [m.qmp.cmd("qom-get", path=c["qom-path"], property="zba") for c in cpus] == [True] * 3
+
+
+def test_the_empty_machine_takes_memory_and_a_cpu_model():
+    with Machine("-M", "none", "-m", "2", "-cpu", "rv64,zba=off") as m:
+        assert m.qmp.cmd("qom-get", path="/machine/soc0/harts[0]", property="zba") is False
+        assert m.qmp.cmd("query-memory-size-summary")["base-memory"] == 2 << 20
+        assert m.qmp.hmp("xp /2bx 0x1ffffe").split()[1:] == ["0x00", "0x00"]
+        assert "Cannot access memory" in m.qmp.hmp("xp /1bx 0x200000")
+
+
+def test_arguments_of_the_monitor_may_be_quoted(m):
+    assert m.qmp.hmp('device_add "edu,help"') == m.qmp.hmp("device_add edu,help") != ""
+    assert m.qmp.hmp('object_add "memory-backend-ram,id=quoted,size=4K"') == ""
+    assert m.qmp.cmd("qom-get", path="/objects/quoted", property="size") == 4096
 
 
 def test_unknown_command(m):
@@ -133,6 +176,14 @@ def test_types_follow_implements_and_abstract(m):
     assert m.qmp.cmd("qom-list-types", implements="no-such") == []
 
 
+def test_every_base_of_a_type_is_a_type(m):
+    types = {t["name"]: t for t in m.qmp.cmd("qom-list-types", abstract=True)}
+    for t in types.values():
+        assert t["parent"] == "object" or t["parent"] in types, t
+    board = {t["name"] for t in m.qmp.cmd("qom-list-types", implements="sys-bus-device")}
+    assert "serial-mm" in board and "edu" not in board
+
+
 def test_every_device_lists_its_properties(m):
     for d in m.qmp.cmd("qom-list-types", implements="device"):
         for p in m.qmp.cmd("device-list-properties", typename=d["name"]):
@@ -183,7 +234,13 @@ def test_schema_covers_every_command_and_event(m):
         assert ("command", c["name"]) in names
     for ev in m.qmp.cmd("query-events"):
         assert ("event", ev["name"]) in names
+    assert [e["name"] for e in entries if e["meta-type"] == "command" and e["ret-type"] == "any"] == ["qom-get"]
     types = {e["name"] for e in entries}
+    for command, tag, case in (("blockdev-add", "driver", "qcow2"), ("netdev_add", "type", "user"), ("object-add", "qom-type", "iothread")):
+        arg = next(e for e in entries if e["name"] == command + "-arg")
+        assert arg["tag"] == tag and {v["type"] for v in arg["variants"]} <= types
+        assert case in [v["case"] for v in arg["variants"]]
+        assert {"name": tag, "type": "str"} in arg["members"]
     for e in entries:
         for t in [e.get("arg-type"), e.get("ret-type"), e.get("element-type")] + [x["type"] for x in e.get("members", []) if "type" in x]:
             assert t is None or t in types, e
@@ -216,7 +273,7 @@ def test_answers_are_what_the_schema_tells(board):
         except QmpError:
             continue
         told += ret != "any"
-    assert told >= 15
+    assert told >= 28
     assert answers(board.qmp.cmd("device-list-properties", typename="virtio-rng-pci"), schema, schema[schema["device-list-properties"]["ret-type"]])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.machine import Machine, run
-from lib.qtest import Qtest
+from lib.qtest import Qtest, QtestMachine
 
 RAM, UART, PLIC = 0x80000000, 0x10000000, 0x0c000000
 
@@ -86,6 +86,16 @@ def test_csr(tmp_path):
 
 def test_csr_where_no_cpu_runs(q):
     check_csr(q)
+
+
+def test_identity_of_a_cpu_model(tmp_path):
+    with QtestMachine(tmp_path, "-cpu", "veyron-v1") as m:
+        assert m.q.answer("csr get_csr 0 0xf11 0") == "OK 0 61f"
+        assert m.q.answer("csr set_csr 0 0x350 0xff").split()[:2] == ["OK", "0"]                   # miselect, without an IMSIC
+        assert m.q.answer("csr get_csr 0 0x350 0") == "OK 0 ff"
+    with QtestMachine(tmp_path) as m:
+        assert m.q.answer("csr get_csr 0 0xf11 0") == "OK 0 0"
+        assert m.q.answer("csr get_csr 0 0x350 0").split()[:2] == ["OK", "2"]
 
 
 def check_csr(q):

@@ -83,12 +83,27 @@ static void test_file(void **state)
     close(fd);
 }
 
+static void test_sizes_are_whole_pages(void **state)
+{
+    struct err e = ERR_INIT;
+    const struct { const char *json; uint64_t size; } c[] = { { "{\"size\": 8}", 4096 }, { "{\"size\": 4096}", 4096 }, { "{\"size\": 5000}", 8192 } };
+    for (size_t i = 0; i < 3; i++) {
+        struct obj *b = make("memory-backend-ram", "pages", c[i].json, &e);
+        assert_non_null(b);
+        struct ram *r = memory_backend_claim(b, "a test", &e);
+        assert_int_equal(r->size, c[i].size);
+        r->host[r->size - 1] = 1;
+        memory_backend_release(b);
+        assert_true(obj_user_delete(b, &e));
+    }
+}
+
 static void test_refusals(void **state)
 {
     struct err e = ERR_INIT;
     assert_null(make("memory-backend-ram", "m4", "{}", &e));
     assert_non_null(strstr(e.msg, "size="));
-    assert_null(make("memory-backend-ram", "m5", "{\"size\": 5000}", &e));
+    assert_null(make("memory-backend-ram", "m5", "{\"size\": 0}", &e));
     assert_null(make("memory-backend-memfd", "m6", "{\"size\": \"1M\", \"hugetlbsize\": \"2M\"}", &e));
     assert_null(make("memory-backend-file", "m7", "{\"size\": \"1M\", \"mem-path\": \"/nonexistent/x\"}", &e));
     assert_non_null(strstr(e.msg, "No such file"));
@@ -98,6 +113,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_anonymous), cmocka_unit_test(test_memfd_is_shared), cmocka_unit_test(test_file), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_sizes_are_whole_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,6 +78,9 @@ static void soft_write(struct hart *h, uint64_t mask, uint64_t v)
 
 /* ---- AIA: indirect registers and top interrupts ---- */
 
+/* The CPU model says so, or the board brings an interrupt file. */
+static bool has_aia(const struct hart *h, enum rv_ext e) { return h->env->imsic || rv_has(h, e); }
+
 static bool imsic_reg(struct hart *h, bool m, uint64_t *old, uint64_t v, uint64_t mask)
 {
     const struct hart_imsic_ops *o = h->env->imsic;
@@ -197,10 +200,10 @@ static bool read_low(struct hart *h, unsigned n, uint64_t *v)
     case CSR_STIMECMP: *v = atomic_load(&h->stimecmp); return rv_has(h, RV_EXT_SSTC);
     case CSR_SATP: *v = h->satp; return true;
     case CSR_SCOUNTOVF: *v = rv_hpm_overflows(h); return rv_has(h, RV_EXT_SSCOFPMF);
-    case CSR_SISELECT: *v = h->siselect; return h->env->imsic;
-    case CSR_SIREG: return h->env->imsic && imsic_reg(h, false, v, 0, 0);
+    case CSR_SISELECT: *v = h->siselect; return has_aia(h, RV_EXT_SSAIA);
+    case CSR_SIREG: return has_aia(h, RV_EXT_SSAIA) && imsic_reg(h, false, v, 0, 0);
     case CSR_STOPEI: *v = h->env->imsic ? h->env->imsic->topei(h->env->imsic_opaque, h->index, 1, false) : 0; return h->env->imsic;
-    case CSR_STOPI: *v = topi(h, false); return h->env->imsic;
+    case CSR_STOPI: *v = topi(h, false); return has_aia(h, RV_EXT_SSAIA);
     default: return false;
     }
 }
@@ -227,10 +230,10 @@ static bool read_machine(struct hart *h, unsigned n, uint64_t *v)
     case CSR_MCAUSE: *v = h->mcause; return true;
     case CSR_MTVAL: *v = h->mtval; return true;
     case CSR_MIP: *v = rv_mip(h); return true;
-    case CSR_MISELECT: *v = h->miselect; return h->env->imsic;
-    case CSR_MIREG: return h->env->imsic && imsic_reg(h, true, v, 0, 0);
+    case CSR_MISELECT: *v = h->miselect; return has_aia(h, RV_EXT_SMAIA);
+    case CSR_MIREG: return has_aia(h, RV_EXT_SMAIA) && imsic_reg(h, true, v, 0, 0);
     case CSR_MTOPEI: *v = h->env->imsic ? h->env->imsic->topei(h->env->imsic_opaque, h->index, 3, false) : 0; return h->env->imsic;
-    case CSR_MTOPI: *v = topi(h, true); return h->env->imsic;
+    case CSR_MTOPI: *v = topi(h, true); return has_aia(h, RV_EXT_SMAIA);
     default: return false;
     }
 }

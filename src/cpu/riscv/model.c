@@ -55,6 +55,49 @@ static const struct obj_class rv64_class = {
 };
 OBJ_CLASS(&rv64_class);
 
+/* ---- models with what others have ---- */
+
+#define X(id) RV_EXT_BIT(RV_EXT_##id)
+/* RVA22S64 (RISC-V profiles, 2023-04): what it demands of a hart, as far as it can be chosen here. */
+#define RVA22 (X(I) | X(M) | X(A) | X(F) | X(D) | X(C) | X(S) | X(U) | X(ZICSR) | X(ZIFENCEI) | X(ZICNTR) | X(ZIHPM) | X(ZIHINTPAUSE) |     \
+               X(ZBA) | X(ZBB) | X(ZBS) | X(ZICBOM) | X(ZICBOP) | X(ZICBOZ) | X(ZFHMIN) | X(SVPBMT) | X(SVINVAL) | X(SSCOFPMF) | X(SSTC) | X(PMP))
+
+struct model_class {
+    struct obj_class obj;               /* base: rv_cpu_class */
+    uint64_t ext, arch_id, imp_id;
+    uint32_t vendor_id;
+    bool sv48, sv57;
+};
+
+static bool model_init(struct obj *o, struct err *e)
+{
+    const struct model_class *m = (const struct model_class *)o->cls;
+    struct rv_cpu *c = (struct rv_cpu *)o;
+    c->ext = m->ext;
+    c->vendor_id = m->vendor_id;
+    c->arch_id = m->arch_id;
+    c->imp_id = m->imp_id;
+    c->sv48 = m->sv48;
+    c->sv57 = m->sv57;
+    return true;
+}
+
+#define MODEL(sym, nm, ds, ...)                                                                                             \
+    static const char *const sym##_aliases[] = { nm "-riscv-cpu", NULL };                                                   \
+    static const struct model_class sym##_class = {                                                                         \
+        .obj = { .name = nm, .desc = ds, .base = &rv_cpu_class, .size = sizeof(struct rv_cpu), .aliases = sym##_aliases,    \
+                 .init = model_init },                                                                                      \
+        __VA_ARGS__ };                                                                                                      \
+    OBJ_CLASS(&sym##_class.obj)
+MODEL(rv64i, "rv64i", "64-bit RISC-V with the base instruction set alone: add what you want", .ext = X(I));
+MODEL(rva22s64, "rva22s64", "The extensions of the profile RVA22S64", .ext = RVA22);
+MODEL(sifive_u54, "sifive-u54", "The extensions of SiFive's U54: RV64GC, Sv39",
+      .ext = X(I) | X(M) | X(A) | X(F) | X(D) | X(C) | X(S) | X(U) | X(ZICSR) | X(ZIFENCEI) | X(ZICNTR) | X(ZIHPM) | X(PMP));
+MODEL(veyron_v1, "veyron-v1", "The extensions and the identity of Ventana's Veyron V1, without its own and without H",
+      .ext = RVA22 | X(ZBC) | X(SVNAPOT) | X(SMAIA) | X(SSAIA), .vendor_id = 0x61f, .arch_id = UINT64_C(0x8000000000010000),
+      .imp_id = 0x111, .sv48 = true);
+#undef X
+
 const char *rv_cpu_isa_ext(const struct rv_cpu *c, size_t i)
 {
     for (unsigned k = 0; k < RV_EXT_COUNT; k++) {

@@ -182,7 +182,9 @@ static bool set_target(uint64_t bytes, struct err *e)
 
 struct balloon_args { uint64_t value; };
 static const struct prop balloon_args[] = {
-    PROP_U64(struct balloon_args, value, "value", 0, 0, INT64_MAX, "Bytes of memory that the guest is to have"), PROP_END
+    { .name = "value", .doc = "Bytes of memory that the guest is to have", .type = PROP_T_U64, .flags = PF_REQUIRED, .max = INT64_MAX,
+      PROP_OFF(struct balloon_args, value) },
+    PROP_END
 };
 
 static json_t *co_balloon(void *args, struct err *e)
@@ -218,8 +220,8 @@ static void hmp_info_balloon(const char *arg, struct str *out)
 
 static const struct qmp_cmd balloon_cmds[] = {
     { .name = "balloon", .doc = "Asks the guest to have so much memory", .args = balloon_args, .args_size = sizeof(struct balloon_args),
-      .co_run = co_balloon },
-    { .name = "query-balloon", .doc = "Memory that the guest has", .co_run = co_query_balloon },
+      .co_run = co_balloon, .ret = qmp_nothing },
+    { .name = "query-balloon", .doc = "Memory that the guest has", .co_run = co_query_balloon, .says = "{actual:int}" },
 };
 QMP_CMD(&balloon_cmds[0]);
 QMP_CMD(&balloon_cmds[1]);
