@@ -41,6 +41,22 @@ char *blk_path_beside(const char *image, const char *name)
     return xasprintf("%.*s%s", (int)(slash + 1 - image), image, name);
 }
 
+/* "[CONFIG]:IMAGE" */
+static json_t *debug_opts(const char *name, struct err *e)
+{
+    size_t n = strcspn(name, ":");
+    if (!name[n]) {
+        err_set(e, ERR_VALUE, "'blkdebug:%.80s' has no second ':'", name);
+        err_hint(e, "blkdebug:[CONFIG]:IMAGE");
+        return NULL;
+    }
+    json_t *image = blk_file_opts(name + n + 1, e);
+    json_t *o = image ? json_pack("{s:s, s:o}", "driver", "blkdebug", "image", image) : NULL;
+    if (o && n)
+        json_object_set_new(o, "config", json_stringn(name, n));
+    return o;
+}
+
 json_t *blk_file_opts(const char *name, struct err *e)
 {
     struct stat st;
@@ -54,6 +70,8 @@ json_t *blk_file_opts(const char *name, struct err *e)
         err_set(e, ERR_VALUE, "'%.80s' is not a JSON object", name);
         return NULL;
     }
+    if (str_starts(name, "blkdebug:"))
+        return debug_opts(name + strlen("blkdebug:"), e);
     json_t *remote = blk_nbd_uri_opts(name, e);
     if (remote || e->msg[0])
         return remote;

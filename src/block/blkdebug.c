@@ -155,15 +155,32 @@ static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_ext
 
 /* ---- life ---- */
 
+struct config_read { struct blk_debug *s; struct err *e; bool ok; };
+
+/* In a worker: the file may be a pipe that nobody writes yet. */
+static int read_config(void *arg)
+{
+    struct config_read *r = arg;
+    r->ok = blkdebug_read_config(r->s->config, add_rule, r->s, r->e);
+    return 0;
+}
+
+static bool co_read_config(struct blk_debug *s, struct err *e)
+{
+    struct config_read r = { s, e, false };
+    co_offload(read_config, &r);
+    return r.ok;
+}
+
 static bool co_open(struct blk_node *n, struct err *e)
 {
     struct blk_debug *s = of(n);
     s->state = 1;
-    if (s->config && !blkdebug_read_config(s->config, add_rule, s, e))
+    if (s->config && !co_read_config(s, e))
         return false;
     if (!add_rules(s, false, s->inject, e) || !add_rules(s, true, s->set, e) || !co_filter_open(n, s->image, e))
         return false;
-    n->caps.logical_block = MAX(n->caps.logical_block, (uint32_t)s->align);
+    n->caps.physical_block = MAX(n->caps.physical_block, (uint32_t)s->align);
     return true;
 }
 
@@ -172,7 +189,7 @@ static const struct prop props[] = {
     PROP_STR(struct blk_debug, config, "config", 0, "File of rules: sections [inject-error] and [set-state] with lines KEY = \"VALUE\""),
     PROP_JSON(struct blk_debug, inject, "inject-error", 0, "List of rules: event, state, iotype, errno, sector, once (inject-error.0.errno=28)"),
     PROP_JSON(struct blk_debug, set, "set-state", 0, "List of rules: event, state, new_state"),
-    { .name = "align", .doc = "Logical block size that the node claims at least", .type = PROP_T_SIZE, .flags = PF_POW2,
+    { .name = "align", .doc = "Physical block size that the node claims at least; requests may still be smaller", .type = PROP_T_SIZE, .flags = PF_POW2,
       PROP_OFF(struct blk_debug, align), .def = 512, .min = 512, .max = 64 * 1024 },
     { .name = "hits", .doc = "Requests that got an error so far", .type = PROP_T_U64, .flags = PF_READONLY, PROP_OFF(struct blk_debug, hits) },
     PROP_END,

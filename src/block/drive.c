@@ -231,8 +231,12 @@ static void gather_file(json_t *all)
     if (json_is_string(name)) {
         struct err e = ERR_INIT;        /* what is wrong with it is told when it is opened */
         json_t *from_name = blk_file_opts(json_string_value(name), &e);
-        json_object_update_missing(file, from_name);
-        json_decref(from_name);
+        if (from_name)
+            json_object_update_recursive(from_name, file);      /* what is beside the name wins */
+        else
+            from_name = json_incref(file);
+        json_decref(file);
+        file = from_name;
     }
     json_object_set_new(all, "file", file);
 }

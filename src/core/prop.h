@@ -43,6 +43,7 @@ enum {
     PF_HEX = 1 << 4,        /* shown in hex */
     PF_READONLY = 1 << 5,   /* shown, never set */
     PF_HIDDEN = 1 << 6,     /* accepted for compatibility, not in help */
+    PF_NAMES = 1 << 7,      /* a string that names an object of the class in .of, which it does not hold as a LINK does */
 };
 
 struct prop {

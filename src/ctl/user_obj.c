@@ -83,7 +83,7 @@ bool user_object_needs_back_end(json_t *opts)
         return false;
     json_object_foreach(opts, key, v) {
         struct prop p;
-        if (obj_prop_find(c, key, &p) && p.type == PROP_T_LINK && !str_eq(obj_class_ns(p.of), "object"))
+        if (obj_prop_find(c, key, &p) && (p.type == PROP_T_LINK || (p.flags & PF_NAMES)) && !str_eq(obj_class_ns(p.of), "object"))
             return true;
     }
     return false;

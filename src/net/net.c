@@ -24,6 +24,7 @@ struct net_port {
     void *arg;
     char *user, *text;
     struct net_caps caps;
+    uint8_t mac[6];                     /* of a front end; zero: unknown */
     struct post deliver;
     atomic_bool link, blocked;          /* blocked: receive() refused; net_port_ready() ends it */
     _Atomic uint64_t drops;
@@ -111,7 +112,7 @@ static void port_deliver(void *arg)
     port_post(p);
 }
 
-bool net_send(struct net_port *p, const struct iovec *iov, unsigned n)
+static bool port_send(struct net_port *p, const struct iovec *iov, unsigned n, unsigned hdr_len)
 {
     struct net_port *to = p->peer;
     size_t total = 0;
@@ -119,7 +120,7 @@ bool net_send(struct net_port *p, const struct iovec *iov, unsigned n)
         total += iov[i].iov_len;
     if (!to || !total || total > NET_MAX_PACKET || !atomic_load(&p->link))
         return true;                    /* nobody there, or nothing that a wire would carry */
-    struct mark m = { (uint32_t)total, atomic_load(&p->hdr_len) };
+    struct mark m = { (uint32_t)total, hdr_len };
     pthread_mutex_lock(&to->lock);
     bool room = ring_room(&to->queue) >= m.len + sizeof m;
     if (room) {
@@ -135,6 +136,21 @@ bool net_send(struct net_port *p, const struct iovec *iov, unsigned n)
     else
         atomic_fetch_add(&to->drops, 1);
     return room;
+}
+
+bool net_send(struct net_port *p, const struct iovec *iov, unsigned n)
+{
+    struct net_filters *f = p->nd ? atomic_load(&p->nd->filters) : NULL;
+    unsigned hdr_len = atomic_load(&p->hdr_len);
+    if (f && net_filters_take(f, p->user ? NET_RX : NET_TX, NULL, iov, n, hdr_len))
+        return true;
+    return port_send(p, iov, n, hdr_len);
+}
+
+bool net_deliver(struct netdev *nd, enum net_dir dir, const struct iovec *iov, unsigned n, unsigned hdr_len)
+{
+    struct net_port *back = nd->port, *from = dir == NET_TX || !back ? back : back->peer;
+    return !from || port_send(from, iov, n, hdr_len);
 }
 
 void net_port_ready(struct net_port *p)
@@ -263,10 +279,32 @@ const char *net_port_text(const struct net_port *p) { return p->text ? p->text :
 const char *net_port_user(const struct net_port *p) { return p->user ? p->user : p->nd ? p->nd->obj.id : ""; }
 uint64_t net_port_drops(const struct net_port *p) { return atomic_load(&p->drops); }
 
-void net_port_info(struct net_port *p, const char *text)
+void net_port_info(struct net_port *p, const char *model, const uint8_t mac[6])
 {
     free(p->text);
-    p->text = xstrdup(text);
+    p->text = xasprintf("model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x", model, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    memcpy(p->mac, mac, 6);
+}
+
+bool net_port_announce(struct net_port *front)
+{
+    static const uint8_t zero[6], zero_header[64];
+    uint8_t f[60] = { 0 };              /* RFC 903: "reverse request" for one's own address; Ethernet's least length */
+    if (!memcmp(front->mac, zero, 6))
+        return false;
+    memset(f, 0xff, 6);
+    memcpy(f + 6, front->mac, 6);
+    st_be16(f + 12, 0x8035);
+    st_be16(f + 14, 1);                 /* Ethernet */
+    st_be16(f + 16, 0x0800);            /* IPv4 */
+    f[18] = 6;
+    f[19] = 4;
+    st_be16(f + 20, 3);
+    memcpy(f + 22, front->mac, 6);
+    memcpy(f + 32, front->mac, 6);
+    const struct iovec iov[2] = { { (void *)zero_header, atomic_load(&front->hdr_len) }, { f, sizeof f } };
+    net_send(front, iov, 2);
+    return true;
 }
 
 void net_mac_default(uint8_t mac[6])
@@ -316,6 +354,7 @@ static bool netdev_can_delete(struct obj *o, struct err *e)
 static void netdev_finalize(struct obj *o)
 {
     struct netdev *nd = (struct netdev *)o;
+    net_filters_free(nd);
     if (NETDEV_CLASS(nd)->close)
         NETDEV_CLASS(nd)->close(nd);
     net_port_free(nd->port);

@@ -40,7 +40,8 @@ void net_port_caps(const struct net_port *p, struct net_caps *c);       /* of th
 /* The front end chooses which offloads it takes and the size of the header before each packet, both ways: 0 (at first), 10 or 12.
  * Packets with another header that are under way are lost. Nothing happens if the back end has no caps.vnet_hdr. ANY. */
 void net_port_set_offload(struct net_port *p, const struct net_caps *use, unsigned hdr_len);
-void net_port_info(struct net_port *p, const char *text);       /* for `info network`: "model=virtio-net-pci,macaddr=.." */
+/* Front end: its model and address, which `info network` shows and announce-self tells the network. Main loop, before it runs. */
+void net_port_info(struct net_port *p, const char *model, const uint8_t mac[6]);
 /* MAC given by the user or the next free 52:54:00:12:34:xx. */
 void net_mac_default(uint8_t mac[6]);
 

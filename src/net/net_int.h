@@ -6,7 +6,8 @@
 #include <jansson.h>
 #include "net/net.h"
 
-struct netdev { struct obj obj; struct net_port *port; };
+struct net_filters;
+struct netdev { struct obj obj; struct net_port *port; _Atomic(struct net_filters *) filters /* NULL: never had any */; };
 
 struct netdev_class {
     struct obj_class obj;
@@ -31,6 +32,20 @@ struct net_port *net_port_peer(const struct net_port *p);
 const char *net_port_text(const struct net_port *p);    /* what net_port_info() said; "" */
 const char *net_port_user(const struct net_port *p);
 void net_port_set_link(struct net_port *p, bool up);    /* with link_changed() for both sides */
+/* A front end whose card has an address sends one frame (RARP) that tells it to switches. False: it has none. Main loop. */
+bool net_port_announce(struct net_port *front);
 uint64_t net_port_drops(const struct net_port *p);      /* packets for this port that found no room */
+
+/* ---- filters (filter.c): they see what goes between a back end and its card ---- */
+
+enum net_dir { NET_TX, NET_RX };        /* from the back end to the card; from the card to the back end */
+struct net_filter;
+/* True: a filter behind @after (NULL: any) took the packet, it goes no further now. ANY. */
+bool net_filters_take(struct net_filters *all, enum net_dir dir, const struct net_filter *after, const struct iovec *iov, unsigned n,
+                      unsigned hdr_len);
+/* Frees them with their netdev: the filters end. Main loop. */
+void net_filters_free(struct netdev *nd);
+/* What net_send() does behind the filters, with a header of @hdr_len bytes, in direction @dir. */
+bool net_deliver(struct netdev *nd, enum net_dir dir, const struct iovec *iov, unsigned n, unsigned hdr_len);
 
 #endif

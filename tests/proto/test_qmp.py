@@ -389,3 +389,20 @@ def test_pid_file_is_busy_while_the_machine_lives(tmp_path):
         m.qmp.cmd("quit")
         assert m.wait() == 0
     assert not pid.exists()
+
+
+def test_out_of_band_overtakes_a_command_that_waits(m, tmp_path):
+    """A node whose configuration comes through a pipe that nobody writes yet holds up what is asked in band, and nothing else."""
+    q = reconnect(m, negotiate=False)
+    assert q.request({"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}}) == {"return": {}}
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    q.send({"execute": "blockdev-add", "id": "slow", "arguments": {"driver": "blkdebug", "node-name": "slow", "config": pipe,
+                                                                    "image": {"driver": "null-co", "size": 1 << 20}}})
+    q.send({"execute": "query-name", "id": "quick"})
+    q.send({"exec-oob": "no-such", "id": "oob"})
+    assert q.answer()["id"] == "oob"
+    with open(pipe, "w", encoding="ascii") as f:
+        f.write('# which fail\n[inject-error]\nevent = "read_aio"\nerrno = "5"\nsector = "8"\nonce = "on"\n')
+    assert q.answer() == {"return": {}, "id": "slow"}
+    assert q.answer() == {"return": {}, "id": "quick"}

@@ -90,11 +90,11 @@ def test_csr_where_no_cpu_runs(q):
 
 def test_identity_of_a_cpu_model(tmp_path):
     with QtestMachine(tmp_path, "-cpu", "veyron-v1") as m:
-        assert m.q.answer("csr get_csr 0 0xf11 0") == "OK 0 61f"
+        assert m.q.answer("csr get_csr 0 0xf11 0") == "OK 0 000000000000061f"
         assert m.q.answer("csr set_csr 0 0x350 0xff").split()[:2] == ["OK", "0"]                   # miselect, without an IMSIC
-        assert m.q.answer("csr get_csr 0 0x350 0") == "OK 0 ff"
+        assert m.q.answer("csr get_csr 0 0x350 0") == "OK 0 00000000000000ff"
     with QtestMachine(tmp_path) as m:
-        assert m.q.answer("csr get_csr 0 0xf11 0") == "OK 0 0"
+        assert m.q.answer("csr get_csr 0 0xf11 0") == "OK 0 0000000000000000"
         assert m.q.answer("csr get_csr 0 0x350 0").split()[:2] == ["OK", "2"]
 
 

@@ -194,7 +194,6 @@ static void fill_config(struct virtio_net *n)
 static bool vnet_realize(struct virtio_dev *v, struct err *e)
 {
     struct virtio_net *n = vnet(v);
-    char text[96];
 
     if (!check_options(n, e))
         return false;
@@ -203,9 +202,7 @@ static bool vnet_realize(struct virtio_dev *v, struct err *e)
     if (!n->port)
         return false;
     net_port_caps(n->port, &n->caps);
-    snprintf(text, sizeof text, "model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x", v->dev->obj.cls->name, n->nic.mac[0],
-             n->nic.mac[1], n->nic.mac[2], n->nic.mac[3], n->nic.mac[4], n->nic.mac[5]);
-    net_port_info(n->port, text);
+    net_port_info(n->port, v->dev->obj.cls->name, n->nic.mac);
     v->dev->bootindex = n->nic.bootindex;
     virtio_set_config_size(v, sizeof(struct vnet_config));
     fill_config(n);
