@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <time.h>
 #include "hw/scsi/megasas.h"
+#include "hw/scsi/sas.h"
 
 #define NO_ENCLOSURE 0xffffu
 #define SECTOR 512u
@@ -22,10 +23,7 @@ static const uint8_t *mbox(const struct mfi_cmd *c) { return c->f + MFI_DCMD_MBO
 
 /* ---- units ---- */
 
-static uint64_t sas_port(const struct megasas *s)
-{
-    return s->sas_address ? s->sas_address : 0x5000c50000000000ull | (uint64_t)pci_bus_number(s->pci.pbus) << 16 | (uint64_t)s->pci.devfn << 8;
-}
+static uint64_t sas_port(const struct megasas *s) { return sas_address(&s->pci, s->sas_address); }
 
 static uint64_t sectors(const struct scsi_dev *d)
 {
