@@ -15,7 +15,8 @@
 
 /* Who wants to notice the next write to a page. A fresh page is watched by nobody. */
 enum { WATCH_CODE = 1 << 0 /* translated code is on it */, WATCH_MIGRATION = 1 << 1, WATCH_VGA = 1 << 2,
-       WATCH_RESERVE = 1 << 3 /* a CPU's reservation must break */ };
+       WATCH_RESERVE = 1 << 3 /* a CPU's reservation must break */,
+       WATCH_CODE_ALL = 1 << 4 /* beside WATCH_CODE: no CPU has kept a fast store path from before */ };
 
 struct ram {
     const char *name;

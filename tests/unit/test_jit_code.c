@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <unistd.h>
 
-enum { ADDI = 0x13, SW = 0x2023, FENCE_I = 0x100f, HERE = 0x6f, ROUNDS = 200 };
+enum { ADDI = 0x13, SW = 0x2023, FENCE_I = 0x100f, MRET = 0x30200073, ECALL = 0x73, HERE = 0x6f, ROUNDS = 200 };
 
 static void run_to(struct hart *h, uint64_t end)
 {
@@ -80,6 +80,46 @@ static void test_rewritten_while_it_runs(void **state)
     hart_power(h, false);
 }
 
+/*
+ * What others have written is seen from the next return to user mode on, without a fence: a kernel need not fence on every hart that
+ * comes to a page which another process has mapped.
+ */
+static void return_to_user(const struct accel_ops *accel)
+{
+    struct hart *h = rv_harts(2, NULL, accel), *o = hart_get(set, 1);
+    uint64_t user = CODE + 0x3000, handler = CODE + 0x80;
+    put_insn(CODE, MRET);
+    put_insn(handler, HERE);
+    put_insn(user + 4, ECALL);
+    set_csr(h, 0x3b0, BIT64(54) - 1);               /* pmpaddr0, pmpcfg0: user mode may do all */
+    set_csr(h, 0x3a0, 0x1f);
+    for (uint32_t k = 1; k < 40; k++) {
+        uint32_t insn = enc_i(ADDI, A0, ZERO, (int32_t)k);
+        set_reg(o, A0, user);
+        set_reg(o, T0, insn);
+        if (k & 1) {
+            put_insn(CODE + 0x40, enc_s(SW, A0, T0, 0));
+            set_reg(o, REG_PC, CODE + 0x40);
+            step(o);
+        } else {
+            assert_true(as_write_bytes(&as_memory, user, &insn, 4));
+        }
+        set_csr(h, 0x341, user);                    /* mepc, mtvec, mstatus: MPP is user */
+        set_csr(h, 0x305, handler);
+        set_csr(h, 0x300, 0);
+        set_reg(h, REG_PC, CODE);
+        run_to(h, handler);
+        assert_int_equal(reg(h, A0), k);
+    }
+    hart_power(h, false);
+}
+
+static void test_fresh_in_user_mode(void **state)
+{
+    return_to_user(&accel_jit);
+    return_to_user(&accel_interp);
+}
+
 /* The whole cache given up, and the pages made again. */
 static void test_forgotten(void **state)
 {
@@ -99,6 +139,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rewritten_by_itself),
         cmocka_unit_test(test_rewritten_while_it_runs),
+        cmocka_unit_test(test_fresh_in_user_mode),
         cmocka_unit_test(test_forgotten),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);

@@ -188,7 +188,13 @@ static void test_modified_code(void **state)
 static struct { unsigned pages, alls; uint64_t pa; } seen[2];
 static bool fake_init(struct hart *h, struct err *e) { rv_decode_init(); return true; }
 static void fake_fini(struct hart *h) { }
-static void fake_run(struct hart *h) { }
+static void (*running)(struct hart *h);                 /* what the second hart does when it runs */
+static void fake_run(struct hart *h)
+{
+    while (hart_poll(h))
+        if (running && h->index == 1)
+            running(h);
+}
 static void fake_page(struct hart *h, uint64_t pa)
 {
     seen[h->index].pages++;
@@ -196,7 +202,7 @@ static void fake_page(struct hart *h, uint64_t pa)
 }
 static void fake_all(struct hart *h) { seen[h->index].alls++; }
 static const struct accel_ops fake = { .name = "fake", .init = fake_init, .fini = fake_fini, .run = fake_run, .flush_page = fake_page,
-                                       .flush_all = fake_all, .tracks_code = true };
+                                       .flush_all = fake_all };
 
 static unsigned fence(struct hart *h)
 {
@@ -255,6 +261,49 @@ static void test_written_code_pages(void **state)
     }
     assert_int_equal(fence(h), 0);
     assert_int_equal(seen[0].alls, alls + 1);
+}
+
+/* Two harts come to a page at once: the second must not take it for watched while its own stores still go unnoticed. */
+static atomic_bool coming, added;
+static uint64_t store_tag(const struct hart *h) { return h->dtlb->e[DATA >> 12 & (RV_TLB_SIZE - 1)].wr; }
+
+static void add_beside(struct hart *h)
+{
+    if (atomic_load(&added))
+        return;
+    atomic_store(&coming, true);
+    while (!(ram_watched(ram, DATA - RAM) & WATCH_CODE))
+        sched_yield();                                  /* the first hart's request waits for this one */
+    assert_int_equal(store_tag(h), DATA);
+    assert_false(rv_code_page_add(h, DATA));
+    assert_int_equal(store_tag(h), DATA | RV_TLB_CODE);
+    atomic_store(&added, true);
+}
+
+static void *first_to_add(void *h)
+{
+    add_page(h, DATA);
+    return NULL;
+}
+
+static void test_added_by_two(void **state)
+{
+    struct hart *h = rv_harts(2, NULL, &fake), *o = hart_get(set, 1);
+    pthread_t t;
+    set_reg(o, A0, DATA);
+    other(o, enc_s(SD, A0, T0, 0));
+    running = add_beside;
+    hart_power(o, true);
+    hart_set_resume(set);
+    while (!atomic_load(&coming))
+        sched_yield();
+    assert_int_equal(pthread_create(&t, NULL, first_to_add, h), 0);
+    pthread_join(t, NULL);
+    hart_set_pause(set);
+    running = NULL;
+    hart_power(o, false);
+    assert_true(atomic_load(&added));
+    assert_true(ram_watched(ram, DATA - RAM) & WATCH_CODE_ALL);
 }
 
 /* ---- what a fence of one page costs ---- */
@@ -317,6 +366,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reservations), cmocka_unit_test(test_plain_sequences), cmocka_unit_test(test_stores_are_fast_again),
         cmocka_unit_test(test_modified_code), cmocka_unit_test(test_written_code_pages), cmocka_unit_test(test_fence_of_one_page),
+        cmocka_unit_test(test_added_by_two),
     };
     return cmocka_run_group_tests(tests, rv_memory, NULL);
 }

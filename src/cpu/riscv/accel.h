@@ -28,12 +28,13 @@ struct accel_ops {
      * Calls hart_poll(h) whenever h->budget is negative at a block boundary. VCPU
      */
     void (*run)(struct hart *h);
-    /* The physical page @pa (page address) was written: forget its translations before the next block. VCPU */
+    /*
+     * The physical page @pa (page address) was written: what is translated from it is to be compared with memory before the next
+     * block, after another rv_code_page_add(). VCPU
+     */
     void (*flush_page)(struct hart *h, uint64_t pa);
     /* Forget every translation (machine reset, debugger). VCPU, or the hart stands */
     void (*flush_all)(struct hart *h);
-    /* It calls rv_code_page_add(): fence.i then flushes the pages that were written, else everything. */
-    bool tracks_code;
     /* Adds its counters as "name=value" lines through @put (monitor). May be NULL. ANY */
     void (*stats)(const struct hart *h, void (*put)(void *, const char *name, uint64_t v), void *arg);
 };

@@ -258,6 +258,7 @@ struct hart {
     /* --- debugger (debug.c): written while the hart stands --- */
     enum rv_plan { RV_PLAN_RUN, RV_PLAN_STEP, RV_PLAN_STAND } plan;
     uint64_t code_seen;             /* entries of the log of written code pages looked at (code.c) */
+    bool code_shared;               /* has run code from RAM that other programs may write, which nobody notices */
     void *pages;                    /* the interpreter's (interp.c), made on first use: a debugger uses it whatever accel is */
     _Atomic int tid;                /* ANY: thread number of the host */
 };
@@ -383,17 +384,24 @@ void rv_pmp_changed(struct hart *h);
 /* --- code.c: which physical pages hold translated code, across harts and devices --- */
 /*
  * Before the first block of page @pa is translated, and before its bytes are read: stores to the page by any hart or device are
- * noticed from now on. The first store is put into a log and ends the watch; fence.i gives each hart the log's new entries
- * (accel->flush_page), after which the page is to be added again. For accelerators with tracks_code. VCPU
+ * noticed from now on. The first store is put into a log and ends the watch; rv_code_catch_up() gives each hart the log's new
+ * entries (accel->flush_page), after which the page is to be added again. True: it was watched already, nothing was done; false:
+ * translations may be others now, and requests have been served, fence.i among them. VCPU
  */
-void rv_code_page_add(struct hart *h, uint64_t pa);
+bool rv_code_page_add(struct hart *h, uint64_t pa);
 /*
  * Copies @n bytes of code (a multiple of 8, aligned) out of guest RAM, which harts and devices may write meanwhile: each 8 bytes are
  * as they were at some moment. True if @copy changed. VCPU
  */
 bool rv_code_copy(uint8_t *copy, const uint8_t *ram, size_t n);
-/* Forgets (accel->flush_page) the pages that the log has got since this hart last looked. VCPU */
+/* Forgets (accel->flush_page) the pages that the log has got since this hart last looked. May serve requests. VCPU */
 void rv_code_catch_up(struct hart *h);
+extern _Atomic uint64_t rv_code_head;
+static inline void rv_code_look(struct hart *h)
+{
+    if (unlikely(atomic_load_explicit(&rv_code_head, memory_order_acquire) != h->code_seen))
+        rv_code_catch_up(h);
+}
 /* Makes every hart of the set withdraw its fast store entries for a page that is watched by now: done when it returns. VCPU */
 void rv_protect_everywhere(struct hart *h, uint64_t pa);
 /* The set whose RAM is watched from now on. LOOP (main) */

@@ -9,7 +9,7 @@
 
 struct slot { interp_fn *fn; struct rv_insn in; bool exact; };      /* exact: looks at h->budget, or at what follows from it */
 struct page {
-    uint64_t pa, ext, epoch;            /* epoch: of fence.i when the copy was last compared */
+    uint64_t pa, ext, epoch;            /* epoch: another than the interpreter's: the copy is to be compared */
     uint8_t bytes[RV_PAGE_SIZE];
     struct slot slot[SLOTS];
 };
@@ -22,13 +22,15 @@ static struct interp *interp_of(struct hart *h)
     return h->pages;
 }
 
-/* The page's decoded form, in step with memory as far as fence.i demands. */
+/* The page's decoded form; NULL: translations may have changed, to be tried again. */
 static struct page *page_get(struct hart *h, const struct rv_xtlb_entry *x)
 {
     struct interp *t = interp_of(h);
     struct page **at = &t->page[x->pa >> RV_PAGE_BITS & (PAGES - 1)], *p = *at;
     if (likely(p && p->pa == x->pa && p->epoch == t->epoch && p->ext == h->ext))
         return p;
+    if (!rv_code_page_add(h, x->pa))
+        return NULL;
     if (!p) {
         p = *at = malloc(sizeof *p);
         if (!p)
@@ -152,8 +154,9 @@ static struct slot *decode_slot(struct hart *h, struct page *p, struct slot *s, 
  */
 static void run_page(struct hart *h, struct page *p)
 {
-    uint64_t va = h->pc & RV_PAGE_MASK, pc = h->pc;
+    uint64_t va = h->pc & RV_PAGE_MASK, pc = h->pc, epoch = p->epoch;
     int32_t left = h->budget;
+    bool stale = false;
     struct slot *at = &p->slot[(pc & ~RV_PAGE_MASK) / 2], once;
     for (;;) {
         struct slot *s = at;
@@ -169,8 +172,10 @@ static void run_page(struct hart *h, struct page *p)
         if (unlikely(exact))
             h->budget = left;
         enum step r = s->fn(h, &s->in, pc);
-        if (unlikely(exact))
+        if (unlikely(exact)) {
             left = h->budget;
+            stale = p->epoch != epoch;          /* a fence of another hart was served meanwhile */
+        }
         if (unlikely(r != NEXT)) {
             h->budget = left;
             finish(h, r, pc);
@@ -183,7 +188,7 @@ static void run_page(struct hart *h, struct page *p)
             pc = h->pc;
             at = &p->slot[(pc & ~RV_PAGE_MASK) / 2];
         }
-        if (left <= 0 || (pc ^ va) & RV_PAGE_MASK)
+        if (left <= 0 || stale || (pc ^ va) & RV_PAGE_MASK)
             break;
     }
     h->budget = left;
@@ -207,25 +212,42 @@ void interp_exec(struct hart *h, const struct rv_insn *in)
     execute(h, &s);
 }
 
-static void interp_run(struct hart *h)
+/* The instruction at h->pc without its page's decoded form. */
+static void run_once(struct hart *h)
 {
-    while (hart_poll(h)) {
-        while (h->budget > 0) {
-            const struct rv_xtlb_entry *x = rv_xlate_exec_fast(h, h->pc);
-            if (unlikely(!x)) {
-                h->budget--;
-                h->retired--;
-                rv_trap_take(h, h->pc);
-            } else if (unlikely(x == &h->xtlb_once)) {
-                if (rv_debug_on() && rv_debug_at(h->pc))
-                    rv_debug_stop(h, DEBUG_STOP_BP, h->pc);
-                else
-                    interp_step(h);
-            } else {
-                run_page(h, page_get(h, x));
-            }
+    if (rv_debug_on() && rv_debug_at(h->pc))
+        rv_debug_stop(h, DEBUG_STOP_BP, h->pc);
+    else
+        interp_step(h);
+}
+
+/* From h->pc to the end of its page, or of the slice. */
+static void run_from_pc(struct hart *h)
+{
+    for (unsigned tries = 0; tries < 8; tries++) {
+        const struct rv_xtlb_entry *x = rv_xlate_exec_fast(h, h->pc);
+        if (unlikely(!x)) {
+            h->budget--;
+            h->retired--;
+            rv_trap_take(h, h->pc);
+            return;
+        }
+        if (unlikely(x == &h->xtlb_once))
+            break;
+        struct page *p = page_get(h, x);
+        if (likely(p)) {
+            run_page(h, p);
+            return;
         }
     }
+    run_once(h);                            /* rights differ within the page, or others write to it all the time */
+}
+
+static void interp_run(struct hart *h)
+{
+    while (hart_poll(h))
+        while (h->budget > 0)
+            run_from_pc(h);
 }
 
 static bool interp_init(struct hart *h, struct err *e)
@@ -241,7 +263,10 @@ static void interp_flush_all(struct hart *h)
 
 static void interp_flush_page(struct hart *h, uint64_t pa)
 {
-    interp_flush_all(h);
+    struct interp *t = interp_of(h);
+    struct page *p = t->page[pa >> RV_PAGE_BITS & (PAGES - 1)];
+    if (p && p->pa == pa)
+        p->epoch = t->epoch - 1;
 }
 
 void rv_interp_forget(struct hart *h)
@@ -267,13 +292,3 @@ const struct accel_ops accel_interp = {
     .name = "interp", .desc = "Interpreter of predecoded instructions", .init = interp_init, .fini = interp_fini, .run = interp_run,
     .flush_page = interp_flush_page, .flush_all = interp_flush_all,
 };
-
-void rv_fence_i(struct hart *h)
-{
-    if (h->pages)
-        interp_flush_all(h);
-    if (h->accel->tracks_code)
-        rv_code_catch_up(h);
-    else if (h->accel != &accel_interp)
-        h->accel->flush_all(h);
-}

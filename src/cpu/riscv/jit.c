@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The translator's loop: finding blocks, linking them, what generated code calls. See jit_int.h. */
 #include <cpuid.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/rcu.h"
 #include "cpu/riscv/jit_int.h"
 #include "cpu/riscv/mmu.h"
@@ -44,6 +46,18 @@ static uint64_t leave_trap(struct hart *h, uint64_t pc)
     return 1;
 }
 
+/* An illegal instruction that memory does not hold is code that the guest has changed without a fence, or a mistake of ours: said here. */
+static void look_for_stale(struct hart *h, const struct jit_site *s, uint64_t pc)
+{
+    struct rv_trap trap = h->trap;
+    const struct rv_xtlb_entry *x = rv_xlate_exec_fast(h, pc);
+    if (x && s->in.raw != (s->in.len == 2 ? ld_le16(x->host + s->off) : ld_le32(x->host + s->off))) {
+        ((struct jit *)h->accel_data)->n.stale++;
+        log_guest("hart %u: illegal instruction 0x%08x at 0x%" PRIx64 ", which is no longer in memory", h->index, s->in.raw, pc);
+    }
+    h->trap = trap;
+}
+
 uint64_t jit_slow(struct hart *h, const struct jit_site *s)
 {
     struct jit *j = h->accel_data;
@@ -72,6 +86,8 @@ uint64_t jit_slow(struct hart *h, const struct jit_site *s)
         rv_irq_take(h);
         return 1;
     }
+    if (unlikely(h->trap.cause == RV_EXC_ILLEGAL))
+        look_for_stale(h, s, pc);
     return leave_trap(h, pc);
 }
 
@@ -143,17 +159,12 @@ static struct jit_page *page_new(struct jit *j, uint64_t pa)
 static bool page_refresh(struct jit *j, struct jit_page *p, const uint8_t *host)
 {
     struct hart *h = j->h;
-    uint64_t off;
-    if (likely(p->epoch == j->epoch && p->ext == h->ext)) {
-        if (unlikely(p->unwatched))
-            page_compare(j, p, host);
+    if (likely(p->epoch == j->epoch && p->ext == h->ext))
         return true;
-    }
     if (p->ext != h->ext)
         page_drop(j, p, UINT64_MAX);
     p->ext = h->ext;
     p->epoch = j->epoch;
-    p->unwatched = !rv_ram_at(h, p->pa, &off);          /* memory that only its device writes */
     rv_code_page_add(h, p->pa);
     page_compare(j, p, host);
     return false;
@@ -350,8 +361,13 @@ static void jit_flush_page(struct hart *h, uint64_t pa)
     struct jit_page *p = page_find(j, pa);
     if (!r || !p || p->epoch != j->epoch)
         return;
-    rv_code_page_add(h, pa);                /* first: what is written from here on must be noticed */
     page_compare(j, p, r->host + off);
+    if (p->lines) {
+        rv_code_page_add(h, pa);
+        page_compare(j, p, r->host + off);  /* again: what is written from here on is noticed */
+    }
+    if (!p->lines)
+        p->epoch = j->epoch - 1;            /* it holds something else now: nobody need watch it */
 }
 
 static void jit_stats(const struct hart *h, void (*put)(void *, const char *name, uint64_t v), void *arg)
@@ -365,9 +381,10 @@ static void jit_stats(const struct hart *h, void (*put)(void *, const char *name
     put(arg, "jit-handler-calls", j->n.slow);
     put(arg, "jit-dropped", j->n.dropped);
     put(arg, "jit-flushes", j->n.flushes);
+    put(arg, "jit-stale", j->n.stale);
 }
 
 const struct accel_ops accel_jit = {
     .name = "jit", .desc = "Translator to x86-64 code", .options = jit_option_rows, .init = jit_init, .fini = jit_fini, .run = jit_run,
-    .flush_page = jit_flush_page, .flush_all = jit_flush_all, .tracks_code = false, .stats = jit_stats,
+    .flush_page = jit_flush_page, .flush_all = jit_flush_all, .stats = jit_stats,
 };

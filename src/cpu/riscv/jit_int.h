@@ -6,8 +6,8 @@
  * A block is keyed by physical page, offset and floating-point mode; it never contains a virtual address, but finds the page it
  * runs at in hart->jit.vbase. Jumps within a page are chained directly, so a page's blocks live and die together; every way into
  * another page goes through the jump cache, whose entries carry the context (address space, mode) they were made in.
- * Stores to pages with translated code are noticed (code.c); fence.i then compares them with memory, line by line of what was
- * translated, and drops the blocks of lines that differ: their entries jump to C, and to the new block once there is one.
+ * Stores to pages with translated code are noticed (code.c); fence.i, or a return to user mode, then compares them with memory, line
+ * by line of what was translated, and drops the blocks of lines that differ: their entries jump to C, and to the new block once there is one.
  *
  * Registers of generated code: rbp = the hart (+ JIT_BIAS), r15d = budget, r12 = an addend of the soft TLB within a group of
  * accesses, or a guest register of a loop, rax, rcx, rdx free; the rest holds guest registers (jit_reg). xmm0..xmm3 are free; in blocks that compute in
@@ -67,7 +67,6 @@ struct jit_block {
 
 struct jit_page {
     uint64_t pa, ext, epoch;
-    bool unwatched;                     /* to be compared whenever it is entered from elsewhere */
     uint32_t blocks, stale;             /* those in force; those dropped, and not made again so far */
     uint64_t lines;                     /* of 64 bytes that blocks were made from: bytes[] holds what was seen */
     struct jit_page *next;
@@ -166,7 +165,7 @@ struct jit {
     uint64_t epoch;                     /* a page of another must be looked at before it is used */
     uint32_t era;                       /* upper bits of context numbers in use */
     struct jit_tr tr;                   /* the translation under way */
-    struct { uint64_t blocks, insns, bytes, flushes, dropped, entries, slow, links, ns, run_ns, checked; } n;
+    struct { uint64_t blocks, insns, bytes, flushes, dropped, entries, slow, links, ns, run_ns, checked, stale; } n;
     struct jit_check *check;            /* check=on */
     unsigned unchecked;
 };

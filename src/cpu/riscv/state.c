@@ -67,7 +67,7 @@ static const struct state_field fields[] = {
     STATE_SKIP(struct hart, want_pause, HOST), STATE_SKIP(struct hart, paused, HOST), STATE_SKIP(struct hart, want_quit, HOST),
     STATE_SKIP(struct hart, leave, HOST), STATE_SKIP(struct hart, in_wfi, HOST), STATE_SKIP(struct hart, view_stale, HOST),
     STATE_SKIP(struct hart, stats, "counts what this process did"), STATE_SKIP(struct hart, plan, "of a debugger"),
-    STATE_SKIP(struct hart, code_seen, CACHE), STATE_SKIP(struct hart, pages, CACHE), STATE_SKIP(struct hart, tid, HOST),
+    STATE_SKIP(struct hart, code_seen, CACHE), STATE_SKIP(struct hart, code_shared, CACHE), STATE_SKIP(struct hart, pages, CACHE), STATE_SKIP(struct hart, tid, HOST),
     STATE_END,
 };
 

@@ -111,6 +111,8 @@ bool rv_sret(struct hart *h)
     if (h->priv < RV_S || (h->priv == RV_S && (h->mstatus & MSTATUS_TSR)) || !rv_has(h, RV_EXT_S))
         return rv_trap_set(h, RV_EXC_ILLEGAL, 0x10200073);
     unsigned to = h->mstatus & MSTATUS_SPP ? RV_S : RV_U;
+    if (to == RV_U)
+        rv_code_look(h);
     uint64_t s = h->mstatus & ~(MSTATUS_SIE | MSTATUS_SPP | MSTATUS_MPRV);
     if (h->mstatus & MSTATUS_SPIE)
         s |= MSTATUS_SIE;
@@ -126,6 +128,8 @@ bool rv_mret(struct hart *h)
     if (h->priv < RV_M)
         return rv_trap_set(h, RV_EXC_ILLEGAL, 0x30200073);
     unsigned to = h->mstatus >> MSTATUS_MPP_SHIFT & 3, least = rv_has(h, RV_EXT_U) ? RV_U : RV_M;
+    if (to == RV_U)
+        rv_code_look(h);
     uint64_t s = h->mstatus & ~(MSTATUS_MIE | MSTATUS_MPP);
     if (to != RV_M)
         s &= ~MSTATUS_MPRV;
