@@ -470,13 +470,13 @@ struct obj *obj_resolve(const char *path)
 bool obj_each(struct obj *root, const struct obj_class *c, bool (*fn)(struct obj *, void *), void *arg)
 {
     struct obj *child;
+    bool on;
 
-    if (!root)
-        root = obj_root();
-    if ((!c || obj_is(root, c)) && !fn(root, arg))
-        return false;
+    root = obj_ref(root ? root : obj_root());           /* @fn may take it out of the tree */
+    on = (c && !obj_is(root, c)) || fn(root, arg);
     list_for_each(child, &root->children, sibling)
-        if (!obj_each(child, c, fn, arg))
-            return false;
-    return true;
+        if (on)
+            on = obj_each(child, c, fn, arg);
+    obj_unref(root);
+    return on;
 }

@@ -94,7 +94,7 @@ struct obj *obj_container(const char *ns);          /* "/chardevs", "/machine/pe
 char *obj_path(const struct obj *o);
 struct obj *obj_resolve(const char *path);
 static inline bool obj_is(const struct obj *o, const struct obj_class *c) { return o && obj_class_is(o->cls, c); }
-/* Calls @fn for every object of class @c in the tree, depth first; stops when it returns false. Main loop. */
+/* Calls @fn for every object of class @c in the tree, depth first; stops when it returns false. @fn may delete what it is called with. Main loop. */
 bool obj_each(struct obj *root, const struct obj_class *c, bool (*fn)(struct obj *, void *), void *arg);
 
 /* -global CLASS.PROP=VALUE: the default of every later instance of the class. Main loop. */
