@@ -404,6 +404,10 @@ struct obj *obj_lookup(const struct obj_class *base, const char *id, struct err 
     struct obj *o = obj_find(ns, id);
     const char *near;
 
+    if (o && o->making) {
+        err_set(e, ERR_BUSY, "'%s' is not ready yet: it is being made", id);
+        return NULL;
+    }
     if (o && obj_is(o, base))
         return o;
     if (o) {

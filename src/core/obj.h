@@ -43,6 +43,7 @@ struct obj {
     struct list in_ns;
     atomic_uint refs;
     bool in_tree, user;                 /* user: made by -object, -device..., not by a board */
+    bool making;                        /* its complete(), which may wait, has not ended: nobody else can use or delete it */
     void *class_state;                  /* for the base class's module */
 };
 

@@ -78,12 +78,14 @@ struct obj *obj_create(const struct obj_class *c, const char *id, json_t *opts, 
         return NULL;
     describe(c, what, sizeof what);
     o->user = id != NULL;
+    o->making = true;
     /* In the tree before complete(): what it opens may be named; the id is checked first, so that nothing is opened in vain. */
     ok = obj_set_opts(o, opts, what, e) && obj_check(o, e) && obj_add(o, parent, e);
     if (ok && !complete(o, e)) {
         obj_del(o);
         ok = false;
     }
+    o->making = false;
     obj_unref(o);                           /* the tree holds its own */
     return ok ? o : NULL;
 }
@@ -105,6 +107,8 @@ bool obj_user_delete(struct obj *o, struct err *e)
 {
     struct holder h = { o, NULL };
 
+    if (o->making)
+        return err_set(e, ERR_BUSY, "'%s' is not ready yet: it is being made", o->id);
     for (const struct obj_class *c = o->cls; c; c = c->base)
         if (c->can_delete && !c->can_delete(o, e))
             return false;

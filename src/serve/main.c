@@ -19,6 +19,8 @@
 #include "core/flags.h"
 #include "core/run.h"
 
+enum { MAX_MONITORS = 16 };
+
 static volatile bool ending;
 static const char *pid_path;
 
@@ -96,7 +98,16 @@ static void usage(void)
            "  --pidfile PATH                         the process id, once everything is served\n", BP_VERSION);
 }
 
-/* Options in the order in which they are given: each sees what the ones before made. */
+/* A monitor on a character device: "ID" or "chardev=ID". */
+static bool opt_monitor(const char *arg, struct err *e)
+{
+    char *text = xasprintf("%s%s,mode=control", strchr(arg, '=') ? "" : "chardev=", arg);
+    bool ok = cli_apply_one("mon", text, e);
+    free(text);
+    return ok;
+}
+
+/* Options in the order in which they are given: each sees what the ones before made. Monitors come last: who is told to connect to one finds all. */
 static bool options(int argc, char **argv, struct err *e)
 {
     static const struct option longs[] = {
@@ -104,6 +115,8 @@ static bool options(int argc, char **argv, struct err *e)
         { "export", 1, NULL, 'e' }, { "monitor", 1, NULL, 'm' }, { "pidfile", 1, NULL, 'p' }, { "help", 0, NULL, 'h' },
         { "version", 0, NULL, 'V' }, { NULL, 0, NULL, 0 },
     };
+    const char *monitors[MAX_MONITORS];
+    unsigned n_monitors = 0;
     int which, c;
     while ((c = getopt_long(argc, argv, "hV", longs, &which)) != -1) {
         bool ok = true;
@@ -111,12 +124,11 @@ static bool options(int argc, char **argv, struct err *e)
         case 0: ok = cli_apply_one(longs[which].name, optarg, e); break;
         case 'n': ok = opt_nbd_server(optarg, e); break;
         case 'e': ok = opt_export(optarg, e); break;
-        case 'm': {
-            char *text = xasprintf("%s%s,mode=control", strchr(optarg, '=') ? "" : "chardev=", optarg);
-            ok = cli_apply_one("mon", text, e);
-            free(text);
+        case 'm':
+            if (n_monitors == MAX_MONITORS)
+                return err_set(e, ERR_VALUE, "--monitor: %d are the most", MAX_MONITORS);
+            monitors[n_monitors++] = optarg;
             break;
-        }
         case 'p': pid_path = optarg; break;
         case 'h': usage(); exit(0);
         case 'V': printf("backplane-serve version %s\n", BP_VERSION); exit(0);
@@ -125,7 +137,12 @@ static bool options(int argc, char **argv, struct err *e)
         if (!ok)
             return false;
     }
-    return optind == argc || err_set(e, ERR_VALUE, "'%s' is no option", argv[optind]);
+    if (optind < argc)
+        return err_set(e, ERR_VALUE, "'%s' is no option", argv[optind]);
+    for (unsigned i = 0; i < n_monitors; i++)
+        if (!opt_monitor(monitors[i], e))
+            return false;
+    return true;
 }
 
 static void co_stop(void *unused)
