@@ -23,14 +23,17 @@
 #include "base/str.h"
 #include "core/run.h"
 #include "loop/loop.h"
+#include "mem/guard.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
-enum { BLOCKS_MAX = 256 };              /* later ones die by the signal, as other programs do */
+enum { BLOCKS_MAX = 256, GUARDS_MAX = 1024 };   /* later ones die by the signal, as other programs do */
 
 static _Atomic(struct ram *) blocks[BLOCKS_MAX];
+static _Atomic(struct mem_guard *) guards[GUARDS_MAX];
+static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* a block that is restored does not go away */
 static struct post told;
 static atomic_bool told_ready;
@@ -57,10 +60,28 @@ static bool replace_page(struct ram *r, uint64_t off)
     return true;
 }
 
+/* Memory of another process (mem/guard.h). */
+static bool guarded(const uint8_t *host)
+{
+    for (int i = 0; i < GUARDS_MAX; i++) {
+        struct mem_guard *g = atomic_load(&guards[i]);
+        if (!g || host < g->host || host >= g->host + g->size)
+            continue;
+        uint8_t *page = g->host + align_down((uint64_t)(host - g->host), g->page);
+        atomic_store(g->hit, true);
+        return mmap(page, g->page, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+    }
+    return false;
+}
+
 static void on_bus_error(int sig, siginfo_t *si, void *context)
 {
     static const char text[] = "backplane: bus error outside the guest's memory\n";
     int saved = errno;
+    if (si->si_code == BUS_ADRERR && guarded(si->si_addr)) {
+        errno = saved;
+        return;
+    }
     struct ram *r = si->si_code == BUS_ADRERR ? block_at(si->si_addr) : NULL;
     if (!r || !replace_page(r, (uint64_t)((uint8_t *)si->si_addr - r->host))) {
         if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
@@ -156,10 +177,33 @@ static struct run_listener listener = { .prio = -100, .start = on_start };
 
 /* ---- blocks come and go ---- */
 
-static void install(void)
+static void install_handler(void)
 {
     struct sigaction sa = { .sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART };
     sigaction(SIGBUS, &sa, NULL);
+}
+
+bool mem_guard_add(struct mem_guard *g)
+{
+    pthread_once(&handler_once, install_handler);
+    for (int i = 0; i < GUARDS_MAX; i++) {
+        struct mem_guard *none = NULL;
+        if (atomic_compare_exchange_strong(&guards[i], &none, g))
+            return true;
+    }
+    return false;
+}
+
+void mem_guard_remove(struct mem_guard *g)
+{
+    for (int i = 0; i < GUARDS_MAX; i++)
+        if (atomic_load(&guards[i]) == g)
+            atomic_store(&guards[i], NULL);
+}
+
+static void install(void)
+{
+    pthread_once(&handler_once, install_handler);
     if (!loop_main())
         return;                         /* a tool that runs no machine */
     told = (struct post){ .fn = on_told };

@@ -19,8 +19,8 @@ class Storage:
     def __init__(self, tmp_path, *args, name="serve"):
         self.monitor = str(tmp_path / (name + ".qmp"))
         self.log = open(tmp_path / (name + ".log"), "w+")
-        self.process = subprocess.Popen([SERVE, "--chardev", "socket,id=m,path=%s,server=on,wait=off" % self.monitor, "--monitor", "m",
-                                         *[str(a) for a in args]], stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen([SERVE, *[str(a) for a in args], "--chardev", "socket,id=m,path=%s,server=on,wait=off" % self.monitor,
+                                         "--monitor", "m"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
         self.qmp = Qmp(connect(self.monitor, self.process))
 
     def __enter__(self):
