@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "hw/nvme/atomic.h"
 #include "hw/nvme/fault.h"
+#include "hw/nvme/kv.h"
 #include "hw/nvme/queue_int.h"
 #include "hw/nvme/resv.h"
 #include "hw/nvme/timing.h"
@@ -256,7 +257,7 @@ const struct nvme_op nvme_admin_ops[] = {
     { NVME_ADM_DBBUF, "doorbell-buffers", 0, NVME_OP_SANITIZE | NVME_OP_DBBUF, co_nvme_dbbuf },
     { NVME_ADM_FORMAT, "format", EFF_LBCC | EFF_NCC | EFF_CSE_NS, NVME_OP_NS | NVME_OP_ALL_NS, co_nvme_format },
     { NVME_ADM_SANITIZE, "sanitize", EFF_LBCC | EFF_CSE_ALL, NVME_OP_SANITIZE, co_nvme_sanitize },
-    { NVME_ADM_LBA_STATUS, "lba-status", 0, NVME_OP_NS, co_nvme_lba_status },
+    { NVME_ADM_LBA_STATUS, "lba-status", 0, NVME_OP_NS | NVME_OP_BLOCKS, co_nvme_lba_status },
     { 0, NULL, 0, 0, NULL }
 };
 
@@ -282,6 +283,8 @@ static uint16_t take_ns(struct nvme_req *r, const struct nvme_op *op)
     r->ns = nvme_ns_get(r->n, nsid);
     if (!r->ns)
         return NVME_INVALID_FIELD | NVME_DNR;           /* an inactive one, 3.2.1.4 */
+    if (op->flags & NVME_OP_BLOCKS && r->ns->kv)
+        return NVME_INVALID_OPCODE | NVME_DNR;
     if (op->flags & NVME_OP_ZONED && r->ns->csi != NVME_CSI_ZONED)
         return NVME_INVALID_OPCODE | NVME_DNR;
     return r->sq->id ? nvme_io_allowed(r, op) : NVME_OK;
@@ -340,9 +343,17 @@ static uint16_t co_run(struct nvme_req *r, const struct nvme_op *op)
     return st;
 }
 
+/* The commands of the queue and, where they are another set's, of the namespace. */
+static const struct nvme_op *table_of(const struct nvme_req *r)
+{
+    const struct nvme_ns *ns = r->sq->id ? nvme_ns_at(r->n, r->cmd.nsid) : NULL;
+
+    return !r->sq->id ? nvme_admin_ops : ns && ns->csi == NVME_CSI_KV ? nvme_kv_ops : nvme_io_ops;
+}
+
 static uint16_t co_execute(struct nvme_req *r)
 {
-    const struct nvme_op *op = nvme_op_find(r->sq->id ? nvme_io_ops : nvme_admin_ops, r->cmd.opcode);
+    const struct nvme_op *op = nvme_op_find(table_of(r), r->cmd.opcode);
     uint16_t st;
 
     if (!nvme_op_offered(r->n, op))

@@ -74,7 +74,7 @@ static uint16_t source_ns(struct nvme_req *r, const uint8_t *p, unsigned format,
     s->ns = nvme_ns_get(r->n, nsid);
     if (!s->ns)
         return NVME_INVALID_FIELD | NVME_DNR;
-    if (s->ns->shift != to->shift || s->ns->ms != to->ms || s->ns->pi != to->pi || s->ns->pif != to->pif || s->ns->pil != to->pil)
+    if (s->ns->shift != to->shift || s->ns->ms != to->ms || s->ns->pi != to->pi || s->ns->pif != to->pif || s->ns->pil != to->pil || s->ns->kv)
         return NVME_INCOMPATIBLE | NVME_DNR;
     if (s->nlb > s->ns->mssrl)
         return NVME_SIZE_LIMIT | NVME_DNR;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Get and Set Features (5.15, 5.27). A row says what a feature can; values are scalars unless a row has its own code. */
 #include "hw/nvme/fdp.h"
+#include "hw/nvme/kv.h"
 #include "hw/nvme/pel.h"
 
 enum { F_SAVE = 1, F_NS = 2, F_CHANGE = 4 };            /* as Get Features with Select 3 tells them */
@@ -263,6 +264,7 @@ static const struct feature features[] = {
     { NVME_FEAT_HOST_ID, F_CHANGE, 0, 0, get_host_id, co_set_host_id },
     { NVME_FEAT_FDP, F_CHANGE, 0, 0, nvme_fdp_get, co_nvme_fdp_set },
     { NVME_FEAT_FDP_EVENTS, F_NS | F_CHANGE, 0, 0, nvme_fdp_events_get, co_nvme_fdp_events_set },
+    { NVME_FEAT_KV_CONFIG, F_NS | F_CHANGE, 0, 0, nvme_kv_config_get, co_nvme_kv_config_set },
     { NVME_FEAT_RESV_NOTIFY, F_CHANGE, 0, 0xe, NULL, NULL },
     { NVME_FEAT_WRITE_PROTECT, F_NS | F_CHANGE, 0, 0, get_protect, co_set_protect },
 };

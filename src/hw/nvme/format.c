@@ -2,6 +2,7 @@
 /* Format NVM and Sanitize (5.14, 5.24, 8.21). */
 #include <stdlib.h>
 #include "base/str.h"
+#include "hw/nvme/kv.h"
 #include "hw/nvme/media.h"
 #include "hw/nvme/pel.h"
 #include "hw/nvme/resv.h"
@@ -24,6 +25,7 @@ uint16_t co_nvme_erase(struct nvme_req *r, struct nvme_ns *ns)
     if (!st && ns->pi)
         st = co_nvme_meta_fill(r, ns, 0, ns->nsze, 0xff);       /* unwritten blocks are not checked */
     nvme_uncor_free(ns);
+    nvme_kv_forget(ns);
     return st;
 }
 
@@ -33,7 +35,7 @@ struct wish { unsigned lbaf; bool extended, pil; uint8_t pi, ses; };
 
 static uint16_t format_check(const struct nvme_ns *ns, const struct wish *w)
 {
-    if (w->lbaf >= ns->n_lbaf || w->ses > 2)
+    if (w->lbaf >= ns->n_lbaf || w->ses > 2 || (ns->kv && (w->lbaf || w->pi || w->extended)))
         return NVME_INVALID_FORMAT | NVME_DNR;
     if (!nvme_pi_fits(w->pi, ns->pif, ns->lbaf[w->lbaf].ms) || (ns->zones && !nvme_zones_fit(ns, &ns->lbaf[w->lbaf])))
         return NVME_INVALID_FORMAT | NVME_DNR;
@@ -70,7 +72,8 @@ static uint16_t co_format_one(struct nvme_req *r, struct nvme_ns *ns, const stru
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 50000);
     format_event(r, ns, NVME_PEL_FORMAT_START, 0);
     if (!r->abort) {
-        nvme_ns_set_format(ns, w->lbaf, w->extended, w->pi, w->pil);
+        if (!ns->kv)
+            nvme_ns_set_format(ns, w->lbaf, w->extended, w->pi, w->pil);
         nvme_zones_reformat(ns);
         st = co_nvme_erase(r, ns);
     }
@@ -166,6 +169,7 @@ static void co_sanitize(void *arg)
             if (nvme_ns_allocated(ss, i)) {
                 nvme_uncor_free(ss->ns[i]);
                 nvme_zones_reformat(ss->ns[i]);
+                nvme_kv_forget(ss->ns[i]);
                 if (ss->ns[i]->pi)
                     co_nvme_meta_fill(&all, ss->ns[i], 0, ss->ns[i]->nsze, 0xff);
             }

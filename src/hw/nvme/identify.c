@@ -2,6 +2,7 @@
 /* Identify (5.17; NVM Command Set 4.1.5; Zoned 4.1.5): structures are rows of offset, size and value. */
 #include <stdio.h>
 #include "base/str.h"
+#include "hw/nvme/kv.h"
 #include "hw/nvme/maint.h"
 #include "hw/nvme/pi.h"
 #include "hw/nvme/virt.h"
@@ -217,7 +218,7 @@ static uint16_t identify_ns_list(struct nvme_req *r, uint8_t *b)
 
     if (r->cmd.nsid >= 0xfffffffe)
         return NVME_INVALID_NSID | NVME_DNR;
-    if (by_csi && csi != NVME_CSI_NVM && csi != NVME_CSI_ZONED)
+    if (by_csi && csi != NVME_CSI_NVM && csi != NVME_CSI_ZONED && csi != NVME_CSI_KV)
         return NVME_INVALID_FIELD | NVME_DNR;
     for (uint64_t i = (uint64_t)r->cmd.nsid + 1; i <= NVME_NS_MAX && k < ID_SIZE / 4; i++) {
         const struct nvme_ns *ns = allocated ? nvme_ns_allocated(r->n->ss, (uint32_t)i) : nvme_ns_at(r->n, (uint32_t)i);
@@ -284,13 +285,15 @@ static uint16_t identify_csi_ns(struct nvme_req *r, uint8_t *b)
     struct nvme_ns *ns;
     uint16_t st;
 
-    if (csi != NVME_CSI_NVM && csi != NVME_CSI_ZONED)
+    if (csi != NVME_CSI_NVM && csi != NVME_CSI_ZONED && csi != NVME_CSI_KV)
         return NVME_INVALID_FIELD | NVME_DNR;
     ns = find_ns(r, (r->cmd.cdw10 & 0xff) == 0x1b, &st);
     if (st || !ns)
         return st;
-    if (csi == NVME_CSI_ZONED && ns->csi != csi)
+    if ((csi != NVME_CSI_NVM || ns->kv) && ns->csi != csi)
         return NVME_INVALID_FIELD | NVME_DNR;
+    if (ns->kv)
+        return co_nvme_kv_identify(ns, b);
     nvme_identify_csi(ns, csi, b);
     return NVME_OK;
 }
@@ -303,6 +306,8 @@ static uint16_t identify_csi_ctrl(struct nvme_req *r, uint8_t *b)
         b[0] = r->n->zasl;                              /* Zoned 4.1.5.2 */
         return NVME_OK;
     }
+    if (csi == NVME_CSI_KV)
+        return NVME_OK;                                 /* Key Value 4.1.5.2: reserved */
     b[0] = r->n->vsl;                                   /* NVM 4.1.5.2; WZSL: no limit */
     return csi == NVME_CSI_NVM ? NVME_OK : NVME_INVALID_FIELD | NVME_DNR;
 }
@@ -327,7 +332,7 @@ static uint16_t identify_independent(struct nvme_req *r, uint8_t *b)
 
 static uint16_t identify_iocs(struct nvme_req *r, uint8_t *b)
 {
-    st_le64(b, BIT64(NVME_CSI_NVM) | BIT64(NVME_CSI_ZONED));
+    st_le64(b, BIT64(NVME_CSI_NVM) | BIT64(NVME_CSI_KV) | BIT64(NVME_CSI_ZONED));
     return NVME_OK;
 }
 

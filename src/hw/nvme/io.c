@@ -349,7 +349,7 @@ uint16_t co_nvme_fused(struct nvme_req *r)
     struct io a, b;
     uint16_t st = NVME_OK;
 
-    if (first->cmd.opcode != NVME_IO_COMPARE || r->cmd.opcode != NVME_IO_WRITE || r->ns->zones)
+    if (first->cmd.opcode != NVME_IO_COMPARE || r->cmd.opcode != NVME_IO_WRITE || r->ns->zones || r->ns->kv)
         st = NVME_INVALID_FIELD | NVME_DNR;
     first->ns = r->ns;
     if (!st)
@@ -381,7 +381,7 @@ uint16_t co_nvme_flush_all(struct nvme *n)
 
     for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
         struct nvme_ns *ns = nvme_ns_get(n, i);
-        int one = ns ? co_blk_flush(ns->unit->blk) : 0;
+        int one = ns ? co_blk_flush(ns->unit->blk) : 0;         /* of keys and values, too: checksums tell what lasts */
 
         if (ns)
             nvme_ns_put(ns);

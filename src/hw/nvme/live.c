@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include "base/str.h"
+#include "hw/nvme/kv.h"
 #include "hw/nvme/subsys_int.h"
 
 /* ---- numbers ---- */
@@ -33,6 +34,7 @@ static json_t *ns_save(struct nvme_ns *ns)
         json_array_append_new(on, json_integer(ns->streams.on[i]));
     json_object_set_new(o, "unit", json_string(ns->unit->opt->drive->id));
     json_object_set_new(o, "dulbe", json_boolean(ns->dulbe));
+    json_object_set_new(o, "error-on-delete", json_boolean(ns->kv_error_on_delete));
     json_object_set_new(o, "streams", json_pack("{s:i, s:o, s:o}", "given", ns->streams.given, "open", open, "on", on));
     if (ns->resv)
         json_object_set_new(o, "reservations", nvme_resv_to_json(ns));
@@ -113,10 +115,12 @@ static bool ns_load(struct nvme_subsys *ss, json_t *o, bool seen[NVME_NS_MAX + 1
     if (!nvme_persist_ns(ns, o, e) || !streams_load(ns, json_object_get(o, "streams"), e))
         return false;
     nvme_zones_reformat(ns);
+    nvme_kv_forget(ns);                 /* all of it is on the drive */
     if (ns->zones && !nvme_zones_from_json(ns, json_object_get(o, "zones"), true, e))
         return false;
     ns->write_protect = (uint8_t)num(o, "protect");
     ns->dulbe = json_is_true(json_object_get(o, "dulbe"));
+    ns->kv_error_on_delete = json_is_true(json_object_get(o, "error-on-delete"));
     atomic_store(&ns->live, true);
     attach(ns);
     return true;

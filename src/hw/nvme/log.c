@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "hw/nvme/fdp.h"
 #include "hw/nvme/firmware.h"
+#include "hw/nvme/kv.h"
 #include "hw/nvme/maint.h"
 #include "hw/nvme/pel.h"
 #include "hw/nvme/resv.h"
@@ -253,11 +254,11 @@ static uint16_t log_effects(struct nvme_req *r, struct str *s)
 {
     uint8_t csi = (uint8_t)(r->cmd.cdw14 >> 24), *b = room(s, 4096);
 
-    if (csi != NVME_CSI_NVM && csi != NVME_CSI_ZONED)
+    if (csi != NVME_CSI_NVM && csi != NVME_CSI_ZONED && csi != NVME_CSI_KV)
         return NVME_INVALID_FIELD | NVME_DNR;
     for (const struct nvme_op *op = nvme_admin_ops; op->name; op++)
         st_le32(b + 4 * op->opcode, nvme_op_offered(r->n, op) ? 1 | op->effects : 0);
-    for (const struct nvme_op *op = nvme_io_ops; op->name; op++)
+    for (const struct nvme_op *op = csi == NVME_CSI_KV ? nvme_kv_ops : nvme_io_ops; op->name; op++)
         if (csi == NVME_CSI_ZONED || !(op->flags & NVME_OP_ZONED))
             st_le32(b + 1024 + 4 * op->opcode, 1 | op->effects);
     return NVME_OK;

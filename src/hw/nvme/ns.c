@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "hw/nvme/atomic.h"
 #include "hw/nvme/fdp.h"
+#include "hw/nvme/kv.h"
 #include "hw/nvme/media.h"
 #include "hw/nvme/persist.h"
 #include "hw/nvme/resv.h"
@@ -118,7 +119,7 @@ static void unit_changed(void *arg)
     for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
         struct nvme_ns *ns = nvme_ns_allocated(ss, i);
 
-        if (!ns || ns->unit != u || ns->base || ns->space == blk_size(u->blk) || ns->zones)
+        if (!ns || ns->unit != u || ns->base || ns->space == blk_size(u->blk) || ns->zones || ns->kv)
             continue;
         ns->space = blk_size(u->blk);
         if (!ns->ms)
@@ -259,7 +260,7 @@ static bool make(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, st
     else if (!no->detached)
         ns->attach[n->cntlid / 32] = 1u << (n->cntlid & 31);
     if (!nvme_atomic_check(&no->atomic, e) || !ns_format(ns, u->opt, no, e) || !nguid_parse(no->nguid, ns->nguid, e) || !nvme_fdp_handles(ns, no->ruhs, e) ||
-        (kept && !nvme_persist_ns(ns, kept, e)) || (no->zoned && !nvme_zones_new(ns, no, e)) ||
+        (kept && !nvme_persist_ns(ns, kept, e)) || (no->kv && !nvme_kv_new(ns, no, e)) || (no->zoned && !nvme_zones_new(ns, no, e)) ||
         (ns->zones && kept && !nvme_zones_from_json(ns, json_object_get(kept, "zones"), false, e))) {
         nvme_ns_clean(ns);
         return false;
@@ -331,6 +332,7 @@ void nvme_ns_clean(struct nvme_ns *ns)
 {
     nvme_ns_clear(ns);
     nvme_zones_free(ns);
+    nvme_kv_free(ns);
 }
 
 void nvme_ns_destroy(struct nvme_ns *ns)

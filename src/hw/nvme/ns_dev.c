@@ -96,6 +96,7 @@ const struct prop nvme_ns_props[] = {
     PROP_U8(struct nvme_ns_opts, pif, "pif", 0, 0, 2, "Guard of the protection information: 0: 16 bits, 1: 32, 2: 64"),
     PROP_U16(struct nvme_ns_opts, anagrp, "anagrpid", 1, 1, NVME_ANA_GROUPS, "Asymmetric access group"),
     PROP_BOOL(struct nvme_ns_opts, zoned, "zoned", false, "Zoned command set"),
+    PROP_BOOL(struct nvme_ns_opts, kv, "kv", false, "Key value command set: keys and values in place of blocks"),
     PROP_SIZE(struct nvme_ns_opts, zone_size, "zoned.zone_size", 128 * MiB, 512, INT64_MAX, "Distance of zones"),
     PROP_SIZE(struct nvme_ns_opts, zone_capacity, "zoned.zone_capacity", 0, 0, INT64_MAX, "What of a zone can be written; 0: all"),
     PROP_BOOL(struct nvme_ns_opts, cross_read, "zoned.cross_read", false, "Reads may cross zones"),

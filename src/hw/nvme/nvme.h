@@ -132,7 +132,7 @@ struct nvme_ns_opts {
     uint16_t ms, mssrl;
     uint32_t mcl;
     uint8_t msrc, mset, pi, pil, pif;
-    bool zoned, cross_read, auto_transition;
+    bool zoned, kv, cross_read, auto_transition;
     uint64_t zone_size, zone_capacity;
     uint32_t max_active, max_open, zd_ext, numzrwa;
     uint64_t zrwas, zrwafg;
@@ -180,7 +180,7 @@ struct nvme_ns {
     uint16_t anagrp;
     /* state */
     uint8_t write_protect;              /* 8.12.1: 0 none, 1 until changed, 2 until power cycle, 3 for ever */
-    bool dulbe;
+    bool dulbe, kv_error_on_delete;     /* features: deallocated blocks; EDNEK */
     struct nvme_ns_atomic atomic;
     struct nvme_streams streams;        /* under the subsystem's lock */
     struct list ranges;                 /* of struct nvme_range: what commands work on */
@@ -188,6 +188,7 @@ struct nvme_ns {
     _Atomic uint32_t writers;
     uint16_t ph[NVME_PH_MAX], n_ph;     /* placement handles: reclaim unit handles of the group */
     struct nvme_zones *zones;
+    struct nvme_kv *kv;
     struct nvme_resv *resv;
     struct nvme_uncor *uncor;           /* ranges that Write Uncorrectable made */
     _Atomic uint64_t units_read, units_written;     /* 512 bytes */
@@ -438,6 +439,7 @@ struct nvme_op {
 enum { NVME_OP_NS = 1 /* needs an active namespace */, NVME_OP_WRITES = 2, NVME_OP_ZONED = 4 /* zoned command set only */,
        NVME_OP_ALL_NS = 8 /* FFFFFFFFh is fine */, NVME_OP_READS = 64, NVME_OP_SANITIZE = 16 /* allowed while a sanitize runs */, NVME_OP_NO_NSID = 32,
        NVME_OP_DATA = 512 /* moves blocks */, NVME_OP_RANGE = 1024 /* dwords 10 to 12 tell the blocks */,
+       NVME_OP_BLOCKS = 2048 /* not for keys and values */,
        NVME_OP_DBBUF = 128, NVME_OP_VIRT = 256 /* where the option is on */ };
 extern const struct nvme_op nvme_admin_ops[], nvme_io_ops[];
 const struct nvme_op *nvme_op_find(const struct nvme_op *table, uint8_t opcode);
