@@ -94,12 +94,6 @@ static void node_finalize(struct obj *o)
     free(n->drive);
 }
 
-/* Opening waits, and others may ask for the node meanwhile. */
-static bool node_opened(const struct blk_node *n, struct err *e)
-{
-    return n->is_open || err_set(e, ERR_BUSY, "block node '%s' is still being opened", n->obj.id);
-}
-
 /* The first user's name, for "in use by". */
 static bool node_can_delete(struct obj *o, struct err *e)
 {
@@ -107,7 +101,7 @@ static bool node_can_delete(struct obj *o, struct err *e)
     struct blk_use *u = list_first(&n->uses, struct blk_use, link);
     if (u)
         return err_set(e, ERR_BUSY, "block node '%s' is in use by %s", o->id, u->who);
-    return node_opened(n, e);
+    return true;
 }
 
 const struct obj_class blk_node_class = {
@@ -292,8 +286,6 @@ bool blk_use_change(struct blk_use *u, unsigned perm, unsigned shared, struct er
 
 bool blk_use_add(struct blk_use *u, struct blk_node *n, unsigned perm, unsigned shared, const char *who, struct err *e)
 {
-    if (!node_opened(n, e))
-        return false;
     u->node = n;
     u->perm = 0;
     u->shared = BLK_PERM_ALL;

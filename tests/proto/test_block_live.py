@@ -2,13 +2,14 @@
 """What changes while a drive is in use: limits, options of nodes, internal snapshots; and bitmaps over NBD."""
 import json
 import shutil
+import socket
 import subprocess
 import time
 
 import pytest
 
 from lib.images import IMG, MIB, check, content, create, drive, fill, io_of, node, tool, wait_job
-from lib.machine import Machine, QmpError, run
+from lib.machine import Machine, Qmp, QmpError, run
 from lib.nvme import NvmeMachine, read, write
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("qemu-io"), reason="no qemu-utils")
@@ -182,3 +183,24 @@ def test_the_human_monitor(tmp_path):
         inserted = m.qmp.cmd("query-block")[0]["inserted"]
         assert inserted["iops"] == 100 and inserted["backing_file_depth"] == 0
     check(tmp_path / "out")
+
+
+def test_a_node_that_is_still_being_opened(tmp_path):
+    """Its server says nothing: nobody else can use or delete the node, and the monitors go on."""
+    path = str(tmp_path / "nbd")
+    with socket.socket(socket.AF_UNIX) as server, Machine(
+            "-M", "virt", "-device", "pcie-root-port,id=p", "-qmp", "unix:%s,server=on,wait=off" % (tmp_path / "q2")) as m:
+        server.bind(path)
+        server.listen(1)
+        other = Qmp(m.connect(str(tmp_path / "q2")))
+        m.qmp.send(json.dumps({"execute": "blockdev-add", "arguments": {
+            "driver": "nbd", "node-name": "n", "server": {"type": "unix", "path": path}, "read-only": True}}).encode())
+        client = server.accept()[0]
+        for command, args in (("blockdev-del", {"node-name": "n"}), ("device_add", {"driver": "virtio-blk-pci", "bus": "p", "drive": "n"})):
+            with pytest.raises(QmpError, match="'n' is not ready yet"):
+                other.request_underscored(command, args)
+        client.close()
+        assert "error" in m.qmp.receive()
+        with pytest.raises(QmpError, match="there is no blockdev with the id 'n'"):
+            other.cmd("blockdev-del", node_name="n")
+        other.close()
