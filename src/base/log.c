@@ -150,10 +150,9 @@ static bool log_set_item(const char *name, struct err *e)
     bool off = *name == '-';
 
     name += off;
-    if (!strcmp(name, "help") || !strcmp(name, "?")) {
-        for (size_t i = 0; i < LOG_ITEMS; i++)
-            printf("%-14s %s\n", items[i].name, items[i].doc);
-        exit(0);
+    if (!strcmp(name, "all")) {
+        log_mask = off ? 0 : (1u << LOG_ITEMS) - 1;
+        return true;
     }
     if (str_starts(name, "trace:"))
         return trace_enable(name + 6, e);
@@ -163,6 +162,12 @@ static bool log_set_item(const char *name, struct err *e)
             return true;
         }
     return err_unknown(e, "log item", name, "", item_name, NULL);
+}
+
+void log_list_items(void (*put)(const char *name, const char *doc, void *arg), void *arg)
+{
+    for (size_t i = 0; i < LOG_ITEMS; i++)
+        put(items[i].name, items[i].doc, arg);
 }
 
 bool log_set_items(const char *comma_list, struct err *e)
@@ -213,8 +218,8 @@ bool trace_enable(const char *pattern, struct err *e)
     return any || err_unknown(e, "trace point", pattern, "", trace_name, NULL);
 }
 
-void trace_list(void (*put)(const char *name, void *), void *arg)
+void trace_list(void (*put)(const struct trace_point *, void *arg), void *arg)
 {
     for (struct trace_point *t = __start_trace_points; t < __stop_trace_points; t++)
-        put(t->name, arg);
+        put(t, arg);
 }

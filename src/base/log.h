@@ -38,7 +38,8 @@ void log_set_prefix(bool timestamp, const char *guest);
 /* Writes it and "backplane: " to standard error; the caller goes on. */
 void log_put_prefix(void);
 uint64_t log_guest_total(void);
-bool log_set_items(const char *comma_list, struct err *e) MUST_CHECK;   /* "help" prints the items and exits 0 */
+bool log_set_items(const char *comma_list, struct err *e) MUST_CHECK;   /* "none", "all", "-item" switches one off */
+void log_list_items(void (*put)(const char *name, const char *doc, void *arg), void *arg);
 bool log_set_file(const char *path, struct err *e) MUST_CHECK;
 
 #define log_guest(...) do { static struct log_site site_; log_guest_at(&site_, __VA_ARGS__); } while (0)
@@ -46,8 +47,8 @@ bool log_set_file(const char *path, struct err *e) MUST_CHECK;
 
 /* Trace points: TRACE(virtio_notify, "vq=%u", n). Off: one predicted branch. Listed by `-trace help`. */
 struct trace_point { const char *name; const char *fmt; bool on; };
-bool trace_enable(const char *pattern, struct err *e) MUST_CHECK;       /* glob; unknown names get the nearest */
-void trace_list(void (*put)(const char *name, void *), void *arg);
+bool trace_enable(const char *pattern, struct err *e) MUST_CHECK;       /* glob, "-glob" switches off; unknown names get the nearest */
+void trace_list(void (*put)(const struct trace_point *, void *arg), void *arg);
 #define TRACE(nm, fm, ...) do {                                                                             \
         static struct trace_point tp_ __attribute__((section("trace_points"), used, aligned(8))) LINKSET_NO_ASAN = { #nm, fm, false };    \
         if (__builtin_expect(tp_.on, 0)) log_write(LOG_TRACE, #nm " " fm, ##__VA_ARGS__);                     \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The NBD server by QMP: nbd-server-*. */
 #include <stdlib.h>
+#include <string.h>
 #include "block/nbd_server.h"
 #include "core/cmd.h"
 
@@ -86,3 +87,53 @@ ROW(cmd_start, "nbd-server-start", "Listens for NBD clients", .args = start_prop
 ROW(cmd_stop, "nbd-server-stop", "Disconnects all NBD clients", .co_run = co_stop, .ret = qmp_nothing);
 ROW(cmd_add, "nbd-server-add", "Exports a node to NBD clients", .args = add_props, .args_size = sizeof(struct add_args), .co_run = co_add, .ret = qmp_nothing);
 ROW(cmd_remove, "nbd-server-remove", "Ends an export", .args = remove_props, .args_size = sizeof(struct del_args), .co_run = co_remove, .ret = qmp_nothing);
+
+/* ---- the human monitor ---- */
+
+/* "HOST:PORT" or "unix:PATH" as nbd-server-start takes it; NULL: neither. */
+static json_t *address(const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    if (str_starts(text, "unix:"))
+        return json_pack("{s:s, s:s}", "type", "unix", "path", text + 5);
+    if (!colon)
+        return NULL;
+    bool bracket = text[0] == '[' && colon > text + 1 && colon[-1] == ']';
+    return json_pack("{s:s, s:s%, s:s}", "type", "inet", "host", text + bracket, (size_t)(colon - text) - 2 * bracket, "port", colon + 1);
+}
+
+struct export_all { bool writable; struct str *out; };
+
+static bool export_drive(struct obj *o, void *arg)
+{
+    struct blk_node *n = (struct blk_node *)o;
+    struct err e = ERR_INIT;
+    const struct export_all *x = arg;
+    struct add_args a = { .device = o->id, .writable = x->writable && !n->caps.read_only };
+    json_t *r = n->drive ? co_add(&a, &e) : NULL;
+    if (n->drive && !r)
+        hmp_error(x->out, &e);
+    json_decref(r);
+    return true;
+}
+
+static void co_hmp_start(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    bool all = false, writable = false;
+    for (; arg[0] == '-'; arg += strcspn(arg, " "), arg += strspn(arg, " ")) {
+        all |= arg[1] == 'a';
+        writable |= arg[1] == 'w';
+    }
+    json_t *addr = address(arg);
+    if (!addr)
+        err_set(&e, ERR_VALUE, "nbd_server_start [-a] [-w] HOST:PORT, or unix:PATH");
+    if (!addr || !nbd_server_start(addr, 0, NULL, &e))
+        hmp_error(out, &e);
+    else if (all)
+        obj_each(NULL, &blk_node_class, export_drive, &(struct export_all){ writable, out });
+    json_decref(addr);
+}
+static const struct hmp_cmd hmp_start = { .name = "nbd_server_start", .args = "[-a] [-w] HOST:PORT", .co_run = co_hmp_start,
+    .doc = "listens for NBD clients; -a: exports all drives; -w: to be written, too" };
+HMP_CMD(&hmp_start);

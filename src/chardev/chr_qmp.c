@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Monitor commands on chardevs. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/opt.h"
 #include "chardev/chr_int.h"
@@ -177,31 +178,38 @@ static void replace(struct chr *old, struct chr *new)
     obj_del(&old->obj);
 }
 
-static json_t *co_chardev_change(void *args, struct err *e)
+/* Makes what @opts (flat, without an id) say, in the place of chardev @id. NULL with @e filled: the old one stays. */
+static struct chr *change(const char *id, json_t *opts, struct err *e)
 {
-    struct add_args *a = args;
-    struct chr *old = find_chr(a->id, e);
+    struct chr *old = find_chr(id, e);
     if (old && CHR_CLASS(old) == &chr_mux_class) {
-        err_set(e, ERR_STATE, "chardev '%s' is a mux, whose back end cannot be changed", a->id);
+        err_set(e, ERR_STATE, "chardev '%s' is a mux, whose back end cannot be changed", id);
         return NULL;
     }
-    json_t *o = old ? backend_to_opts(a->backend, e) : NULL;
-    if (!o)
+    if (!old)
         return NULL;
-    char *temporary = xasprintf("%s.new", a->id);
-    json_object_set_new(o, "id", json_string(temporary));
-    struct chr *c = chr_create(o, e);
-    json_decref(o);
+    char *temporary = xasprintf("%s.new", id);
+    json_object_set_new(opts, "id", json_string(temporary));
+    struct chr *c = chr_create(opts, e);
     free(temporary);
     if (!c)
         return NULL;
     if (old->n_links > MAX(CHR_CLASS(c)->max_fronts, 1u)) {
-        err_set(e, ERR_VALUE, "chardev '%s' has more front ends than the new back end takes", a->id);
+        err_set(e, ERR_VALUE, "chardev '%s' has more front ends than the new back end takes", id);
         obj_del(&c->obj);
         return NULL;
     }
     replace(old, c);
-    return add_result(c);
+    return c;
+}
+
+static json_t *co_chardev_change(void *args, struct err *e)
+{
+    struct add_args *a = args;
+    json_t *o = backend_to_opts(a->backend, e);
+    struct chr *c = o ? change(a->id, o, e) : NULL;
+    json_decref(o);
+    return c ? add_result(c) : NULL;
 }
 
 static json_t *co_send_break(void *args, struct err *e)
@@ -231,6 +239,37 @@ QMP_CMD(&cmds[2]);
 QMP_CMD(&cmds[3]);
 QMP_CMD(&cmds[4]);
 QMP_CMD(&cmds[5]);
-static const struct hmp_cmd hmp_chardev = { .name = "info chardev", .aliases = "", .args = "", .doc = "character back ends and who uses them",
-    .co_run = hmp_info_chardev };
-HMP_CMD(&hmp_chardev);
+/* ---- the human monitor ---- */
+
+static void hmp_chardev_add(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    json_t *o = opt_parse(arg, "backend", &e);
+    if (!o || !chr_create(o, &e))
+        hmp_error(out, &e);
+    json_decref(o);
+}
+
+static void hmp_chardev_change(const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    size_t n = strcspn(arg, " ");
+    char *id = xstrndup(arg, n);
+    json_t *o = opt_parse(arg + n + strspn(arg + n, " "), "backend", &e);
+    if (!o || !change(id, o, &e))
+        hmp_error(out, &e);
+    json_decref(o);
+    free(id);
+}
+
+#define HMP(var, nm, ar, ds, ...) static const struct hmp_cmd var = { .name = nm, .args = ar, .doc = ds, __VA_ARGS__ }; HMP_CMD(&var)
+HMP(hmp_info, "info chardev", "", "character back ends and who uses them", .co_run = hmp_info_chardev);
+HMP(hmp_add, "chardev-add", "TYPE,id=ID[,...]", "adds a character back end", .co_run = hmp_chardev_add);
+HMP(hmp_change, "chardev-change", "ID TYPE[,...]", "puts another back end under the front end of a chardev", .co_run = hmp_chardev_change,
+    .completes = "chardev");
+HMP(hmp_remove, "chardev-remove", "ID", "removes a chardev that nobody uses", .qmp = "chardev-remove", .words = "id", .completes = "chardev");
+HMP(hmp_break, "chardev-send-break", "ID", "sends a break to the front end", .qmp = "chardev-send-break", .words = "id", .completes = "chardev");
+HMP(hmp_ring_write, "ringbuf_write", "ID TEXT", "writes to a ring buffer chardev", .qmp = "ringbuf-write", .words = "device data...",
+    .completes = "chardev");
+HMP(hmp_ring_read, "ringbuf_read", "ID SIZE", "takes bytes out of a ring buffer chardev", .qmp = "ringbuf-read", .words = "device size",
+    .completes = "chardev");

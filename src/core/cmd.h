@@ -54,6 +54,14 @@ struct hmp_cmd {
     /* What the argument is, for completion: ids of a namespace ("device", "chardev", ...), "+device" or "+object" for types with
      * their options, "command", or NULL. */
     const char *completes;
+    /*
+     * In place of co_run: the QMP command that it is, and what its words are, in order: "device size" are arguments, the last one with
+     * "..." behind it is the rest of the line; "-n:mode=existing" is a flag and the argument that it sets (without '=': to true);
+     * "sync=top" is set always; "cpu-index@" is the monitor's CPU. What the command answers is printed.
+     */
+    const char *qmp, *words;
+    /* In place of both: why this program answers with an error. Such a row is not in help. */
+    const char *absent;
 };
 LINKSET_DECLARE(hmp_cmds, struct hmp_cmd);
 #define HMP_CMD(ptr) LINKSET_ADD(hmp_cmds, struct hmp_cmd, ptr)

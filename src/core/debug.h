@@ -19,6 +19,8 @@ struct debug_ops {
     unsigned (*n_cpus)(void);
     /* gdb's description of the registers by annex name ("target.xml", "riscv-64bit-cpu.xml"...); NULL if there is none such. */
     const char *(*xml)(const char *annex);
+    /* gdb's number of the register @name ("pc", "a0", "x10", "mstatus"); -1: there is none. */
+    int (*reg_named)(unsigned cpu, const char *name);
     unsigned n_core_regs;       /* registers in gdb's `g` packet: numbers 0 .. n_core_regs - 1 */
     /* Register by gdb's number, little endian bytes. Returns its size, 0 if there is no such register. @buf: 32 bytes. */
     unsigned (*reg_read)(unsigned cpu, unsigned reg, uint8_t *buf);

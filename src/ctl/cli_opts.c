@@ -162,9 +162,15 @@ static bool apply_log_file(const char *arg, struct err *e)
 static const struct cli_opt opt_log_file = { "D", "FILE", "write the log (-d, -trace) to FILE", "Debug", CLI_EARLY, apply_log_file };
 CLI_OPT(&opt_log_file);
 
+static void put_log_item(const char *name, const char *doc, void *arg) { str_printf(arg, "%-14s %s\n", name, doc); }
+
 static bool apply_log_items(const char *arg, struct err *e)
 {
-    return log_set_items(arg, e);
+    struct str b = { 0 };
+    if (strcmp(arg, "help") && strcmp(arg, "?"))
+        return log_set_items(arg, e);
+    log_list_items(put_log_item, &b);
+    cli_print_and_exit(&b);
 }
 static const struct cli_opt opt_log_items = { "d", "ITEM[,...]", "log these items (-d help lists them)", "Debug", CLI_EARLY, apply_log_items };
 CLI_OPT(&opt_log_items);
@@ -175,10 +181,7 @@ static const struct prop trace_props[] = {
     PROP_STR(struct trace_args, file, "file", 0, "Write the log to this file"),
     PROP_END };
 
-static void put_trace_point(const char *name, void *arg)
-{
-    str_printf(arg, "%s\n", name);
-}
+static void put_trace_point(const struct trace_point *t, void *arg) { str_printf(arg, "%s\n", t->name); }
 
 static bool apply_trace(const char *arg, struct err *e)
 {

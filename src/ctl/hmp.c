@@ -43,7 +43,7 @@ const struct hmp_cmd *hmp_cmd_find(const char *name, size_t n)
 static const char *cmd_name(const void *table, size_t i)
 {
     LINKSET_EACH(hmp_cmds, struct hmp_cmd, c)
-        if (i-- == 0)
+        if (!c->absent && i-- == 0)
             return c->name;
     return NULL;
 }
@@ -100,8 +100,13 @@ void co_hmp_execute(const char *line, unsigned *cpu, struct str *out)
         return;
     }
     hmp_cpu = *cpu;
-    char *bare = hmp_unquote(arg);
-    c->co_run(bare ? bare : arg, out);
+    char *bare = c->co_run ? hmp_unquote(arg) : NULL;
+    if (c->co_run)
+        c->co_run(bare ? bare : arg, out);
+    else if (c->qmp)
+        co_hmp_mapped(c, arg, out);
+    else
+        str_printf(out, "Error: %s\n", c->absent);
     free(bare);
     *cpu = hmp_cpu;
 }

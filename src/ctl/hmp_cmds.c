@@ -19,11 +19,12 @@ static int by_name(const void *a, const void *b)
 static void run_help(const char *arg, struct str *out)
 {
     size_t n = 0, all = 0;
+    bool is_info = str_starts(arg, "info");     /* the list of its subjects, which programs read, holds nothing else */
     LINKSET_EACH(hmp_cmds, struct hmp_cmd, c)
         all += c != NULL;
     const struct hmp_cmd **list = xcalloc(all, sizeof(*list));
     LINKSET_EACH(hmp_cmds, struct hmp_cmd, c)
-        if (!*arg || str_starts(c->name, arg))
+        if (!c->absent && (!*arg || str_starts(c->name, arg)) && !(is_info && !strcmp(c->name, "info")))
             list[n++] = c;
     if (!n)
         str_printf(out, "no command begins with '%.60s'; 'help' lists all\n", arg);
@@ -149,15 +150,6 @@ static void info_qtree(const char *arg, struct str *out)
     dev_each(show_root, out);
 }
 
-static void show_obj(const struct obj *o, unsigned depth, struct str *out)
-{
-    struct obj *c;
-    str_printf(out, "%*s/%s (%s)\n", (int)depth * 2, "", o->id, o->cls->name);
-    list_for_each(c, &o->children, sibling)
-        show_obj(c, depth + 1, out);
-}
-static void info_qom_tree(const char *arg, struct str *out) { show_obj(obj_root(), 0, out); }
-
 static const struct hmp_cmd rows[] = {
     { "help", "?", "[COMMAND]", "this list", run_help, "command" },
     { "info", "", "SUBJECT", "what there is to know", run_info },
@@ -174,8 +166,7 @@ static const struct hmp_cmd rows[] = {
     { "info version", "", "", "the version of the program", info_version },
     { "info name", "", "", "the name of the machine", info_name },
     { "info qtree", "", "", "devices and buses", info_qtree },
-    { "info qom-tree", "", "", "the object tree", info_qom_tree },
 };
 #define ROW(i) HMP_CMD(&rows[i])
 ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7); ROW(8); ROW(9);
-ROW(10); ROW(11); ROW(12); ROW(13); ROW(14); ROW(15);
+ROW(10); ROW(11); ROW(12); ROW(13); ROW(14);

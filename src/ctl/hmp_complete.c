@@ -16,7 +16,7 @@ static void offer_commands(const struct offer *o, bool subjects)
 {
     LINKSET_EACH(hmp_cmds, struct hmp_cmd, c) {
         bool is_subject = str_starts(c->name, "info ");
-        if (is_subject == subjects)
+        if (is_subject == subjects && !c->absent)
             offer(o, c->name + (is_subject ? 5 : 0));
     }
 }

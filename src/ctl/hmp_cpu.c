@@ -91,27 +91,6 @@ static bool parse_format(const char **s, struct format *f)
     return true;
 }
 
-/* NUMBER or $pc, and + or - NUMBER behind it. */
-static bool parse_address(const char *s, uint64_t *v)
-{
-    char first[40];
-    size_t n = strcspn(s, "+- ");
-    uint64_t off = 0;
-    snprintf(first, sizeof first, "%.*s", (int)MIN(n, sizeof first - 1), s);
-    if (!strcmp(first, "$pc") && debug_ops)
-        *v = debug_ops->pc(hmp_cpu);
-    else if (!parse_u64(first, v))
-        return false;
-    s += n + strspn(s + n, " ");
-    if (!*s)
-        return true;
-    char sign = *s++;
-    if ((sign != '+' && sign != '-') || !parse_u64(s + strspn(s, " "), &off))
-        return false;
-    *v = sign == '+' ? *v + off : *v - off;
-    return true;
-}
-
 static bool fetch(uint64_t addr, bool phys, uint8_t *buf, unsigned size)
 {
     for (unsigned i = 0; i < size;) {
@@ -177,24 +156,93 @@ static void dump(const char *arg, bool phys, struct str *out)
     bool freeze = !phys && run_is_running();
     if (freeze)
         debug_ops->freeze(true);
-    if (ok && parse_address(arg, &addr))
+    if (!ok)
+        str_add(out, "Error: usage: /COUNT[xduoci][bhwg] ADDRESS\n");
+    else if (hmp_value(arg, &addr, out))
         dump_all(f, addr, phys, out);
-    else
-        str_add(out, "Error: usage: /COUNT[xduoci][bhwg] ADDRESS, where an address is a number or $pc, and + or - a number\n");
     if (freeze)
         debug_ops->freeze(false);
 }
 static void run_x(const char *arg, struct str *out) { dump(arg, false, out); }
 static void run_xp(const char *arg, struct str *out) { dump(arg, true, out); }
 
+/* ---- values and addresses ---- */
+
+static void run_print(const char *arg, struct str *out)
+{
+    struct format f = { 1, 8, 'x' };
+    uint64_t v;
+    if (!parse_format(&arg, &f) || f.kind == 'i')
+        str_add(out, "Error: usage: print /[xduoc] VALUE\n");
+    else if (hmp_value(arg, &v, out)) {
+        struct str text = { 0 };
+        put_item(&f, v, &text);
+        str_printf(out, "%s\n", text.s + 1);
+        str_free(&text);
+    }
+}
+
+static void run_gva2gpa(const char *arg, struct str *out)
+{
+    uint64_t va, pa;
+    if (!have_cpu(out) || !hmp_value(arg, &va, out))
+        return;
+    if (debug_ops->translate(hmp_cpu, va, &pa))
+        str_printf(out, "gpa: 0x%llx\n", (unsigned long long)pa);
+    else
+        str_add(out, "Unmapped\n");
+}
+
+static void run_gpa2hva(const char *arg, struct str *out)
+{
+    uint64_t pa;
+    if (!hmp_value(arg, &pa, out))
+        return;
+    rcu_read_lock();
+    const struct view_range *r = view_lookup(view_get(&as_memory), pa);
+    if (r && r->host)
+        str_printf(out, "Host virtual address for 0x%llx (%s) is %p\n", (unsigned long long)pa, r->region->name, (void *)(r->host + (pa - r->start)));
+    else
+        str_printf(out, "Error: %s at address 0x%llx\n", r ? "Memory is not RAM" : "No memory is mapped", (unsigned long long)pa);
+    rcu_read_unlock();
+}
+
+/* The sum that sum(1) of BSD makes. */
+static void run_sum(const char *arg, struct str *out)
+{
+    uint64_t at, n;
+    char *first = hmp_word(&arg), *second = hmp_word(&arg);
+    if (first && second && hmp_value(first, &at, out) && hmp_value(second, &n, out)) {
+        uint16_t sum = 0;
+        for (uint64_t i = 0; i < MIN(n, (uint64_t)1 << 24); i++) {
+            uint64_t byte = 0;
+            if (!as_read(&as_memory, at + i, &byte, 1))
+                byte = 0xff;
+            sum = (uint16_t)((sum >> 1) | (sum << 15));
+            sum = (uint16_t)(sum + byte);
+        }
+        str_printf(out, "%05d\n", sum);
+    } else if (!second) {
+        str_add(out, "Error: usage: sum ADDR SIZE\n");
+    }
+    free(first);
+    free(second);
+}
+
 static const struct hmp_cmd rows[] = {
     { "x", "", "/FMT ADDR", "dump memory as the CPU addresses it", run_x },
     { "xp", "", "/FMT ADDR", "dump physical memory", run_xp },
     { "cpu", "", "N", "look at CPU N from now on", run_cpu },
+    { "print", "p", "/FMT VALUE", "a number, $REGISTER, or what + - * / % & | ^ ~ and ( ) make of them", run_print },
+    { "gva2gpa", "", "ADDR", "the physical address that the CPU makes of an address", run_gva2gpa },
+    { "gpa2hva", "", "ADDR", "where RAM at a physical address is in this process", run_gpa2hva },
+    { "sum", "", "ADDR SIZE", "a sum over physical memory, at most 16 MiB", run_sum },
+    { "i", "", "/FMT PORT", "", .absent = "RISC-V has no I/O ports; xp reads registers of devices" },
+    { "o", "", "/FMT PORT VALUE", "", .absent = "RISC-V has no I/O ports" },
     { "info registers", "", "[-a]", "the CPU's registers (-a: of all CPUs)", info_registers },
     { "info cpus", "", "", "the CPUs and their host threads", info_cpus },
     { "info mem", "", "", "the address space that the CPU's page tables make", info_mem },
     { "info tlb", "", "", "the same", info_mem },
 };
 #define ROW(i) HMP_CMD(&rows[i])
-ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6);
+ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7); ROW(8); ROW(9); ROW(10); ROW(11); ROW(12);

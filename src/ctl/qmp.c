@@ -120,7 +120,7 @@ const struct qmp_cmd *qmp_cmd_find(const char *name)
     return NULL;
 }
 
-static bool prop_find_in(const void *table, const char *name, struct prop *out) { return prop_find(table, name, out); }
+static bool prop_find_in(const void *table, const char *name, struct prop *out) { return table && prop_find(table, name, out); }
 static bool class_find_in(const void *c, const char *name, struct prop *out) { return obj_prop_find(c, name, out); }
 
 /* The keys that have rows have the JSON type of their rows; what is wrong with others is told later. */
@@ -144,7 +144,8 @@ static bool tagged_typed(const struct qmp_cmd *c, json_t *arguments, struct err 
     return !k || all_typed(k, class_find_in, arguments, e);
 }
 
-static json_t *run_checked(struct qmp_mon *q, const struct qmp_cmd *c, json_t *arguments, struct err *e)
+/* @q: whose negotiation the command may be; NULL: nobody's. */
+static json_t *co_run_table(struct qmp_mon *q, const struct qmp_cmd *c, json_t *arguments, struct err *e)
 {
     char what[80];
     snprintf(what, sizeof(what), "command '%s'", c->name);
@@ -153,7 +154,7 @@ static json_t *run_checked(struct qmp_mon *q, const struct qmp_cmd *c, json_t *a
     const struct prop *table = c->args ? c->args : none;
     prop_defaults(table, args);
     json_t *ret = NULL;
-    if (all_typed(table, prop_find_in, arguments, e) && prop_set_all(table, args, NULL, arguments, what, e)) {
+    if (prop_set_all(table, args, NULL, arguments, what, e)) {
         if (c == &cmd_capabilities && q && !q->negotiated)
             ret = negotiate(q, args, e);
         else
@@ -162,6 +163,11 @@ static json_t *run_checked(struct qmp_mon *q, const struct qmp_cmd *c, json_t *a
     prop_release(table, args);
     free(args);
     return ret;
+}
+
+json_t *co_qmp_call(const struct qmp_cmd *c, json_t *arguments, struct err *e)
+{
+    return c->raw ? c->co_run(arguments, e) : co_run_table(NULL, c, arguments, e);
 }
 
 static struct qmp_mon *serving;         /* whose command has begun, up to where it first waits */
@@ -174,10 +180,8 @@ static json_t *co_run_command(struct qmp_mon *q, const struct qmp_cmd *c, json_t
     json_t *a = arguments ? arguments : none;
     serving = q;
     json_t *ret = NULL;
-    if (!c->raw)
-        ret = run_checked(q, c, a, e);
-    else if (!c->tag || tagged_typed(c, a, e))
-        ret = c->co_run(a, e);
+    if (c->raw ? !c->tag || tagged_typed(c, a, e) : all_typed(c->args, prop_find_in, a, e))
+        ret = c->raw ? c->co_run(a, e) : co_run_table(q, c, a, e);
     serving = NULL;
     json_decref(none);
     return ret;

@@ -171,9 +171,10 @@ static unsigned disas(uint64_t at, const uint8_t *code, size_t n, struct str *ou
 }
 
 static const char *xml(const char *annex) { return rv_debug_xml(hart_get(set, 0), annex); }
+static int reg_named(unsigned cpu, const char *name) { return rv_debug_reg_named(hart_get(set, cpu), name); }
 
 static const struct debug_ops ops = {
-    .n_cpus = n_cpus, .xml = xml, .n_core_regs = 33, .reg_read = reg_read, .reg_write = reg_write, .pc = pc, .set_pc = set_pc,
+    .n_cpus = n_cpus, .xml = xml, .reg_named = reg_named, .n_core_regs = 33, .reg_read = reg_read, .reg_write = reg_write, .pc = pc, .set_pc = set_pc,
     .translate = translate, .bp_insert = bp_insert, .bp_remove = bp_remove, .plan = plan, .code_changed = code_changed, .freeze = freeze,
     .thread_id = thread_id, .show_regs = show_regs, .show_tlb = show_tlb, .disas = disas,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* gdb's target description, made from the registers that the hart has. The feature names are gdb's. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -72,4 +73,23 @@ const char *rv_debug_xml(struct hart *h, const char *annex)
     if (top)
         str_add(&text, "</target>\n");
     return text.s;
+}
+
+int rv_debug_reg_named(struct hart *h, const char *name)
+{
+    char x[8];
+    for (unsigned i = 0; i < 32; i++) {
+        snprintf(x, sizeof x, "x%u", i);
+        if (!strcmp(name, rv_xreg_names[i]) || !strcmp(name, x) || (i == 8 && !strcmp(name, "fp")))
+            return (int)i;
+    }
+    for (unsigned i = 0; i < 32 && rv_has(h, RV_EXT_F); i++)
+        if (!strcmp(name, rv_freg_names[i]))
+            return (int)(REG_F0 + i);
+    for (unsigned i = 0; i < 4096; i++) {
+        uint64_t v;
+        if (rv_csr_name(i) && !strcmp(name, rv_csr_name(i)))
+            return rv_csr_peek(h, i, &v) ? (int)(REG_CSR0 + i) : -1;
+    }
+    return !strcmp(name, "pc") ? 32 : !strcmp(name, "priv") ? REG_PRIV : -1;
 }
