@@ -17,7 +17,8 @@ struct qmp_cmd {
     size_t args_size;
     /* New reference (json_object() for "nothing to say"), or NULL with @e filled. */
     json_t *(*co_run)(void *args, struct err *e);
-    bool preconfig, oob, no_caps;
+    bool preconfig;                     /* also before the machine is built (--preconfig) */
+    bool oob, no_caps;
     /*
      * What it answers, for introspection: the members of the object (@list: an array of such); qmp_nothing; or in short, as @says
      * tells: "[{id:str, *size:int, list:[str], more:{a:bool}}]", a star before what may be missing. Neither: "any".
@@ -60,6 +61,7 @@ struct hmp_cmd {
      * "sync=top" is set always; "cpu-index@" is the monitor's CPU. What the command answers is printed.
      */
     const char *qmp, *words;
+    bool preconfig;                     /* also before the machine is built; with @qmp, that command's counts */
     /* In place of both: why this program answers with an error. Such a row is not in help. */
     const char *absent;
 };
@@ -83,8 +85,8 @@ enum cli_phase {
     CLI_NET,            /* -netdev, -nic */
     CLI_BOARD,          /* the machine is built here, between CLI_NET and CLI_DEVICE */
     CLI_DEVICE,         /* -device, and what expands to devices */
-    CLI_MONITOR,        /* -qmp, -mon, -monitor, -gdb, -qtest */
-    CLI_RUN,            /* -S, -loadvm, -incoming */
+    CLI_MONITOR,        /* -qmp, -mon, -monitor, -qtest */
+    CLI_RUN,            /* -gdb, -S, -loadvm, -incoming */
 };
 
 struct cli_opt {

@@ -12,6 +12,7 @@ struct cli_flags {
     bool nodefaults;            /* -nodefaults: no default serial port, monitor or network card */
     bool nographic;             /* -nographic: serial port and monitor share the terminal */
     bool display_none;          /* -display none */
+    bool preconfig;             /* --preconfig: monitors first, the machine when one of them says so */
     bool paused;                /* -S: do not start the CPUs */
     bool qtest;                 /* -accel qtest: no CPU runs, the VM clock moves only when stepped */
     bool snapshot;              /* -snapshot: drives write to temporary files */

@@ -306,8 +306,8 @@ void gdb_end(int status)
 
 static bool apply_s(const char *arg, struct err *e) { return gdb_start("tcp::1234", e); }
 static const struct cli_opt opts[] = {
-    { "gdb", "CHARDEV", "wait for gdb on tcp::1234, unix:PATH, chardev:ID, ...; none", "Debug", CLI_MONITOR, gdb_start },
-    { "s", NULL, "short for -gdb tcp::1234", "Debug", CLI_MONITOR, apply_s },
+    { "gdb", "CHARDEV", "wait for gdb on tcp::1234, unix:PATH, chardev:ID, ...; none", "Debug", CLI_RUN, gdb_start },
+    { "s", NULL, "short for -gdb tcp::1234", "Debug", CLI_RUN, apply_s },
 };
 CLI_OPT(&opts[0]);
 CLI_OPT(&opts[1]);

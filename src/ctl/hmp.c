@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "ctl/mon.h"
+#include "ctl/preconfig.h"
+#include "ctl/qmp.h"
 #include "loop/co.h"
 
 #define PROMPT "(backplane) "
@@ -97,6 +99,10 @@ void co_hmp_execute(const char *line, unsigned *cpu, struct str *out)
     if (!c) {
         const char *near = err_nearest(name, cmd_name, NULL);
         str_printf(out, "unknown command: '%s'%s%s%s\n", name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        return;
+    }
+    if (preconfig_active() && !c->absent && !(c->qmp ? qmp_cmd_find(c->qmp)->preconfig : c->preconfig)) {
+        str_printf(out, "Error: %s: only after the machine was built (exit_preconfig)\n", name);
         return;
     }
     hmp_cpu = *cpu;

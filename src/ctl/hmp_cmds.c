@@ -151,20 +151,20 @@ static void info_qtree(const char *arg, struct str *out)
 }
 
 static const struct hmp_cmd rows[] = {
-    { "help", "?", "[COMMAND]", "this list", run_help, "command" },
-    { "info", "", "SUBJECT", "what there is to know", run_info },
-    { "quit", "q", "", "end the program", run_quit },
+    { "help", "?", "[COMMAND]", "this list", run_help, "command", .preconfig = true },
+    { "info", "", "SUBJECT", "what there is to know", run_info, .preconfig = true },
+    { "quit", "q", "", "end the program", run_quit, .preconfig = true },
     { "stop", "s", "", "stop the CPUs and the virtual clock", run_pause },
     { "cont", "c", "", "let the machine run again", run_resume },
     { "system_reset", "", "", "reset the machine", run_sysreset },
     { "system_powerdown", "", "", "press the power button", run_power },
     { "device_add", "", "DRIVER[,PROP=VALUE...]", "plug in a device", run_device_add, "+device" },
     { "device_del", "", "ID", "ask the guest to let go of a device", run_device_del, "device" },
-    { "object_add", "", "TYPE,id=ID[,PROP=VALUE...]", "make an object", run_object_add, "+object" },
-    { "object_del", "", "ID", "delete an object", run_object_del, "object" },
-    { "info status", "", "", "the run state", info_status },
-    { "info version", "", "", "the version of the program", info_version },
-    { "info name", "", "", "the name of the machine", info_name },
+    { "object_add", "", "TYPE,id=ID[,PROP=VALUE...]", "make an object", run_object_add, "+object", .preconfig = true },
+    { "object_del", "", "ID", "delete an object", run_object_del, "object", .preconfig = true },
+    { "info status", "", "", "the run state", info_status, .preconfig = true },
+    { "info version", "", "", "the version of the program", info_version, .preconfig = true },
+    { "info name", "", "", "the name of the machine", info_name, .preconfig = true },
     { "info qtree", "", "", "devices and buses", info_qtree },
 };
 #define ROW(i) HMP_CMD(&rows[i])

@@ -77,8 +77,8 @@ static json_t *co_get_state(void *args, struct err *e)
 
 static const struct qmp_cmd cmds[] = {
     { "trace-event-get-state", "Which trace points are logged", get_props, sizeof(struct trace_args), co_get_state,
-      .says = "[{name:str, state:str, vcpu:bool}]" },
-    { "trace-event-set-state", "Switches trace points on or off", set_props, sizeof(struct trace_args), co_set_state, .ret = qmp_nothing },
+      .says = "[{name:str, state:str, vcpu:bool}]", .preconfig = true },
+    { "trace-event-set-state", "Switches trace points on or off", set_props, sizeof(struct trace_args), co_set_state, .ret = qmp_nothing, .preconfig = true },
 };
 QMP_CMD(&cmds[0]);
 QMP_CMD(&cmds[1]);
@@ -100,10 +100,10 @@ static void put_point(const struct trace_point *t, void *out) { str_printf(out, 
 static void info_trace_events(const char *arg, struct str *out) { trace_list(put_point, out); }
 
 static const struct hmp_cmd rows[] = {
-    { "log", "", "ITEM[,...]", "log these items (help lists them, none ends it)", run_log },
-    { "logfile", "", "FILE", "write the log to a file", run_logfile },
-    { "trace-event", "", "NAME on|off", "log a trace point, or no longer", run_trace_event },
-    { "info trace-events", "", "", "trace points, and which are logged", info_trace_events },
+    { "log", "", "ITEM[,...]", "log these items (help lists them, none ends it)", run_log, .preconfig = true },
+    { "logfile", "", "FILE", "write the log to a file", run_logfile, .preconfig = true },
+    { "trace-event", "", "NAME on|off", "log a trace point, or no longer", run_trace_event, .preconfig = true },
+    { "info trace-events", "", "", "trace points, and which are logged", info_trace_events, .preconfig = true },
 };
 HMP_CMD(&rows[0]);
 HMP_CMD(&rows[1]);

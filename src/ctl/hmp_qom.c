@@ -78,7 +78,7 @@ static void co_set(const char *arg, struct str *out)
     free(name);
 }
 
-#define HMP(var, nm, ar, ds, fn) static const struct hmp_cmd var = { .name = nm, .args = ar, .doc = ds, .co_run = fn }; HMP_CMD(&var)
+#define HMP(var, nm, ar, ds, fn) static const struct hmp_cmd var = { .name = nm, .args = ar, .doc = ds, .co_run = fn, .preconfig = true }; HMP_CMD(&var)
 HMP(tree, "info qom-tree", "[PATH]", "the object tree", info_qom_tree);
 HMP(list, "qom-list", "PATH", "properties and children of an object", co_list);
 HMP(get, "qom-get", "PATH PROPERTY", "the value of a property, as JSON", co_get);

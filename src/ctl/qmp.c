@@ -8,6 +8,7 @@
 #include "core/cmd.h"
 #include "ctl/jframe.h"
 #include "ctl/mon.h"
+#include "ctl/preconfig.h"
 #include "loop/co.h"
 
 #define QUEUE_MAX 8             /* requests that wait; then no more input is taken */
@@ -197,6 +198,8 @@ static const struct qmp_cmd *command_of(struct qmp_mon *q, json_t *req, struct e
         err_set(e, ERR_NO_COMMAND, "Expecting capabilities negotiation with 'qmp_capabilities'");
     else if (!c)
         err_set(e, ERR_NO_COMMAND, "The command %.80s has not been found", name);
+    else if (preconfig_active() && !c->preconfig)
+        err_set(e, ERR_GENERIC, "The command %s is permitted only after the machine was built (x-exit-preconfig)", name);
     else if (oob && !q->oob)
         err_set(e, ERR_GENERIC, "QMP input member 'exec-oob' is unexpected");
     else if (oob && !c->oob)

@@ -18,7 +18,7 @@ static const struct prop status_ret[] = {
     { .name = "status", .doc = "The run state", .type = PROP_T_STR, .flags = PF_REQUIRED },
     { .name = "running", .doc = "Whether the CPUs run", .type = PROP_T_BOOL, .flags = PF_REQUIRED },
     PROP_END };
-static const struct qmp_cmd cmd_query_status = { "query-status", "The run state of the machine", .co_run = co_query_status, .oob = false, .ret = status_ret };
+static const struct qmp_cmd cmd_query_status = { "query-status", "The run state of the machine", .co_run = co_query_status, .oob = false, .ret = status_ret, .preconfig = true };
 QMP_CMD(&cmd_query_status);
 
 static json_t *co_query_version(void *args, struct err *e) { return qmp_version(); }
@@ -26,7 +26,7 @@ static const struct prop version_ret[] = {
     { .name = "qemu", .doc = "Version of the protocol: major, minor, micro", .type = PROP_T_JSON, .flags = PF_REQUIRED },
     { .name = "package", .doc = "The program and its version", .type = PROP_T_STR, .flags = PF_REQUIRED },
     PROP_END };
-static const struct qmp_cmd cmd_query_version = { "query-version", "The version of the protocol and of the program", .co_run = co_query_version, .ret = version_ret };
+static const struct qmp_cmd cmd_query_version = { "query-version", "The version of the protocol and of the program", .co_run = co_query_version, .ret = version_ret, .preconfig = true };
 QMP_CMD(&cmd_query_version);
 
 static json_t *co_query_name(void *args, struct err *e)
@@ -39,7 +39,7 @@ static json_t *co_query_name(void *args, struct err *e)
 static const struct prop name_ret[] = {
     { .name = "name", .doc = "The name", .type = PROP_T_STR },
     PROP_END };
-static const struct qmp_cmd cmd_query_name = { "query-name", "The name given by -name", .co_run = co_query_name, .ret = name_ret };
+static const struct qmp_cmd cmd_query_name = { "query-name", "The name given by -name", .co_run = co_query_name, .ret = name_ret, .preconfig = true };
 QMP_CMD(&cmd_query_name);
 
 static json_t *co_query_uuid(void *args, struct err *e)
@@ -53,7 +53,7 @@ static json_t *co_query_uuid(void *args, struct err *e)
 static const struct prop uuid_ret[] = {
     { .name = "UUID", .doc = "The UUID", .type = PROP_T_STR, .flags = PF_REQUIRED },
     PROP_END };
-static const struct qmp_cmd cmd_query_uuid = { "query-uuid", "The UUID of the machine, all zero if none was given", .co_run = co_query_uuid, .ret = uuid_ret };
+static const struct qmp_cmd cmd_query_uuid = { "query-uuid", "The UUID of the machine, all zero if none was given", .co_run = co_query_uuid, .ret = uuid_ret, .preconfig = true };
 QMP_CMD(&cmd_query_uuid);
 
 static json_t *co_query_kvm(void *args, struct err *e)
@@ -64,14 +64,14 @@ static const struct prop kvm_ret[] = {
     { .name = "enabled", .doc = "Whether it is used", .type = PROP_T_BOOL, .flags = PF_REQUIRED },
     { .name = "present", .doc = "Whether it is there", .type = PROP_T_BOOL, .flags = PF_REQUIRED },
     PROP_END };
-static const struct qmp_cmd cmd_query_kvm = { "query-kvm", "Whether KVM is used: never, the CPU is emulated", .co_run = co_query_kvm, .ret = kvm_ret };
+static const struct qmp_cmd cmd_query_kvm = { "query-kvm", "Whether KVM is used: never, the CPU is emulated", .co_run = co_query_kvm, .ret = kvm_ret, .preconfig = true };
 QMP_CMD(&cmd_query_kvm);
 
 static json_t *co_query_target(void *args, struct err *e) { return json_pack("{s:s}", "arch", "riscv64"); }
 static const struct prop target_ret[] = {
     { .name = "arch", .doc = "The architecture", .type = PROP_T_STR, .flags = PF_REQUIRED },
     PROP_END };
-static const struct qmp_cmd cmd_query_target = { "query-target", "The architecture of the guest", .co_run = co_query_target, .ret = target_ret };
+static const struct qmp_cmd cmd_query_target = { "query-target", "The architecture of the guest", .co_run = co_query_target, .ret = target_ret, .preconfig = true };
 QMP_CMD(&cmd_query_target);
 
 /* ---- run state ---- */
@@ -176,7 +176,7 @@ static const struct prop machines_ret[] = {
     { .name = "default-ram-id", .doc = "Name of main memory", .type = PROP_T_STR },
     { .name = "alias", .doc = "Another name", .type = PROP_T_STR },
     PROP_END };
-static const struct qmp_cmd cmd_query_machines = { "query-machines", "The machines that -M can build", .co_run = co_query_machines, .ret = machines_ret, .list = true };
+static const struct qmp_cmd cmd_query_machines = { "query-machines", "The machines that -M can build", .co_run = co_query_machines, .ret = machines_ret, .list = true, .preconfig = true };
 QMP_CMD(&cmd_query_machines);
 
 static json_t *co_query_commands(void *args, struct err *e)
@@ -189,7 +189,7 @@ static json_t *co_query_commands(void *args, struct err *e)
 static const struct prop commands_ret[] = {
     { .name = "name", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
     PROP_END };
-static const struct qmp_cmd cmd_query_commands = { "query-commands", "The names of all commands", .co_run = co_query_commands, .ret = commands_ret, .list = true };
+static const struct qmp_cmd cmd_query_commands = { "query-commands", "The names of all commands", .co_run = co_query_commands, .ret = commands_ret, .list = true, .preconfig = true };
 QMP_CMD(&cmd_query_commands);
 
 static json_t *co_query_events(void *args, struct err *e)
@@ -202,7 +202,7 @@ static json_t *co_query_events(void *args, struct err *e)
 static const struct prop events_ret[] = {
     { .name = "name", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
     PROP_END };
-static const struct qmp_cmd cmd_query_events = { "query-events", "The names of all events", .co_run = co_query_events, .ret = events_ret, .list = true };
+static const struct qmp_cmd cmd_query_events = { "query-events", "The names of all events", .co_run = co_query_events, .ret = events_ret, .list = true, .preconfig = true };
 QMP_CMD(&cmd_query_events);
 
 struct options_args { char *option; };
@@ -241,7 +241,7 @@ static const struct prop options_ret[] = {
     { .name = "parameters", .doc = "Its keys", .type = PROP_T_JSON, .flags = PF_REQUIRED },
     PROP_END };
 static const struct qmp_cmd cmd_query_options = { "query-command-line-options", "The options of the command line", options_props,
-    sizeof(struct options_args), co_query_options, .ret = options_ret, .list = true };
+    sizeof(struct options_args), co_query_options, .ret = options_ret, .list = true, .preconfig = true };
 QMP_CMD(&cmd_query_options);
 
 /* ---- the other monitor ---- */
@@ -268,7 +268,7 @@ static json_t *co_human(void *args, struct err *e)
     return s;
 }
 static const struct qmp_cmd cmd_human = { "human-monitor-command", "Runs a command of the other monitor and returns its text", hmp_props,
-    sizeof(struct hmp_args), co_human, .says = "str" };
+    sizeof(struct hmp_args), co_human, .says = "str", .preconfig = true };
 QMP_CMD(&cmd_human);
 
 /* ---- set-action ---- */
@@ -309,7 +309,7 @@ static json_t *co_set_action(void *args, struct err *e)
     return json_object();
 }
 static const struct qmp_cmd cmd_set_action = { "set-action", "What reboot, power-off and panic of the guest do", set_action_props,
-    sizeof(struct set_action_args), co_set_action, .ret = qmp_nothing };
+    sizeof(struct set_action_args), co_set_action, .ret = qmp_nothing, .preconfig = true };
 QMP_CMD(&cmd_set_action);
 
 /* ---- memory ---- */

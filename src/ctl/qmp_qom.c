@@ -84,7 +84,8 @@ static const struct prop types_ret[] = {
     { .name = "parent", .doc = "Its base", .type = PROP_T_STR },
     { .name = "abstract", .doc = "It cannot be created", .type = PROP_T_BOOL },
     PROP_END };
-static const struct qmp_cmd cmd_list_types = { "qom-list-types", "Classes of objects", list_types_props, sizeof(struct list_types_args), co_list_types, .ret = types_ret, .list = true };
+static const struct qmp_cmd cmd_list_types = { "qom-list-types", "Classes of objects", list_types_props,
+    sizeof(struct list_types_args), co_list_types, .ret = types_ret, .list = true, .preconfig = true };
 QMP_CMD(&cmd_list_types);
 
 struct typename_args { char *name; };
@@ -115,7 +116,7 @@ static const struct prop class_props_ret[] = {
     { .name = "description", .doc = "What it is", .type = PROP_T_STR },
     PROP_END };
 static const struct qmp_cmd cmd_list_properties = { "qom-list-properties", "Properties of a class", typename_props,
-    sizeof(struct typename_args), co_list_properties, .ret = class_props_ret, .list = true };
+    sizeof(struct typename_args), co_list_properties, .ret = class_props_ret, .list = true, .preconfig = true };
 QMP_CMD(&cmd_list_properties);
 
 static json_t *co_device_properties(void *args, struct err *e)
@@ -130,7 +131,7 @@ static const struct prop dev_props_ret[] = {
     { .name = "default-value", .doc = "Its value where none is given", .type = PROP_T_JSON },
     PROP_END };
 static const struct qmp_cmd cmd_device_properties = { "device-list-properties", "Options of a device", typename_props,
-    sizeof(struct typename_args), co_device_properties, .ret = dev_props_ret, .list = true };
+    sizeof(struct typename_args), co_device_properties, .ret = dev_props_ret, .list = true, .preconfig = true };
 QMP_CMD(&cmd_device_properties);
 
 /* ---- the tree ---- */
@@ -176,7 +177,8 @@ static const struct prop qom_list_ret[] = {
     { .name = "type", .doc = "Its type", .type = PROP_T_STR, .flags = PF_REQUIRED },
     { .name = "description", .doc = "What it is", .type = PROP_T_STR },
     PROP_END };
-static const struct qmp_cmd cmd_qom_list = { "qom-list", "Properties and children of an object", list_props, sizeof(struct path_args), co_qom_list, .ret = qom_list_ret, .list = true };
+static const struct qmp_cmd cmd_qom_list = { "qom-list", "Properties and children of an object", list_props,
+    sizeof(struct path_args), co_qom_list, .ret = qom_list_ret, .list = true, .preconfig = true };
 QMP_CMD(&cmd_qom_list);
 
 static bool property_of(struct obj *o, const char *name, struct prop *p, struct err *e)
@@ -230,7 +232,7 @@ static json_t *co_qom_get(void *args, struct err *e)
         return json_boolean(((struct dev *)o)->realized);
     return property_of(o, a->property, &p, e) ? value_now(&p, o) : NULL;
 }
-static const struct qmp_cmd cmd_qom_get = { "qom-get", "The value of a property", get_props, sizeof(struct path_args), co_qom_get };
+static const struct qmp_cmd cmd_qom_get = { "qom-get", "The value of a property", get_props, sizeof(struct path_args), co_qom_get, .preconfig = true };
 QMP_CMD(&cmd_qom_get);
 
 static json_t *co_qom_set(void *args, struct err *e)
@@ -246,7 +248,7 @@ static json_t *co_qom_set(void *args, struct err *e)
     }
     return prop_set(&p, o, o, a->value, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd cmd_qom_set = { "qom-set", "Changes a property", set_props, sizeof(struct path_args), co_qom_set, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_qom_set = { "qom-set", "Changes a property", set_props, sizeof(struct path_args), co_qom_set, .ret = qmp_nothing, .preconfig = true };
 QMP_CMD(&cmd_qom_set);
 
 /* ---- adding and removing ---- */
@@ -260,7 +262,7 @@ static const struct prop object_add_props[] = {
     { .name = "id", .doc = "Its name", .type = PROP_T_STR, .flags = PF_REQUIRED },
     PROP_END };
 static const struct qmp_cmd cmd_object_add = { "object-add", "Makes an object: qom-type, id and its options", .co_run = co_object_add, .raw = true,
-    .args = object_add_props, .tag = "qom-type", .ret = qmp_nothing };
+    .args = object_add_props, .tag = "qom-type", .ret = qmp_nothing, .preconfig = true };
 QMP_CMD(&cmd_object_add);
 
 struct id_args { char *id; };
@@ -272,7 +274,7 @@ static json_t *co_object_del(void *args, struct err *e)
 {
     return user_object_delete(((struct id_args *)args)->id, e) ? json_object() : NULL;
 }
-static const struct qmp_cmd cmd_object_del = { "object-del", "Deletes an object that nothing uses", id_props, sizeof(struct id_args), co_object_del, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_object_del = { "object-del", "Deletes an object that nothing uses", id_props, sizeof(struct id_args), co_object_del, .ret = qmp_nothing, .preconfig = true };
 QMP_CMD(&cmd_object_del);
 
 static json_t *co_device_add(void *args, struct err *e)

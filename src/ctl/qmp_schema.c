@@ -202,5 +202,5 @@ static json_t *co_schema(void *args, struct err *e)
 }
 static const struct qmp_cmd cmd_schema = { "query-qmp-schema", "What commands and events take, in a form for programs", .co_run = co_schema,
     .says = "[{name:str, meta-type:str, *json-type:str, *values:[str], *members:[any], *element-type:str, *arg-type:str, *ret-type:str, "
-            "*allow-oob:bool, *tag:str, *variants:[{case:str, type:str}]}]" };
+            "*allow-oob:bool, *tag:str, *variants:[{case:str, type:str}]}]", .preconfig = true };
 QMP_CMD(&cmd_schema);

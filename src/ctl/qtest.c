@@ -14,6 +14,7 @@
 #include "core/debug.h"
 #include "core/dev.h"
 #include "core/run.h"
+#include "ctl/preconfig.h"
 #include "irq/irq.h"
 #include "mem/view.h"
 
@@ -327,7 +328,9 @@ static void run_line(char *line)
     for (size_t i = 0; n && i < ARRAY_SIZE(commands); i++) {
         if (strcmp(w[0], commands[i].name))
             continue;
-        if (n - 1 < commands[i].min || n - 1 > commands[i].max)
+        if (preconfig_active() && commands[i].run != cmd_endianness)
+            say("FAIL the machine is not built yet");
+        else if (n - 1 < commands[i].min || n - 1 > commands[i].max)
             say("FAIL %s takes %d arguments", w[0], commands[i].max);
         else
             commands[i].run(w);

@@ -8,6 +8,7 @@
 #include "core/flags.h"
 #include "core/run.h"
 #include "ctl/gdb.h"
+#include "ctl/preconfig.h"
 #include "loop/loop.h"
 
 /* `exit()` somewhere below ends as returning from main() does. */
@@ -16,20 +17,31 @@ static bool end_init(void)
     return atexit(ctl_end) == 0;
 }
 
+/* Monitors first; the machine, once one of them says so. */
+static bool start_preconfig(const struct cli_line *l, struct err *e)
+{
+    if (!cli_apply(l, CLI_MACHINE, CLI_CHARDEV, e) || !cli_apply(l, CLI_MONITOR, CLI_MONITOR, e) || !cli_daemon_ready(e) || !cli_signals_loop(e))
+        return false;
+    if (!preconfig_wait())
+        return true;
+    bool ok = cli_apply(l, CLI_BLOCK, CLI_DEVICE, e) && cli_apply(l, CLI_RUN, CLI_RUN, e);
+    preconfig_end();
+    return ok;
+}
+
 bool ctl_start(const struct cli_line *l, struct err *e)
 {
     cli_signals_early();
     return cli_apply(l, CLI_EARLY, CLI_EARLY, e) &&     /* may fork: no thread may exist yet */
            loop_main_init(e) &&
            end_init() &&
-           cli_apply(l, CLI_MACHINE, CLI_RUN, e) &&
-           cli_daemon_ready(e) &&
-           cli_signals_loop(e);
+           (cli_flags.preconfig ? start_preconfig(l, e)
+                                : cli_apply(l, CLI_MACHINE, CLI_RUN, e) && cli_daemon_ready(e) && cli_signals_loop(e));
 }
 
 int ctl_run(void)
 {
-    if (!cli_flags.paused)
+    if (!cli_flags.paused && !run_quit_requested())
         run_cont();
     int status = run_main();
     gdb_end(status);
