@@ -295,7 +295,7 @@ static bool opt_drive(const char *arg, struct err *e)
     return drive_add(arg, NULL, NULL, e);
 }
 static const struct cli_opt cli_drive = { .name = "drive", .arg = "file=IMAGE[,format=F][,if=I][,id=ID][,...]", .section = "Block",
-    .phase = CLI_BLOCK, .doc = "Adds a disk image and, with if=virtio (the default), a device for it", .apply = opt_drive, .helps = true };
+    .phase = CLI_BLOCK, .doc = "Adds a disk image and, with if=virtio (the default), a device for it", .apply = opt_drive, .helps = true, .args = drive_props };
 CLI_OPT(&cli_drive);
 
 /* A file name as a value: commas twice. */
@@ -348,7 +348,7 @@ static bool opt_blockdev(const char *arg, struct err *e)
     return ok;
 }
 static const struct cli_opt cli_blockdev = { .name = "blockdev", .arg = "DRIVER,node-name=NAME[,...]", .section = "Block",
-    .phase = CLI_BLOCK, .doc = "Adds a node to the block graph", .apply = opt_blockdev, .helps = true };
+    .phase = CLI_BLOCK, .doc = "Adds a node to the block graph", .apply = opt_blockdev, .helps = true, .of = &blk_node_class };
 CLI_OPT(&cli_blockdev);
 
 static bool opt_snapshot(const char *arg, struct err *e)

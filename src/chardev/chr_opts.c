@@ -229,7 +229,8 @@ static bool opt_chardev(const char *arg, struct err *e)
 }
 
 static const struct cli_opt cli_chardev = { .name = "chardev", .arg = "TYPE,id=ID[,...]", .section = "Character",
-    .phase = CLI_CHARDEV, .doc = "Adds a character back end", .apply = opt_chardev, .helps = true };
+    .phase = CLI_CHARDEV, .doc = "Adds a character back end", .apply = opt_chardev, .helps = true,
+    .of = &chr_class };
 CLI_OPT(&cli_chardev);
 
 /* Types that exist elsewhere. */

@@ -100,6 +100,7 @@ struct cli_opt {
     /* apply() of `help` and `X,help` prints and ends the process: done right after CLI_EARLY, before anything is built. */
     bool helps;
     const struct prop *args;    /* its keys, for introspection; NULL: none, or not told */
+    const struct obj_class *of; /* and those of every class derived from this one; NULL: of none */
 };
 LINKSET_DECLARE(cli_opts, struct cli_opt);
 #define CLI_OPT(ptr) LINKSET_ADD(cli_opts, struct cli_opt, ptr)

@@ -210,15 +210,29 @@ static const struct prop options_props[] = {
     PROP_STR(struct options_args, option, "option", 0, "Only this option"),
     PROP_END };
 
-static json_t *option_keys(const struct prop *table)
+/* Adds the key unless one of that name is there, or it is not for people. */
+static void add_key(json_t *keys, const struct prop *p)
 {
-    json_t *list = json_array();
+    bool flag = p->type == PROP_T_BOOL || p->type == PROP_T_BIT, number = p->type >= PROP_T_U8 && p->type < PROP_T_SIZE;
+    if (!(p->flags & (PF_HIDDEN | PF_READONLY)) && !json_object_get(keys, p->name))
+        json_object_set_new(keys, p->name, json_pack("{s:s, s:s, s:s}", "name", p->name, "type", flag ? "boolean" : number ? "number"
+                                                     : p->type == PROP_T_SIZE ? "size" : "string", "help", p->doc));
+}
+
+/* What an option takes: of its own, and of the classes that it makes. */
+static json_t *option_keys(const struct cli_opt *o)
+{
+    json_t *keys = json_object(), *list = json_array(), *v;
+    const char *name;
     struct prop p;
-    for (size_t i = 0; table && prop_nth(table, i, &p); i++) {
-        bool flag = p.type == PROP_T_BOOL || p.type == PROP_T_BIT, number = p.type >= PROP_T_U8 && p.type < PROP_T_SIZE;
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", p.name, "type", flag ? "boolean" : number ? "number"
-                                              : p.type == PROP_T_SIZE ? "size" : "string", "help", p.doc));
-    }
+    for (size_t i = 0; o->args && prop_nth(o->args, i, &p); i++)
+        add_key(keys, &p);
+    for (const struct obj_class *const *c = o->of ? obj_class_list(o->of, false) : NULL; c && *c; c++)
+        for (size_t i = 0; obj_prop_nth(*c, i, &p); i++)
+            add_key(keys, &p);
+    json_object_foreach(keys, name, v)
+        json_array_append(list, v);
+    json_decref(keys);
     return list;
 }
 
@@ -228,7 +242,7 @@ static json_t *co_query_options(void *args, struct err *e)
     json_t *list = json_array();
     LINKSET_EACH(cli_opts, struct cli_opt, o)
         if (!a->option || !strcmp(a->option, o->name))
-            json_array_append_new(list, json_pack("{s:s, s:o}", "option", o->name, "parameters", option_keys(o->args)));
+            json_array_append_new(list, json_pack("{s:s, s:o}", "option", o->name, "parameters", option_keys(o)));
     if (a->option && !json_array_size(list)) {
         json_decref(list);
         err_set(e, ERR_UNKNOWN, "invalid option name: %.60s", a->option);

@@ -122,17 +122,12 @@ static const struct machine_class *class_from_opts(json_t *opts, struct err *e)
 /* ---- main memory ---- */
 
 struct memory_args { uint64_t size, maxmem; uint32_t slots; };
-static const struct prop memory_props[] = {
+const struct prop machine_memory_props[] = {
     PROP_SIZE(struct memory_args, size, "size", 0, 0, INT64_MAX, "Size of main memory; a bare number is in MiB"),
     PROP_U32(struct memory_args, slots, "slots", 0, 0, 256, "Slots for memory plugged later; this machine has none"),
     PROP_SIZE(struct memory_args, maxmem, "maxmem", 0, 0, INT64_MAX, "Size with all slots filled; must equal size"),
     PROP_END,
 };
-
-void machine_memory_help(struct str *out)
-{
-    help_props(memory_props, out);
-}
 
 /* `-m 512` is MiB, as is a bare number in size= and maxmem= typed by a person. */
 static bool memory_unit(json_t *o, const char *key, struct err *e)
@@ -149,9 +144,9 @@ static bool memory_unit(json_t *o, const char *key, struct err *e)
 
 static bool machine_memory_args(json_t *opts, const struct machine_class *c, struct memory_args *a, struct err *e)
 {
-    prop_defaults(memory_props, a);
+    prop_defaults(machine_memory_props, a);
     if (opts && (!memory_unit(opts, "size", e) || !memory_unit(opts, "maxmem", e) ||
-                 !prop_set_all(memory_props, a, NULL, opts, "option '-m'", e)))
+                 !prop_set_all(machine_memory_props, a, NULL, opts, "option '-m'", e)))
         return err_prefix(e, "-m");
     if (a->slots || (a->maxmem && a->maxmem != a->size)) {
         err_set(e, ERR_VALUE, "-m: memory cannot be plugged into this machine later, so slots= and maxmem= have no effect");

@@ -18,8 +18,7 @@ json_t *machine_collected(void);
 bool machine_class_unknown(const char *name, struct err *e);
 /* "virt" from "virt-machine". */
 void machine_class_name(const struct machine_class *c, char *buf, size_t n);
-void machine_memory_help(struct str *out);
-void machine_smp_help(struct str *out);
+extern const struct prop machine_memory_props[], machine_smp_props[];   /* keys of -m and -smp */
 /* mem-merge and dump-guest-core, on the RAM made. */
 bool machine_ram_advise(struct machine *m, struct err *e);
 /* By the name typed after -cpu ("rv64", "rv64-riscv-cpu"); NULL: none. */

@@ -91,13 +91,13 @@ static bool machine_apply(const char *arg, struct err *e)
     return true;
 }
 
-#define OPT(sym, nm, ar, dc, ph, fn)                                                                             \
+#define OPT(sym, nm, ar, dc, ph, fn, ...)                                                                        \
     static const struct cli_opt opt_##sym = { .name = nm, .arg = ar, .doc = dc, .section = "Machine", .phase = ph, \
-                                              .apply = fn };                                                     \
+                                              .apply = fn, __VA_ARGS__ };                                        \
     CLI_OPT(&opt_##sym)
 
-OPT(M, "M", "NAME[,OPTION=VALUE...]", "the machine to build (-M help lists them; -M NAME,help its options)", CLI_MACHINE, machine_apply);
-OPT(machine, "machine", "NAME[,OPTION=VALUE...]", "the same as -M", CLI_MACHINE, machine_apply);
+OPT(M, "M", "NAME[,OPTION=VALUE...]", "the machine to build (-M help lists them; -M NAME,help its options)", CLI_MACHINE, machine_apply, .of = &machine_base_class);
+OPT(machine, "machine", "NAME[,OPTION=VALUE...]", "the same as -M", CLI_MACHINE, machine_apply, .of = &machine_base_class);
 
 /* ---- -cpu, -smp, -m ---- */
 
@@ -144,14 +144,14 @@ static bool cpu_apply(const char *arg, struct err *e)
 OPT(cpu, "cpu", "MODEL[,EXTENSION=on|off...]", "the CPU model (-cpu help lists them)", CLI_MACHINE, cpu_apply);
 
 /* An option whose keys become one object in the collection. */
-static bool sub_apply(const char *arg, const char *key, const char *implied, void (*help)(struct str *), struct err *e)
+static bool sub_apply(const char *arg, const char *key, const char *implied, const struct prop *keys, struct err *e)
 {
     struct str out = { 0 };
     json_t *o = opt_parse(arg, implied, e);
     if (!o)
         return false;
     if (opt_asks_help(o)) {
-        help(&out);
+        help_props(keys, &out);
         print_and_exit(&out);
     }
     json_t *old = json_object_get(machine_collected(), key);
@@ -165,15 +165,15 @@ static bool sub_apply(const char *arg, const char *key, const char *implied, voi
 
 static bool smp_apply(const char *arg, struct err *e)
 {
-    return sub_apply(arg, "smp", "cpus", machine_smp_help, e);
+    return sub_apply(arg, "smp", "cpus", machine_smp_props, e);
 }
-OPT(smp, "smp", "[cpus=]N[,sockets=N][,cores=N][,threads=N]", "number of CPUs and their arrangement", CLI_MACHINE, smp_apply);
+OPT(smp, "smp", "[cpus=]N[,sockets=N][,cores=N][,threads=N]", "number of CPUs and their arrangement", CLI_MACHINE, smp_apply, .args = machine_smp_props);
 
 static bool memory_apply(const char *arg, struct err *e)
 {
-    return sub_apply(arg, "memory", "size", machine_memory_help, e);
+    return sub_apply(arg, "memory", "size", machine_memory_props, e);
 }
-OPT(m, "m", "[size=]SIZE", "size of main memory (MiB without a suffix)", CLI_MACHINE, memory_apply);
+OPT(m, "m", "[size=]SIZE", "size of main memory (MiB without a suffix)", CLI_MACHINE, memory_apply, .args = machine_memory_props);
 
 /* ---- images: short for -M kernel=... ---- */
 
@@ -236,7 +236,7 @@ static bool rtc_apply(const char *arg, struct err *e)
     int64_t base;
     return machine_rtc(&clock, &base, e);       /* checked here, used when the board is built */
 }
-OPT(rtc, "rtc", "[base=]utc|localtime|DATE[,clock=host|rt|vm]", "date and clock of the real-time clock", CLI_MACHINE, rtc_apply);
+OPT(rtc, "rtc", "[base=]utc|localtime|DATE[,clock=host|rt|vm]", "date and clock of the real-time clock", CLI_MACHINE, rtc_apply, .args = rtc_props);
 
 static bool rtc_date(const char *s, int64_t *ns)
 {
@@ -308,7 +308,7 @@ static bool boot_apply(const char *arg, struct err *e)
     boot_args = o;
     return ok;
 }
-OPT(boot, "boot", "[menu=on|off][,splash-time=MS][,strict=on|off]", "what firmware is told about booting", CLI_MACHINE, boot_apply);
+OPT(boot, "boot", "[menu=on|off][,splash-time=MS][,strict=on|off]", "what firmware is told about booting", CLI_MACHINE, boot_apply, .args = boot_props);
 
 void machine_boot_menu(bool *menu, int *timeout_ms)
 {

@@ -4,7 +4,7 @@
 #include "machine/machine_int.h"
 
 struct smp_args { uint32_t cpus, max, sockets, dies, clusters, cores, threads; };
-static const struct prop smp_props[] = {
+const struct prop machine_smp_props[] = {
     PROP_U32(struct smp_args, cpus, "cpus", 0, 0, 1024, "Number of CPUs"),
     PROP_U32(struct smp_args, max, "maxcpus", 0, 0, 1024, "Number of CPUs with those plugged later; must equal cpus"),
     PROP_U32(struct smp_args, sockets, "sockets", 0, 0, 1024, "Sockets"),
@@ -14,11 +14,6 @@ static const struct prop smp_props[] = {
     PROP_U32(struct smp_args, threads, "threads", 0, 0, 1024, "Threads per core"),
     PROP_END,
 };
-
-void machine_smp_help(struct str *out)
-{
-    help_props(smp_props, out);
-}
 
 /* What is not given follows from what is; cores are preferred to sockets to threads. */
 static void smp_fill(struct smp_args *a)
@@ -57,8 +52,8 @@ static const char *smp_zero(json_t *opts)
 bool machine_smp_parse(json_t *opts, const struct machine_class *c, struct machine_smp *s, struct err *e)
 {
     struct smp_args a;
-    prop_defaults(smp_props, &a);
-    if (opts && !prop_set_all(smp_props, &a, NULL, opts, "option '-smp'", e))
+    prop_defaults(machine_smp_props, &a);
+    if (opts && !prop_set_all(machine_smp_props, &a, NULL, opts, "option '-smp'", e))
         return err_prefix(e, "-smp");
     if (!c->max_cpus) {
         *s = (struct machine_smp){ 0 };

@@ -115,18 +115,43 @@ static bool opt_netdev(const char *arg, struct err *e)
     return ok;
 }
 static const struct cli_opt cli_netdev = { .name = "netdev", .arg = "TYPE,id=ID[,...]", .section = "Network", .phase = CLI_NET,
-    .doc = "Adds a network back end", .apply = opt_netdev, .helps = true };
+    .doc = "Adds a network back end", .apply = opt_netdev, .helps = true, .of = &netdev_class };
 CLI_OPT(&cli_netdev);
 
-/* ---- -nic: a back end and its card in one ---- */
+/* ---- -nic: a back end and its card in one; -net: back ends and cards on hub 0 ---- */
 
 static json_t *nic_devices;             /* options of the cards to make in CLI_DEVICE */
+static unsigned nic_count;
+
+/* A card on back end @nd; takes the options of @o that are a card's. */
+static void push_card(const char *nd, json_t *o)
+{
+    static const struct { const char *key, *as; } keys[] = { { "mac", "mac" }, { "macaddr", "mac" }, { "addr", "addr" }, { "bus", "bus" },
+                                                             { "vectors", "vectors" } };
+    char *model = opt_take(o, "model");
+    json_t *card = json_pack("{ssss}", "driver", model ? model : "virtio-net-pci", "netdev", nd);
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        char *v = opt_take(o, keys[i].key);
+        if (v)
+            json_object_set_new(card, keys[i].as, json_string(v));
+        free(v);
+    }
+    if (!nic_devices)
+        nic_devices = json_array();
+    json_array_append_new(nic_devices, card);
+    free(model);
+}
+
+/* Back end of @o (a type and its options), named @id or by what the options say. */
+static bool make_back_end(json_t *o, const char *id, struct err *e)
+{
+    json_object_set_new(o, "id", json_string(id));
+    return netdev_create(o, e) != NULL;
+}
 
 static bool opt_nic(const char *arg, struct err *e)
 {
-    static unsigned n;
-    static const char *const card_keys[] = { "mac", "addr", "bus", NULL };
-    char id[24];
+    char made[24];
     if (str_eq(arg, "none"))
         return true;
     json_t *o = parse_netdev(arg, e);
@@ -134,39 +159,69 @@ static bool opt_nic(const char *arg, struct err *e)
         return false;
     if (opt_asks_help(o))
         return netdev_help(o, e);
-    char *model = opt_take(o, "model"), *given = opt_take(o, "id");
-    snprintf(id, sizeof id, "#net%03u", n++);
-    const char *nd_id = given ? given : id + 1;
-    json_t *card = json_pack("{ssss}", "driver", model ? model : "virtio-net-pci", "netdev", nd_id);
-    for (const char *const *k = card_keys; *k; k++) {
-        char *v = opt_take(o, *k);
-        if (v)
-            json_object_set_new(card, *k, json_string(v));
-        free(v);
-    }
-    json_object_set_new(o, "id", json_string(nd_id));
-    bool ok = netdev_create(o, e) != NULL;
-    if (!nic_devices)
-        nic_devices = json_array();
-    json_array_append_new(nic_devices, card);
-    free(model);
+    char *given = opt_take(o, "id");
+    snprintf(made, sizeof made, "net%03u", nic_count++);
+    push_card(given ? given : made, o);
+    bool ok = make_back_end(o, given ? given : made, e);
     free(given);
     json_decref(o);
     return ok;
 }
 static const struct cli_opt cli_nic = { .name = "nic", .arg = "TYPE[,model=CARD][,mac=M][,...]", .section = "Network",
-    .phase = CLI_NET, .doc = "Adds a network back end and a card on it; none: no default card", .apply = opt_nic, .helps = true };
+    .phase = CLI_NET, .doc = "Adds a network back end and a card on it; none: no default card", .apply = opt_nic, .helps = true, .of = &netdev_class };
 CLI_OPT(&cli_nic);
+
+/* A port of hub 0 for a card (@back_end NULL) or for a back end; its name into @id. */
+static bool hub_port(const char *back_end, char id[24], struct err *e)
+{
+    static unsigned n;
+    snprintf(id, 24, "hub0port%u", n++);
+    json_t *o = json_pack("{ss}", "type", "hubport");
+    if (back_end)
+        json_object_set_new(o, "netdev", json_string(back_end));
+    bool ok = make_back_end(o, id, e);
+    json_decref(o);
+    return ok;
+}
+
+static bool net_card(json_t *o, struct err *e)
+{
+    char *nd = opt_take(o, "netdev"), port[24];
+    bool ok = nd || hub_port(NULL, port, e);
+    if (ok)
+        push_card(nd ? nd : port, o);
+    free(nd);
+    const char *left = json_object_iter_key(json_object_iter(o));
+    return ok && (!left || err_set(e, ERR_UNKNOWN, "unknown option '%s' of a card: model, macaddr, addr, vectors, netdev, name", left));
+}
 
 static bool opt_net(const char *arg, struct err *e)
 {
+    char made[24], port[24];
     if (str_eq(arg, "none"))
         return true;
-    err_set(e, ERR_NOT_BUILT, "only 'none' is supported");
-    return err_hint(e, "write -nic %s", arg);
+    json_t *o = parse_netdev(arg, e);
+    if (!o)
+        return false;
+    if (opt_asks_help(o))
+        return netdev_help(o, e);
+    char *name = opt_take(o, "name"), *id = opt_take(o, "id");
+    bool card = str_eq(json_string_value(json_object_get(o, "type")), "nic"), ok;
+    if (card) {
+        json_object_del(o, "type");
+        ok = net_card(o, e);
+    } else {
+        snprintf(made, sizeof made, "net%03u", nic_count++);
+        const char *nd = id ? id : name ? name : made;
+        ok = make_back_end(o, nd, e) && hub_port(nd, port, e);
+    }
+    free(name);
+    free(id);
+    json_decref(o);
+    return ok;
 }
-static const struct cli_opt cli_net = { .name = "net", .arg = "none", .section = "Network", .phase = CLI_NET,
-    .doc = "No default card; anything else is written with -nic", .apply = opt_net };
+static const struct cli_opt cli_net = { .name = "net", .arg = "nic|TYPE[,...]", .section = "Network", .phase = CLI_NET,
+    .doc = "Adds a card to hub 0, or a network back end; none: no default card", .apply = opt_net, .helps = true, .of = &netdev_class };
 CLI_OPT(&cli_net);
 
 static bool step_nic(struct err *e)
@@ -175,7 +230,7 @@ static bool step_nic(struct err *e)
     size_t i;
     json_array_foreach(nic_devices, i, card)
         if (!dev_create_from_opts(card, false, e))
-            return err_prefix(e, "-nic");
+            return err_prefix(e, "-nic, -net");
     return true;
 }
 static const struct cli_step cli_step_nic = { .name = "nic", .phase = CLI_DEVICE, .prio = 10, .run = step_nic };

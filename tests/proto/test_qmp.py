@@ -288,6 +288,12 @@ def test_options_tell_their_keys(m):
     (sandbox,) = m.qmp.cmd("query-command-line-options", option="sandbox")
     assert {"name": "spawn", "type": "string", "help": "Starting other programs"} in sandbox["parameters"]
     assert "device" in {o["option"] for o in m.qmp.cmd("query-command-line-options")}
+    options = {o["option"]: {p["name"]: p["type"] for p in o["parameters"]} for o in m.qmp.cmd("query-command-line-options")}
+    for option, key, kind in (("machine", "aia", "string"), ("M", "memory-backend", "string"), ("smp", "maxcpus", "number"), ("m", "size", "size"),
+                              ("rtc", "base", "string"), ("boot", "menu", "boolean"), ("drive", "file", "string"), ("chardev", "path", "string"),
+                              ("chardev", "reconnect", "number"), ("netdev", "hostfwd", "string"), ("blockdev", "detect-zeroes", "string")):
+        assert options[option].get(key) == kind, (option, key)
+    assert not any(len(keys) != len(set(keys)) for keys in options.values())
 
 
 def test_back_end_of_a_chardev_is_changed(tmp_path):
