@@ -77,6 +77,8 @@ bool co_node_set_writable(struct blk_node *n, bool writable, struct err *e) MUST
 bool blk_node_free_of_jobs(const struct blk_node *n, struct err *e) MUST_CHECK;
 /* The handle of a device by its id or path, or by the name of its drive or node. NULL with @e filled. Main loop. */
 struct blk *blk_of_device(const char *name, struct err *e);
+/* A node by the options of -drive (without its device), @iface and @media (may be NULL) in place of what they say. Main loop. */
+bool blk_drive_add(const char *text, const char *iface, const char *media, struct err *e) MUST_CHECK;
 /* Limits of @group (NULL: none), whose reference it takes. The handle is drained, or new. */
 void blk_set_throttle(struct blk *b, struct obj *group);
 /* What query-block tells of them. */

@@ -29,6 +29,7 @@ struct drive_args {
     uint32_t index, unit, bus;
     enum tri read_only, read_only_dash, auto_read_only;
     enum tri snapshot;
+    bool by_default;                    /* if= is not given */
 };
 
 static const struct prop drive_props[] = {
@@ -135,7 +136,7 @@ static bool drive_register(struct blk_node *n, const struct drive_args *a, struc
         return err_set(e, ERR_BUSY, "there is a drive if=%s,index=%u already", iface, unit);
     }
     n->drive = xnew(struct blk_drive);
-    *n->drive = (struct blk_drive){ .iface = xstrdup(iface), .unit = unit, .cdrom = a->media == 1,
+    *n->drive = (struct blk_drive){ .iface = xstrdup(iface), .by_default = a->by_default, .unit = unit, .cdrom = a->media == 1,
         .writethrough = a->cache == 2 || a->cache == 3, .rerror = a->rerror, .werror = a->werror };
     return true;
 }
@@ -257,7 +258,7 @@ static json_t *own_keys(json_t *all)
     return own;
 }
 
-static bool drive_add(const char *text, const char *extra_if, const char *media, struct err *e)
+bool blk_drive_add(const char *text, const char *extra_if, const char *media, struct err *e)
 {
     struct drive_args a = { 0 };
     json_t *all = text ? opt_parse_flat(text, NULL, e) : NULL;
@@ -274,6 +275,7 @@ static bool drive_add(const char *text, const char *extra_if, const char *media,
     }
     json_t *own = own_keys(all);
     prop_defaults(drive_props, &a);
+    a.by_default = !json_object_get(own, "if");
     bool ok = prop_set_all(drive_props, &a, NULL, own, "-drive", e) && drive_make(&a, all, e);
     prop_release(drive_props, &a);
     json_decref(own);
@@ -292,7 +294,7 @@ static bool opt_drive(const char *arg, struct err *e)
             str_printf(&out, "  %-12s %s\n", p->name, p->doc);
         backend_help_exit(&out);
     }
-    return drive_add(arg, NULL, NULL, e);
+    return blk_drive_add(arg, NULL, NULL, e);
 }
 static const struct cli_opt cli_drive = { .name = "drive", .arg = "file=IMAGE[,format=F][,if=I][,id=ID][,...]", .section = "Block",
     .phase = CLI_BLOCK, .doc = "Adds a disk image and, with if=virtio (the default), a device for it", .apply = opt_drive, .helps = true, .args = drive_props };
@@ -306,7 +308,7 @@ static bool drive_of_file(const char *path, const char *rest, const char *iface,
     for (const char *p = path; *p; p++)
         str_addn(&b, *p == ',' ? ",," : p, *p == ',' ? 2 : 1);
     str_add(&b, rest);
-    bool ok = drive_add(b.s, iface, media, e);
+    bool ok = blk_drive_add(b.s, iface, media, e);
     str_free(&b);
     return ok;
 }
@@ -362,12 +364,16 @@ CLI_OPT(&cli_snapshot);
 
 /* ---- devices of if=virtio ---- */
 
+static bool end_search(struct obj *o, void *arg) { return false; }
+
 static bool drives_to_devices(struct err *e)
 {
     const char *driver = obj_class_find("virtio-blk") ? "virtio-blk" : "virtio-blk-device";     /* without PCI in this build */
+    const struct dev_class *c = (const struct dev_class *)obj_class_find(driver);
+    bool place = !obj_each(NULL, &c->plugs_into->obj, end_search, NULL);       /* it ends at the first bus of the kind */
     for (unsigned u = 0; u < 256; u++) {
         struct obj *o = blk_drive_find("virtio", u);
-        if (!o)
+        if (!o || (!place && ((struct blk_node *)o)->drive->by_default))
             continue;
         json_t *opts = json_pack("{s:s, s:s}", "driver", driver, "drive", o->id);
         bool ok = dev_create_from_opts(opts, false, e) != NULL;

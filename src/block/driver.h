@@ -48,6 +48,7 @@ struct blk_watch {
 /* What -drive says about a node beyond -blockdev. */
 struct blk_drive {
     char *iface;                    /* if= */
+    bool by_default;                /* which was not given: the drive waits for a device where the machine has no place for its own */
     char *device;                   /* its name, where that is not the node's any more; or NULL */
     unsigned unit;
     bool cdrom, writethrough;       /* media=cdrom; devices begin without a write cache */
