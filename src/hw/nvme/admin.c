@@ -293,7 +293,7 @@ static uint16_t take_ns(struct nvme_req *r, const struct nvme_op *op)
 /* 8.1.3: what the state of a namespace's group lets through. */
 static uint16_t ana_allows(const struct nvme_req *r)
 {
-    switch (nvme_ana_state(r->n)) {
+    switch (nvme_ana_state(r->n, r->ns->anagrp)) {
     case NVME_ANA_STATE_INACCESSIBLE: return NVME_ANA_INACCESSIBLE;
     case NVME_ANA_STATE_LOSS: return NVME_ANA_LOSS | NVME_DNR;
     case NVME_ANA_STATE_CHANGE: return NVME_ANA_TRANSITION;

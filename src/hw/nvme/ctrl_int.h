@@ -6,7 +6,11 @@
 #include "hw/nvme/cmd_int.h"
 
 /* What a controller of either kind is made of; nvme.c. */
-extern const struct prop nvme_runtime_props[];
+extern const struct prop nvme_runtime_props[];          /* runtime.c */
+/* Groups get the states that the options say. Domain lock held, or not realized. */
+void nvme_ana_apply(void *n);
+/* The post of warn_post: warnings that an option asks for are events. */
+void nvme_warned(void *n);
 bool nvme_ctrl_init(struct obj *o, struct err *e);
 void nvme_ctrl_finalize(struct obj *o);
 /* Queues, posts, a place in @ss; what the options say is in @n. */

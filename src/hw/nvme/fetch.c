@@ -27,20 +27,41 @@ static bool may_fetch(const struct nvme_sq *sq)
            list_empty(&n->cq[sq->cqid].waiting);
 }
 
-/* 3.4.4: with weighted round robin, what a queue of a class may fetch in its turn. */
-static unsigned turn(const struct nvme_sq *sq)
-{
-    uint32_t a = sq->n->feat[NVME_FEAT_ARBITRATION], burst = (a & 7) == 7 ? FETCH_TURN : 1u << (a & 7), weight;
-
-    if (!sq->id || !(sq->n->cc & NVME_CC_AMS) || !sq->prio)
-        return FETCH_TURN;
-    weight = (a >> (32 - 8 * sq->prio) & 0xff) + 1;
-    return burst * weight;
-}
+static bool weighted(const struct nvme_sq *sq) { return sq->id && sq->n->cc & NVME_CC_AMS && sq->prio; }
 
 static bool pending(const struct nvme_sq *sq)
 {
-    return sq->live && sq->head != atomic_load(&sq->tail_db) && may_fetch(sq);
+    return sq->live && !sq->half && sq->head != atomic_load(&sq->tail_db) && may_fetch(sq);
+}
+
+/* Some queue of another class has commands, and its class a credit. */
+static bool round_goes_on(const struct nvme_sq *sq)
+{
+    const struct nvme *n = sq->n;
+
+    for (unsigned i = 1; i <= n->max_ioqpairs; i++)
+        if (weighted(&n->sq[i]) && n->sq[i].prio != sq->prio && n->credit[n->sq[i].prio] && pending(&n->sq[i]))
+            return true;
+    return false;
+}
+
+/*
+ * 3.4.4: what a queue may fetch in its turn: a burst and, with weighted round robin, no more than its class has left of its weight in
+ * this round. A round ends when no class that has commands has anything left.
+ */
+static unsigned turn(struct nvme_sq *sq)
+{
+    struct nvme *n = sq->n;
+    uint32_t a = n->feat[NVME_FEAT_ARBITRATION], burst = (a & 7) == 7 ? FETCH_TURN : 1u << (a & 7);
+
+    if (!sq->id)
+        return FETCH_TURN;
+    if (!weighted(sq))
+        return burst;
+    if (!n->credit[sq->prio] && !round_goes_on(sq))
+        for (unsigned class = 1; class <= 3; class++)
+            n->credit[class] = (a >> (32 - 8 * class) & 0xff) + 1;
+    return MIN(burst, n->credit[sq->prio]);
 }
 
 /* 3.4.4.2: urgent queues go before all others. */
@@ -113,8 +134,10 @@ static int fetch(struct nvme_sq *sq, uint32_t tail, unsigned max)
         bool pair = sq->id && (c[i].flags & NVME_CMD_FUSE) == NVME_CMD_FUSE_FIRST;
         struct nvme_req *r;
 
-        if (pair && ((sq->head + 1) % sq->size == tail || sq->in_flight + 2 > sq->size))
-            break;                      /* its second half is not there yet */
+        if (pair && ((sq->head + 1) % sq->size == tail || sq->in_flight + 2 > sq->size)) {
+            sq->half = true;            /* the second is not there yet */
+            break;
+        }
         r = nvme_req_get(sq);
         r->cmd = c[i];
         sqe_to_host(&r->cmd);
@@ -130,7 +153,7 @@ void nvme_sq_served(void *arg)
     struct nvme *n = sq->n;
     bool rung = atomic_exchange(&sq->rung, false);
     uint32_t tail = sq->live && n->shadow_db ? tail_of(sq) : atomic_load(&sq->tail_db);
-    int left = (int)turn(sq), got;
+    int left, got;
 
     if (!sq->live) {
         if (rung && nvme_ready(n))
@@ -146,6 +169,8 @@ void nvme_sq_served(void *arg)
         nvme_sq_kick(sq);
         return;
     }
+    sq->half = false;
+    left = (int)turn(sq);
     while (left > 0 && may_fetch(sq) && sq->head != tail) {
         if (n->in_flight >= NVME_IN_FLIGHT_MAX) {
             n->starved = true;          /* all queues are looked at again when there is room */
@@ -155,6 +180,8 @@ void nvme_sq_served(void *arg)
         if (got <= 0)
             return;
         left -= got;
+        if (weighted(sq))
+            n->credit[sq->prio] -= (uint32_t)got;
     }
     if (sq->head != tail && may_fetch(sq))
         nvme_sq_kick(sq);         /* the others have their turn first */

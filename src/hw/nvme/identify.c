@@ -121,6 +121,8 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     st_le64(b + 296, unused);
     st_le32(b + 272, n->hmb_pages);
     st_le32(b + 276, n->hmb_pages / 4);
+    if (n->ctratt_mem)
+        st_le32(b + 96, ld_le32(b + 96) | 1u << 16);
     if (n->ss->fdp.on)
         st_le32(b + 96, ld_le32(b + 96) | 1u << 19);
     return NVME_OK;

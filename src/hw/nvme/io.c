@@ -47,7 +47,7 @@ static uint16_t io_of(const struct nvme_req *r, struct io *io, bool host)
     io->len = io->nlb << ns->shift;
     io->strip = nvme_strips(ns, io->prinfo);
     io->host = io->len + (ns->extended && !io->strip ? io->nlb * ns->ms : 0);
-    return host && io->host > nvme_max_transfer(r->n) ? NVME_INVALID_FIELD | NVME_DNR : NVME_OK;
+    return host && (r->n->ctratt_mem ? io->len : io->host) > nvme_max_transfer(r->n) ? NVME_INVALID_FIELD | NVME_DNR : NVME_OK;
 }
 
 /* Moves blocks between the host and @data, @meta: together or apart, as the format says. */

@@ -76,7 +76,7 @@ static uint16_t log_smart(struct nvme_req *r, struct str *s)
         wr += ns ? atomic_load_explicit(&ns->units_written, memory_order_relaxed) : 0;
     }
     b = room(s, 512);
-    b[0] = n->critical;
+    b[0] = n->critical | n->critical_opt;
     st_le16(b + 1, n->temperature);
     b[3] = 100;                                         /* available spare, its threshold, used */
     b[4] = 10;
@@ -170,8 +170,8 @@ static uint16_t log_ana(struct nvme_req *r, struct str *s)
         b = (uint8_t *)s->s + at;
         st_le32(b, g);
         st_le32(b + 4, k);
-        st_le64(b + 8, n->ana_changes);
-        b[16] = nvme_ana_state(n);
+        st_le64(b + 8, n->ana[g].changes);
+        b[16] = nvme_ana_state(n, (uint16_t)g);
         groups++;
     }
     st_le64(s->s, n->ana_changes);

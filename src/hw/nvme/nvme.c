@@ -26,6 +26,7 @@ bool nvme_ctrl_init(struct obj *o, struct err *e)
 
     nvme_subsys_init(&n->own_ss);
     n->own_ss.own = true;
+    nvme_ana_apply(n);
     prop_defaults(nvme_ns_props, &n->ns_opt);           /* of the namespace that drive= makes */
     list_init(&n->free_reqs);
     list_init(&n->parked);
@@ -168,6 +169,7 @@ static void posts_init(struct nvme *n)
 
     n->resume = (struct post){ .fn = resumed, .arg = n, .dom = dom };
     n->events_post = (struct post){ .fn = nvme_told, .arg = n, .dom = dom };
+    n->warn_post = (struct post){ .fn = nvme_warned, .arg = n, .dom = dom };
     n->drained_post = (struct post){ .fn = drained_look, .arg = n, .dom = dom };
     n->listener = (struct run_listener){ .start = run_started };
     nvme_keep_alive_init(n);
@@ -180,6 +182,7 @@ static void posts_fini(struct nvme *n)
     run_unlisten(&n->listener);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->resume);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->events_post);
+    loop_post_cancel(domain_loop(n->pci.dev.dom), &n->warn_post);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->drained_post);
     timer_fini(&n->keep_alive);
     timer_fini(&n->test_timer);
@@ -302,6 +305,10 @@ static bool nvme_check(struct obj *o, struct err *e)
         return err_set(e, ERR_VALUE, "cmb_size_mb is %u, but must be a power of two", n->cmb.size_mb);
     if (n->exclusive_bar && n->pmrdev)
         return err_set(e, ERR_VALUE, "msix-exclusive-bar and pmrdev both need BAR 4");
+    if (n->num_queues == 1)
+        return err_set(e, ERR_VALUE, "num_queues is 1, but a controller needs an admin queue and an I/O queue");
+    if (n->num_queues)
+        n->max_ioqpairs = n->num_queues - 1;
     if (n->state_opt && n->subsys_link)
         return err_set(e, ERR_VALUE, "state belongs to the subsystem: give it to nvme-subsys");
     if (n->max_ioqpairs + 1 > n->msix_qsize && n->msix_qsize < 2)
@@ -323,66 +330,14 @@ static bool iothread_changed(struct obj *o, const struct prop *p, struct err *e)
     return true;
 }
 
-static const char *const ana_names[] = { "optimized", "non-optimized", "inaccessible", "persistent-loss", "change", NULL };
-
-static bool ana_changed(struct obj *o, const struct prop *p, struct err *e)
-{
-    struct nvme *n = (struct nvme *)o;
-
-    n->ana_changes++;
-    atomic_store(&n->ana_change, true);
-    if (n->pci.dev.realized)
-        domain_post(&n->events_post);
-    return true;
-}
-
-static bool faults_changed(struct obj *o, const struct prop *p, struct err *e)
-{
-    return nvme_faults_set((struct nvme *)o, ((struct nvme *)o)->faults_opt, e);
-}
-
-static bool link_changed(struct obj *o, const struct prop *p, struct err *e)
-{
-    struct nvme *n = (struct nvme *)o;
-
-    if (n->pci.dev.realized)
-        nvme_link_apply(n);
-    else if (n->link_option)
-        return err_set(e, ERR_STATE, "link is for a controller that is there: qom-set it once the machine runs");
-    return true;
-}
-
-static bool timing_changed(struct obj *o, const struct prop *p, struct err *e)
-{
-    return nvme_timing_set((struct nvme *)o, ((struct nvme *)o)->timing_opt, e);
-}
-
-const struct prop nvme_runtime_props[] = {
-    { .name = "ana-state", .doc = "How the controller reaches the namespaces (asymmetric access state of its groups)", .type = PROP_T_ENUM,
-      PROP_OFF(struct nvme, ana_option), .of = ana_names, .flags = PF_RUNTIME, .changed = ana_changed },
-    { .name = "faults", .doc = "Faults on purpose: a list of rules, faults.N.KEY=VALUE with the keys queue, opcode, nsid, slba, nlb, skip, count, "
-      "probability, seed, status, delay-ns, drop, fatal, link, corrupt", .type = PROP_T_JSON, PROP_OFF(struct nvme, faults_opt), .flags = PF_RUNTIME,
-      .changed = faults_changed },
-    { .name = "link", .doc = "The controller's link: up, down, or pulled out of its slot without a word before; up is a reset", .type = PROP_T_ENUM,
-      PROP_OFF(struct nvme, link_option), .of = nvme_link_names, .flags = PF_RUNTIME, .changed = link_changed },
-    { .name = "fault-hits", .doc = "Commands that met a fault so far", .type = PROP_T_U64, PROP_OFF(struct nvme, fault_hits), .max = UINT64_MAX,
-      .flags = PF_READONLY },
-    { .name = "timing", .doc = "How long I/O commands take, in the machine's time: timing.KEY=VALUE with the keys read-ns, write-ns, other-ns, "
-      "read-bytes-per-s, write-bytes-per-s, dies, die-bytes, table", .type = PROP_T_JSON, PROP_OFF(struct nvme, timing_opt), .flags = PF_RUNTIME,
-      .changed = timing_changed },
-    { .name = "timed-commands", .doc = "Commands that took what timing= says", .type = PROP_T_U64, PROP_OFF(struct nvme, timed_commands),
-      .max = UINT64_MAX, .flags = PF_READONLY },
-    { .name = "timed-ns", .doc = "The time of these commands together, in ns", .type = PROP_T_U64, PROP_OFF(struct nvme, timed_ns), .max = UINT64_MAX,
-      .flags = PF_READONLY },
-    PROP_END
-};
-
 static const struct prop nvme_props[] = {
     PROP_INCLUDE(struct nvme, opt, blk_front_props),
     PROP_STR(struct nvme, serial, "serial", PF_REQUIRED, "Serial number (20 characters)"),
     PROP_LINK(struct nvme, subsys_link, "subsys", &nvme_subsys_class.obj, 0, "NVM subsystem (nvme-subsys) that the controller belongs to; its own if left out"),
     PROP_STR(struct nvme, state_opt, "state", 0, "File that keeps namespaces, features, counters, zones between runs; with subsys=, give it there"),
     PROP_U32(struct nvme, max_ioqpairs, "max_ioqpairs", 64, 1, 0xfffe, "I/O queue pairs at most"),
+    PROP_U32(struct nvme, num_queues, "num_queues", 0, 0, 0xffff, "Queue pairs at most, the admin queue too: the old name of max_ioqpairs + 1"),
+    PROP_BOOL(struct nvme, ctratt_mem, "ctratt.mem", false, "mdts does not count metadata"),
     PROP_U16(struct nvme, msix_qsize, "msix_qsize", 65, 1, 2048, "MSI-X vectors"),
     PROP_U8(struct nvme, mdts, "mdts", 7, 0, NVME_MDTS_MAX, "Longest transfer: 2^N pages of 4 KiB; 0: the longest, 2 MiB"),
     PROP_U8(struct nvme, aerl, "aerl", 3, 0, NVME_AER_MAX - 1, "Asynchronous event requests at a time, less one"),

@@ -59,6 +59,7 @@ struct nvme_sq {
     _Atomic uint32_t tail_db;           /* as the guest wrote it */
     atomic_bool rung;
     bool live, deleting;
+    bool half;                          /* its next commands are half a fused pair */
     uint8_t prio;                       /* 0 urgent .. 3 low, with weighted round robin */
     uint16_t id, cqid;
     uint32_t size, head;
@@ -289,6 +290,9 @@ struct nvme {
     uint16_t msix_qsize;
     uint8_t mdts, mdts_field, aerl, zasl, vsl;
     uint16_t awun, awupf, mqes;
+    uint32_t num_queues;                /* the old name of max_ioqpairs + 1; 0: not said */
+    bool ctratt_mem;
+    uint8_t critical_opt;               /* critical warnings that are asked for */
     bool dbcs, ocp, exclusive_bar, auto_transition, atomic_dn;
     char *model, *fw_rev;               /* NULL: the usual */
     bool intel_id;
@@ -300,7 +304,7 @@ struct nvme {
     struct nvme_unit own_unit;          /* of drive=, and its namespace */
     struct timer keep_alive;
     struct run_listener listener;
-    struct post resume, events_post;
+    struct post resume, events_post, warn_post;
     uint16_t cntlid, vectors;           /* vectors: that it may use now; */
     uint32_t qpairs;                    /* of max_ioqpairs, too */
     struct nvme_virt virt;              /* of a primary controller; */
@@ -311,6 +315,7 @@ struct nvme {
     uint64_t cap, asq, acq;
     uint32_t cc, csts, aqa, intms;
     bool disabling, quiesced, queues_made;
+    uint32_t credit[4];                 /* commands that each class has left in this round of arbitration; [0] is not used */
     bool starved;                       /* some queue was not looked at, too much was in flight */
     uint32_t gen;                       /* of the enabled time: requests of an older one complete nowhere */
     uint32_t in_flight;
@@ -351,7 +356,9 @@ struct nvme {
     struct nvme_resv_note resv_note[NVME_RESV_NOTES];       /* under the subsystem's lock */
     uint32_t resv_notes;
     uint64_t resv_count;
-    int ana_option;                     /* enum nvme_ana - 1, of every group */
+    int ana_option;                     /* enum nvme_ana - 1, of every group that no other is said of */
+    json_t *ana_groups_opt;
+    struct { uint8_t state; uint64_t changes; } ana[NVME_ANA_GROUPS + 1];       /* enum nvme_ana of each group; under the domain's lock */
     uint64_t ana_changes;
     struct nvme_test test;
     struct timer test_timer;
@@ -380,7 +387,7 @@ struct nvme {
 };
 
 static inline uint32_t nvme_page(const struct nvme *n) { return NVME_PAGE << (n->cc >> NVME_CC_MPS_SHIFT & 15); }
-static inline uint8_t nvme_ana_state(const struct nvme *n) { return (uint8_t)(n->ana_option == 4 ? NVME_ANA_STATE_CHANGE : n->ana_option + 1); }
+static inline uint8_t nvme_ana_state(const struct nvme *n, uint16_t group) { return n->ana[group].state; }
 static inline bool nvme_stale(const struct nvme_req *r) { return r->gen != r->n->gen; }
 static inline bool nvme_ready(const struct nvme *n) { return n->csts & NVME_CSTS_RDY && !(n->csts & NVME_CSTS_CFS) && !n->disabling; }
 /* The longest transfer, bytes. */

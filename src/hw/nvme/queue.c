@@ -309,8 +309,19 @@ static bool cq_take_head(struct nvme_cq *cq)
     return head < cq->size;
 }
 
+/* There is room again: whoever completes here may fetch. */
+static void sqs_kick(const struct nvme_cq *cq)
+{
+    struct nvme *n = cq->n;
+
+    for (unsigned i = 0; i <= n->max_ioqpairs; i++)
+        if (n->sq[i].live && n->sq[i].cqid == cq->id)
+            nvme_sq_kick(&n->sq[i]);
+}
+
 static void cq_head(struct nvme_cq *cq)
 {
+    bool waited = !list_empty(&cq->waiting);
     struct nvme_req *r;
 
     if (!cq_take_head(cq)) {
@@ -320,10 +331,11 @@ static void cq_head(struct nvme_cq *cq)
     while (!cq_full(cq) && (r = list_first(&cq->waiting, struct nvme_req, link))) {
         cq->n->in_flight++;
         cqe_write(cq, r->sq->id, r->cmd.cid, r->status, r->result);
-        nvme_sq_kick(r->sq);
         nvme_req_free(r);
     }
     nvme_cq_settled(cq);
+    if (waited && list_empty(&cq->waiting))
+        sqs_kick(cq);
 }
 
 /*

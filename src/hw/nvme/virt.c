@@ -313,6 +313,7 @@ static bool vf_realize(struct dev *d, struct err *e)
     n->awupf = pf->awupf;
     n->atomic_dn = pf->atomic_dn;
     n->mqes = pf->mqes;
+    n->ctratt_mem = pf->ctratt_mem;
     n->dbcs = pf->dbcs;
     n->ocp = pf->ocp;
     n->auto_transition = pf->auto_transition;
