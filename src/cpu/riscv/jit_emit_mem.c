@@ -124,11 +124,11 @@ void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool
     if (group) {
         if (t->i == want.first)
             lead(t, &want);
-        t->index = R12;
-        if (want.slot) {
-            t->index = RDX;
+        t->index = want.slot ? RDX : R12;
+        if (want.slot && t->i == want.first)
+            x86_rr(&t->e, X_MOV, true, RDX, RCX);
+        else if (want.slot)
             x86_rm(&t->e, X_MOV, true, RDX, RBP, JIT_DISP(jit.share[want.slot]));
-        }
         t->base = jit_src(t, in->rs1, RAX);
         t->disp = in->imm;
         return;

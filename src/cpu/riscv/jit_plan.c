@@ -127,19 +127,28 @@ void jit_plan_shares(struct jit_tr *t)
 static const uint8_t own_slot[] = { 2, 4, 3 };
 #define LOOP_SLOT (2 * (unsigned)sizeof own_slot)
 
+/* An address in the stack frame: a table there, most likely. */
+static bool in_frame(const struct rv_insn *in)
+{
+    return (in->op == RV_OP_ADD && (in->rs1 == 2 || in->rs2 == 2)) || (in->op >= RV_OP_SH1ADD && in->op <= RV_OP_SH3ADD && in->rs2 == 2);
+}
+
 /* Whether the base of instruction @i moves little in each round of the loop around it. */
 static bool walks(const struct jit_tr *t, unsigned i)
 {
     unsigned first, last, base = t->insn[i].in.rs1;
     if (!jit_loop_around(t, i, &first, &last))
         return false;
+    for (unsigned k = i; k-- > first;)
+        if (writes_x(&t->insn[k].in, base)) {           /* what it was made of, whatever else the register is used for */
+            if (in_frame(&t->insn[k].in))
+                return true;
+            break;
+        }
     for (unsigned k = first; k <= last; k++) {
         const struct rv_insn *in = &t->insn[k].in;
-        if (!writes_x(in, base))
-            continue;
         bool step = in->op == RV_OP_ADDI && in->rs1 == base && in->imm <= STEP_MAX && in->imm >= -STEP_MAX;
-        bool in_frame = (in->op == RV_OP_ADD && (in->rs1 == 2 || in->rs2 == 2)) || (in->op >= RV_OP_SH1ADD && in->op <= RV_OP_SH3ADD && in->rs2 == 2);
-        if (!step && !in_frame)
+        if (writes_x(in, base) && !step && !in_frame(in))
             return false;
     }
     return true;
