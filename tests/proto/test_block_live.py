@@ -46,6 +46,26 @@ def test_limits_of_a_drive(tmp_path):
     assert status == 1 and "throttling.iops-totl" in text
 
 
+def test_an_overlay_over_a_node_that_a_guest_uses(tmp_path):
+    a, b = create(tmp_path / "a", "8M"), create(tmp_path / "b", "8M")
+    with NvmeMachine(tmp_path, *blockdev("d", a), "-device", "nvme,drive=d,serial=S,addr=1") as m:
+        io = io_of(m)
+        write(io, 1, 0, b"1" * 512)
+        m.qmp.cmd("blockdev-add", driver="qcow2", node_name="top", backing=None, file={"driver": "file", "filename": str(b)})
+        m.qmp.cmd("blockdev-snapshot", node="d", overlay="top")
+        assert read(io, 1, 0, 1) == b"1" * 512
+        write(io, 1, 1, b"2" * 512)
+        assert [x["inserted"]["node-name"] for x in m.qmp.cmd("query-block")] == ["top"] and node(m, "d")["ro"]
+        for wrong in ({"node": "d", "overlay": "top"}, {"node": "top", "overlay": "top"}, {"node": "top", "overlay": "nope"}):
+            with pytest.raises(QmpError):
+                m.qmp.cmd("blockdev-snapshot", **wrong)
+        with pytest.raises(QmpError, match="in use by block node 'top'"):
+            m.qmp.cmd("blockdev-del", node_name="d")
+        m.qmp.cmd("quit")
+        assert m.wait() == 0
+    assert content(a)[:1024] == b"1" * 512 + bytes(512) and content(b)[512:1024] == b"2" * 512
+
+
 def test_options_of_a_node_that_is_in_use(tmp_path):
     a, b = create(tmp_path / "a", "8M"), create(tmp_path / "b", "8M")
     fill(b, (7, 0, MIB))
