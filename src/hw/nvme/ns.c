@@ -303,6 +303,7 @@ uint32_t nvme_unit_leave(struct nvme_unit *u)
             continue;
         first = first ? first : i;
         nvme_ns_destroy(ns);
+        nvme_ns_clean(ns);
         nvme_ns_changed(u->ss, i, NULL);
     }
     return first;
