@@ -201,6 +201,42 @@ static const struct prop add_props[] = { { .name = "driver", .doc = "Type of the
     "image:{filename:str, format:str, virtual-size:int, dirty-flag:bool}, cache:{writeback:bool, direct:bool, no-flush:bool}, "         \
     "bps:int, bps_rd:int, bps_wr:int, iops:int, iops_rd:int, iops_wr:int, write_threshold:int}"
 #define OP_SAYS(op) op "_operations:int, " op "_total_time_ns:int, failed_" op "_operations:int"
+struct change_args { char *parent, *child, *node; };
+static const struct prop change_props[] = {
+    PROP_STR(struct change_args, parent, "parent", PF_REQUIRED, "Node whose children change"),
+    PROP_STR(struct change_args, child, "child", 0, "Name of the child that goes: children.N"),
+    PROP_STR(struct change_args, node, "node", 0, "Name of the node that becomes a child"),
+    PROP_END,
+};
+
+static bool co_change_child(struct blk_node *n, const struct change_args *a, struct err *e)
+{
+    const struct blk_driver *d = BLK_DRIVER(n);
+    struct blk_node *child = a->node ? (struct blk_node *)obj_lookup(&blk_node_class, a->node, e) : NULL;
+    struct blk_drain drain;
+    if (a->node && !child)
+        return false;
+    if (!d->co_child_add)
+        return err_set(e, ERR_VALUE, "the children of '%s' do not change: it is no quorum", n->obj.id);
+    if (!blk_node_free_of_jobs(n, e))
+        return false;
+    co_node_drain(n, &drain);
+    bool ok = child ? d->co_child_add(n, child, e) : d->co_child_del(n, a->child, e);
+    blk_drain_end(&drain);
+    return ok;
+}
+
+static json_t *co_blockdev_change(void *args, struct err *e)
+{
+    struct change_args *a = args;
+    if (!a->child == !a->node) {
+        err_set(e, ERR_VALUE, "one of 'child' and 'node' says what changes");
+        return NULL;
+    }
+    struct blk_node *n = blk_node_find(a->parent, e);
+    return n && co_change_child(n, a, e) ? json_object() : NULL;
+}
+
 #define ROW(var, nm, ds, ...) static const struct qmp_cmd var = { .name = nm, .doc = ds, __VA_ARGS__ }; QMP_CMD(&var)
 ROW(cmd_query_block, "query-block", "Drives, and what devices use", .co_run = co_query_block,
     .says = "[{device:str, type:str, removable:bool, locked:bool, io-status:str, *inserted:" NODE_SAYS ", *tray_open:bool, *qdev:str}]");
@@ -214,6 +250,8 @@ ROW(cmd_blockdev_del, "blockdev-del", "Removes a block node that nobody uses", .
     .co_run = co_blockdev_del, .ret = qmp_nothing);
 ROW(cmd_resize, "block_resize", "Changes the size of an image; devices tell their guest", .args = resize_props,
     .args_size = sizeof(struct resize_args), .co_run = co_block_resize, .ret = qmp_nothing);
+ROW(cmd_change, "x-blockdev-change", "A child of a quorum comes or goes", .args = change_props, .args_size = sizeof(struct change_args),
+    .co_run = co_blockdev_change, .ret = qmp_nothing);
 
 /* ---- the human monitor ---- */
 

@@ -15,10 +15,23 @@ int cbw_init(struct cbw *c, struct blk_node *src, struct blk_node *dst)
     c->src = src;
     c->dst = dst;
     list_init(&c->ops);
+    list_init(&c->reads);
     return dirty_init(&c->todo, atomic_load(&src->size), MAX((uint64_t)GRANULE, cluster)) ? 0 : -ENOMEM;
 }
 
-void cbw_free(struct cbw *c) { dirty_free(&c->todo); }
+void cbw_free(struct cbw *c)
+{
+    dirty_free(&c->todo);
+    dirty_free(&c->kept);
+}
+
+int cbw_keep(struct cbw *c)
+{
+    if (!dirty_init(&c->kept, c->todo.size, dirty_granularity(&c->todo)))
+        return -ENOMEM;
+    dirty_merge(&c->kept, &c->todo);
+    return 0;
+}
 
 static void op_begin(struct cbw *c, struct op *o, uint64_t off, uint64_t len)
 {
@@ -69,10 +82,10 @@ static int co_copy(struct cbw *c, uint64_t off, uint64_t len, void *buf, bool *i
     return r;
 }
 
-static struct op *op_at(struct cbw *c, uint64_t off, uint64_t len)
+static struct op *op_at(struct list *ops, uint64_t off, uint64_t len)
 {
     struct op *o;
-    list_for_each(o, &c->ops, link)
+    list_for_each(o, ops, link)
         if (off < o->off + o->len && o->off < off + len)
             return o;
     return NULL;
@@ -101,7 +114,7 @@ static int co_range(struct cbw *c, uint64_t a, uint64_t end, void **buf, bool *i
 {
     for (;;) {
         uint64_t at = dirty_next(&c->todo, a);
-        struct op *o = at < end ? NULL : op_at(c, a, end - a);
+        struct op *o = at < end ? NULL : op_at(&c->ops, a, end - a);
         if (at >= end && !o)
             return 0;
         if (at >= end) {
@@ -121,9 +134,73 @@ int co_cbw(struct cbw *c, uint64_t off, uint64_t len)
     uint64_t g = dirty_granularity(&c->todo);
     void *buf = NULL;
     bool is_read;
+    struct op *o;
     int r = co_range(c, align_down(off, g), MIN(align_up(off + len, g), c->todo.size), &buf, &is_read);
     free(buf);
+    while ((o = op_at(&c->reads, off, len)))
+        co_queue_wait(&o->waiting);
     return r;
+}
+
+/* ---- seeing the target before it is whole ---- */
+
+/* Where [at, at + *len) is, *@len cut to what is in one place: the source, the target, NULL where it cannot be seen. */
+static struct blk_node *co_place(struct cbw *c, uint64_t at, uint64_t *len)
+{
+    uint64_t end = at + *len;
+    struct op *o;
+    for (;;) {
+        bool todo = dirty_get(&c->todo, at), kept = dirty_get(&c->kept, at);
+        uint64_t a = todo ? dirty_next_clear(&c->todo, at) : dirty_next(&c->todo, at);
+        uint64_t b = kept ? dirty_next_clear(&c->kept, at) : dirty_next(&c->kept, at);
+        *len = MIN(MIN(a, b), end) - at;
+        if (c->failed || !kept)
+            return NULL;
+        if (todo)
+            return c->src;
+        if (!(o = op_at(&c->ops, at, *len)))
+            return c->dst;
+        co_queue_wait(&o->waiting);             /* it may fail: look again */
+    }
+}
+
+static int co_read_source(struct cbw *c, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+{
+    struct op o = { .off = off, .len = len };
+    list_push(&c->reads, &o.link);
+    int r = co_node_preadv(c->src, off, len, iov, niov, 0);
+    list_del(&o.link);
+    co_queue_wake_all(&o.waiting);
+    return r;
+}
+
+int co_cbw_read(struct cbw *c, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+{
+    struct iovec *part = malloc(niov * sizeof *part);
+    int r = part ? 0 : -ENOMEM;
+    for (uint64_t at = 0, n; at < len && !r; at += n) {
+        n = len - at;
+        struct blk_node *from = co_place(c, off + at, &n);
+        unsigned k = blk_iov_slice(iov, niov, at, n, part);
+        r = !from ? -EACCES : from == c->src ? co_read_source(c, off + at, n, part, k) : co_node_preadv(from, off + at, n, part, k, 0);
+    }
+    free(part);
+    return r;
+}
+
+int co_cbw_map(struct cbw *c, uint64_t off, uint64_t len, struct blk_extent *out)
+{
+    struct blk_node *from = co_place(c, off, &len);
+    return from ? co_node_map(from, off, len, out) : -EACCES;
+}
+
+void cbw_forget(struct cbw *c, uint64_t off, uint64_t len)
+{
+    uint64_t g = dirty_granularity(&c->todo), a = align_up(off, g), b = off + len == c->todo.size ? off + len : align_down(off + len, g);
+    if (a >= b)
+        return;
+    dirty_clear(&c->todo, a, b - a);
+    dirty_clear(&c->kept, a, b - a);
 }
 
 /* Nothing is claimed while the speed limit holds us back: others may need it at once. */

@@ -130,6 +130,9 @@ struct blk_driver {
     /* Permissions of all uses changed to @perm/@shared: locks, permissions below. */
     bool (*set_perm)(struct blk_node *, unsigned perm, unsigned shared, struct err *);
     const char *(*filename)(const struct blk_node *);   /* NULL, or what a person calls it */
+    /* Drivers over several nodes alike, that come and go: "children.N". Drained. NULL: it has none such. */
+    bool (*co_child_add)(struct blk_node *, struct blk_node *child, struct err *e);
+    bool (*co_child_del)(struct blk_node *, const char *name, struct err *e);
     /* ---- image formats; each may be NULL ---- */
     /* A cluster or several at a cluster boundary, stored compressed. */
     int (*co_write_compressed)(struct blk_node *, uint64_t off, uint64_t len, const struct iovec *, unsigned n);
