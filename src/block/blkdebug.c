@@ -149,8 +149,17 @@ static int co_flush(struct blk_node *n)
 }
 static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
-    int r = at_request(of(n), EV_NONE, IO_STATUS, off, len);
-    return r ? r : co_filter_map(n, off, len, out);
+    struct blk_debug *s = of(n);
+    uint64_t from = UINT64_MAX, to = 0;
+    int r = at_request(s, EV_NONE, IO_STATUS, off, len);
+    for (unsigned i = 0; i < s->n; i++) {
+        const struct blkdebug_rule *q = &s->rules[i];
+        if (q->set_state || q->spent || (q->event && q->event != EV_READ) || (q->iotype != IO_ANY && q->iotype != IO_READ))
+            continue;
+        from = q->sector < 0 ? 0 : MIN(from, (uint64_t)q->sector * 512);
+        to = q->sector < 0 ? UINT64_MAX : MAX(to, (uint64_t)q->sector * 512 + 512);
+    }
+    return r ? r : co_filter_map_read(n, off, len, out, from, to);
 }
 
 /* ---- life ---- */

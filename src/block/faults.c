@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "block/driver.h"
+#include "block/filter.h"
 
 enum op { OP_ANY, OP_READ, OP_WRITE, OP_ZERO, OP_DISCARD, OP_FLUSH, OPS };
 static const char *const op_names[] = { "any", "read", "write", "zero", "discard", "flush", NULL };
@@ -90,10 +90,8 @@ static bool co_open(struct blk_node *n, struct err *e)
             s->n++;
             return err_prefix(e, "rules.%u", s->n - 1);
         }
-    if (!blk_child_open(n, s->file, 0, BLK_PERM_ALL, e))
+    if (!co_filter_open(n, s->file, e))
         return false;
-    blk_caps_inherit(n, n->child.node);
-    n->caps.grows = n->child.node->caps.grows;
     s->rng = s->seed;
     return true;
 }
@@ -105,7 +103,7 @@ static void co_close(struct blk_node *n)
         prop_release(rule_props, &s->rules[i]);
     free(s->rules);
     s->n = 0;
-    blk_child_close(n);
+    co_filter_close(n);
 }
 
 /* The rule that hits this request, after its delay; NULL: none. */
@@ -135,7 +133,7 @@ static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct 
     struct rule *r = co_match(of(n), OP_READ, off, len);
     if (r && r->errno_)
         return -r->errno_;
-    int x = co_node_preadv(n->child.node, off, len, iov, niov, flags);
+    int x = co_filter_read(n, off, len, iov, niov, flags);
     if (!x && r && r->corrupt) {
         uint64_t at = next_random(of(n)) % len;
         uint8_t b;
@@ -149,7 +147,6 @@ static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct 
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
     struct rule *r = co_match(of(n), OP_WRITE, off, len);
-    int x;
     if (r && r->errno_)
         return -r->errno_;
     if (r && r->corrupt) {          /* the guest's memory stays as it is */
@@ -159,45 +156,43 @@ static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct
             return -ENOMEM;
         blk_iov_copy(copy, iov, niov, 0, len, false);
         flip_bit(of(n), copy, len);
-        x = co_node_pwritev(n->child.node, off, len, &v, 1, flags);
+        int x = co_filter_write(n, off, len, &v, 1, flags);
         free(copy);
-    } else {
-        x = co_node_pwritev(n->child.node, off, len, iov, niov, flags);
+        return x;
     }
-    atomic_store(&n->size, atomic_load(&n->child.node->size));
-    return x;
+    return co_filter_write(n, off, len, iov, niov, flags);
 }
 
 static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
     struct rule *r = co_match(of(n), OP_ZERO, off, len);
-    int x = r && r->errno_ ? -r->errno_ : co_node_zero(n->child.node, off, len, flags);
-    atomic_store(&n->size, atomic_load(&n->child.node->size));
-    return x;
+    return r && r->errno_ ? -r->errno_ : co_filter_zero(n, off, len, flags);
 }
 
 static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
 {
     struct rule *r = co_match(of(n), OP_DISCARD, off, len);
-    return r && r->errno_ ? -r->errno_ : co_node_discard(n->child.node, off, len);
+    return r && r->errno_ ? -r->errno_ : co_filter_discard(n, off, len);
 }
 
 static int co_flush(struct blk_node *n)
 {
     struct rule *r = co_match(of(n), OP_FLUSH, 0, 0);
-    return r && r->errno_ ? -r->errno_ : co_node_flush(n->child.node);
-}
-
-static int co_resize(struct blk_node *n, uint64_t size)
-{
-    int r = co_node_resize(n->child.node, size);
-    atomic_store(&n->size, atomic_load(&n->child.node->size));
-    return r;
+    return r && r->errno_ ? -r->errno_ : co_filter_flush(n);
 }
 
 static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
-    return co_node_map(n->child.node, off, len, out);
+    struct blk_faults *s = of(n);
+    uint64_t from = UINT64_MAX, to = 0;
+    for (unsigned i = 0; i < s->n; i++) {
+        const struct rule *r = &s->rules[i];
+        if ((r->op != OP_ANY && r->op != OP_READ) || (r->count && r->hits >= r->count))
+            continue;
+        from = MIN(from, r->offset);
+        to = MAX(to, r->length && range_ok(r->offset, r->length, UINT64_MAX) ? r->offset + r->length : UINT64_MAX);
+    }
+    return co_filter_map_read(n, off, len, out, from, to);
 }
 
 #define COUNTER(i, n, ds) { .name = n, .doc = ds, .type = PROP_T_U64, .flags = PF_READONLY, PROP_OFF(struct blk_faults, i) }
@@ -217,6 +212,6 @@ static const struct blk_driver faults_driver = {
     .obj = { .name = "blockdev-faults", .desc = "Requests fail, wait or are altered as rules say; for tests", .base = &blk_node_class,
              .size = sizeof(struct blk_faults), .props = props },
     .flags = BLK_FILTER, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
-    .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_resize, .co_map = co_map, .set_perm = blk_pass_perm,
+    .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_filter_resize, .co_map = co_map, .set_perm = blk_pass_perm,
 };
 OBJ_CLASS(&faults_driver.obj);

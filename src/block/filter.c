@@ -45,3 +45,15 @@ int co_filter_resize(struct blk_node *n, uint64_t size)
 }
 
 int co_filter_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out) { return co_node_map(n->child.node, off, len, out); }
+
+int co_filter_map_read(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out, uint64_t from, uint64_t to)
+{
+    if (from >= to || !ranges_overlap(off, len, from, to - from))
+        return co_filter_map(n, off, len, out);
+    if (off < from)
+        return co_filter_map(n, off, from - off, out);
+    int r = co_filter_map(n, off, MIN(len, to - off), out);
+    out->zero = false;
+    out->data = true;
+    return r;
+}

@@ -14,6 +14,8 @@ int co_filter_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flag
 int co_filter_discard(struct blk_node *n, uint64_t off, uint64_t len);
 int co_filter_flush(struct blk_node *n);
 int co_filter_resize(struct blk_node *n, uint64_t size);
+/* The same, where reads of [from, to) do more than to read: nobody is told that it reads as zeroes, so that it is read. */
+int co_filter_map_read(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out, uint64_t from, uint64_t to);
 int co_filter_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out);
 
 #endif

@@ -79,6 +79,8 @@ static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32
         if (!r) {
             uint32_t flags = ld_be32(b + 8);
             q->extent->len = MIN((uint64_t)ld_be32(b + 4), (uint64_t)q->len);
+            if (s->context && str_eq(s->context, "qemu:allocation-depth"))
+                flags = MIN(flags, 2u);     /* 0 nowhere, 1 here, 2 below: as x-dirty-bitmap shows it */
             q->extent->data = !(flags & NBD_STATE_HOLE);
             q->extent->zero = flags & NBD_STATE_ZERO;
             if (!q->extent->len)
@@ -378,6 +380,7 @@ static const char *filename(const struct blk_node *n)
 static const struct prop props[] = {
     PROP_JSON(struct blk_nbd, server, "server", PF_REQUIRED, "Where the server listens: server.type=inet with server.host and server.port, or server.type=unix with server.path"),
     PROP_STR(struct blk_nbd, export, "export", 0, "Name of the export; else the default one"),
+    PROP_STR(struct blk_nbd, context, "x-dirty-bitmap", 0, "Context that maps show in place of base:allocation: its bit 0 as \"no data\", bit 1 as \"zero\""),
     PROP_STR(struct blk_nbd, tls_creds, "tls-creds", 0, "Object with TLS credentials (-object tls-creds-x509, -psk, -anon): all goes through TLS, or nothing"),
     PROP_STR(struct blk_nbd, tls_hostname, "tls-hostname", 0, "Whose certificate is expected; else server.host's"),
     PROP_U32(struct blk_nbd, reconnect_delay, "reconnect-delay", 0, 0, 86400, "Seconds that requests wait for a lost server; 0: they fail, the next one tries again"),

@@ -26,6 +26,7 @@ struct blk_nbd {
     struct blk_node node;
     json_t *server;
     char *export, *tls_creds, *tls_hostname, *name;
+    char *context;                  /* what maps show in place of base:allocation, or NULL */
     uint32_t reconnect_delay, open_timeout;
     struct obj *creds;              /* of tls_creds, NULL: none */
     /* connection */

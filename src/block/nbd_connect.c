@@ -8,7 +8,7 @@
 
 #define CONNECT_NS INT64_C(30000000000)
 
-static const char context_name[] = "base:allocation";
+static const char *context_name(const struct blk_nbd *s) { return s->context ? s->context : "base:allocation"; }
 
 /* ---- the socket ---- */
 
@@ -85,7 +85,7 @@ static int co_simple_option(struct blk_nbd *s, uint32_t opt, const void *data, u
         uint32_t type, n;
         uint8_t *d;
         r = co_recv_reply(s, opt, &type, &d, &n);
-        if (!r && type == NBD_REP_META_CONTEXT && context && n == 4 + strlen(context_name) && !memcmp(d + 4, context_name, n - 4))
+        if (!r && type == NBD_REP_META_CONTEXT && context && n == 4 + strlen(context_name(s)) && !memcmp(d + 4, context_name(s), n - 4))
             *context = true;
         free(d);
         if (!r && type == NBD_REP_ACK)
@@ -142,7 +142,7 @@ static bool co_go(struct blk_nbd *s, struct err *e)
 /* The contexts of export and of its zeroes: what a map is made from. */
 static int co_ask_contexts(struct blk_nbd *s)
 {
-    uint32_t n = (uint32_t)strlen(s->export), k = (uint32_t)strlen(context_name);
+    uint32_t n = (uint32_t)strlen(s->export), k = (uint32_t)strlen(context_name(s));
     uint8_t *q = malloc(4 + n + 8 + k);
     if (!q)
         return -ENOMEM;
@@ -150,7 +150,7 @@ static int co_ask_contexts(struct blk_nbd *s)
     memcpy(q + 4, s->export, n);
     st_be32(q + 4 + n, 1);
     st_be32(q + 8 + n, k);
-    memcpy(q + 12 + n, context_name, k);
+    memcpy(q + 12 + n, context_name(s), k);
     s->status = false;
     int r = co_simple_option(s, NBD_OPT_SET_META_CONTEXT, q, 4 + n + 8 + k, &s->status);
     free(q);
@@ -189,6 +189,8 @@ static bool co_handshake(struct blk_nbd *s, struct err *e)
     }
     if (r)
         return err_os(e, -r, "the NBD server does not answer well");
+    if (s->context && !(s->structured && s->status))
+        return err_set(e, ERR_NOT_FOUND, "the NBD server's export '%s' does not tell of '%s'", s->export, s->context);
     s->max_request = NBD_MAX_REQUEST;
     return co_go(s, e);
 }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* What clients can ask about an export's blocks: "base:allocation", and "qemu:dirty-bitmap:NAME" for each of its bitmaps. */
+/*
+ * What clients can ask about an export's blocks: "base:allocation", "qemu:dirty-bitmap:NAME" for each of its bitmaps, and
+ * "qemu:allocation-depth": 1 where the image itself has something, 2 the one below it, and so on; 0 where none has.
+ */
 #include <string.h>
 #include "block/bitmap.h"
 #include "block/blk_int.h"
 #include "block/nbd_proto.h"
 #include "block/nbd_server.h"
 
-static const char allocation[] = "base:allocation", bitmap_prefix[] = "qemu:dirty-bitmap:";
+static const char allocation[] = "base:allocation", bitmap_prefix[] = "qemu:dirty-bitmap:", depth_name[] = "qemu:allocation-depth";
 enum { STATE_DIRTY = 1 };
 
 static bool equals(const char *q, uint32_t k, const char *s) { return k == strlen(s) && !memcmp(q, s, k); }
@@ -24,18 +27,22 @@ uint64_t nbd_contexts_of(const struct nbd_export *x, const char *q, uint32_t k, 
     for (unsigned i = 0; i < x->n_bitmaps; i++)
         if (all || is_bitmap(q, k, x->bitmaps[i]))
             set |= BIT64(i + 1);
+    if (x->allocation_depth && (equals(q, k, depth_name) || (list && equals(q, k, "qemu:"))))
+        set |= BIT64(x->n_bitmaps + 1);
     return set;
 }
 
 void nbd_context_name(const struct nbd_export *x, unsigned i, struct str *out)
 {
-    if (i)
+    if (i > x->n_bitmaps)
+        str_add(out, depth_name);
+    else if (i)
         str_printf(out, "%s%s", bitmap_prefix, x->bitmaps[i - 1]->name);
     else
         str_add(out, allocation);
 }
 
-unsigned nbd_context_count(const struct nbd_export *x) { return x->n_bitmaps + 1; }
+unsigned nbd_context_count(const struct nbd_export *x) { return x->n_bitmaps + 1 + x->allocation_depth; }
 
 static void put(uint8_t *d, unsigned n, uint64_t len, uint32_t flags)
 {
@@ -54,7 +61,12 @@ static unsigned bitmap_extents(const struct blk_bitmap *b, uint64_t off, uint64_
     return n;
 }
 
-static int co_allocation_extents(struct blk *b, uint64_t off, uint64_t len, uint8_t *d, unsigned max, unsigned *out)
+static uint32_t allocation_of(const struct blk_extent *x) { return (x->data ? 0 : NBD_STATE_HOLE) | (x->zero ? NBD_STATE_ZERO : 0); }
+static uint32_t depth_of(const struct blk_extent *x) { return x->below ? 0 : x->depth + 1; }
+
+/* Extents of what @state says, those that are alike in one. */
+static int co_map_extents(struct blk *b, uint32_t (*state)(const struct blk_extent *), uint64_t off, uint64_t len, uint8_t *d, unsigned max,
+                          unsigned *out)
 {
     uint64_t run = 0;
     uint32_t last = 0;
@@ -62,9 +74,9 @@ static int co_allocation_extents(struct blk *b, uint64_t off, uint64_t len, uint
     for (uint64_t at = 0; at < len;) {
         struct blk_extent x;
         int r = co_blk_map(b, off + at, len - at, &x);
-        uint32_t flags = (x.data ? 0 : NBD_STATE_HOLE) | (x.zero ? NBD_STATE_ZERO : 0);
         if (r)
             return r;
+        uint32_t flags = state(&x);
         if (!n || flags != last) {
             if (n == max)
                 break;
@@ -82,7 +94,9 @@ static int co_allocation_extents(struct blk *b, uint64_t off, uint64_t len, uint
 int co_nbd_extents(const struct nbd_export *x, unsigned i, uint64_t off, uint64_t len, uint8_t *d, unsigned max, unsigned *n)
 {
     if (!i)
-        return co_allocation_extents(x->exp.blk, off, len, d, max, n);
+        return co_map_extents(x->exp.blk, allocation_of, off, len, d, max, n);
+    if (i > x->n_bitmaps)
+        return co_map_extents(x->exp.blk, depth_of, off, len, d, max, n);
     *n = bitmap_extents(x->bitmaps[i - 1], off, len, d, max);
     return 0;
 }

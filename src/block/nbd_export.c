@@ -64,6 +64,7 @@ static const struct prop nbd_export_props[] = {
     PROP_STR(struct nbd_export, name, "name", 0, "Name of the export; else the node's"),
     PROP_STR(struct nbd_export, description, "description", 0, "What clients are told of it"),
     PROP_JSON(struct nbd_export, bitmaps_opt, "bitmaps", 0, "Bitmaps that clients may ask about: names, or objects with \"node\" and \"name\""),
+    PROP_BOOL(struct nbd_export, allocation_depth, "allocation-depth", false, "Clients may ask how many images down something is: context qemu:allocation-depth"),
     PROP_END,
 };
 const struct blk_export_class nbd_export_class = {

@@ -16,6 +16,7 @@ struct nbd_export {
     json_t *bitmaps_opt;
     struct blk_bitmap *bitmaps[32]; /* that clients may ask about */
     unsigned n_bitmaps;
+    bool allocation_depth;          /* clients may ask how many images down something is */
 };
 extern const struct blk_export_class nbd_export_class;
 
@@ -33,7 +34,7 @@ bool nbd_server_running(void);
 const char *nbd_server_address(void);
 struct nbd_export *nbd_export_find(const char *name);
 
-/* ---- nbd_context.c: contexts of an export, numbered: 0 is base:allocation, the others are its bitmaps ---- */
+/* ---- nbd_context.c: contexts of an export, numbered: 0 is base:allocation, then its bitmaps, then the depth ---- */
 /* A bit for each that a client's words @q mean; @list: words may be the beginning of several. */
 uint64_t nbd_contexts_of(const struct nbd_export *x, const char *q, uint32_t k, bool list);
 void nbd_context_name(const struct nbd_export *x, unsigned i, struct str *out);

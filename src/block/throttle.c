@@ -4,7 +4,7 @@
  * may begin when that time is no further ahead than the burst allows. Nobody is overtaken: requests of a group are booked in order.
  */
 #include <stdlib.h>
-#include "block/driver.h"
+#include "block/filter.h"
 #include "block/throttle.h"
 #include "loop/co.h"
 
@@ -125,49 +125,29 @@ static bool co_open(struct blk_node *n, struct err *e)
     struct blk_throttle *s = (struct blk_throttle *)n;
     if (!s->group)
         return err_set(e, ERR_VALUE, "'throttle-group' is missing");
-    if (!blk_child_open(n, s->file, 0, BLK_PERM_ALL, e))
-        return false;
-    blk_caps_inherit(n, n->child.node);
-    n->caps.grows = n->child.node->caps.grows;
-    return true;
+    return co_filter_open(n, s->file, e);
 }
-static void co_close(struct blk_node *n) { blk_child_close(n); }
-
-static void follow_size(struct blk_node *n) { atomic_store(&n->size, atomic_load(&n->child.node->size)); }
 
 static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
     co_throttle(limits(n), false, len);
-    return co_node_preadv(n->child.node, off, len, iov, niov, flags);
+    return co_filter_read(n, off, len, iov, niov, flags);
 }
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
     co_throttle(limits(n), true, len);
-    int r = co_node_pwritev(n->child.node, off, len, iov, niov, flags);
-    follow_size(n);
-    return r;
+    return co_filter_write(n, off, len, iov, niov, flags);
 }
 static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
     co_throttle(limits(n), true, len);
-    int r = co_node_zero(n->child.node, off, len, flags);
-    follow_size(n);
-    return r;
+    return co_filter_zero(n, off, len, flags);
 }
 static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
 {
     co_throttle(limits(n), true, len);
-    return co_node_discard(n->child.node, off, len);
+    return co_filter_discard(n, off, len);
 }
-static int co_flush(struct blk_node *n) { return co_node_flush(n->child.node); }
-static int co_resize(struct blk_node *n, uint64_t size)
-{
-    int r = co_node_resize(n->child.node, size);
-    follow_size(n);
-    return r;
-}
-static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out) { return co_node_map(n->child.node, off, len, out); }
-
 static const struct prop throttle_node_props[] = {
     PROP_JSON(struct blk_throttle, file, "file", PF_REQUIRED, "Node below"),
     PROP_LINK(struct blk_throttle, group, "throttle-group", &throttle_group_class, PF_REQUIRED, "Group (-object throttle-group) whose limits hold"),
@@ -176,7 +156,7 @@ static const struct prop throttle_node_props[] = {
 static const struct blk_driver throttle_driver = {
     .obj = { .name = "blockdev-throttle", .desc = "Requests wait so that the limits of a group hold", .base = &blk_node_class,
              .size = sizeof(struct blk_throttle), .props = throttle_node_props },
-    .flags = BLK_FILTER | BLK_ANY_LOOP, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write,
-    .co_zero = co_zero, .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_resize, .co_map = co_map, .set_perm = blk_pass_perm,
+    .flags = BLK_FILTER | BLK_ANY_LOOP, .co_open = co_open, .co_close = co_filter_close, .co_preadv = co_read, .co_pwritev = co_write,
+    .co_zero = co_zero, .co_discard = co_discard, .co_flush = co_filter_flush, .co_resize = co_filter_resize, .co_map = co_filter_map, .set_perm = blk_pass_perm,
 };
 OBJ_CLASS(&throttle_driver.obj);

@@ -16,6 +16,8 @@ void help_props(const struct prop *table, struct str *out);
 /* Categories of devices in the order in which they are shown, NULL-terminated; that of a device class. */
 const char *const *help_categories(void);
 const char *help_category(const struct obj_class *c);
+/* The version of program @prog, and the libraries of this build. */
+void help_version(const char *prog, struct str *out);
 /* The reference manual of every device and back end, as Markdown. */
 void help_manual(struct str *out);
 

@@ -58,36 +58,10 @@ static bool apply_manual(const char *arg, struct err *e)
 static const struct cli_opt opt_manual = { "manual", NULL, "every device and back end with its options, as Markdown", "Process", CLI_EARLY, apply_manual };
 CLI_OPT(&opt_manual);
 
-/* What this build holds that another one may lack. */
-static const struct { const char *name; bool have; } features[] = {
-#ifdef CONFIG_URING
-    { "io_uring", true },
-#else
-    { "io_uring", false },
-#endif
-#ifdef CONFIG_SLIRP
-    { "slirp (-netdev user)", true },
-#else
-    { "slirp (-netdev user)", false },
-#endif
-#ifdef CONFIG_ZLIB
-    { "zlib (gzip kernels)", true },
-#else
-    { "zlib (gzip kernels)", false },
-#endif
-#ifdef CONFIG_SECCOMP
-    { "seccomp (-sandbox)", true },
-#else
-    { "seccomp (-sandbox)", false },
-#endif
-};
-
 static bool apply_version(const char *arg, struct err *e)
 {
     struct str b = { 0 };
-    str_add(&b, "backplane version " BP_VERSION "\n");
-    for (size_t i = 0; i < ARRAY_SIZE(features); i++)
-        str_printf(&b, "  %-24s %s\n", features[i].name, features[i].have ? "yes" : "not in this build");
+    help_version("backplane", &b);
     cli_print_and_exit(&b);
 }
 static const struct cli_opt opt_version = { "version", NULL, "the version and what is in this build", "Process", CLI_EARLY, apply_version };

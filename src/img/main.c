@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/flags.h"
+#include "core/help.h"
 #include "img/img.h"
 
 struct run { const struct img_cmd *cmd; int argc; char **argv; int status; };
@@ -59,7 +60,10 @@ int main(int argc, char **argv)
         return argc < 2;
     }
     if (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version")) {
-        printf("backplane-img version %s\n", BP_VERSION);
+        struct str out = { 0 };
+        help_version("backplane-img", &out);
+        fputs(out.s, stdout);
+        str_free(&out);
         return 0;
     }
     struct run r = { find(argv[1]), argc - 1, argv + 1, 1 };

@@ -16,6 +16,7 @@
 #include "block/nbd_server.h"
 #include "core/backend.h"
 #include "core/cmd.h"
+#include "core/help.h"
 #include "core/flags.h"
 #include "core/run.h"
 
@@ -107,6 +108,14 @@ static bool opt_monitor(const char *arg, struct err *e)
     return ok;
 }
 
+static void version(void)
+{
+    struct str out = { 0 };
+    help_version("backplane-serve", &out);
+    fputs(out.s, stdout);
+    str_free(&out);
+}
+
 /* Options in the order in which they are given: each sees what the ones before made. Monitors come last: who is told to connect to one finds all. */
 static bool options(int argc, char **argv, struct err *e)
 {
@@ -131,7 +140,7 @@ static bool options(int argc, char **argv, struct err *e)
             break;
         case 'p': pid_path = optarg; break;
         case 'h': usage(); exit(0);
-        case 'V': printf("backplane-serve version %s\n", BP_VERSION); exit(0);
+        case 'V': version(); exit(0);
         default: return err_set(e, ERR_VALUE, "see backplane-serve --help");
         }
         if (!ok)

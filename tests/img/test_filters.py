@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from imglib import QEMU, img, qimg, run
+from imglib import IMG, QEMU, img, qimg, run
 from test_nbd import SERVE, Server
 
 pytestmark = pytest.mark.skipif(not QEMU, reason="no qemu-io")
@@ -169,3 +169,22 @@ def test_preallocate_grows_in_steps(tmp_path):
     assert start < os.stat(tmp_path / "q").st_size < 5 * MIB
     assert "leak" not in qimg("check", "-f", "qcow2", tmp_path / "q").stdout
     run("qemu-io", "-f", "qcow2", "-c", "read -P 1 0 1M", "-c", "read -P 2 1M 2M", tmp_path / "q")
+
+
+@pytest.mark.parametrize("opts", [{"driver": "faults", "rules": [{"op": "read", "offset": 65536, "length": 65536, "errno": "EIO"}]},
+                                  {"driver": "blkdebug", "inject-error": [{"event": "read_aio", "iotype": "read", "sector": 129}]}])
+def test_a_hole_is_read_where_a_rule_waits(tmp_path, opts):
+    """Clients of NBD are told of holes without a read; not where the read would fail."""
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    os.truncate(tmp_path / "a", 0)
+    os.truncate(tmp_path / "a", 1 << 20)
+    d = Disk(tmp_path, {**opts, "image" if opts["driver"] == "blkdebug" else "file": raw(tmp_path / "a")})
+    d.io("read -P 0 0 64k", "read -P 0 128k 64k")
+    d.io("read 64k 64k", ok=(1,))
+    d.end()
+
+
+def test_versions_name_the_libraries():
+    for tool in (IMG, SERVE):
+        p = run(tool, "--version")
+        assert p.stdout.startswith(os.path.basename(tool) + " version ") and "zstd" in p.stdout and "fuse3" in p.stdout

@@ -223,3 +223,25 @@ def test_mistakes_are_named(tmp_path):
                        (["--blockdev", "qcow3,node-name=n"], "qcow2"), (["nonsense"], "nonsense")):
         p = run(SERVE, *args, ok=(1,))
         assert says in p.stderr, p.stderr
+
+
+@needs["nbdinfo"]
+def test_allocation_depth(tmp_path):
+    """How many images down something is: told to libnbd's client, asked by ours and QEMU's."""
+    for name, at in (("base", 0), ("mid", 1), ("top", 2)):
+        more = () if name == "base" else ("-b", tmp_path / ("base" if name == "mid" else "mid"), "-F", "qcow2")
+        img("create", "-f", "qcow2", *more, tmp_path / name, 8 * MIB)
+        run("qemu-io", "-f", "qcow2", "-c", "write -P 1 %dM 1M" % at, tmp_path / name)
+    s = Server(tmp_path, [SERVE, "--blockdev", "qcow2,node-name=n,file.driver=file,file.filename=%s" % (tmp_path / "top"),
+                          "--nbd-server", "addr.type=unix,addr.path=@SOCK@", "--export", "nbd,id=e,node-name=n,name=disk,allocation-depth=on"])
+    m = json.loads(run("nbdinfo", "--json", "--map=qemu:allocation-depth", s.uri("disk")).stdout)
+    assert [(e["offset"] // MIB, e["length"] // MIB, e["type"]) for e in m] == [(0, 1, 3), (1, 1, 2), (2, 1, 1), (3, 5, 0)]
+    assert "qemu:allocation-depth" in json.loads(run("nbdinfo", "--json", s.uri("disk")).stdout)["exports"][0]["contexts"]
+    opts = "driver=nbd,export=disk,server.type=unix,server.path=%s,read-only=on,x-dirty-bitmap=" % s.path
+    seen = []
+    for tool in [IMG] + ([shutil.which("qemu-img")] if QEMU else []):
+        m = json.loads(run(tool, "map", "--output=json", "--image-opts", opts + "qemu:allocation-depth").stdout)
+        seen.append([(e["start"] // MIB, e["length"] // MIB, e["data"], e["zero"]) for e in m])
+    assert seen[0] == [(0, 2, True, True), (2, 1, False, False), (3, 5, True, False)] and all(x == seen[0] for x in seen)
+    assert "does not tell of 'qemu:dirty-bitmap:x'" in run(IMG, "map", "--image-opts", opts + "qemu:dirty-bitmap:x", ok=(1,)).stderr
+    s.end()
