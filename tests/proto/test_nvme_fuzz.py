@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Random commands, queues, pointers, doorbells and registers: the program lives, and after a reset the controller works."""
+import json
 import os
 import random
 import struct
@@ -13,7 +14,7 @@ from lib.nvme import RAM, NvmeMachine, read
 MIB = 1 << 20
 VF_BARS = 0x50000000
 ADMIN = [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 16, 17, 20, 21, 24, 25, 26, 28, 0x7c, 0x80, 0x84, 0x86]
-IO = [0, 1, 2, 4, 5, 8, 9, 12, 13, 14, 17, 18, 21, 25, 29, 0x79, 0x7a, 0x7d]
+IO = [0, 1, 2, 4, 5, 6, 8, 9, 12, 13, 14, 16, 17, 18, 20, 21, 25, 29, 0x79, 0x7a, 0x7d]
 ROUNDS = int(os.environ.get("BP_FUZZ_ROUNDS", "6"))
 
 
@@ -45,9 +46,12 @@ class Chaos:
         ops = ADMIN if admin else IO
         op = self.r.choice(ops) if self.r.randrange(20) else self.r.getrandbits(8)
         flags = self.r.choice((0, 0, 0, 0x40, 0x80, 1, 2, 0xff))
-        nsid = self.r.choice((1, 1, 2, 2, 3, 0, 0xffffffff, 99))
+        nsid = self.r.choice((1, 1, 2, 2, 3, 4, 4, 0, 0xffffffff, 99))
         dw = [self.u(32) for _ in range(6)]
-        if not admin:                               # blocks that are mostly there
+        if nsid == 4 and not admin:                 # values and keys of sizes that are mostly good
+            dw[0], dw[1] = self.r.randrange(9000) if self.r.randrange(8) else dw[0], self.r.randrange(18) | self.r.choice((0, 0, 1, 2)) << 8
+            dw[4], dw[5] = 0, self.r.randrange(3)
+        elif not admin:                             # blocks that are mostly there
             if self.r.randrange(4):
                 dw[0], dw[1] = self.r.randrange(20000), 0
                 dw[2] = self.r.randrange(64) | self.r.getrandbits(6) << 26 if self.r.randrange(3) else dw[2]
@@ -57,12 +61,15 @@ class Chaos:
 
 
 def start(tmp):
-    args = ["-device", "nvme-subsys,id=ss,fdp=on,fdp.nruh=2,fdp.nrg=2", "-device", "nvme,serial=F,id=f,subsys=ss,addr=1,cmb_size_mb=1,hmb=16,max_ioqpairs=8,msix_qsize=9,"
-            "sriov_max_vfs=2,sriov_vq_flexible=5,sriov_vi_flexible=4,sriov_max_vq_per_vf=4,atomic.awun=7,boot-drive=b"]
+    ctrl = dict(driver="nvme", serial="F", id="f", subsys="ss", addr="1", cmb_size_mb=1, hmb=16, max_ioqpairs=8, msix_qsize=9, sriov_max_vfs=2,
+                sriov_vq_flexible=5, sriov_vi_flexible=4, sriov_max_vq_per_vf=4)
+    ctrl.update({"atomic.awun": 7, "boot-drive": "b", "iothread-queue-mapping": [{"iothread": "t0", "queues": [1]}]})
+    args = ["-object", "iothread,id=t0", "-device", "nvme-subsys,id=ss,fdp=on,fdp.nruh=2,fdp.nrg=2", "-device", json.dumps(ctrl)]
     with open(str(tmp / "boot"), "wb") as f:
         f.truncate(512 << 10)
     args += ["-drive", "file=%s,format=raw,if=none,id=b" % (tmp / "boot")]
-    for i, opts in enumerate((",discard_granularity=4096", ",ms=16,pi=1,pif=2,mset=1", ",zoned=on,zoned.zone_size=256K,zoned.max_open=3,zoned.descr_ext_size=64"), 1):
+    for i, opts in enumerate((",discard_granularity=4096", ",ms=16,pi=1,pif=2,mset=1", ",zoned=on,zoned.zone_size=256K,zoned.max_open=3,zoned.descr_ext_size=64",
+                              ",kv=on"), 1):
         img = str(tmp / ("f%d" % i))
         with open(img, "wb") as f:
             f.truncate(8 * MIB)
@@ -116,7 +123,7 @@ def test_random_commands(tmp_path, seed):
         n.enable()
         assert n.identify(1)[4:5] == b"F"
         io = n.io_queue()
-        for nsid in (1, 2, 3):                      # whatever became of the namespaces
+        for nsid in (1, 2, 3, 4):                   # whatever became of the namespaces
             c = read(io, nsid, 0, 1)
             assert isinstance(c, bytes) or c.status
 
