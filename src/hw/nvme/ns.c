@@ -147,6 +147,9 @@ void nvme_unit_close(struct nvme_unit *u)
 {
     if (!u->blk)
         return;
+    for (uint32_t i = 1; i <= NVME_NS_MAX; i++)
+        if (u->ss->ns[i] && u->ss->ns[i]->unit == u)
+            nvme_ns_clean(u->ss->ns[i]);        /* no longer live, and nothing is in flight */
     pthread_mutex_lock(&u->ss->lock);
     list_del(&u->link);
     pthread_mutex_unlock(&u->ss->lock);
@@ -303,7 +306,6 @@ uint32_t nvme_unit_leave(struct nvme_unit *u)
             continue;
         first = first ? first : i;
         nvme_ns_destroy(ns);
-        nvme_ns_clean(ns);
         nvme_ns_changed(u->ss, i, NULL);
     }
     return first;
