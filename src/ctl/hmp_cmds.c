@@ -166,7 +166,11 @@ static const struct hmp_cmd rows[] = {
     { "info version", "", "", "the version of the program", info_version, .preconfig = true },
     { "info name", "", "", "the name of the machine", info_name, .preconfig = true },
     { "info qtree", "", "", "devices and buses", info_qtree },
+    { "info uuid", "", "", "the UUID of the machine", .qmp = "query-uuid", .words = "" },
+    { "info kvm", "", "", "whether KVM is used", .qmp = "query-kvm", .words = "" },
+    { "info iothreads", "", "", "I/O threads with their host thread ids", .qmp = "query-iothreads", .words = "" },
+    { "info memory_size_summary", "", "", "sizes of memory", .qmp = "query-memory-size-summary", .words = "" },
 };
 #define ROW(i) HMP_CMD(&rows[i])
 ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7); ROW(8); ROW(9);
-ROW(10); ROW(11); ROW(12); ROW(13); ROW(14);
+ROW(10); ROW(11); ROW(12); ROW(13); ROW(14); ROW(15); ROW(16); ROW(17); ROW(18);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "core/cmd.h"
 #include "mem/ram_int.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -252,3 +253,27 @@ static const struct obj_class file_class = {
     .size = sizeof(struct memdev_file), .props = file_props, .complete = file_complete, .finalize = file_finalize,
 };
 OBJ_CLASS(&file_class);
+
+/* ---- query-memdev ---- */
+
+static bool show(struct obj *o, void *list)
+{
+    const struct memdev *m = (const struct memdev *)o;
+    json_array_append_new(list, json_pack("{s:s, s:I, s:b, s:b, s:b, s:b, s:b, s:[], s:s}", "id", o->id, "size", (json_int_t)m->size, "merge", m->merge,
+                                          "dump", m->dump, "prealloc", m->prealloc, "share", m->share, "reserve", m->reserve, "host-nodes",
+                                          "policy", "default"));
+    return true;
+}
+
+static json_t *co_query_memdev(void *args, struct err *e)
+{
+    json_t *list = json_array();
+    obj_each(NULL, &memory_backend_class, show, list);
+    return list;
+}
+
+static const struct qmp_cmd cmd_query_memdev = { .name = "query-memdev", .doc = "Memory back ends", .co_run = co_query_memdev, .preconfig = true,
+    .says = "[{id:str, size:int, merge:bool, dump:bool, prealloc:bool, share:bool, reserve:bool, host-nodes:[int], policy:str}]" };
+QMP_CMD(&cmd_query_memdev);
+static const struct hmp_cmd info_memdev = { .name = "info memdev", .args = "", .doc = "memory back ends", .qmp = "query-memdev", .words = "" };
+HMP_CMD(&info_memdev);

@@ -96,6 +96,18 @@ def test_objects(m):
         assert q.hmp(wrong).startswith("Error: "), wrong
 
 
+def test_what_is_known_of_the_machine(m):
+    q = m.qmp
+    assert q.hmp("object_add memory-backend-ram,id=mem,size=8M,share=on,prealloc=off") == ""
+    memory = {d["id"]: d for d in q.cmd("query-memdev")}["mem"]
+    assert (memory["size"], memory["share"], memory["prealloc"], memory["host-nodes"], memory["policy"]) == (8 << 20, True, False, [], "default")
+    assert "size: 8388608\n" in q.hmp("info memdev") and q.hmp("object_del mem") == ""
+    assert "mem" not in [d["id"] for d in q.cmd("query-memdev")]
+    assert q.hmp("info uuid") == "UUID: 00000000-0000-0000-0000-000000000000\n"
+    assert q.hmp("info memory_size_summary") == "base-memory: 134217728\nplugged-memory: 0\n" and "enabled: false" in q.hmp("info kvm")
+    assert q.hmp("object_add iothread,id=io") == "" and "id: io\n" in q.hmp("info iothreads") and q.hmp("object_del io") == ""
+
+
 def test_chardevs(m):
     q = m.qmp
     assert q.hmp("ringbuf_write ring two words") == "" and q.hmp("ringbuf_read ring 64") == "two words\n"
