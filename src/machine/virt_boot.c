@@ -115,7 +115,10 @@ static bool load_kernel(struct virt *v, struct layout *l, struct err *e)
     return true;
 }
 
-/* The device tree at the top of low memory, the RAM disk below it. */
+/*
+ * The device tree at the top of low memory. The RAM disk where QEMU has it, in the middle: a kernel with little memory needs large
+ * pieces at the top. Just below the device tree where it does not fit there.
+ */
 static bool load_rest(struct virt *v, struct layout *l, struct err *e)
 {
     uint64_t base = virt_map[VIRT_DRAM].base, top = MIN(base + v->m.ram_size, MAX(FDT_LIMIT, base + 2 * MiB));
@@ -127,7 +130,9 @@ static bool load_rest(struct virt *v, struct layout *l, struct err *e)
         return false;
     free(fdt);
     l->fdt = align_down(top - MIN(top, size + FDT_ROOM), v->m.ram_size >= 16 * MiB ? KERNEL_ALIGN : 4 * KiB);
-    l->initrd = align_down(l->fdt - MIN(initrd_size, l->fdt), 4 * KiB);
+    l->initrd = align_up(MAX(l->kernel_end, align_up(l->fw_end, KERNEL_ALIGN) + MIN(v->m.ram_size / 2, 128 * MiB)), 4 * KiB);
+    if (l->initrd + initrd_size > l->fdt)
+        l->initrd = align_down(l->fdt - MIN(initrd_size, l->fdt), 4 * KiB);
     if (l->initrd < l->kernel_end || l->fdt < base) {
         err_set(e, ERR_VALUE, "%llu MiB of memory are too little for the kernel%s and the device tree", (unsigned long long)(v->m.ram_size / MiB),
                 initrd_size ? ", the RAM disk" : "");

@@ -23,6 +23,14 @@ def test_boot_shell_and_poweroff():
         assert m.wait(QUIT) == 0
 
 
+@pytest.mark.parametrize("mib", [128, 192])
+def test_little_memory(mib):
+    """The kernel wants large pieces in one place, which the RAM disk must leave."""
+    with guest.Machine("-smp", "1", memory="%dM" % mib, script="exit 0") as m:
+        assert m.script_status() == 0
+        assert m.wait(QUIT) == 0
+
+
 @pytest.mark.parametrize("harts", [2, 4])
 def test_smp(harts):
     """All harts come up, run at the same time, and see each other's stores."""
