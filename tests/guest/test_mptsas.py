@@ -14,6 +14,9 @@ def lab(tmp_path_factory):
     with disklab.lab(d, *drives, "-device", "mptsas1068,id=sas,sas_address=0x500605b000001230", "-device", "scsi-hd,bus=sas.0,drive=h,scsi-id=2,serial=SAS2",
                      "-device", "scsi-hd,bus=sas.0,drive=b,scsi-id=2,lun=3", "-device", "scsi-cd,bus=sas.0,drive=c,scsi-id=5",
                      devices=["/dev/sda", "/dev/sdb", "/dev/sr0"], modules=["mptsas", "sd_mod", "sr_mod"]) as m:
+        m.disk = {}
+        for lun in (0, 3):                                                      # the kernel's names come in any order
+            m.disk[lun] = m.run("ls /sys/bus/scsi/devices/0:0:*:%d/block | grep ^sd" % lun)
         yield m
 
 
@@ -35,36 +38,38 @@ def test_the_topology(lab):
 
 
 def test_bytes_both_ways(lab):
-    assert lab.run("cat /sys/block/sda/size") == str(64 * MIB // 512) and lab.run("cat /sys/block/sdb/size") == str(8 * MIB // 512)
-    assert disklab.has_fill(lab, "sda", 1000) and disklab.has_fill(lab, "sdb", 2000)
+    for lun, size in ((0, 64 * MIB), (3, 8 * MIB)):
+        assert lab.run("cat /sys/block/%s/size" % lab.disk[lun]) == str(size // 512) and disklab.has_fill(lab, lab.disk[lun], 1000)
     assert lab.run("dd if=/dev/sr0 bs=2048 skip=16 count=1 2>/dev/null | head -c 16") == "%015d" % 2048
-    disklab.use_file_system(lab, "sda")
-    disklab.write_and_compare(lab, "sda", lab.dir + "/h", 15000)
+    disklab.use_file_system(lab, lab.disk[0])
+    disklab.write_and_compare(lab, lab.disk[0], lab.dir + "/h", 15000)
 
 
 def test_long_scatter_lists(lab):
     """Pages of a process, each a part of its own: chains of elements behind the message's frame."""
-    lab.run("dd if=/dev/urandom of=/tmp/r bs=1M count=1 2>/dev/null; echo 1024 > /sys/block/sda/queue/max_sectors_kb")
-    lab.run("dd if=/tmp/r of=/dev/sda bs=1M seek=20 oflag=direct 2>/dev/null; dd if=/dev/sda of=/tmp/s bs=1M skip=20 count=1 iflag=direct 2>/dev/null; cmp /tmp/r /tmp/s")
-    assert int(lab.run("cat /sys/block/sda/queue/max_segments")) > 64
+    disk = lab.disk[0]
+    lab.run("dd if=/dev/urandom of=/tmp/r bs=1M count=1 2>/dev/null; echo 1024 > /sys/block/%s/queue/max_sectors_kb" % disk)
+    lab.run("dd if=/tmp/r of=/dev/%s bs=1M seek=20 oflag=direct 2>/dev/null; dd if=/dev/%s of=/tmp/s bs=1M skip=20 count=1 iflag=direct 2>/dev/null; "
+            "cmp /tmp/r /tmp/s" % (disk, disk))
+    assert int(lab.run("cat /sys/block/%s/queue/max_segments" % disk)) > 64
 
 
 def test_fio_verifies_what_it_wrote(lab):
-    disklab.fio_verify(lab, "sda")
+    disklab.fio_verify(lab, lab.disk[0])
 
 
 def test_sense_data_and_short_transfers(lab):
     lab.run("modprobe sg")
-    assert "QEMU HARDDISK" in lab.run("sg_inq --len=255 /dev/sda")
-    code, out = lab.call("sg_read_long --16 --lba=0 --xfer_len=8 /dev/sda 2>&1")
+    assert "QEMU HARDDISK" in lab.run("sg_inq --len=255 /dev/%s" % lab.disk[0])
+    code, out = lab.call("sg_read_long --16 --lba=0 --xfer_len=8 /dev/%s 2>&1" % lab.disk[0])
     assert code != 0 and ("Illegal request" in out or "not supported" in out or "Invalid" in out), out
 
 
 def test_resets_while_it_works(lab):
     """Of the unit and of its target, in the middle of writes that are verified; those of the bus and the host make Linux sleep ten seconds."""
-    lab.run("(sleep 0.2; for how in -d -t; do sg_reset $how /dev/sda; done) > /dev/null 2>&1 &")
-    disklab.fio_verify(lab, "sda", size="2M")
-    lab.run("wait; sg_turs /dev/sda || sg_turs /dev/sda")
+    lab.run("(sleep 0.2; for how in -d -t; do sg_reset $how /dev/%s; done) > /dev/null 2>&1 &" % lab.disk[0])
+    disklab.fio_verify(lab, lab.disk[0], size="2M")
+    lab.run("wait; sg_turs /dev/%s || sg_turs /dev/%s" % (lab.disk[0], lab.disk[0]))
 
 
 def test_targets_are_plugged_and_unplugged(lab):
