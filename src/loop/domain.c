@@ -27,6 +27,8 @@ void domain_free(struct domain *d)
     if (!d)
         return;
     assert(held != d);
+    pthread_mutex_lock(&d->lock);       /* whoever said inside that he is done may not have left yet */
+    pthread_mutex_unlock(&d->lock);
     pthread_mutex_destroy(&d->lock);
     free(d);
 }

@@ -33,7 +33,7 @@ void loop_set_may_block(struct loop *l, bool may);
 /* ---- domains ---- */
 /* New domain at home on @l. @name is for debug output, borrowed for ever. */
 struct domain *domain_new(struct loop *l, const char *name);
-void domain_free(struct domain *d);                 /* nothing may be queued for it */
+void domain_free(struct domain *d);                 /* nothing may be queued for it; waits for who is inside */
 struct loop *domain_loop(const struct domain *d);
 /* Framework only (mem, loop, dev, cpu): device code runs with it held. Asserts in debug builds: one domain a thread. */
 void domain_lock(struct domain *d);

@@ -149,6 +149,23 @@ static void a_visit_to_another_loop_returns(void **state)
     domain_free(t.dom);
 }
 
+static void say_done(void *arg) { atomic_store((atomic_bool *)arg, true); }
+
+/* Who says inside a domain that he is done still has to leave it. */
+static void a_domain_is_freed_behind_the_last_who_was_inside(void **state)
+{
+    struct loop *l = thread_loop("leaving");
+    for (int i = 0; i < 200; i++) {
+        struct domain *d = domain_new(l, "leaving");
+        atomic_bool done = false;
+        co_spawn(loop_main(), d, say_done, &done);
+        while (!atomic_load(&done))
+            ;
+        domain_free(d);
+    }
+    loop_free_thread(l);
+}
+
 /* ---- waiting for each other ---- */
 
 static struct co_event ev;
@@ -391,7 +408,7 @@ int main(void)
         cmocka_unit_test(the_domain_is_held_between_awaits),
         cmocka_unit_test(coroutines_spawn_coroutines),
         cmocka_unit_test(a_coroutine_lives_on_its_home_loop),
-        cmocka_unit_test(a_visit_to_another_loop_returns),
+        cmocka_unit_test(a_visit_to_another_loop_returns), cmocka_unit_test(a_domain_is_freed_behind_the_last_who_was_inside),
         cmocka_unit_test(an_event_wakes_all_and_stays_set),
         cmocka_unit_test(a_mutex_is_fair),
         cmocka_unit_test(a_queue_wakes_in_order),
