@@ -101,6 +101,21 @@ void run_listen(struct run_listener *l)
 
 void run_unlisten(struct run_listener *l) { list_del(&l->link); }
 
+static void resume_started(struct run_listener *l) { domain_post(&container_of(l, struct run_resume, listener)->post); }
+
+void run_resume_init(struct run_resume *r, struct domain *dom, void (*fn)(void *arg), void *arg)
+{
+    r->post = (struct post){ .fn = fn, .arg = arg, .dom = dom };
+    r->listener = (struct run_listener){ .start = resume_started };
+    run_listen(&r->listener);
+}
+
+void run_resume_fini(struct run_resume *r)
+{
+    run_unlisten(&r->listener);
+    loop_post_cancel(domain_loop(r->post.dom), &r->post);
+}
+
 static void call_start(void)
 {
     struct run_listener *l;

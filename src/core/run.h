@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include "base/linkset.h"
 #include "base/list.h"
+#include "loop/loop.h"
 
 enum run_state { RUN_PRELAUNCH, RUN_RUNNING, RUN_PAUSED, RUN_SHUTDOWN, RUN_SUSPENDED, RUN_IO_ERROR, RUN_GUEST_PANICKED, RUN_INTERNAL_ERROR,
                  RUN_DEBUG /* a breakpoint, or a step has ended */ };
@@ -52,6 +53,13 @@ struct run_listener {
 };
 void run_listen(struct run_listener *l);
 void run_unlisten(struct run_listener *l);
+
+/* What a device left waiting while the machine stood: @fn runs under the domain each time that the machine goes on. Main loop. */
+struct run_resume { struct run_listener listener; struct post post; };
+void run_resume_init(struct run_resume *r, struct domain *dom, void (*fn)(void *arg), void *arg);
+/* @fn neither runs nor will. No domain held. */
+void run_resume_fini(struct run_resume *r);
+
 /*
  * What must be taken down before the process ends, on every way out: the end of the machine, a mistake on the command line,
  * exit(). Rows of any folder, lower @prio first; main thread, outside coroutines, no CPU runs any more.

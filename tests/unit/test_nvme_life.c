@@ -336,7 +336,7 @@ static void save(bool elsewhere)
         load(&s);
     }
     str_free(&s);
-    n->listener.start(&n->listener);
+    n->resume.listener.start(&n->resume.listener);
     finish();
 }
 
@@ -464,7 +464,7 @@ static void namespaces(void **state)
     t_remove(&n->pci.dev);
     plug();
     load(&s);
-    n->listener.start(&n->listener);
+    n->resume.listener.start(&n->resume.listener);
     identify(0, 1);
     assert_int_equal(ld_le64(mem(BUF)), 8);
     assert_int_equal(mem(BUF)[26], 4);

@@ -523,7 +523,7 @@ static void test_announce_after_load(void **state)
     vd_save(card, &s);
     dev_reset_tree(card, RESET_COLD);
     vd_load(card, &s);
-    domain_post(&virtio_of_dev(card)->resume);                 /* as when the machine goes on */
+    domain_post(&virtio_of_dev(card)->resume.post);                 /* as when the machine goes on */
     vd_run();
     assert_int_equal(r32(0x104) >> 16 & 3, 3);
     assert_int_equal(control(4, 3, 0, "", 0), 0);

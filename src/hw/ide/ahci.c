@@ -205,11 +205,6 @@ static void ahci_resume(void *arg)
     }
 }
 
-static void run_started(struct run_listener *l)
-{
-    domain_post(&container_of(l, struct ahci, run)->resume);
-}
-
 static bool add_ports(struct ahci *a, struct err *e)
 {
     for (unsigned i = 0; i < AHCI_PORTS; i++) {
@@ -241,25 +236,15 @@ static bool ahci_realize(struct dev *d, struct err *e)
         region_fini(&a->regs);
         return false;
     }
-    a->resume = (struct post){ .fn = ahci_resume, .arg = a, .dom = d->dom };
-    a->run = (struct run_listener){ .start = run_started };
-    run_listen(&a->run);
+    run_resume_init(&a->resume, d->dom, ahci_resume, a);
     return true;
-}
-
-static void cancel_resume(void *arg)
-{
-    struct ahci *a = arg;
-
-    loop_post_cancel(domain_loop(a->pci.dev.dom), &a->resume);
 }
 
 static void ahci_unrealize(struct dev *d)
 {
     struct ahci *a = (struct ahci *)d;
 
-    run_unlisten(&a->run);
-    loop_call(domain_loop(d->dom), cancel_resume, a);
+    run_resume_fini(&a->resume);
     region_fini(&a->regs);
 }
 

@@ -50,8 +50,7 @@ struct ahci {
     struct ahci_port port[AHCI_PORTS];
     uint32_t in_flight;
     struct co_event idle;
-    struct run_listener run;
-    struct post resume;
+    struct run_resume resume;
 };
 
 struct ide_bus { struct bus bus; struct ahci_port *port; };

@@ -201,7 +201,7 @@ void nvme_sanitize_hand_over(struct nvme *n)
             if (ss->ctrl[i] && ss->ctrl[i] != n)
                 ss->sanitize.runner = ss->ctrl[i];
         if (ss->sanitize.runner)
-            domain_post(&ss->sanitize.runner->resume);
+            domain_post(&ss->sanitize.runner->resume.post);
         else
             ss->sanitize.running = false;               /* nobody is left who could */
     }

@@ -75,8 +75,6 @@ void nvme_drained_wake(struct nvme *n)
         domain_post(&n->drained_post);
 }
 
-static void run_started(struct run_listener *l) { domain_post(&container_of(l, struct nvme, listener)->resume); }
-
 void co_nvme_ctrl_quiesce(struct dev *d)
 {
     struct nvme *n = nvme_of(d);
@@ -167,20 +165,17 @@ static void posts_init(struct nvme *n)
 {
     struct domain *dom = n->pci.dev.dom;
 
-    n->resume = (struct post){ .fn = resumed, .arg = n, .dom = dom };
     n->events_post = (struct post){ .fn = nvme_told, .arg = n, .dom = dom };
     n->warn_post = (struct post){ .fn = nvme_warned, .arg = n, .dom = dom };
     n->drained_post = (struct post){ .fn = drained_look, .arg = n, .dom = dom };
-    n->listener = (struct run_listener){ .start = run_started };
     nvme_keep_alive_init(n);
     nvme_maint_init(n);
-    run_listen(&n->listener);
+    run_resume_init(&n->resume, dom, resumed, n);
 }
 
 static void posts_fini(struct nvme *n)
 {
-    run_unlisten(&n->listener);
-    loop_post_cancel(domain_loop(n->pci.dev.dom), &n->resume);
+    run_resume_fini(&n->resume);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->events_post);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->warn_post);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->drained_post);

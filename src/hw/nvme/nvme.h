@@ -303,8 +303,8 @@ struct nvme {
     uint32_t msix_table, msix_pba;
     struct nvme_unit own_unit;          /* of drive=, and its namespace */
     struct timer keep_alive;
-    struct run_listener listener;
-    struct post resume, events_post, warn_post;
+    struct run_resume resume;
+    struct post events_post, warn_post;
     uint16_t cntlid, vectors;           /* vectors: that it may use now; */
     uint32_t qpairs;                    /* of max_ioqpairs, too */
     struct nvme_virt virt;              /* of a primary controller; */

@@ -219,7 +219,7 @@ static const struct state_field fields[] = {
     HOST(aerl), HOST(zasl), HOST(vsl), HOST(dbcs), HOST(ocp), HOST(exclusive_bar), HOST(auto_transition),
     HOST(intel_id),
     HOST(has_cache), STATE_CUSTOM(struct nvme, own_ss, &nvme_own_live), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
-    HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(listener), IDLE(resume), IDLE(events_post), IDLE(warn_post),
+    HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(resume), IDLE(events_post), IDLE(warn_post),
     HOST(cntlid), N(vectors, .max = 2048), N(qpairs), STATE_STRUCT(struct nvme, virt, &nvme_virt_state), STATE_BOOL(struct nvme, online), N(times_off),
     IDLE(virt_changed), HOST(cap),
     N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), IDLE(starved), IDLE(credit), STATE_BOOL(struct nvme, queues_made),

@@ -239,11 +239,6 @@ static void resume(void *arg)
     lsi_scripts(s);
 }
 
-static void run_started(struct run_listener *l)
-{
-    domain_post(&container_of(l, struct lsi, runl)->resume);
-}
-
 static bool lsi_realize(struct dev *d, struct err *e)
 {
     struct lsi *s = (struct lsi *)d;
@@ -254,7 +249,6 @@ static bool lsi_realize(struct dev *d, struct err *e)
     list_init(&s->reqs);
     timer_init(&s->gen, CLOCK_VM, domain_loop(d->dom), d->dom, timer_over, s);
     s->more = (struct post){ .fn = run_more, .arg = s, .dom = d->dom };
-    s->resume = (struct post){ .fn = resume, .arg = s, .dom = d->dom };
     region_init_mmio(&s->io, "lsi-io", IO_SIZE, &regs_ops, s, d->dom);
     region_init_mmio(&s->mmio, "lsi-mmio", MMIO_SIZE, &regs_ops, s, d->dom);
     region_init_mmio(&s->ram_bar, "lsi-ram", LSI_RAM, &ram_ops, s, d->dom);
@@ -262,25 +256,16 @@ static bool lsi_realize(struct dev *d, struct err *e)
     pci_bar_add(&s->pci, 1, PCI_BAR_MEM32, &s->mmio);
     pci_bar_add(&s->pci, 2, PCI_BAR_MEM32, &s->ram_bar);
     pci_intx_init(&s->pci, 1);
-    s->runl = (struct run_listener){ .start = run_started };
-    run_listen(&s->runl);
+    run_resume_init(&s->resume, d->dom, resume, s);
     return true;
-}
-
-static void cancel_posts(void *arg)
-{
-    struct lsi *s = arg;
-
-    loop_post_cancel(domain_loop(s->pci.dev.dom), &s->more);
-    loop_post_cancel(domain_loop(s->pci.dev.dom), &s->resume);
 }
 
 static void lsi_unrealize(struct dev *d)
 {
     struct lsi *s = (struct lsi *)d;
 
-    run_unlisten(&s->runl);
-    loop_call(domain_loop(d->dom), cancel_posts, s);
+    run_resume_fini(&s->resume);
+    loop_post_cancel(domain_loop(d->dom), &s->more);
     domain_lock(d->dom);
     lsi_forget_all(s);
     domain_unlock(d->dom);

@@ -71,8 +71,8 @@ struct lsi {
     struct co_event idle;
     struct { uint8_t len, data[SCSI_SENSE_MAX]; } sense[LSI_TARGETS][LSI_LUNS];     /* for the next REQUEST SENSE */
     struct timer gen;
-    struct post more, resume;
-    struct run_listener runl;
+    struct post more;
+    struct run_resume resume;
 };
 
 static inline uint32_t lsi_reg32(const struct lsi *s, unsigned r) { return ld_le32(s->reg + r); }

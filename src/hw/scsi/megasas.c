@@ -192,11 +192,6 @@ static void megasas_resume(void *arg)
         megasas_start(s, s->held[i]);
 }
 
-static void run_started(struct run_listener *l)
-{
-    domain_post(&container_of(l, struct megasas, run)->resume);
-}
-
 static bool add_interrupts(struct megasas *s, struct err *e)
 {
     pci_intx_init(&s->pci, 1);
@@ -233,25 +228,15 @@ static bool megasas_realize(struct dev *d, struct err *e)
         drop_regions(s);
         return false;
     }
-    s->resume = (struct post){ .fn = megasas_resume, .arg = s, .dom = d->dom };
-    s->run = (struct run_listener){ .start = run_started };
-    run_listen(&s->run);
+    run_resume_init(&s->resume, d->dom, megasas_resume, s);
     return true;
-}
-
-static void cancel_resume(void *arg)
-{
-    struct megasas *s = arg;
-
-    loop_post_cancel(domain_loop(s->pci.dev.dom), &s->resume);
 }
 
 static void megasas_unrealize(struct dev *d)
 {
     struct megasas *s = (struct megasas *)d;
 
-    run_unlisten(&s->run);
-    loop_call(domain_loop(d->dom), cancel_resume, s);
+    run_resume_fini(&s->resume);
     drop_regions(s);
 }
 

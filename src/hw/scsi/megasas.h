@@ -45,8 +45,7 @@ struct megasas {
     struct megasas_event events[MEGASAS_EVENTS];        /* event n is at n % MEGASAS_EVENTS */
     uint32_t last_event, wait_seq;
     uint64_t wait_frame;                /* of the driver that waits for an event; 0: none */
-    struct run_listener run;
-    struct post resume;
+    struct run_resume resume;
 };
 
 /* A frame on its way. */

@@ -293,11 +293,6 @@ static void mptsas_resume(void *arg)
         mptsas_start(s, s->held[i]);
 }
 
-static void run_started(struct run_listener *l)
-{
-    domain_post(&container_of(l, struct mptsas, run)->resume);
-}
-
 static void drop_regions(struct mptsas *s)
 {
     region_fini(&s->io);
@@ -325,25 +320,15 @@ static bool mptsas_realize(struct dev *d, struct err *e)
         drop_regions(s);
         return false;
     }
-    s->resume = (struct post){ .fn = mptsas_resume, .arg = s, .dom = d->dom };
-    s->run = (struct run_listener){ .start = run_started };
-    run_listen(&s->run);
+    run_resume_init(&s->resume, d->dom, mptsas_resume, s);
     return true;
-}
-
-static void cancel_resume(void *arg)
-{
-    struct mptsas *s = arg;
-
-    loop_post_cancel(domain_loop(s->pci.dev.dom), &s->resume);
 }
 
 static void mptsas_unrealize(struct dev *d)
 {
     struct mptsas *s = (struct mptsas *)d;
 
-    run_unlisten(&s->run);
-    loop_call(domain_loop(d->dom), cancel_resume, s);
+    run_resume_fini(&s->resume);
     drop_regions(s);
 }
 

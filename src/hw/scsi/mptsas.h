@@ -52,8 +52,7 @@ struct mptsas {
     struct co_event idle;
     uint32_t held[MPTSAS_REQUESTS];     /* messages that wait for the machine to go on */
     uint32_t n_held;
-    struct run_listener run;
-    struct post resume;
+    struct run_resume resume;
 };
 
 /* A message on its way. */

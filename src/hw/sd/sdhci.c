@@ -235,11 +235,6 @@ static void sdhci_resume(void *arg)
         sdhci_step(s);
 }
 
-static void run_started(struct run_listener *l)
-{
-    domain_post(&container_of(l, struct sdhci, run)->resume);
-}
-
 static bool sdhci_realize(struct dev *d, struct err *e)
 {
     struct sdhci *s = (struct sdhci *)d;
@@ -250,25 +245,15 @@ static bool sdhci_realize(struct dev *d, struct err *e)
     region_init_mmio(&s->regs, "sdhci", REGS_SIZE, &sdhci_ops, s, d->dom);
     pci_bar_add(&s->pci, 0, PCI_BAR_MEM32, &s->regs);
     pci_intx_init(&s->pci, 1);
-    s->resume = (struct post){ .fn = sdhci_resume, .arg = s, .dom = d->dom };
-    s->run = (struct run_listener){ .start = run_started };
-    run_listen(&s->run);
+    run_resume_init(&s->resume, d->dom, sdhci_resume, s);
     return true;
-}
-
-static void cancel_resume(void *arg)
-{
-    struct sdhci *s = arg;
-
-    loop_post_cancel(domain_loop(s->pci.dev.dom), &s->resume);
 }
 
 static void sdhci_unrealize(struct dev *d)
 {
     struct sdhci *s = (struct sdhci *)d;
 
-    run_unlisten(&s->run);
-    loop_call(domain_loop(d->dom), cancel_resume, s);
+    run_resume_fini(&s->resume);
     region_fini(&s->regs);
 }
 

@@ -52,8 +52,7 @@ struct sdhci {
     uint32_t gen;                       /* raised when the transfer is another */
     bool stepping, again;               /* a coroutine is at it; another is to follow */
     struct co_event idle;
-    struct run_listener run;
-    struct post resume;
+    struct run_resume resume;
 };
 
 /* sdhci.c */

@@ -354,11 +354,6 @@ static void virtio_resume(void *arg)
         }
 }
 
-static void virtio_run_started(struct run_listener *l)
-{
-    domain_post(&container_of(l, struct virtio_dev, run)->resume);
-}
-
 bool virtio_realize(struct virtio_dev *v, const struct virtio_model *m, const struct virtio_transport *t, struct dev *dev,
                     struct dma *dma, struct err *e)
 {
@@ -371,7 +366,6 @@ bool virtio_realize(struct virtio_dev *v, const struct virtio_model *m, const st
     v->n_queues = 0;
     v->in_flight = v->parked = 0;
     v->vq = xcalloc(VIRTIO_QUEUE_MAX + 1, sizeof *v->vq);
-    v->resume = (struct post){ .fn = virtio_resume, .arg = v, .dom = v->dom };
     v->drained = (struct post){ .fn = virtio_drained, .arg = v, .dom = v->dom };
     if (!m->realize(v, e)) {
         for (unsigned i = 0; i < v->n_queues; i++)
@@ -383,14 +377,12 @@ bool virtio_realize(struct virtio_dev *v, const struct virtio_model *m, const st
         return false;
     }
     v->offered = m->features(v) | v->opt.features | BIT64(VIRTIO_F_VERSION_1);
-    v->run = (struct run_listener){ .start = virtio_run_started };
-    run_listen(&v->run);
+    run_resume_init(&v->resume, v->dom, virtio_resume, v);
     return true;
 }
 
 static void cancel_posts(struct virtio_dev *v)
 {
-    loop_post_cancel(domain_loop(v->dom), &v->resume);
     loop_post_cancel(domain_loop(v->dom), &v->drained);
     for (unsigned i = 0; i < v->n_queues; i++) {
         loop_post_cancel(v->vq[i].loop, &v->vq[i].kick);
@@ -400,7 +392,7 @@ static void cancel_posts(struct virtio_dev *v)
 
 void virtio_unrealize(struct virtio_dev *v)
 {
-    run_unlisten(&v->run);
+    run_resume_fini(&v->resume);
     domain_lock(v->dom);
     virtio_reset(v);
     domain_unlock(v->dom);

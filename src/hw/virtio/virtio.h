@@ -72,7 +72,6 @@ struct virtio_dev {
     uint8_t status, isr;
     bool broken;                            /* the guest broke the protocol; nothing is served until a reset */
     bool quiesced;                          /* nothing new is taken up */
-    bool has_run_listener;
     uint16_t config_vector;
     uint32_t config_gen;
     uint32_t config_size;
@@ -82,8 +81,8 @@ struct virtio_dev {
     uint32_t in_flight;                     /* elements popped and not pushed, of any generation, and helpers */
     uint32_t parked;                        /* of these: held without a coroutine (virtq_park) */
     struct co_event idle;                   /* in_flight == parked */
-    struct run_listener run;
-    struct post resume, drained;
+    struct run_resume resume;
+    struct post drained;
 };
 
 /* One queue. Fields are for the core and the transports; models use the functions. */
