@@ -149,6 +149,14 @@ static unsigned device_handle(const struct mptsas *s, uint32_t addr)
     }
 }
 
+/* SAS address of the device with handle @h: one of our phys, or what is behind it. */
+static uint64_t device_name(const struct mptsas *s, unsigned h)
+{
+    unsigned i = (h - 1) % MPTSAS_PHYS;
+
+    return h <= MPTSAS_PHYS ? mptsas_phy_name(s, i) : mptsas_target_name(s, i);
+}
+
 static uint32_t sas_device_0(struct mptsas *s, uint32_t addr, uint8_t *p)
 {
     unsigned h = device_handle(s, addr), i = (h - 1) % MPTSAS_PHYS;
@@ -158,7 +166,7 @@ static uint32_t sas_device_0(struct mptsas *s, uint32_t addr, uint8_t *p)
         return MPI_CONFIG_INVALID_PAGE;
     st_le16(p + 0x08, (uint16_t)i);             /* the slot */
     st_le16(p + 0x0a, ENCLOSURE);
-    st_le64(p + 0x0c, own ? mptsas_phy_name(s, i) : mptsas_target_name(s, i));
+    st_le64(p + 0x0c, device_name(s, h));
     st_le16(p + 0x14, own ? 0 : mptsas_phy_handle(i));
     p[0x16] = p[0x1a] = p[0x22] = (uint8_t)i;   /* phy, target, port */
     st_le16(p + 0x18, (uint16_t)h);
@@ -169,23 +177,23 @@ static uint32_t sas_device_0(struct mptsas *s, uint32_t addr, uint8_t *p)
 
 static uint32_t sas_device_1(struct mptsas *s, uint32_t addr, uint8_t *p)
 {
-    unsigned h = device_handle(s, addr), i = (h - 1) % MPTSAS_PHYS;
+    unsigned h = device_handle(s, addr);
 
     if (!h)
         return MPI_CONFIG_INVALID_PAGE;
-    st_le64(p + 0x0c, h <= MPTSAS_PHYS ? mptsas_phy_name(s, i) : mptsas_target_name(s, i));
+    st_le64(p + 0x0c, device_name(s, h));
     st_le16(p + 0x18, (uint16_t)h);
-    p[0x1a] = (uint8_t)i;
+    p[0x1a] = (uint8_t)((h - 1) % MPTSAS_PHYS);
     return MPI_SUCCESS;
 }
 
 static uint32_t sas_device_2(struct mptsas *s, uint32_t addr, uint8_t *p)
 {
-    unsigned h = device_handle(s, addr), i = (h - 1) % MPTSAS_PHYS;
+    unsigned h = device_handle(s, addr);
 
     if (!h)
         return MPI_CONFIG_INVALID_PAGE;
-    st_le64(p + 0x08, h <= MPTSAS_PHYS ? mptsas_phy_name(s, i) : mptsas_target_name(s, i));
+    st_le64(p + 0x08, device_name(s, h));
     return MPI_SUCCESS;
 }
 
