@@ -9,7 +9,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
-.PHONY: all build deps guest check demo docs bench install clean distclean help
+.PHONY: all build deps guest check nightly demo docs bench bench-cpu install clean distclean help
 all: build
 
 deps:            # install the Debian packages that are missing
@@ -28,6 +28,11 @@ guest: deps      # fetch the guest: Debian's riscv64 kernel and tools, into buil
 check: deps build  # every test; ends with one line "N passed, N failed, N skipped"
 	@tests/run $(TESTS)
 
+nightly: deps build  # what takes too long for check: power cuts, resets, random commands by the thousand, stores and reservations of harts for minutes, Debian's programs
+	@BP_CUTS=10800 BP_LITMUS_MS=60000 BP_ROUNDS=1000 BP_FUZZ_ROUNDS=500 BP_FUZZ_SECONDS=180 BP_TIMEOUT_SCALE=30 tests/run tests/unit/test_qcow2_cut.c \
+		tests/unit/test_nvme_kv.c tests/unit/test_jit_litmus.c tests/unit/test_nvme_life.c tests/proto/test_nvme_fuzz.py tests/img/test_vhost_user_fuzz.py
+	@tests/run nightly
+
 demo: deps build guest  # boot Debian; a shell on a terminal, else a short tour
 	@scripts/demo
 
@@ -36,6 +41,9 @@ docs: build     # write docs/devices.md from the tables of the program
 
 bench: deps build guest
 	@bench/run $(BENCH)
+
+bench-cpu: deps build guest  # what bears on the CPU alone: small programs, Debian's programs, -icount
+	@bench/run cpu programs icount
 
 install: build
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
@@ -48,4 +56,4 @@ distclean:       # everything, the guest too
 	@rm -rf $(BUILD) build-gcc build-clang build-asan build-tsan
 
 help:
-	@sed -n 's/^\([a-z]*\):.*# */\1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*# */\1	/p' Makefile

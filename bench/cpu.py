@@ -21,8 +21,8 @@ PROGRAMS = (
     ("sieve", 100, "integer"), ("sha256", 2000, "integer"), ("crc32", 1000, "integer"), ("qsort", 100, "integer"), ("hash", 150, "integer"),
     ("lz", 600, "integer"), ("fib", 15, "calls"), ("indirect", 600, "calls"), ("bytecode", 200, "calls"),
     ("matmul", 400, "float"), ("smatmul", 400, "float"), ("nbody", 300, "float"), ("mandel", 400, "float"), ("fft", 1000, "float"),
-    ("syscall", 300, "kernel"), ("fork", 100, "kernel"), ("exec", 30, "kernel"), ("pipe", 30, "kernel"), ("fault", 100, "kernel"),
-    ("file", 40, "kernel"),
+    ("syscall", 300, "kernel"), ("fork", 100, "kernel"), ("exec", 30, "kernel"), ("pipe", 30, "kernel"), ("switch", 30, "kernel"),
+    ("fault", 100, "kernel"), ("mmap", 30, "kernel"), ("file", 40, "kernel"),
 )
 BARS = {"integer": "<= 0.33x", "calls": "<= 0.33x", "float": "<= 0.125x", "kernel": "<= 0.33x"}
 

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -341,6 +342,35 @@ static uint64_t do_pipe(unsigned n)
     return 0;
 }
 
+/* Two processes that hand one word to and fro: a switch of context and of address space each time. */
+static uint64_t do_switch(unsigned n)
+{
+    uint32_t *turn = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t p = fork();
+    uint32_t mine = p ? 0 : 1;
+    for (unsigned i = 0; i < n * 100; i++) {
+        while (__atomic_load_n(turn, __ATOMIC_ACQUIRE) != mine)
+            syscall(SYS_futex, turn, FUTEX_WAIT, !mine, NULL, NULL, 0);
+        __atomic_store_n(turn, !mine, __ATOMIC_RELEASE);
+        syscall(SYS_futex, turn, FUTEX_WAKE, 1, NULL, NULL, 0);
+    }
+    if (!p)
+        _exit(0);
+    waitpid(p, NULL, 0);
+    munmap(turn, 4096);
+    return 0;
+}
+
+static uint64_t do_mmap(unsigned n)
+{
+    for (unsigned i = 0; i < n * 100; i++) {
+        uint8_t *p = mmap(NULL, 16 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        p[0] = 1;
+        munmap(p, 16 * 4096);
+    }
+    return 0;
+}
+
 static uint64_t do_fault(unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
@@ -372,8 +402,8 @@ static const struct { const char *name; work_fn *fn; } rows[] = {
     { "sieve", do_sieve }, { "sha256", do_sha256 }, { "crc32", do_crc32 }, { "qsort", do_qsort }, { "hash", do_hash }, { "lz", do_lz },
     { "fib", do_fib }, { "indirect", do_indirect }, { "bytecode", do_bytecode },
     { "matmul", do_matmul }, { "smatmul", do_smatmul }, { "nbody", do_nbody }, { "mandel", do_mandel }, { "fft", do_fft },
-    { "syscall", do_syscall }, { "fork", do_fork }, { "exec", do_exec }, { "pipe", do_pipe }, { "fault", do_fault }, { "file", do_file },
-    { "nothing", do_nothing },
+    { "syscall", do_syscall }, { "fork", do_fork }, { "exec", do_exec }, { "pipe", do_pipe }, { "switch", do_switch },
+    { "fault", do_fault }, { "mmap", do_mmap }, { "file", do_file }, { "nothing", do_nothing },
 };
 
 int main(int argc, char **argv)

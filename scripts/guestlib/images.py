@@ -83,8 +83,8 @@ def module_folder(modules, wanted, folder):
     return order
 
 
-def root_tree(debs, modules, wanted, release, tree):
-    """Unpacks DEBS into TREE, adds modules, the init script and what maintainer scripts would have made."""
+def root_tree(debs, tree):
+    """Unpacks DEBS into TREE, adds the init script and what maintainer scripts would have made."""
     shutil.rmtree(tree, ignore_errors=True)
     for d in FOLDERS + ("usr/bin", "usr/sbin", "usr/lib"):
         os.makedirs(os.path.join(tree, d))
@@ -104,7 +104,6 @@ def root_tree(debs, modules, wanted, release, tree):
         raise apt.AptError("the root image has no busybox")
     if not os.path.lexists(os.path.join(tree, "usr/bin/sh")):
         os.symlink("busybox", os.path.join(tree, "usr/bin/sh"))
-    module_folder(modules, wanted, os.path.join(tree, "usr/lib/modules", release))
 
 
 def ext4(tree, out, spare=192 << 20):

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/exit_file.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -23,6 +24,27 @@ static void forget(struct exit_file *f)
     free(f);
 }
 
+sigset_t exit_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    return set;
+}
+
+void exit_files_hold(sigset_t *before)
+{
+    sigset_t ends = exit_signals();
+    pthread_sigmask(SIG_BLOCK, &ends, before);
+}
+
+void exit_files_release(const sigset_t *before)
+{
+    pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
 struct exit_file *exit_file_new(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -40,6 +62,17 @@ struct exit_file *exit_file_new(const char *path)
     }
     forget(f);
     return NULL;
+}
+
+struct exit_file *exit_link_new(const char *target, const char *path)
+{
+    sigset_t before;
+    exit_files_hold(&before);
+    int failed = symlink(target, path) < 0 ? errno : 0;
+    struct exit_file *f = failed ? NULL : exit_file_new(path);
+    exit_files_release(&before);
+    errno = failed;
+    return f;
 }
 
 /* Async-signal-safe. A forked child leaves its parent's files alone. */

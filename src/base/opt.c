@@ -177,6 +177,34 @@ json_t *opt_parse_flat(const char *text, const char *implied, struct err *e)
     return opt_parse_any(text, implied, false, e);
 }
 
+json_t *opt_nest(json_t *o, bool (*nests)(const void *arg, const char *key, const char *head), const void *arg, struct err *e)
+{
+    json_t *out = json_object(), *groups = json_object(), *v;
+    const char *key;
+    bool ok = true;
+
+    json_object_foreach(o, key, v) {
+        const char *dot = strchr(key, '.');
+        char *head = dot ? xstrndup(key, (size_t)(dot - key)) : NULL;
+
+        if (!head || !nests(arg, key, head))
+            json_object_set(out, key, v);
+        else if (!(ok = json_object_get(o, head) ? err_set(e, ERR_VALUE, "key '%s' is used both as a value and as a group", head)
+                                                 : opt_put_dotted(groups, key, json_incref(v), e))) {
+            free(head);
+            break;
+        }
+        free(head);
+    }
+    opt_arrays(groups);                     /* its keys are names, so that it stays an object */
+    json_object_update(out, groups);
+    json_decref(groups);
+    if (ok)
+        return out;
+    json_decref(out);
+    return NULL;
+}
+
 static void opt_flatten_into(json_t *out, const char *prefix, json_t *v)
 {
     const char *key;

@@ -21,6 +21,11 @@
 json_t *opt_parse(const char *text, const char *implied, struct err *e) MUST_CHECK;
 /* As opt_parse, without splitting keys at dots (`-device` properties may hold dots in their names). */
 json_t *opt_parse_flat(const char *text, const char *implied, struct err *e) MUST_CHECK;
+/*
+ * The flat @o with those keys "HEAD.REST" nested, as the dotted dialect has them, of which @nests(arg, key, HEAD) is true. New reference,
+ * NULL with @e filled.
+ */
+json_t *opt_nest(json_t *o, bool (*nests)(const void *arg, const char *key, const char *head), const void *arg, struct err *e) MUST_CHECK;
 /* {"a.b": 1} from {"a": {"b": 1}}: how nested JSON meets flat property tables. New reference. */
 json_t *opt_flatten(json_t *o);
 

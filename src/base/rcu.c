@@ -10,10 +10,10 @@
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/thread.h"
 
 _Thread_local struct rcu_reader rcu_self;
 atomic_uint_least64_t rcu_period = 1;
@@ -156,19 +156,13 @@ static void *rcu_thread(void *unused)
     return NULL;
 }
 
-/* Signals are the main thread's business: the new thread blocks them all. */
 static bool rcu_thread_start(void)
 {
     pthread_t t;
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    bool ok = pthread_create(&t, NULL, rcu_thread, NULL) == 0;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (ok) {
-        pthread_setname_np(t, "rcu");
+    pthread_once(&once, rcu_init);      /* now: in a process of several threads the kernel takes milliseconds to enter it for membarrier() */
+    bool ok = thread_start(&t, "rcu", rcu_thread, NULL) == 0;
+    if (ok)
         pthread_detach(t);
-    }
     return ok;
 }
 

@@ -16,21 +16,48 @@
 #include "base/bits.h"
 #include "base/str.h"
 
+bool sock_port_ok(const char *port, struct err *e)
+{
+    size_t digits = strspn(port, "0123456789");
+    if (!*port)
+        return err_set(e, ERR_VALUE, "the port is empty");
+    if (port[digits] || (digits < 10 && strtoul(port, NULL, 10) <= 65535))
+        return true;
+    return err_set(e, ERR_VALUE, "port %.40s is not within 0..65535", port);
+}
+
+unsigned sock_resolve_all(struct sock_addr out[SOCK_MAX_ADDRS], const char *host, const char *port, int family, int socktype, bool passive,
+                          bool numeric, struct err *e)
+{
+    struct addrinfo hints = { .ai_family = family, .ai_socktype = socktype }, *res;
+    unsigned n = 0;
+    hints.ai_flags = (passive ? AI_PASSIVE : 0) | (numeric ? AI_NUMERICHOST : 0);
+    if (host && !*host)
+        host = NULL;
+    if (!sock_port_ok(port, e))
+        return 0;
+    int r = getaddrinfo(host, port, &hints, &res);
+    if (r) {
+        err_set(e, ERR_VALUE, "cannot resolve address '%s:%s': %s", host ? host : "", port, r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
+        return 0;
+    }
+    for (struct addrinfo *ai = res; ai && n < SOCK_MAX_ADDRS; ai = ai->ai_next) {
+        memset(&out[n], 0, sizeof out[n]);
+        memcpy(&out[n].any, ai->ai_addr, MIN(ai->ai_addrlen, (socklen_t)sizeof(struct sockaddr_un)));
+        out[n++].len = ai->ai_addrlen;
+    }
+    freeaddrinfo(res);
+    return n;
+}
+
 bool sock_resolve(struct sock_addr *out, const char *host, const char *port, int family, int socktype, bool passive,
                   struct err *e)
 {
-    struct addrinfo hints = { .ai_family = family, .ai_socktype = socktype, .ai_flags = passive ? AI_PASSIVE : 0 }, *res;
-    if (host && !*host)
-        host = NULL;
-    int r = getaddrinfo(host, port, &hints, &res);
-    if (r)
-        return err_set(e, ERR_VALUE, "cannot resolve address '%s:%s': %s", host ? host : "", port,
-                       r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
-    memset(out, 0, sizeof *out);
-    memcpy(&out->any, res->ai_addr, MIN(res->ai_addrlen, (socklen_t)sizeof(struct sockaddr_un)));
-    out->len = res->ai_addrlen;
-    freeaddrinfo(res);
-    return true;
+    struct sock_addr all[SOCK_MAX_ADDRS];
+    unsigned n = sock_resolve_all(all, host, port, family, socktype, passive, false, e);
+    if (n)
+        *out = all[0];
+    return n != 0;
 }
 
 bool sock_unix(struct sock_addr *out, const char *path, bool abstract, bool tight, struct err *e)
@@ -201,7 +228,35 @@ static int bind_fresh(int fd, const struct sock_addr *a)
     return bind(fd, &a->any, a->len) < 0 ? errno : 0;
 }
 
-int sock_listen(const struct sock_addr *a, int backlog, struct err *e)
+/* Bound and, with @backlog, listening; 0 or an errno. No end signal finds the name of a unix socket made and not yet known. */
+static int bind_known(int fd, const struct sock_addr *a, int backlog, struct exit_file **file)
+{
+    sigset_t before;
+    exit_files_hold(&before);
+    int failed = bind_fresh(fd, a);
+    if (!failed && file && a->any.sa_family == AF_UNIX && a->un.sun_path[0])
+        *file = exit_file_new(a->un.sun_path);
+    if (!failed && backlog && listen(fd, backlog) < 0)
+        failed = errno;
+    exit_files_release(&before);
+    return failed;
+}
+
+static int bound(int fd, const struct sock_addr *a, int socktype, int backlog, struct exit_file **file, struct err *e)
+{
+    struct exit_file *made = NULL;
+    int failed = bind_known(fd, a, backlog, file ? &made : NULL);
+    if (file)
+        *file = failed ? NULL : made;
+    if (!failed)
+        return fd;
+    busy_error(a, socktype, failed, e);
+    exit_file_remove(made);
+    close(fd);
+    return -1;
+}
+
+int sock_listen(const struct sock_addr *a, int backlog, struct exit_file **file, struct err *e)
 {
     int one = 1, fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
@@ -214,18 +269,10 @@ int sock_listen(const struct sock_addr *a, int backlog, struct err *e)
         int off = 0;
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     }
-    int failed = bind_fresh(fd, a);
-    if (!failed && listen(fd, backlog) < 0)
-        failed = errno;
-    if (failed) {
-        busy_error(a, SOCK_STREAM, failed, e);
-        close(fd);
-        return -1;
-    }
-    return fd;
+    return bound(fd, a, SOCK_STREAM, backlog, file, e);
 }
 
-int sock_bind_dgram(const struct sock_addr *a, bool shared, struct err *e)
+int sock_bind_dgram(const struct sock_addr *a, bool shared, struct exit_file **file, struct err *e)
 {
     int one = 1, fd = socket(a->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
@@ -234,13 +281,7 @@ int sock_bind_dgram(const struct sock_addr *a, bool shared, struct err *e)
     }
     if (shared)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    int failed = bind_fresh(fd, a);
-    if (failed) {
-        busy_error(a, SOCK_DGRAM, failed, e);
-        close(fd);
-        return -1;
-    }
-    return fd;
+    return bound(fd, a, SOCK_DGRAM, 0, file, e);
 }
 
 int sock_connect_start(const struct sock_addr *a, int socktype, bool *pending, struct err *e)

@@ -1,36 +1,52 @@
 /* SPDX-License-Identifier: MIT */
 /* From the file name that an image (or a person) gives to the options of a node. Formats are named, never guessed. */
 #include <fcntl.h>
+#include <linux/major.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include "block/backing.h"
+#include "block/file_int.h"
+#include "core/backend.h"
 
-const char *blk_looks_like(const char *path)
+static const char *magic_of(const char *head, size_t n)
 {
     static const struct { const char *magic; unsigned len, off; const char *name; } magics[] = {
         { "QFI\xfb\0\0\0\1", 8, 0, "qcow" }, { "QFI\xfb", 4, 0, "qcow2" }, { "# Disk DescriptorFile", 21, 0, "vmdk" }, { "KDMV", 4, 0, "vmdk" }, { "COWD", 4, 0, "vmdk" }, { "vhdxfile", 8, 0, "vhdx" },
         { "conectix", 8, 0, "vpc" }, { "LUKS\xba\xbe", 6, 0, "luks" }, { "QED\0", 4, 0, "qed" },
         { "WithoutFreeSpace", 16, 0, "parallels" }, { "WithouFreSpacExt", 16, 0, "parallels" }, { "\x7f\x10\xda\xbe", 4, 64, "vdi" },
     };
+    for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
+        if (n >= magics[i].off + magics[i].len && !memcmp(head + magics[i].off, magics[i].magic, magics[i].len))
+            return magics[i].name;
+    return NULL;
+}
+
+const char *blk_looks_like(const char *path)
+{
     char head[512];
     struct stat st;
     int fd = stat(path, &st) || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? 0 : pread(fd, head, sizeof head, 0);
     if (fd >= 0)
         close(fd);
-    for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
-        if (n >= (ssize_t)(magics[i].off + magics[i].len) && !memcmp(head + magics[i].off, magics[i].magic, magics[i].len))
-            return magics[i].name;
-    return NULL;
+    return n > 0 ? magic_of(head, (size_t)n) : NULL;
 }
 
-/* The length of "proto:" at the beginning of @name, 0: it is a path. */
+const char *co_node_looks_like(struct blk_node *n)
+{
+    char head[512];
+    struct iovec v = { head, MIN(sizeof head, atomic_load(&n->size)) };
+    return v.iov_len && !co_node_preadv(n, 0, v.iov_len, &v, 1, 0) ? magic_of(head, v.iov_len) : NULL;
+}
+
+/* The length of PROTOCOL in "PROTOCOL:...", 0: it is a path. As QEMU has it: a path with a ':' in its first part is written ./PATH or file:PATH. */
 static size_t protocol(const char *name)
 {
-    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789+-");
-    return n > 1 && name[n] == ':' ? n + 1 : 0;
+    size_t n = strcspn(name, ":/");
+    return name[n] == ':' ? n : 0;
 }
 
 char *blk_path_beside(const char *image, const char *name)
@@ -41,46 +57,114 @@ char *blk_path_beside(const char *image, const char *name)
     return xasprintf("%.*s%s", (int)(slash + 1 - image), image, name);
 }
 
-/* "[CONFIG]:IMAGE" */
-static json_t *debug_opts(const char *name, struct err *e)
+/* ---- the protocols: @name is "PROTO:REST" ---- */
+
+static json_t *path_opts(const char *proto, const char *name, const char *rest, struct err *e)
 {
-    size_t n = strcspn(name, ":");
-    if (!name[n]) {
-        err_set(e, ERR_VALUE, "'blkdebug:%.80s' has no second ':'", name);
+    struct stat st;
+    bool dev = !stat(rest, &st) && S_ISBLK(st.st_mode), cdrom = dev && major(st.st_rdev) == SCSI_CDROM_MAJOR;
+    return json_pack("{s:s, s:s}", "driver", cdrom ? "host_cdrom" : dev ? "host_device" : "file", "filename", rest);
+}
+
+static json_t *device_opts(const char *proto, const char *name, const char *rest, struct err *e)
+{
+    return json_pack("{s:s, s:s}", "driver", proto, "filename", rest);
+}
+
+/* "[CONFIG]:IMAGE" */
+static json_t *debug_opts(const char *proto, const char *name, const char *rest, struct err *e)
+{
+    size_t n = strcspn(rest, ":");
+    if (!rest[n]) {
+        err_set(e, ERR_VALUE, "'%.80s' has no second ':'", name);
         err_hint(e, "blkdebug:[CONFIG]:IMAGE");
         return NULL;
     }
-    json_t *image = blk_file_opts(name + n + 1, e);
+    json_t *image = blk_file_opts(rest + n + 1, e);
     json_t *o = image ? json_pack("{s:s, s:o}", "driver", "blkdebug", "image", image) : NULL;
     if (o && n)
-        json_object_set_new(o, "config", json_stringn(name, n));
+        json_object_set_new(o, "config", json_stringn(rest, n));
     return o;
+}
+
+static json_t *null_opts(const char *proto, const char *name, const char *rest, struct err *e)
+{
+    return json_pack("{s:s, s:b}", "driver", proto, "read-zeroes", 1);
+}
+
+static json_t *json_opts(const char *proto, const char *name, const char *rest, struct err *e)
+{
+    json_t *o = json_loads(rest, 0, NULL);
+    if (json_is_object(o))
+        return o;
+    json_decref(o);
+    err_set(e, ERR_VALUE, "'%.80s' is not a JSON object", name);
+    return NULL;
+}
+
+static json_t *nbd_opts(const char *proto, const char *name, const char *rest, struct err *e) { return blk_nbd_uri_opts(name, e); }
+
+static json_t *url_opts(const char *proto, const char *name, const char *rest, struct err *e)
+{
+    return json_pack("{s:s, s:s}", "driver", proto, "url", name);
+}
+
+static const struct protocol { const char *name; json_t *(*opts)(const char *proto, const char *name, const char *rest, struct err *e); } protocols[] = {
+    { "file", path_opts }, { "host_device", device_opts }, { "host_cdrom", device_opts }, { "json", json_opts }, { "blkdebug", debug_opts },
+    { "null-co", null_opts }, { "null-aio", null_opts }, { "http", url_opts }, { "https", url_opts },
+    { "nbd", nbd_opts }, { "nbd+tcp", nbd_opts }, { "nbd+unix", nbd_opts }, { "nbds", nbd_opts }, { "nbds+unix", nbd_opts },
+};
+
+static const struct protocol *find_protocol(const char *name, size_t n)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(protocols); i++)
+        if (strlen(protocols[i].name) == n && !memcmp(protocols[i].name, name, n))
+            return &protocols[i];
+    return NULL;
+}
+
+/* "gluster+tcp" is the driver gluster's. */
+static bool no_protocol(const char *name, size_t n, struct err *e)
+{
+    char *driver = xstrndup(name, MIN(n, strcspn(name, "+")));
+    bool known = backend_find(&blk_node_class, driver, e);
+    bool absent = !known && e->cls == ERR_NOT_BUILT;
+    free(driver);
+    if (absent)
+        return err_prefix(e, "'%.80s'", name);
+    *e = (struct err)ERR_INIT;
+    err_set(e, ERR_VALUE, "'%.80s': there is no protocol '%.*s'", name, (int)MIN(n, (size_t)40), name);
+    return err_hint(e, "a file of that name is written ./NAME or file:NAME");
 }
 
 json_t *blk_file_opts(const char *name, struct err *e)
 {
-    struct stat st;
-    if (str_starts(name, "null-co://") || str_starts(name, "null-aio://"))
-        return json_pack("{s:s, s:b}", "driver", name[5] == 'c' ? "null-co" : "null-aio", "read-zeroes", 1);
-    if (str_starts(name, "json:")) {
-        json_t *o = json_loads(name + 5, 0, NULL);
-        if (json_is_object(o))
-            return o;
-        json_decref(o);
-        err_set(e, ERR_VALUE, "'%.80s' is not a JSON object", name);
-        return NULL;
-    }
-    if (str_starts(name, "blkdebug:"))
-        return debug_opts(name + strlen("blkdebug:"), e);
-    json_t *remote = blk_nbd_uri_opts(name, e);
-    if (remote || e->msg[0])
-        return remote;
-    if (str_starts(name, "http://") || str_starts(name, "https://"))
-        return json_pack("{s:s, s:s}", "driver", name[4] == 's' ? "https" : "http", "url", name);
-    if (str_starts(name, "file:"))
-        name += 5;
-    bool dev = !stat(name, &st) && S_ISBLK(st.st_mode);
-    return json_pack("{s:s, s:s}", "driver", dev ? "host_device" : "file", "filename", name);
+    size_t n = protocol(name);
+    const struct protocol *p = n ? find_protocol(name, n) : NULL;
+    if (n && !p)
+        return no_protocol(name, n, e), NULL;
+    return p ? p->opts(p->name, name, name + n + 1, e) : path_opts("file", name, name, e);
+}
+
+const char *blk_local_path(const char *name)
+{
+    size_t n = protocol(name);
+    const struct protocol *p = n ? find_protocol(name, n) : NULL;
+    return !n ? name : p && (p->opts == path_opts || p->opts == device_opts) ? name + n + 1 : NULL;
+}
+
+bool blk_imply_protocol(json_t *opts, struct err *e)
+{
+    json_t *file = json_object_get(opts, "file");
+    const char *name = json_string_value(json_object_get(file, "filename"));
+    if (!name || json_object_get(file, "driver"))
+        return !json_is_object(file) || blk_imply_protocol(file, e);
+    json_t *implied = blk_file_opts(name, e);
+    if (!implied)
+        return false;
+    json_object_del(file, "filename");
+    json_object_update(implied, file);
+    return !json_object_set_new(opts, "file", implied);
 }
 
 json_t *blk_image_opts(const char *name, const char *fmt, struct err *e)
@@ -101,6 +185,16 @@ json_t *blk_image_opts(const char *name, const char *fmt, struct err *e)
     return json_pack("{s:s, s:o}", "driver", fmt ? fmt : "raw", "file", file);
 }
 
+void blk_lock_as(const struct blk_node *n, json_t *opts)
+{
+    while (n->child.node)
+        n = n->child.node;
+    while (json_object_get(opts, "file"))
+        opts = json_object_get(opts, "file");
+    if (blk_file_is_unlocked(n) && json_object_get(opts, "filename"))       /* of file and its like */
+        json_object_set_new(opts, "locking", json_string("off"));
+}
+
 bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e)
 {
     bool none = json_is_null(opt) || (json_is_string(opt) && !*json_string_value(opt));
@@ -113,6 +207,7 @@ bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e)
         free(path);
         if (!o)
             return err_prefix(e, "backing file of '%s'", blk_node_filename(n));
+        blk_lock_as(n, o);
     }
     if (json_is_object(o)) {
         json_t *ro = json_copy(o);

@@ -7,10 +7,20 @@
 
 /* The format whose signature @path begins with, or NULL. Used to refuse, never to choose. */
 const char *blk_looks_like(const char *path);
+const char *co_node_looks_like(struct blk_node *n);
 /* @name as seen from the folder of @image. The caller frees. */
 char *blk_path_beside(const char *image, const char *name);
-/* The protocol node of @name: a path, file:PATH, null-co://, json:{...}, nbd://..., http://... New reference, NULL with @e filled. */
+/*
+ * The protocol node of @name: a path, or PROTOCOL:... as QEMU writes it (file:PATH, json:{...}, nbd://..., http://...). New reference; NULL
+ * with @e filled, which tells protocols that this build lacks from those that nobody has.
+ */
 json_t *blk_file_opts(const char *name, struct err *e);
+/* The path where @name is a file or device of the host; NULL: something else. A part of @name. */
+const char *blk_local_path(const char *name);
+/* What the image @n names, by @opts, is not locked where @n is not (locking=off). */
+void blk_lock_as(const struct blk_node *n, json_t *opts);
+/* Children in @opts ("file", and below) that say a filename but no driver get the protocol that this name has. */
+bool blk_imply_protocol(json_t *opts, struct err *e) MUST_CHECK;
 /* The node of the image @name in format @fmt; NULL: raw, refused if it looks like something else. */
 json_t *blk_image_opts(const char *name, const char *fmt, struct err *e);
 /*
@@ -18,7 +28,25 @@ json_t *blk_image_opts(const char *name, const char *fmt, struct err *e);
  * null or an empty name: none. ->backing is the use. Coroutine.
  */
 bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e) MUST_CHECK;
-/* nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH; NULL without an error: something else. */
+/* nbd[s]://HOST[:PORT]/EXPORT, nbd[s]+unix:///EXPORT?socket=PATH, nbd:HOST:PORT. */
 json_t *blk_nbd_uri_opts(const char *name, struct err *e);
+/* The address of such options, which opens the same; the caller frees. NULL: there is none. The strings may be NULL but for @export. */
+char *blk_nbd_uri(json_t *server, const char *export, const char *tls_creds, const char *tls_hostname);
+
+/* ---- the chain ---- */
+/* The next image of the chain, below @n and its filters; NULL: none. */
+struct blk_node *blk_chain_next(struct blk_node *n);
+bool blk_chain_has(struct blk_node *top, const struct blk_node *n);
+/* The image of the chain from @top on whose backing image is @n; NULL: none. */
+struct blk_node *blk_chain_above(struct blk_node *top, const struct blk_node *n);
+/* By the name of its file or node. */
+struct blk_node *blk_chain_find(struct blk_node *top, const char *file);
+/*
+ * As far as one answer goes from @off: whether the images of @top's chain above @base (NULL: all) have something of their own there
+ * (*allocated), in which (out->depth), and what (out->zero).
+ */
+int co_chain_map(struct blk_node *top, const struct blk_node *base, uint64_t off, uint64_t len, struct blk_extent *out, bool *allocated);
+/* Can be written, or is read-only from now on: releases the lock of a file that only was opened for writing. */
+bool co_node_set_writable(struct blk_node *n, bool writable, struct err *e) MUST_CHECK;
 
 #endif

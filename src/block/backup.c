@@ -235,8 +235,8 @@ static struct job *co_backup_new(const struct args *a, struct blk_node *src, str
     PROP_STR(struct args, bitmap, "bitmap", 0, "Bitmap of what changed since the last backup"), \
     PROP_ENUM(struct args, bitmap_mode, "bitmap-mode", bitmap_modes, AUTO, "When the bitmap begins anew; auto: on-success, where sync is incremental"), \
     PROP_BOOL(struct args, compress, "compress", false, "Data is stored compressed"), \
-    PROP_ENUM(struct args, on_source_error, "on-source-error", job_on_error_names, BLK_ERR_REPORT, "What a failed read does"), \
-    PROP_ENUM(struct args, on_target_error, "on-target-error", job_on_error_names, BLK_ERR_REPORT, "What a failed write does"), \
+    PROP_ENUM(struct args, on_source_error, "on-source-error", blk_on_error_names, BLK_ERR_REPORT, "What a failed read does"), \
+    PROP_ENUM(struct args, on_target_error, "on-target-error", blk_on_error_names, BLK_ERR_REPORT, "What a failed write does"), \
     { .name = "filter-node-name", .doc = "Accepted for compatibility: no filter is needed", .type = PROP_T_STR, .flags = PF_HIDDEN, \
       PROP_OFF(struct args, filter_name) }, \
     PROP_INCLUDE(struct args, job, job_props)

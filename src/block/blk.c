@@ -12,23 +12,23 @@
 
 enum { DRAIN_STEP_NS = 500000, THROTTLE_LOOK_NS = 50000000 };
 
-static const char *const on_error_names[] = { "auto", "report", "ignore", "stop", "enospc", NULL };
+const char *const blk_on_error_names[] = { "auto", "report", "ignore", "stop", "enospc", NULL };
 
 static bool co_drive_changed(struct obj *o, const struct prop *p, struct err *e);
 
 const struct prop blk_front_props[] = {
     { .name = "drive", .doc = "Block node (-blockdev, -drive) that holds the data; another of the same length can take its place", .type = PROP_T_LINK,
       .flags = PF_RUNTIME, PROP_OFF(struct blk_front_opts, drive), .of = &blk_node_class, .changed = co_drive_changed },
-    PROP_U32(struct blk_front_opts, logical_block_size, "logical_block_size", 0, 0, 2 * MiB, "Smallest unit of a request in bytes; 0: the back end's"),
-    PROP_U32(struct blk_front_opts, physical_block_size, "physical_block_size", 0, 0, 2 * MiB, "Best unit of a write in bytes; 0: the back end's"),
-    PROP_U32(struct blk_front_opts, min_io_size, "min_io_size", 0, 0, 2 * MiB, "Best unit of small requests in bytes; 0: not told"),
-    PROP_U32(struct blk_front_opts, opt_io_size, "opt_io_size", 0, 0, UINT32_MAX, "Best length of large requests in bytes; 0: not told"),
-    PROP_U32(struct blk_front_opts, discard_granularity, "discard_granularity", UINT32_MAX, 0, UINT32_MAX,
-             "Unit of discards in bytes; 4294967295: the back end's"),
+    PROP_SIZE32(struct blk_front_opts, logical_block_size, "logical_block_size", 0, 0, 2 * MiB, "Smallest unit of a request; 0: the back end's"),
+    PROP_SIZE32(struct blk_front_opts, physical_block_size, "physical_block_size", 0, 0, 2 * MiB, "Best unit of a write; 0: the back end's"),
+    PROP_SIZE32(struct blk_front_opts, min_io_size, "min_io_size", 0, 0, 2 * MiB, "Best unit of small requests; 0: not told"),
+    PROP_SIZE32(struct blk_front_opts, opt_io_size, "opt_io_size", 0, 0, UINT32_MAX, "Best length of large requests; 0: not told"),
+    PROP_SIZE32(struct blk_front_opts, discard_granularity, "discard_granularity", UINT32_MAX, 0, UINT32_MAX,
+             "Unit of discards; 4294967295: the back end's"),
     PROP_TRI(struct blk_front_opts, write_cache, "write-cache", TRI_AUTO, "Volatile write cache as the guest sees it; auto: as the drive says"),
     PROP_BOOL(struct blk_front_opts, share_rw, "share-rw", false, "Other users may write the same node"),
-    PROP_ENUM(struct blk_front_opts, rerror, "rerror", on_error_names, BLK_ERR_AUTO, "What a failed read does; auto: report it to the guest"),
-    PROP_ENUM(struct blk_front_opts, werror, "werror", on_error_names, BLK_ERR_AUTO,
+    PROP_ENUM(struct blk_front_opts, rerror, "rerror", blk_on_error_names, BLK_ERR_AUTO, "What a failed read does; auto: report it to the guest"),
+    PROP_ENUM(struct blk_front_opts, werror, "werror", blk_on_error_names, BLK_ERR_AUTO,
               "What a failed write does; auto: stop the machine when the disk is full, else report it to the guest"),
     PROP_S64(struct blk_front_opts, bootindex, "bootindex", -1, -1, INT32_MAX, "Place in the boot order; -1: none"),
     PROP_U32(struct blk_front_opts, cyls, "cyls", 0, 0, 65535, "Cylinders of the geometry that the guest is told; 0: computed"),
@@ -60,6 +60,9 @@ struct blk *blk_open(struct blk_node *n, unsigned perm, unsigned shared, struct 
     return b;
 }
 
+/* Not that of a -drive, which another device may take. */
+static bool own_empty(const struct blk_node *n) { return blk_node_is_empty(n) && !n->drive; }
+
 void blk_close(struct blk *b)
 {
     if (!b)
@@ -70,10 +73,11 @@ void blk_close(struct blk *b)
     list_del(&b->link);
     blk_drain_forget(b);
     blk_set_throttle(b, NULL);
-    struct blk_node *empty = blk_node_is_empty(b->node) ? b->node : NULL;
+    struct blk_node *empty = own_empty(b->node) ? b->node : NULL;
     blk_use_del(&b->use);               /* may be the last to hold the node */
     if (empty)
         obj_del(&empty->obj);
+    free(b->drive);
     free(b);
 }
 
@@ -93,6 +97,10 @@ static bool block_size_ok(const char *name, uint32_t v, struct err *e)
 static bool geometry(struct blk_front_opts *o, const struct blk_node *n, struct err *e)
 {
     uint32_t least = MAX(n->caps.logical_block, 512u);
+    if (n->caps.zoned.size && !o->knows_zones) {
+        err_set(e, ERR_VALUE, "'%s' is written in zones, of which this device cannot tell its guest", n->obj.id);
+        return err_hint(e, "virtio-blk and scsi-hd can; nvme-ns makes zones of its own (zoned=on)");
+    }
     if (!o->logical_block_size)
         o->logical_block_size = least;
     if (!o->physical_block_size)
@@ -123,10 +131,16 @@ static enum blk_on_error on_error(int dev, int drive, enum blk_on_error usual)
 /* The node that the options name; where it may be left out, one without a medium. */
 static struct blk_node *front_node(struct blk_front_opts *o, struct err *e)
 {
-    if (o->drive)
-        return (struct blk_node *)o->drive;
+    struct blk_node *n = (struct blk_node *)o->drive;
+    if (n && (o->may_be_empty || !blk_node_is_empty(n)))
+        return n;
+    if (n) {
+        err_set(e, ERR_VALUE, "drive '%s' is empty: this device needs a medium", n->obj.id);
+        err_hint(e, "-drive file=IMAGE,format=raw,if=none,id=%s", n->obj.id);
+        return NULL;
+    }
     if (o->may_be_empty)
-        return blk_empty_node(e);
+        return blk_empty_node(NULL, e);
     err_set(e, ERR_VALUE, "'drive' is missing: this device needs a block node");
     err_hint(e, "-blockdev node-name=hd0,driver=raw,file.driver=file,file.filename=FILE -device ...,drive=hd0");
     return NULL;
@@ -135,12 +149,6 @@ static struct blk_node *front_node(struct blk_front_opts *o, struct err *e)
 static unsigned front_shared(const struct blk_front_opts *o)
 {
     return BLK_PERM_READ | BLK_PERM_RESIZE | (o->share_rw ? BLK_PERM_WRITE : 0);
-}
-
-static void forget_empty(struct blk_node *n)
-{
-    if (blk_node_is_empty(n))
-        obj_del(&n->obj);
 }
 
 struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct domain *dom, bool writable, struct err *e)
@@ -154,10 +162,12 @@ struct blk *blk_front_open(struct blk_front_opts *o, struct obj *user, struct do
     if (geometry(o, n, e))
         b = blk_open(n, writable ? blk_perm_rw(n) : BLK_PERM_READ, front_shared(o), dom, who, e);
     if (!b) {
-        forget_empty(n);
+        if (own_empty(n))
+            obj_del(&n->obj);
         return NULL;
     }
     b->user = user;
+    b->drive = n->drive ? xstrdup(blk_drive_name(n)) : NULL;
     b->opts = o;
     b->writable = writable;
     b->rerror = on_error(o->rerror, n->drive ? n->drive->rerror : BLK_ERR_AUTO, BLK_ERR_REPORT);
@@ -226,13 +236,16 @@ bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e)
     struct blk_node *old = b->node;
     if (n && n->caps.logical_block > b->opts->logical_block_size)
         return err_set(e, ERR_VALUE, "'%s' has blocks of %u bytes, the drive has %u", n->obj.id, n->caps.logical_block, b->opts->logical_block_size);
+    if (n && n->caps.zoned.size)
+        return err_set(e, ERR_VALUE, "'%s' is written in zones, which no medium has", n->obj.id);
     while (atomic_load(&b->in_flight))
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 1000000);
-    struct blk_node *to = n ? n : blk_empty_node(e);
+    struct blk_node *to = n ? n : blk_empty_node(NULL, e);
     if (!to)
         return false;
     if (!swap_use(b, to, e)) {
-        forget_empty(to);
+        if (!n)
+            obj_del(&to->obj);
         return false;
     }
     domain_lock(b->dom);
@@ -240,7 +253,8 @@ bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e)
     domain_unlock(b->dom);
     obj_unref(b->opts->drive);
     b->opts->drive = n ? obj_ref(&n->obj) : NULL;
-    forget_empty(old);
+    if (blk_node_is_empty(old))         /* a drive's, too: its name is the handle's now */
+        obj_del(&old->obj);
     if (b->change.fn)
         domain_post(&b->change);
     return true;
@@ -251,11 +265,21 @@ void blk_get_caps(struct blk *b, struct blk_caps *caps)
     *caps = blk_node_of(b)->caps;
     caps->read_only |= !(b->use.perm & BLK_PERM_WRITE);
     if (caps->read_only)
-        caps->discard = caps->write_zeroes = caps->flush = caps->fua = false;
+        caps->discard = caps->write_zeroes = caps->secure_erase = caps->flush = caps->fua = false;
 }
 
 uint64_t blk_size(struct blk *b) { return atomic_load(&b->node->size); }
 struct blk_node *blk_node_of(struct blk *b) { return b->node; }
+
+bool blk_direct(struct blk *b)
+{
+    const struct blk_node *n = b->node;
+
+    while (n->child.node)
+        n = n->child.node;
+    return n->direct;
+}
+
 bool blk_write_cache(struct blk *b) { return atomic_load(&b->write_cache); }
 void blk_set_write_cache(struct blk *b, bool on) { atomic_store(&b->write_cache, on); }
 
@@ -302,6 +326,8 @@ static void co_limit(struct blk *b, bool write, uint64_t len)
 static int64_t co_req_begin(struct blk *b, enum blk_op op, uint64_t len)
 {
     int64_t start = clock_now(CLOCK_HOST);
+    if (b->dom)
+        loop_work_begin();
     co_enter(b);
     if (unlikely(atomic_load_explicit(&b->throttle, memory_order_relaxed)) && op != BLK_OP_FLUSH)
         co_limit(b, op != BLK_OP_READ, len);
@@ -337,6 +363,8 @@ static int req_end(struct blk *b, enum blk_op op, uint64_t len, int64_t start, i
         atomic_fetch_add_explicit(&s->bytes, len, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->ns, (uint64_t)(clock_now(CLOCK_HOST) - start), memory_order_relaxed);
     atomic_fetch_sub(&b->in_flight, 1);
+    if (b->dom)
+        loop_work_end();
     return r;
 }
 
@@ -373,10 +401,53 @@ int co_blk_discard(struct blk *b, uint64_t off, uint64_t len)
     return req_end(b, BLK_OP_DISCARD, len, t, r);
 }
 
+int co_blk_erase(struct blk *b, uint64_t off, uint64_t len)
+{
+    int64_t t = co_req_begin(b, BLK_OP_DISCARD, len);
+    int r = b->use.perm & BLK_PERM_WRITE ? co_node_erase(b->node, off, len) : -EROFS;
+
+    return req_end(b, BLK_OP_DISCARD, len, t, r);
+}
+
+int co_blk_zone_report(struct blk *b, uint64_t off, struct blk_zone *out, unsigned *n)
+{
+    int64_t t = co_req_begin(b, BLK_OP_READ, 0);
+
+    return req_end(b, BLK_OP_READ, 0, t, co_node_zone_report(b->node, off, out, n));
+}
+
+int co_blk_zone_op(struct blk *b, enum zone_op op, uint64_t off)
+{
+    int64_t t = co_req_begin(b, BLK_OP_DISCARD, 0);
+    int r = b->use.perm & BLK_PERM_WRITE ? co_node_zone_op(b->node, op, off) : -EROFS;
+
+    r = r || blk_write_cache(b) ? r : co_node_flush(b->node);
+
+    return req_end(b, BLK_OP_DISCARD, 0, t, r);
+}
+
+int co_blk_zone_append(struct blk *b, uint64_t *off, uint64_t len, struct iovec *iov, unsigned n)
+{
+    int64_t t = co_req_begin(b, BLK_OP_WRITE, len);
+    int r = b->use.perm & BLK_PERM_WRITE ? co_node_zone_append(b->node, off, len, iov, n, write_flags(b, 0)) : -EROFS;
+
+    return req_end(b, BLK_OP_WRITE, len, t, r);
+}
+
 int co_blk_flush(struct blk *b)
 {
     int64_t t = co_req_begin(b, BLK_OP_FLUSH, 0);
     return req_end(b, BLK_OP_FLUSH, 0, t, co_node_flush(b->node));
+}
+
+int co_blk_scsi(struct blk *b, struct blk_scsi *c)
+{
+    int r;
+
+    co_enter(b);
+    r = co_node_scsi(b->node, c);
+    atomic_fetch_sub(&b->in_flight, 1);
+    return r;
 }
 
 int co_blk_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out)

@@ -7,6 +7,7 @@
 #define BLOCK_BLK_H
 
 #include <sys/uio.h>
+#include "block/zones.h"
 #include "core/obj.h"
 #include "loop/co.h"
 
@@ -22,11 +23,15 @@ enum { BLK_FUA = 1, BLK_ZERO_UNMAP = 2 /* a zero request may deallocate */, BLK_
 
 /* What the back end can do: what it cannot is not offered to the guest. */
 struct blk_caps {
-    bool read_only, discard, write_zeroes, flush /* has a volatile cache worth flushing */, fua, zoned, rotational,
+    bool read_only, discard, write_zeroes, flush /* has a volatile cache worth flushing */, fua, rotational,
          grows /* BLK_GROW */;
+    bool secure_erase;              /* what is erased cannot be read by any means, copies of it neither */
     uint32_t logical_block, physical_block, opt_io, discard_granularity, max_discard, max_zeroes;   /* bytes; 0: no limit */
     uint32_t mem_align;             /* of buffers, bytes */
     uint32_t max_transfer;          /* bytes, 0: none */
+    struct blk_zoned { uint64_t size, cap, from; uint32_t max_open, max_active; } zoned; /* zones of @size bytes (0: none), @cap of which
+                                       can be written; in order from @from on */
+    uint32_t scsi;                  /* it takes SCSI commands (co_blk_scsi), of at most so many bytes; 0: it takes none */
 };
 
 /* Options common to block front ends: drive=, logical_block_size=, physical_block_size=, min_io_size, opt_io_size,
@@ -40,9 +45,11 @@ struct blk_front_opts {
     int64_t bootindex;
     uint32_t cyls, heads, secs;
     bool may_be_empty;              /* set by the device, before it opens: no drive= makes a drive without a medium */
+    bool knows_zones;               /* so is this: its guest is told of zones */
 };
 extern const struct prop blk_front_props[];
 enum blk_on_error { BLK_ERR_AUTO, BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC /* stop on ENOSPC, else report */ };
+extern const char *const blk_on_error_names[];     /* for rows of options and commands */
 
 /* Opens the front end's handle: permissions are claimed (a conflict names the holder), geometry checked, defaults filled
  * in (logical_block_size 0 becomes the node's). @writable: the device can write; on a read-only node blk_get_caps() says that it
@@ -58,6 +65,7 @@ void blk_close(struct blk *b);
 void blk_get_caps(struct blk *b, struct blk_caps *caps);
 uint64_t blk_size(struct blk *b);               /* bytes. ANY */
 struct blk_node *blk_node_of(struct blk *b);
+bool blk_direct(struct blk *b);                 /* requests go around the page cache of the host (cache.direct). Main loop */
 bool blk_write_cache(struct blk *b);            /* the guest-visible setting; may change at run time */
 void blk_set_write_cache(struct blk *b, bool on);
 /* Told on the domain's loop, lock held, when the size or medium changed. */
@@ -83,6 +91,8 @@ int co_blk_preadv(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, 
 int co_blk_pwritev(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags);
 int co_blk_zero(struct blk *b, uint64_t off, uint64_t len, unsigned flags);
 int co_blk_discard(struct blk *b, uint64_t off, uint64_t len);
+/* What it does not only seem to do: -ENOTSUP where caps.secure_erase is not set. What is read afterwards is not defined. */
+int co_blk_erase(struct blk *b, uint64_t off, uint64_t len);
 int co_blk_flush(struct blk *b);
 /* What a range is made of, as far as one answer goes from its start: @out->len of it is alike. */
 struct blk_extent {
@@ -96,6 +106,34 @@ struct blk_extent {
     unsigned depth;                 /* how many backing nodes down */
 };
 int co_blk_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out);
+/* A SCSI command for the host's device, and what came of it. */
+struct blk_scsi {
+    uint8_t cdb[32], cdb_len;
+    bool to_device;
+    const struct iovec *iov;        /* the data, @len bytes */
+    unsigned niov;
+    uint32_t len, timeout;          /* timeout: seconds, 0: the host's */
+    uint8_t sense[96];
+    /* results, as the kernel tells them (struct sg_io_hdr) */
+    uint8_t status, sense_len;
+    uint16_t host_status, driver_status;
+    uint32_t done;                  /* bytes transferred */
+};
+/* 0: the host's answer is in @c, whatever it is. -ENOTSUP: the node takes no such commands; else -errno: it was not executed. */
+int co_blk_scsi(struct blk *b, struct blk_scsi *c);
+/*
+ * Zones (caps.zoned). What a zone refuses, here and as answer to a write: -ETOOMANYREFS, -EOVERFLOW: too many are open, active; -ESPIPE:
+ * not at its write pointer; -E2BIG: over its end; -EXFULL, -EACCES, -EUNATCH: it is full, read-only, offline; -EDOM: otherwise not in its
+ * state.
+ */
+struct blk_zone { uint64_t start, cap, wp; uint8_t state; };    /* bytes; wp: UINT64_MAX where it says nothing; enum ZONE_... */
+/* Those from the one that holds @off on: at most *n, and *n becomes how many there were. */
+int co_blk_zone_report(struct blk *b, uint64_t off, struct blk_zone *out, unsigned *n);
+/* On the zone that begins at @off; BLK_ALL_ZONES: on all that it is for. */
+#define BLK_ALL_ZONES UINT64_MAX
+int co_blk_zone_op(struct blk *b, enum zone_op op, uint64_t off);
+/* Writes where the zone that begins at *off was written up to; *off becomes the place. */
+int co_blk_zone_append(struct blk *b, uint64_t *off, uint64_t len, struct iovec *iov, unsigned n);
 /* rerror/werror: what to do with a failed request. BLK_ACT_STOP: the machine was asked to stop; the request is queued by the caller
  * and tried again when the machine runs. */
 enum blk_action { BLK_ACT_REPORT, BLK_ACT_IGNORE, BLK_ACT_STOP };

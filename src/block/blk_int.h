@@ -2,6 +2,7 @@
 #ifndef BLOCK_BLK_INT_H
 #define BLOCK_BLK_INT_H
 
+#include "block/backing.h"
 #include "block/driver.h"
 
 enum blk_op { BLK_OP_READ, BLK_OP_WRITE, BLK_OP_DISCARD, BLK_OP_FLUSH, BLK_OPS };
@@ -13,6 +14,7 @@ struct blk {
     struct blk_node *_Atomic node;  /* another one after a snapshot or a change of medium: on the main loop with the domain locked */
     bool writable;                  /* by the device, where the medium is */
     bool own_medium;                /* the node was made by a monitor's change command and goes with it */
+    char *drive;                    /* name of the -drive that it was opened for, whatever the medium is now; or NULL */
     bool is_export;                 /* no device: monitors do not list it as one */
     struct blk_front_opts *opts;    /* the device's, NULL: none */
     const struct blk_tray *tray;    /* NULL: the medium stays */
@@ -30,8 +32,8 @@ struct blk {
     struct blk_op_stats stats[BLK_OPS];
 };
 
-/* What is in a drive without a medium: a node without blocks, of the handle's own. Main loop. */
-struct blk_node *blk_empty_node(struct err *e) MUST_CHECK;
+/* What is in a drive without a medium: a node without blocks. @id NULL: of one handle's own, which ends with it. Main loop. */
+struct blk_node *blk_empty_node(const char *id, struct err *e) MUST_CHECK;
 bool blk_node_is_empty(const struct blk_node *n);
 /* Every handle; main loop. */
 void blk_each(void (*fn)(struct blk *, void *), void *arg);
@@ -57,22 +59,8 @@ void blk_drain_forget(struct blk *b);           /* it is closed */
 bool blk_node_replace(struct blk_node *from, struct blk_node *to, const struct blk_node *except, struct err *e) MUST_CHECK;
 /* The node that stores what @n shows: without the filters above. */
 struct blk_node *blk_skip_filters(struct blk_node *n);
-/* The next image of the chain, below @n and its filters; NULL: none. */
-struct blk_node *blk_chain_next(struct blk_node *n);
-bool blk_chain_has(struct blk_node *top, const struct blk_node *n);
-/* The image of the chain from @top on whose backing image is @n; NULL: none. */
-struct blk_node *blk_chain_above(struct blk_node *top, const struct blk_node *n);
-/* By the name of its file or node. */
-struct blk_node *blk_chain_find(struct blk_node *top, const char *file);
-/*
- * As far as one answer goes from @off: whether the images of @top's chain above @base (NULL: all) have something of their own there
- * (*allocated), in which (out->depth), and what (out->zero).
- */
-int co_chain_map(struct blk_node *top, const struct blk_node *base, uint64_t off, uint64_t len, struct blk_extent *out, bool *allocated);
 /* Another backing node in place of what is there (NULL: none), in the graph and, by name, in the image. Drained. */
 bool co_set_backing(struct blk_node *n, struct blk_node *backing, const char *name, struct err *e) MUST_CHECK;
-/* Can be written, or is read-only from now on: releases the lock of a file that only was opened for writing. */
-bool co_node_set_writable(struct blk_node *n, bool writable, struct err *e) MUST_CHECK;
 /* Fails where a job works on @n: says which. */
 bool blk_node_free_of_jobs(const struct blk_node *n, struct err *e) MUST_CHECK;
 /* The handle of a device by its id or path, or by the name of its drive or node. NULL with @e filled. Main loop. */

@@ -39,12 +39,6 @@ static json_t *node_json(const struct blk_node *n)
     return o;
 }
 
-/* The name that -drive gave, which stays when a snapshot puts another node on top. */
-static const char *device_name(const struct blk_node *n)
-{
-    return !n->drive ? "" : n->drive->device ? n->drive->device : n->obj.id;
-}
-
 static bool append_node(struct obj *o, void *list)
 {
     if (!blk_node_is_empty((struct blk_node *)o))
@@ -70,7 +64,7 @@ static void append_blk(struct blk *b, void *list)
     bool open = tray && b->tray->is_open(b->tray_arg), locked = tray && b->tray->is_locked(b->tray_arg);
     if (tray)
         domain_unlock(b->dom);
-    json_t *o = json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", device_name(b->node), "type", "unknown",
+    json_t *o = json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", b->drive ? b->drive : "", "type", "unknown",
                           "removable", tray, "locked", locked, "io-status", "ok");
     if (blk_has_medium(b)) {
         json_t *inserted = node_json(b->node);
@@ -99,8 +93,8 @@ static bool append_idle_drive(struct obj *o, void *list)
 {
     const struct blk_node *n = (struct blk_node *)o;
     if (n->drive && !has_device(n))
-        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b, s:s, s:o}", "device", device_name(n), "type", "unknown", "removable", 0,
-                                              "locked", 0, "io-status", "ok", "inserted", node_json(n)));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b, s:s, s:o*}", "device", blk_drive_name(n), "type", "unknown", "removable",
+                                              blk_node_is_empty(n), "locked", 0, "io-status", "ok", "inserted", blk_node_is_empty(n) ? NULL : node_json(n)));
     return true;
 }
 
@@ -134,7 +128,7 @@ static void append_stats(struct blk *b, void *list)
         json_object_set_new(s, key, json_integer(stat_of(&b->stats[i].failed)));
     }
     char *qdev = b->user ? obj_path(b->user) : NULL;
-    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "device", device_name(b->node), "node-name",
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "device", b->drive ? b->drive : "", "node-name",
                                           b->node->obj.id, "qdev", qdev ? qdev : "", "stats", s));
     free(qdev);
 }
@@ -282,7 +276,9 @@ static void show_blk(struct blk *b, void *out)
 static bool show_idle(struct obj *o, void *out)
 {
     const struct blk_node *n = (struct blk_node *)o;
-    if (list_empty(&n->uses))
+    if (list_empty(&n->uses) && blk_node_is_empty(n))
+        str_printf(out, "%s: [not inserted]\n", n->obj.id);
+    else if (list_empty(&n->uses))
         show_node(n, NULL, out);
     return true;
 }

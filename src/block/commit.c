@@ -98,7 +98,7 @@ static const struct prop props[] = {
     PROP_STR(struct args, top, "top", 0, "File of the upper image whose content goes down; the active one if left out"),
     PROP_STR(struct args, top_node, "top-node", 0, "Or its node"),
     PROP_STR(struct args, backing_file, "backing-file", 0, "What the image above calls the base; its file's name if left out"),
-    PROP_ENUM(struct args, on_error, "on-error", job_on_error_names, BLK_ERR_REPORT, "What a failed request does"),
+    PROP_ENUM(struct args, on_error, "on-error", blk_on_error_names, BLK_ERR_REPORT, "What a failed request does"),
     { .name = "filter-node-name", .doc = "Accepted for compatibility: no filter is needed", .type = PROP_T_STR, .flags = PF_HIDDEN,
       PROP_OFF(struct args, filter_name) },
     { .name = "backing-mask-protocol", .doc = "Accepted for compatibility", .type = PROP_T_BOOL, .flags = PF_HIDDEN, PROP_OFF(struct args, mask_protocol) },
@@ -159,7 +159,7 @@ static bool co_commit_top(const struct args *a, struct blk_node *n, struct blk_n
 {
     struct job_opts o = a->job;
     if (!o.id && n->drive)
-        o.id = n->drive->device ? n->drive->device : n->obj.id;
+        o.id = blk_drive_name(n);
     return co_commit_active(&o, active, base, (enum blk_on_error)a->on_error, e);
 }
 

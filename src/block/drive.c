@@ -33,7 +33,7 @@ struct drive_args {
 };
 
 static const struct prop drive_props[] = {
-    PROP_JSON(struct drive_args, file, "file", 0, "Image: a file name, or a block node below (file.driver=..., file.filename=...)"),
+    PROP_JSON(struct drive_args, file, "file", 0, "Image: a file name, or a block node below (file.driver=..., file.filename=...); without it the drive is empty"),
     PROP_STR(struct drive_args, format, "format", 0, "Format of the image; without it the image is raw"),
     PROP_STR(struct drive_args, id, "id", 0, "Name by which a device finds it (drive=ID)"),
     PROP_STR(struct drive_args, node_name, "node-name", 0, "As id"),
@@ -82,8 +82,7 @@ struct obj *blk_drive_find(const char *iface, unsigned unit)
 static bool choose_format(const struct drive_args *a, const char **format, struct err *e)
 {
     json_t *inner = json_is_object(a->file) ? json_object_get(a->file, "filename") : a->file;
-    const char *name = json_string_value(inner);
-    const char *like = name && !a->format ? blk_looks_like(str_starts(name, "file:") ? name + 5 : name) : NULL;
+    const char *name = json_string_value(inner), *path = name ? blk_local_path(name) : NULL, *like = path && !a->format ? blk_looks_like(path) : NULL;
     *format = a->format ? a->format : "raw";
     if (!like)
         return true;
@@ -95,7 +94,11 @@ static bool choose_format(const struct drive_args *a, const char **format, struc
 static json_t *expand(const struct drive_args *a, json_t *rest, const char *format, bool snapshot, struct err *e)
 {
     json_t *file = json_is_string(a->file) ? blk_file_opts(json_string_value(a->file), e) : json_deep_copy(a->file);
-    if (!file)
+    json_t *above = json_pack("{s:o*}", "file", file);
+    bool ok = file && blk_imply_protocol(above, e);
+    file = ok ? json_incref(json_object_get(above, "file")) : NULL;
+    json_decref(above);
+    if (!ok)
         return NULL;
     bool ro = a->read_only == TRI_ON || a->read_only_dash == TRI_ON || a->media == 1 || snapshot;
     bool given = a->read_only != TRI_AUTO || a->read_only_dash != TRI_AUTO;
@@ -146,35 +149,27 @@ static const char *drive_key(const void *table, size_t i)
     return i < ARRAY_SIZE(drive_props) ? drive_props[i].name : NULL;
 }
 
-static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
+/* A drive without a medium, which a device with a tray can take. */
+static struct blk_node *empty_node(const struct drive_args *a, json_t *rest, const char *id, struct err *e)
 {
-    static unsigned anonymous;
-    const char *format;
-    char made[32];
-    bool snapshot = a->snapshot == TRI_AUTO ? cli_flags.snapshot && a->media == 0 : a->snapshot == TRI_ON;
-    const char *id = a->id ? a->id : a->node_name;
-    if (a->iface >= 5) {
-        err_set(e, ERR_VALUE, "if=%s: this machine has no such interface", ifaces[a->iface]);
-        return err_hint(e, "if=virtio, or if=none,id=ID with -device DRIVER,drive=ID");
-    }
-    if (!a->file) {
+    json_object_del(rest, "aio");       /* nothing to read yet; what comes later is opened by options of its own */
+    const char *left = json_object_iter_key(json_object_iter(rest));
+    if (strcmp(ifaces[a->iface], "none") || a->format || left) {
         err_set(e, ERR_VALUE, "'file' is missing");
-        return err_hint(e, "-drive file=IMAGE,format=raw,if=virtio");
+        err_hint(e, left ? "without it '%s' has no meaning" : a->format ? "without it a format has no meaning" :
+                 "-drive file=IMAGE,format=raw,if=virtio; an empty drive is if=none,id=ID", left);
+        return NULL;
     }
-    if (!choose_format(a, &format, e))
-        return false;
-    if (!id) {
-        snprintf(made, sizeof made, "%s%u", ifaces[a->iface], anonymous++);
-        id = made;
-    }
-    struct obj *group;
-    if (!blk_drive_throttle(rest, id, &group, e))
-        return false;
-    json_t *o = expand(a, rest, format, snapshot, e);
-    if (!o) {
-        obj_unref(group);
-        return false;
-    }
+    return blk_empty_node(id, e);
+}
+
+static struct blk_node *image_node(const struct drive_args *a, json_t *rest, const char *id, struct err *e)
+{
+    bool snapshot = a->snapshot == TRI_AUTO ? cli_flags.snapshot && a->media == 0 : a->snapshot == TRI_ON;
+    const char *format;
+    json_t *o = choose_format(a, &format, e) ? expand(a, rest, format, snapshot, e) : NULL;
+    if (!o)
+        return NULL;
     char *base = snapshot ? xasprintf("%s-base", id) : NULL;
     json_object_set_new(o, "node-name", json_string(base ? base : id));
     const char *left = json_object_iter_key(json_object_iter(rest));
@@ -188,6 +183,26 @@ static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
     }
     json_decref(o);
     free(base);
+    return n;
+}
+
+static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
+{
+    static unsigned anonymous;
+    char made[32];
+    const char *id = a->id ? a->id : a->node_name;
+    if (a->iface >= 5) {
+        err_set(e, ERR_VALUE, "if=%s: this machine has no such interface", ifaces[a->iface]);
+        return err_hint(e, "if=virtio, or if=none,id=ID with -device DRIVER,drive=ID");
+    }
+    if (!id) {
+        snprintf(made, sizeof made, "%s%u", ifaces[a->iface], anonymous++);
+        id = made;
+    }
+    struct obj *group;
+    if (!blk_drive_throttle(rest, id, &group, e))
+        return false;
+    struct blk_node *n = a->file ? image_node(a, rest, id, e) : empty_node(a, rest, id, e);
     bool done = n && drive_register(n, a, e);
     if (done)
         n->drive->throttle_group = group;
@@ -232,12 +247,13 @@ static void gather_file(json_t *all)
     if (json_is_string(name)) {
         struct err e = ERR_INIT;        /* what is wrong with it is told when it is opened */
         json_t *from_name = blk_file_opts(json_string_value(name), &e);
-        if (from_name)
+        if (from_name) {
             json_object_update_recursive(from_name, file);      /* what is beside the name wins */
-        else
-            from_name = json_incref(file);
-        json_decref(file);
-        file = from_name;
+            json_decref(file);
+            file = from_name;
+        } else {
+            json_object_set(file, "filename", name);
+        }
     }
     json_object_set_new(all, "file", file);
 }

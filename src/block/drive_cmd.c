@@ -7,6 +7,8 @@
 #include "core/backend.h"
 #include "core/cmd.h"
 
+struct find { const char *id; struct blk *b; };
+
 static bool add_node(const char *text, struct err *e)
 {
     json_t *o = opt_parse(text, "driver", e);
@@ -51,6 +53,21 @@ static void co_drive_add(const char *arg, struct str *out)
         hmp_error(out, &e);
 }
 
+static void match_drive(struct blk *b, void *arg)
+{
+    struct find *f = arg;
+    if (str_eq(b->drive, f->id))
+        f->b = b;
+}
+
+/* What is in the drive now. */
+static struct blk_node *drive_node(const char *id, struct err *e)
+{
+    struct find f = { id, NULL };
+    blk_each(match_drive, &f);
+    return f.b ? f.b->node : blk_node_find(id, e);
+}
+
 /* The handle of a device that is the only user of @n; NULL: there is none, or others. */
 static struct blk *only_device(const struct blk_node *n)
 {
@@ -61,24 +78,28 @@ static struct blk *only_device(const struct blk_node *n)
 /* A device that has the drive keeps none: what its guest asks for fails from then on. */
 static bool co_del(const char *id, struct err *e)
 {
-    struct blk_node *n = blk_node_find(id, e);
+    struct blk_node *n = drive_node(id, e);
+    struct blk *b = n ? only_device(n) : NULL;
     if (!n)
         return false;
-    if (!n->drive) {
+    if (!n->drive && !(b && b->drive)) {
         err_set(e, ERR_STATE, "node '%s' was not made by -drive or drive_add", id);
         return err_hint(e, "blockdev-del deletes it");
     }
     if (!blk_node_free_of_jobs(n, e))
         return false;
-    struct blk *b = only_device(n);
-    if (b) {
-        co_blk_drain(b);
-        bool ok = co_blk_set_medium(b, NULL, e);
-        blk_undrain(b);
-        if (!ok)
-            return false;
-    }
-    return blk_node_delete(n, e);
+    if (!b)
+        return blk_node_delete(n, e);
+    bool empty = !blk_has_medium(b), foreign = !n->drive && !b->own_medium;
+    co_blk_drain(b);
+    bool ok = co_blk_set_medium(b, NULL, e);        /* an empty one ends with that */
+    blk_undrain(b);
+    if (!ok)
+        return false;
+    free(b->drive);
+    b->drive = NULL;
+    b->own_medium = false;
+    return empty || foreign || blk_node_delete(n, e);
 }
 
 static void co_drive_del(const char *arg, struct str *out)

@@ -82,6 +82,17 @@ struct blk_node {
     struct list locks;              /* struct blk_range: changes there wait */
     struct list bitmaps;            /* struct blk_bitmap */
 };
+
+/* The name that -drive gave, which stays when a snapshot puts another node on top. @n has a drive. */
+static inline char *blk_drive_name(const struct blk_node *n) { return n->drive->device ? n->drive->device : n->obj.id; }
+
+/* What drivers with zones do, on the home loop. Coroutines; 0 or -errno, as co_blk_zone_*(). */
+struct blk_zone_ops {
+    int (*co_report)(struct blk_node *, uint64_t off, struct blk_zone *out, unsigned *n);
+    int (*co_op)(struct blk_node *, enum zone_op op, uint64_t off);
+    int (*co_append)(struct blk_node *, uint64_t *off, uint64_t len, const struct iovec *, unsigned n, unsigned flags);
+};
+
 /* What a check found, and repaired. */
 struct blk_check {
     uint64_t corruptions, leaks, errors, corruptions_fixed, leaks_fixed;
@@ -91,6 +102,14 @@ struct blk_check {
     void *arg;
 };
 enum { BLK_FIX_LEAKS = 1, BLK_FIX_ERRORS = 2 };
+
+/* What an image to be made would need, in bytes. */
+struct blk_measure {
+    uint64_t full;                  /* with all of it allocated */
+    uint64_t overhead;              /* of those, what is no data */
+    uint64_t unit;                  /* of allocation */
+    bool whole;                     /* all of it is allocated from the beginning */
+};
 
 struct blk_snap { char *id, *name; uint64_t vm_size, disk_size, sec, nsec, vm_clock; };
 void blk_snaps_free(struct blk_snap *v, unsigned n);
@@ -106,6 +125,8 @@ struct blk_snap_ops {
 };
 
 enum blk_discard { BLK_DISCARD_IGNORE, BLK_DISCARD_UNMAP };
+enum blk_prealloc { BLK_PREALLOC_OFF, BLK_PREALLOC_METADATA, BLK_PREALLOC_FALLOC, BLK_PREALLOC_FULL };
+extern const char *const blk_prealloc_names[];
 enum blk_detect { BLK_DETECT_OFF, BLK_DETECT_ON, BLK_DETECT_UNMAP };
 
 struct blk_driver {
@@ -119,9 +140,13 @@ struct blk_driver {
     int (*co_pwritev)(struct blk_node *, uint64_t off, uint64_t len, const struct iovec *, unsigned n, unsigned flags);
     int (*co_zero)(struct blk_node *, uint64_t off, uint64_t len, unsigned flags);     /* NULL: by writing zeroes */
     int (*co_discard)(struct blk_node *, uint64_t off, uint64_t len);                   /* NULL: nothing to gain */
+    int (*co_erase)(struct blk_node *, uint64_t off, uint64_t len);     /* caps.secure_erase tells that it is there */
     int (*co_flush)(struct blk_node *);
     int (*co_resize)(struct blk_node *, uint64_t size);
     int (*co_map)(struct blk_node *, uint64_t off, uint64_t len, struct blk_extent *);
+    /* A SCSI command as it is (caps.scsi tells that there is such a thing). NULL: none is taken */
+    int (*co_scsi)(struct blk_node *, struct blk_scsi *);
+    const struct blk_zone_ops *zones;   /* caps.zoned tells that there are some */
     /* Dirty bitmaps that are to be kept go into the image, @in_use: as long as it is open. NULL: it cannot keep any. */
     bool (*can_keep_bitmaps)(const struct blk_node *);      /* NULL: always */
     bool (*co_store_bitmaps)(struct blk_node *, bool in_use, struct err *);
@@ -139,6 +164,7 @@ struct blk_driver {
     /* Makes an image in @file, which nobody uses. Options are those of create_props, borrowed. */
     bool (*co_create)(struct blk_node *file, json_t *opts, struct err *);
     const struct prop *create_props;
+    bool (*measure)(json_t *opts, struct blk_measure *out, struct err *);   /* what co_create would make of the same options */
     /* Changes what creation decided. Options are those of amend_props, borrowed. @force: also what may lose data. */
     bool (*co_amend)(struct blk_node *, json_t *opts, bool force, struct err *e);
     const struct prop *amend_props;
@@ -147,6 +173,8 @@ struct blk_driver {
     uint32_t (*cluster_size)(const struct blk_node *);
     /* Names another backing file; NULL: none. */
     int (*co_set_backing)(struct blk_node *, const char *name, const char *fmt);
+    /* Allocates what is from @from on, where everything reads as zeroes and goes on doing so. -ENOTSUP: not in this way. */
+    int (*co_preallocate)(struct blk_node *, uint64_t from, enum blk_prealloc how);
     int (*co_make_empty)(struct blk_node *);            /* everything below shows through again */
     const struct blk_snap_ops *snap;
 };
@@ -211,7 +239,12 @@ int co_node_preadv(struct blk_node *n, uint64_t off, uint64_t len, const struct 
 int co_node_pwritev(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags);
 int co_node_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags);
 int co_node_discard(struct blk_node *n, uint64_t off, uint64_t len);
+int co_node_erase(struct blk_node *n, uint64_t off, uint64_t len);
 int co_node_flush(struct blk_node *n);
+int co_node_scsi(struct blk_node *n, struct blk_scsi *c);
+int co_node_zone_report(struct blk_node *n, uint64_t off, struct blk_zone *out, unsigned *count);
+int co_node_zone_op(struct blk_node *n, enum zone_op op, uint64_t off);
+int co_node_zone_append(struct blk_node *n, uint64_t *off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags);
 int co_node_resize(struct blk_node *n, uint64_t size);
 /* At a cluster boundary; -ENOTSUP where the format cannot. */
 int co_node_write_compressed(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov);

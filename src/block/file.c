@@ -2,6 +2,8 @@
 /* "file", "host_device": a file or a block device of the host. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/cdrom.h>
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +14,12 @@
 #include "base/fdset.h"
 #include "base/log.h"
 #include "block/file_int.h"
+#include "block/pr_helper.h"
 
 enum { BOUNCE_MAX = 1 << 20, IOV_BATCH = 1024 };
 
 static struct blk_file *file_of(struct blk_node *n) { return (struct blk_file *)n; }
+static bool is_cdrom(const struct blk_node *n) { return str_eq(n->obj.cls->name, "blockdev-host_cdrom"); }
 
 /* ---- opening ---- */
 
@@ -43,7 +47,8 @@ static bool open_error(struct blk_file *f, int r, struct err *e)
 static bool co_open_fd(struct blk_file *f, int *fd, struct err *e)
 {
     struct blk_node *n = &f->node;
-    int direct = n->direct ? O_DIRECT : 0;
+    int direct = (n->direct ? O_DIRECT : 0) | (is_cdrom(n) ? O_NONBLOCK /* without a disc, too: that is told apart */ : 0);
+    n->read_only |= is_cdrom(n);
     struct open_try t = { f->filename, (n->read_only ? O_RDONLY : O_RDWR) | direct, -1 };
     int r = co_offload_short(open_worker, &t);
     if (!n->read_only && n->auto_read_only && (r == -EACCES || r == -EROFS || r == -EPERM)) {
@@ -85,6 +90,8 @@ static void find_alignment(struct blk_file *f)
 static bool find_size(struct blk_file *f, struct err *e)
 {
     off_t end = lseek(f->fd, 0, SEEK_END);
+    if (end < 0 && f->is_dev && file_scsi_limit(f->fd))
+        end = 0;                /* /dev/sgN takes commands only */
     if (end < 0)
         return err_os(e, errno, "cannot tell the size of '%s'", f->filename);
     atomic_store(&f->node.size, align_up((uint64_t)end, 512));  /* the rest of a last sector reads as zeroes */
@@ -101,9 +108,27 @@ static bool probe_punch(const struct blk_file *f, uint64_t size)
     return !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)align_up(size, 4096), 4096);
 }
 
+static bool check_disc(const struct blk_file *f, struct err *e)
+{
+    int status = ioctl(f->fd, CDROM_DRIVE_STATUS, CDSL_CURRENT);
+    if (status < 0) {
+        err_set(e, ERR_VALUE, "'%s' is not a CD-ROM drive", f->filename);
+        return err_hint(e, "use driver=host_device");
+    }
+    return status == CDS_DISC_OK || status == CDS_NO_INFO || err_set(e, ERR_VALUE, "there is no disc in '%s'", f->filename);
+}
+
+/* A range that no device takes is refused by the one that erases securely for what it is, by others for what they cannot. */
+static bool probe_erase(const struct blk_file *f)
+{
+    uint64_t odd[2] = { 1, 1 };
+
+    return !f->node.read_only && ioctl(f->fd, BLKSECDISCARD, odd) && errno == EINVAL;
+}
+
 static bool check_kind(struct blk_file *f, const struct stat *st, struct err *e)
 {
-    bool wants_dev = str_eq(f->node.obj.cls->name, "blockdev-host_device");
+    bool wants_dev = !str_eq(f->node.obj.cls->name, "blockdev-file");
     f->is_dev = S_ISBLK(st->st_mode) || S_ISCHR(st->st_mode);
     if (S_ISDIR(st->st_mode))
         return err_set(e, ERR_VALUE, "'%s' is a directory, not an image", f->filename);
@@ -115,7 +140,7 @@ static bool check_kind(struct blk_file *f, const struct stat *st, struct err *e)
         err_set(e, ERR_VALUE, "'%s' is not a device", f->filename);
         return err_hint(e, "use driver=file");
     }
-    return true;
+    return !is_cdrom(&f->node) || check_disc(f, e);
 }
 
 /* Size and abilities of what is open. */
@@ -140,6 +165,7 @@ static bool look_at(struct blk_file *f, struct err *e)
     bool discard = f->can_punch && n->discard == BLK_DISCARD_UNMAP;
     n->caps = (struct blk_caps){ .read_only = n->read_only, .discard = discard, .write_zeroes = f->can_punch,
         .flush = !n->no_flush, .fua = true, .grows = !f->is_dev && !n->read_only, .logical_block = logical, .physical_block = MAX(physical, logical),
+        .secure_erase = S_ISBLK(st.st_mode) && probe_erase(f), .scsi = f->is_dev ? file_scsi_limit(f->fd) : 0,
         .discard_granularity = discard ? (unsigned)MAX((long)st.st_blksize, 512L) : 0, .mem_align = f->mem_align };
     return true;
 }
@@ -330,6 +356,22 @@ static int co_file_discard(struct blk_node *n, uint64_t off, uint64_t len)
     return r == -EOPNOTSUPP || r == -ENODEV || r == -EINVAL ? 0 : r;    /* a hint that this device does not take */
 }
 
+struct erase { int fd; uint64_t range[2]; };
+
+static int erase_worker(void *arg)
+{
+    struct erase *x = arg;
+
+    return ioctl(x->fd, BLKSECDISCARD, x->range) ? -errno : 0;
+}
+
+static int co_device_erase(struct blk_node *n, uint64_t off, uint64_t len)
+{
+    struct erase x = { file_of(n)->fd, { off, len } };
+
+    return co_offload(erase_worker, &x);
+}
+
 static int file_resize(struct blk_node *n, uint64_t size)
 {
     struct blk_file *f = file_of(n);
@@ -339,6 +381,11 @@ static int file_resize(struct blk_node *n, uint64_t size)
         return -errno;
     atomic_store(&n->size, align_up(size, 512));
     return 0;
+}
+
+bool blk_file_is_unlocked(const struct blk_node *n)
+{
+    return BLK_DRIVER(n)->co_preadv == file_read && ((const struct blk_file *)n)->locking == TRI_OFF;
 }
 
 struct copy_args { int src, dst; uint64_t src_off, dst_off, len; };
@@ -396,18 +443,23 @@ static bool file_set_perm(struct blk_node *n, unsigned perm, unsigned shared, st
 static const char *file_filename(const struct blk_node *n) { return ((const struct blk_file *)n)->filename; }
 
 static const char *const aio_names[] = { "threads", "native", "io_uring", NULL };
-static const struct prop file_props[] = {
-    PROP_STR(struct blk_file, filename, "filename", PF_REQUIRED, "File or device of the host"),
-    PROP_TRI(struct blk_file, locking, "locking", TRI_AUTO, "Lock the image against other programs; auto: where the file system can"),
-    { .name = "aio", .doc = "Accepted for compatibility: the event loop uses io_uring where the host has it", .type = PROP_T_ENUM,
-      .flags = PF_HIDDEN, PROP_OFF(struct blk_file, aio), .of = aio_names, .def = 2 },
-    PROP_END,
+#define FILE_PROPS(what)                                                                                                  \
+    PROP_STR(struct blk_file, filename, "filename", PF_REQUIRED, what),                                                   \
+    PROP_TRI(struct blk_file, locking, "locking", TRI_AUTO, "Lock the image against other programs; auto: where the file system can"), \
+    { .name = "aio", .doc = "Accepted for compatibility: the event loop uses io_uring where the host has it", .type = PROP_T_ENUM, \
+      .flags = PF_HIDDEN, PROP_OFF(struct blk_file, aio), .of = aio_names, .def = 2 }
+static const struct prop file_props[] = { FILE_PROPS("File of the host"), PROP_END };
+static const struct prop device_props[] = {
+    FILE_PROPS("Device of the host"),
+    PROP_LINK(struct blk_file, pr_manager, "pr-manager", &pr_helper_class, 0, "Object that executes persistent reservation commands"), PROP_END
 };
 
-#define FILE_DRIVER(var, nm, ds) static const struct blk_driver var = {                                                        \
-        .obj = { .name = "blockdev-" nm, .desc = ds, .base = &blk_node_class, .size = sizeof(struct blk_file), .props = file_props, \
+#define FILE_DRIVER(var, nm, ds, rows, ...) static const struct blk_driver var = {                                                        \
+        .obj = { .name = "blockdev-" nm, .desc = ds, .base = &blk_node_class, .size = sizeof(struct blk_file), .props = rows, \
                  .init = file_init }, .flags = BLK_ANY_LOOP, .co_open = file_open, .co_close = file_close, .co_preadv = file_read, \
         .co_pwritev = file_write, .co_zero = co_file_zero, .co_discard = co_file_discard, .co_flush = file_flush, .co_resize = file_resize, \
-        .co_map = co_file_map, .co_set_writable = co_file_set_writable, .set_perm = file_set_perm, .filename = file_filename }; OBJ_CLASS(&var.obj)
-FILE_DRIVER(file_driver, "file", "File of the host");
-FILE_DRIVER(host_device_driver, "host_device", "Block device of the host");
+        .co_map = co_file_map, .co_set_writable = co_file_set_writable, .set_perm = file_set_perm, .filename = file_filename, __VA_ARGS__ }; OBJ_CLASS(&var.obj)
+FILE_DRIVER(file_driver, "file", "File of the host", file_props);
+FILE_DRIVER(host_device_driver, "host_device", "Device of the host: a disk, or a generic SCSI device (/dev/sgN)", device_props, .co_scsi = co_file_scsi,
+            .co_erase = co_device_erase);
+FILE_DRIVER(host_cdrom_driver, "host_cdrom", "Disc in a CD-ROM drive of the host, which is only read", file_props);

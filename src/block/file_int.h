@@ -9,6 +9,7 @@ struct blk_file {
     char *filename;
     int aio;
     enum tri locking;
+    struct obj *pr_manager;         /* of host_device: who executes persistent reservation commands; or NULL */
     int fd;
     unsigned align, mem_align;      /* of direct I/O; 1: none needed */
     bool is_dev, can_punch;
@@ -17,9 +18,16 @@ struct blk_file {
     struct co_mutex partial;        /* read-modify-write of direct I/O, on the home loop */
 };
 
+/* SCSI commands of host_device (file_sg.c). The most bytes of one; 0: it is no SCSI device. */
+uint32_t file_scsi_limit(int fd);
+int co_file_scsi(struct blk_node *n, struct blk_scsi *c);
+
 /* Takes the image locks that QEMU knows: byte 100 + p while a permission p is used, 200 + p while it is not shared. */
 bool file_lock_update(struct blk_file *f, unsigned perm, unsigned shared, struct err *e) MUST_CHECK;
 /* The locks that are held, by another descriptor of the same file too. */
 void file_lock_copy(const struct blk_file *f, int fd);
+
+/* A file or device of the host that is opened with locking=off. */
+bool blk_file_is_unlocked(const struct blk_node *n);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* What the formats that are only read share. */
+/* What the formats of blocks and tables share; writing is in fmt_write.c. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "block/backing.h"
 #include "block/fmt.h"
 #include "core/backend.h"
@@ -43,6 +44,8 @@ bool fmt_unsupported(const struct fmt_node *s, struct err *e, const char *fmt, .
 bool co_fmt_open(struct fmt_node *s, struct err *e)
 {
     struct blk_node *n = &s->node;
+    if (s->co_place)
+        return co_fmt_open_writable(s, e);
     if (!n->read_only && !n->auto_read_only) {
         err_set(e, ERR_VALUE, "images of format '%s' can only be read here", fmt_name(s));
         return err_hint(e, "read-only=on, or backplane-img convert -O qcow2");
@@ -54,22 +57,29 @@ bool co_fmt_open(struct fmt_node *s, struct err *e)
 bool fmt_ready(struct fmt_node *s, uint64_t size, struct err *e)
 {
     struct blk_node *n = &s->node;
+    const struct blk_node *file = n->child.node;
     if (size > INT64_MAX - 4096)
         return fmt_bad(s, e, "%llu bytes are more than is possible", (unsigned long long)size);
-    n->caps = (struct blk_caps){ .read_only = true, .logical_block = 512, .physical_block = 512, .mem_align = n->child.node->caps.mem_align };
+    n->caps = (struct blk_caps){ .read_only = n->read_only, .write_zeroes = !n->read_only, .flush = !n->no_flush, .fua = true,
+        .logical_block = 512, .physical_block = 512, .mem_align = file->caps.mem_align };
     atomic_store(&n->size, align_up(size, 512));
+    s->ready = true;
     return true;
 }
 
 void co_fmt_close(struct blk_node *n)
 {
+    struct fmt_node *s = of(n);
+    int r = s->co_settle && s->ready && !n->caps.read_only ? s->co_settle(n) : 0;
+    if (r)
+        log_warn("%s: its header could not be brought up to date: %s", blk_node_filename(n), strerror(-r));
     blk_child_close_at(&n->backing);
     blk_child_close(n);
     free(n->backing_name);
     free(n->backing_fmt);
     n->backing_name = n->backing_fmt = NULL;
-    free(of(n)->unpacked);
-    of(n)->unpacked = NULL;
+    free(s->unpacked);
+    s->unpacked = NULL;
 }
 
 /* Nobody gets more than reading, whoever uses the image. */
@@ -105,9 +115,13 @@ int co_fmt_entry(struct blk_node *file, struct fmt_window *w, uint64_t off, void
     if (!w->len || off < w->off || !range_ok(off - w->off, n, w->len)) {
         uint8_t buf[FMT_WINDOW];                /* others may look while we read */
         uint64_t at = align_down(off, 512);
+        uint32_t changes = w->changes;
         int r = co_fmt_pread(file, at, buf, sizeof buf);
         if (r)
             return r;
+        memcpy(out, buf + (off - at), n);
+        if (changes != w->changes)
+            return 0;
         memcpy(w->data, buf, sizeof buf);
         w->off = at;
         w->len = sizeof buf;
@@ -165,8 +179,7 @@ static int co_read_packed(struct fmt_node *s, const struct fmt_run *run, uint64_
 
 /* ---- reading ---- */
 
-/* What is at @off, as far as it is alike and in one piece, at most @len. */
-static int co_run(struct fmt_node *s, uint64_t off, uint64_t len, struct fmt_run *out)
+int co_fmt_run(struct fmt_node *s, uint64_t off, uint64_t len, struct fmt_run *out)
 {
     int r = s->co_lookup(&s->node, off, out);
     uint64_t n = s->unit - off % s->unit;
@@ -220,19 +233,17 @@ int co_fmt_preadv(struct blk_node *n, uint64_t off, uint64_t len, const struct i
     int r = 0;
     for (uint64_t at = 0; at < len && !r;) {
         struct fmt_run run;
-        r = co_run(of(n), off + at, len - at, &run);
+        r = co_fmt_run(of(n), off + at, len - at, &run);
         r = r ? r : co_read_run(of(n), &run, off + at, iov, niov, at);
         at += run.len;
     }
     return r;
 }
 
-int co_fmt_pwritev(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags) { return -EROFS; }
-
 int co_fmt_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
     struct fmt_run run;
-    int r = co_run(of(n), off, len, &run);
+    int r = co_fmt_run(of(n), off, len, &run);
     if (r)
         return r;
     *out = (struct blk_extent){ .len = run.len, .data = run.kind == FMT_DATA || run.kind == FMT_PACKED, .zero = run.kind == FMT_ZERO,

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
 #include "block/export.h"
 
-static const struct obj_absent absent_fuse = { "fuse", &blk_export_class.obj, "libfuse3 (Debian: libfuse3-dev)" };
-LINKSET_ADD(obj_absent, struct obj_absent, &absent_fuse);
+OBJ_ABSENT("fuse", &blk_export_class.obj, "libfuse3 (Debian: libfuse3-dev)");

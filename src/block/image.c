@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "block/driver.h"
+#include "block/backing.h"
 #include "core/backend.h"
 
 static bool is_device(const char *path)
@@ -15,8 +15,16 @@ static bool is_device(const char *path)
     return !stat(path, &st) && S_ISBLK(st.st_mode);
 }
 
-/* The protocol node of the file: with it alone until it is empty, so that an image in use is not hurt. */
-struct creating { const struct blk_driver *d; struct blk_node *file; json_t *opts; uint64_t size; bool device; struct err *e; bool ok; };
+/* The protocol node of the image: with it alone until it is empty, so that an image in use is not hurt. */
+struct creating { const struct blk_driver *d; struct blk_node *file; json_t *opts; uint64_t size; bool made; struct err *e; bool ok; };
+
+/* What was there before is no image any more, whatever is made of it. */
+static int co_wipe(struct blk_node *file)
+{
+    char zeroes[512] = { 0 };
+    struct iovec v = { zeroes, MIN(sizeof zeroes, atomic_load(&file->size)) };
+    return v.iov_len ? co_node_pwritev(file, 0, v.iov_len, &v, 1, 0) : 0;
+}
 
 static void co_create(void *arg)
 {
@@ -24,19 +32,16 @@ static void co_create(void *arg)
     struct blk_use use = { 0 };
     if (!blk_use_add(&use, c->file, BLK_PERM_ALL, 0, "the creation of an image", c->e))
         return;
-    int r = c->device ? 0 : co_node_resize(c->file, 0);
-    r = r || c->device ? r : co_node_resize(c->file, c->size);
+    int r = c->made ? co_node_resize(c->file, 0) : co_wipe(c->file);
+    r = r || !c->made ? r : co_node_resize(c->file, c->size);
     c->ok = !r || err_os(c->e, -r, "cannot set the size of '%s'", blk_node_filename(c->file));
     blk_use_del(&use);
     if (c->ok && c->d && c->d->co_create)
         c->ok = c->d->co_create(c->file, c->opts, c->e);
 }
 
-static bool make(const struct blk_driver *d, const char *path, json_t *opts, uint64_t size, bool force, struct err *e)
+static bool make_file(const char *path, bool force, struct err *e)
 {
-    struct stat st;
-    bool existed = !stat(path, &st);
-    struct creating c = { .d = d, .opts = opts, .size = size, .device = is_device(path), .e = e };
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (force ? 0 : O_EXCL), 0644);
     if (fd < 0 && errno == EEXIST) {
         err_set(e, ERR_BUSY, "'%s' exists already", path);
@@ -45,18 +50,38 @@ static bool make(const struct blk_driver *d, const char *path, json_t *opts, uin
     if (fd < 0)
         return err_os(e, errno, "cannot create '%s'", path);
     close(fd);
-    json_t *o = json_pack("{s:s, s:s}", "driver", c.device ? "host_device" : "file", "filename", path);
-    char *name = xasprintf("creating-%p", (void *)&c);
-    json_object_set_new(o, "node-name", json_string(name));
-    c.file = blk_node_create(o, e);
-    json_decref(o);
-    free(name);
+    return true;
+}
+
+/* Where no file can be made, the image goes into what is there, if that is wanted. */
+static bool is_wanted(const char *name, json_t *o, bool force, struct err *e)
+{
+    if (force)
+        return true;
+    err_set(e, ERR_VALUE, "'%s': nothing can be created over the protocol '%s'", name, json_string_value(json_object_get(o, "driver")));
+    return err_hint(e, "--force makes an image in what is there; convert -n writes into one");
+}
+
+static bool make(const struct blk_driver *d, const char *name, json_t *opts, uint64_t size, bool force, struct err *e)
+{
+    struct stat st;
+    json_t *o = blk_file_opts(name, e);
+    const char *path = json_string_value(json_object_get(o, "filename"));
+    bool existed = !path || !stat(path, &st), ready = o && (path ? make_file(path, force, e) : is_wanted(name, o, force, e));
+    struct creating c = { .d = d, .opts = opts, .size = size, .made = path && !is_device(path), .e = e };
+    char *id = xasprintf("creating-%p", (void *)&c);
+    if (ready) {
+        json_object_set_new(o, "node-name", json_string(id));
+        c.file = blk_node_create(o, e);
+    }
+    free(id);
     if (c.file) {
         blk_run(co_create, &c);
         obj_del(&c.file->obj);
     }
-    if (!c.ok && !existed)
+    if (ready && !c.ok && !existed)
         unlink(path);
+    json_decref(o);
     return c.ok;
 }
 
@@ -66,18 +91,11 @@ bool blk_image_create(const char *path, const char *fmt, json_t *opts, bool forc
 {
     const struct obj_class *c = backend_find(&blk_node_class, fmt, e);
     const struct blk_driver *d = (const struct blk_driver *)c;
-    uint64_t size = 0;
     if (!c)
         return false;
-    if (!(d->flags & BLK_FORMAT) || (!d->co_create && strcmp(fmt, "raw")))
+    if (!(d->flags & BLK_FORMAT) || !d->co_create)
         return err_set(e, ERR_VALUE, "images of format '%s' cannot be created here", fmt);
-    if (!d->co_create) {
-        struct prop row = { .name = "size", .type = PROP_T_SIZE, .max = INT64_MAX };
-        json_t *v = json_object_get(opts, "size");
-        if (v && !prop_set(&row, &size, NULL, v, e))
-            return err_prefix(e, "size");
-    }
-    return make(d, path, opts, size, force, e);
+    return make(d, path, opts, 0, force, e);
 }
 
 void blk_snaps_free(struct blk_snap *v, unsigned n)

@@ -23,8 +23,6 @@ const struct prop job_props[] = {
     PROP_END,
 };
 
-const char *const job_on_error_names[] = { "auto", "report", "ignore", "stop", "enospc", NULL };
-
 const char *job_type(const struct job *j) { return j->ops->type; }
 
 const char *job_status_name(enum job_status s)
@@ -104,7 +102,7 @@ struct job *job_find(const char *id)
 
 static const char *choose_id(const struct job_opts *o, const struct blk_node *n, struct err *e)
 {
-    const char *id = o->id ? o->id : n->drive ? n->drive->device ? n->drive->device : n->obj.id : NULL;
+    const char *id = o->id ? o->id : n->drive ? blk_drive_name(n) : NULL;
     if (!id)
         err_set(e, ERR_VALUE, "An explicit job ID is required for this node"), err_hint(e, "job-id names it");
     else if (!obj_id_ok(id))

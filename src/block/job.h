@@ -109,7 +109,6 @@ void job_progress(struct job *j, uint64_t bytes);
 void job_ready(struct job *j);
 /* A request failed: tells, stops the job where @policy says so. BLK_ACT_REPORT: give up. */
 enum blk_action job_error(struct job *j, enum blk_on_error policy, bool is_read, int error);
-extern const char *const job_on_error_names[];  /* of enum blk_on_error, for the rows of commands */
 /*
  * Runs @worker(arg) in @n coroutines and waits for their end; inside, pause points work. The caller is no worker meanwhile.
  */

@@ -114,6 +114,18 @@ static bool co_create(struct blk_node *file, json_t *opts, struct err *e)
     return ok;
 }
 
+static bool measure(json_t *opts, struct blk_measure *m, struct err *e)
+{
+    struct create c = { 0 };
+    prop_defaults(create_props, &c);
+    bool ok = prop_set_all(create_props, &c, NULL, opts, "luks images", e) && luks_measure(&c.c, &m->overhead, e);
+    m->full = m->overhead + align_up(c.size, 512);
+    m->unit = 512;
+    m->whole = true;
+    prop_release(create_props, &c);
+    return ok;
+}
+
 struct amend { struct luks_amend a; };
 static const struct prop amend_props[] = { LUKS_AMEND_PROPS(struct amend, a, ""), PROP_END };
 
@@ -143,6 +155,6 @@ static const struct blk_driver luks_driver = {
              .props = props },
     .flags = BLK_FORMAT | BLK_NEW_IS_RUBBISH, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_discard = co_discard,
     .co_flush = co_flush, .co_resize = co_resize, .co_map = co_map, .set_perm = blk_pass_perm, .co_create = co_create,
-    .create_props = create_props, .co_amend = co_amend, .amend_props = amend_props, .info = info,
+    .create_props = create_props, .measure = measure, .co_amend = co_amend, .amend_props = amend_props, .info = info,
 };
 OBJ_CLASS(&luks_driver.obj);

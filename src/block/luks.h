@@ -62,6 +62,8 @@ bool co_luks_open(struct luks *l, const struct luks_io *io, const char *key_secr
 bool co_luks_create(struct luks *l, const struct luks_io *io, const struct luks_create *opts, struct err *e) MUST_CHECK;
 /* Bytes that a new header with its key slots has. */
 uint64_t luks_create_size(const struct luks *l);
+/* The same before it is made. */
+bool luks_measure(const struct luks_create *opts, uint64_t *bytes, struct err *e) MUST_CHECK;
 /* @l must be unlocked to set a slot. @force: also what may lose the last key. */
 bool co_luks_amend(struct luks *l, const struct luks_io *io, const struct luks_amend *a, bool force, struct err *e) MUST_CHECK;
 void luks_close(struct luks *l);

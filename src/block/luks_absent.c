@@ -3,8 +3,7 @@
 #include <errno.h>
 #include "block/luks.h"
 
-static const struct obj_absent absent_luks = { "luks", &blk_node_class, "nettle (Debian: nettle-dev)" };
-LINKSET_ADD(obj_absent, struct obj_absent, &absent_luks);
+OBJ_ABSENT("luks", &blk_node_class, "nettle (Debian: nettle-dev)");
 
 const char *const luks_states[] = { "active", "inactive", NULL };
 static bool absent(struct err *e) { return err_set(e, ERR_NOT_BUILT, "encryption is not in this build: it needs nettle (Debian: nettle-dev)"); }
@@ -12,6 +11,7 @@ static bool absent(struct err *e) { return err_set(e, ERR_NOT_BUILT, "encryption
 bool co_luks_open(struct luks *l, const struct luks_io *io, const char *key_secret, uint64_t size, struct err *e) { return absent(e); }
 bool co_luks_create(struct luks *l, const struct luks_io *io, const struct luks_create *opts, struct err *e) { return absent(e); }
 uint64_t luks_create_size(const struct luks *l) { return 0; }
+bool luks_measure(const struct luks_create *opts, uint64_t *bytes, struct err *e) { return absent(e); }
 bool co_luks_amend(struct luks *l, const struct luks_io *io, const struct luks_amend *a, bool force, struct err *e) { return absent(e); }
 void luks_close(struct luks *l) { }
 json_t *luks_info(const struct luks *l) { return json_object(); }

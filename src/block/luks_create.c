@@ -63,24 +63,39 @@ static int digest_work(void *arg)
 
 uint64_t luks_create_size(const struct luks *l) { return (uint64_t)l->payload * 512; }
 
-bool co_luks_create(struct luks *l, const struct luks_io *io, const struct luks_create *c, struct err *e)
+/* A key, and places for it, of a header that is not written yet. */
+static bool lay_out(struct luks *l, const struct luks_create *c, struct err *e)
 {
-    struct digest d = { l, c->iter_time };
     *l = (struct luks){ 0 };
     if (!c->key_secret)
         return err_set(e, ERR_VALUE, "'key-secret' is missing: an encrypted image needs a password");
     if (!take_cipher(l, c, e))
         return false;
     crypto_random(l->key, l->key_bytes);
-    crypto_random(l->digest_salt, LUKS_SALT);
-    make_uuid(l->uuid);
     l->cipher = cipher_new(l->cipher_name, l->cipher_mode, l->key, l->key_bytes, e);
-    if (!l->cipher)
-        return false;
     uint32_t slot = (uint32_t)(align_up(luks_slot_len(l), ALIGN * 512) / 512);
     for (unsigned i = 0; i < LUKS_SLOTS; i++)
         l->slot[i].offset = ALIGN + i * slot;
     l->payload = (uint32_t)align_up(ALIGN + LUKS_SLOTS * slot, PAYLOAD_ALIGN);
+    return l->cipher;
+}
+
+bool luks_measure(const struct luks_create *c, uint64_t *bytes, struct err *e)
+{
+    struct luks l;
+    bool ok = lay_out(&l, c, e);
+    *bytes = luks_create_size(&l);
+    luks_close(&l);
+    return ok;
+}
+
+bool co_luks_create(struct luks *l, const struct luks_io *io, const struct luks_create *c, struct err *e)
+{
+    struct digest d = { l, c->iter_time };
+    if (!lay_out(l, c, e))
+        return false;
+    crypto_random(l->digest_salt, LUKS_SALT);
+    make_uuid(l->uuid);
     co_offload(digest_work, &d);
     return co_luks_set_slot(l, io, 0, c->key_secret, c->iter_time, e);
 }

@@ -33,10 +33,10 @@ static const struct blk_driver empty_driver = {
 
 bool blk_node_is_empty(const struct blk_node *n) { return BLK_DRIVER(n) == &empty_driver; }
 
-struct blk_node *blk_empty_node(struct err *e)
+struct blk_node *blk_empty_node(const char *id, struct err *e)
 {
     json_t *o = json_object();
-    struct obj *n = obj_create(&empty_driver.obj, NULL, o, NULL, e);
+    struct obj *n = obj_create(&empty_driver.obj, id, o, NULL, e);
     json_decref(o);
     return (struct blk_node *)n;
 }
@@ -48,10 +48,9 @@ struct find { const char *name; struct obj *user; struct blk *b; };
 static void match(struct blk *b, void *arg)
 {
     struct find *f = arg;
-    const struct blk_node *n = b->node;
+    const char *drive = b->drive ? b->drive : b->node->obj.id;
     if (!b->user)
         return;
-    const char *drive = n->drive && n->drive->device ? n->drive->device : n->obj.id;
     if (f->user ? b->user == f->user : str_eq(b->user->id, f->name) || str_eq(drive, f->name))
         f->b = b;
 }

@@ -62,8 +62,8 @@ struct args {
     PROP_STR(struct args, replaces, "replaces", 0, "Node whose users move to the target at the end; the source if left out"), \
     PROP_SIZE(struct args, granularity, "granularity", 0, 0, 64 * MiB, "Bytes that are copied as one; 0: chosen"), \
     { .name = "buf-size", .doc = "Accepted for compatibility", .type = PROP_T_SIZE, .flags = PF_HIDDEN, PROP_OFF(struct args, buf_size) }, \
-    PROP_ENUM(struct args, on_source_error, "on-source-error", job_on_error_names, BLK_ERR_REPORT, "What a failed read does"), \
-    PROP_ENUM(struct args, on_target_error, "on-target-error", job_on_error_names, BLK_ERR_REPORT, "What a failed write does"), \
+    PROP_ENUM(struct args, on_source_error, "on-source-error", blk_on_error_names, BLK_ERR_REPORT, "What a failed read does"), \
+    PROP_ENUM(struct args, on_target_error, "on-target-error", blk_on_error_names, BLK_ERR_REPORT, "What a failed write does"), \
     PROP_ENUM(struct args, copy_mode, "copy-mode", copy_modes, 0, "write-blocking: a write ends when it is in both"), \
     PROP_BOOL(struct args, unmap, "unmap", true, "Where the source has holes, the target may have them too"), \
     PROP_INCLUDE(struct args, job, job_props)

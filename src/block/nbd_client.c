@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include "base/log.h"
+#include "block/backing.h"
 #include "block/nbd_client.h"
 
 enum { RETRY_NS = 200000000, NS = 1000000000 };
@@ -313,6 +314,10 @@ static bool co_open(struct blk_node *n, struct err *e)
     int64_t deadline = clock_now(CLOCK_HOST) + (int64_t)s->open_timeout * NS;
     if (s->tls_hostname && !s->tls_creds)
         return err_set(e, ERR_VALUE, "tls-hostname has no effect without tls-creds");
+    if (s->tls && !s->tls_creds) {
+        err_set(e, ERR_VALUE, "TLS is asked for, but not with which credentials: tls-creds is missing");
+        return err_hint(e, "tls-creds=ID of an -object tls-creds-x509, -psk or -anon; nbds://HOST/EXPORT?tls-creds=ID");
+    }
     s->creds = s->tls_creds ? tls_creds_get(s->tls_creds, false, e) : NULL;
     if (s->tls_creds && !s->creds)
         return err_prefix(e, "tls-creds");
@@ -338,7 +343,7 @@ static bool co_open(struct blk_node *n, struct err *e)
     n->caps = (struct blk_caps){ .read_only = n->read_only, .discard = n->discard == BLK_DISCARD_UNMAP && s->flags & NBD_FLAG_SEND_TRIM,
         .write_zeroes = s->flags & NBD_FLAG_SEND_WRITE_ZEROES, .flush = !n->no_flush && s->flags & NBD_FLAG_SEND_FLUSH, .fua = true,
         .logical_block = 512, .physical_block = 4096, .mem_align = 1 };
-    s->name = xasprintf("nbd://%s", s->export);
+    s->name = blk_nbd_uri(s->server, s->export, s->tls_creds, s->tls_hostname);
     start_reader(s);
     return true;
 }
@@ -381,6 +386,7 @@ static const struct prop props[] = {
     PROP_JSON(struct blk_nbd, server, "server", PF_REQUIRED, "Where the server listens: server.type=inet with server.host and server.port, or server.type=unix with server.path"),
     PROP_STR(struct blk_nbd, export, "export", 0, "Name of the export; else the default one"),
     PROP_STR(struct blk_nbd, context, "x-dirty-bitmap", 0, "Context that maps show in place of base:allocation: its bit 0 as \"no data\", bit 1 as \"zero\""),
+    PROP_BOOL(struct blk_nbd, tls, "tls", false, "Only through TLS: nbds:// says this; tls-creds alone is enough"),
     PROP_STR(struct blk_nbd, tls_creds, "tls-creds", 0, "Object with TLS credentials (-object tls-creds-x509, -psk, -anon): all goes through TLS, or nothing"),
     PROP_STR(struct blk_nbd, tls_hostname, "tls-hostname", 0, "Whose certificate is expected; else server.host's"),
     PROP_U32(struct blk_nbd, reconnect_delay, "reconnect-delay", 0, 0, 86400, "Seconds that requests wait for a lost server; 0: they fail, the next one tries again"),

@@ -25,13 +25,16 @@ struct nbd_slot {
 struct blk_nbd {
     struct blk_node node;
     json_t *server;
-    char *export, *tls_creds, *tls_hostname, *name;
+    char *export, *tls_creds, *tls_hostname;
+    bool tls;
+    char *name;                     /* its address, or NULL: a socket that was handed over has none */
     char *context;                  /* what maps show in place of base:allocation, or NULL */
     uint32_t reconnect_delay, open_timeout;
     struct obj *creds;              /* of tls_creds, NULL: none */
     /* connection */
     struct nbd_wire wire;
     bool connected, reading, closing, structured, status;
+    bool given_used;                /* a socket that was handed over serves once */
     uint64_t size;
     uint16_t flags;
     uint32_t max_request;

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/sock.h"
 #include "block/nbd_client.h"
+#include "loop/sock_place.h"
 
 #define CONNECT_NS INT64_C(30000000000)
 
@@ -12,41 +12,19 @@ static const char *context_name(const struct blk_nbd *s) { return s->context ? s
 
 /* ---- the socket ---- */
 
-struct resolve { struct sock_addr *a; const char *host, *port; struct err *e; bool ok; };
-static int resolve(void *arg)
-{
-    struct resolve *r = arg;
-    r->ok = sock_resolve(r->a, r->host, r->port, AF_UNSPEC, SOCK_STREAM, false, r->e);
-    return 0;
-}
-
-static bool co_address(struct blk_nbd *s, struct sock_addr *a, struct err *e)
-{
-    json_t *data = json_is_object(json_object_get(s->server, "data")) ? json_object_get(s->server, "data") : s->server;
-    const char *type = json_string_value(json_object_get(s->server, "type")), *path = json_string_value(json_object_get(data, "path"));
-    if (str_eq(type, "unix") || (!type && path))
-        return path ? sock_unix(a, path, false, false, e) : err_set(e, ERR_VALUE, "server.path is missing");
-    if (!str_eq(type, "inet"))
-        return err_set(e, ERR_VALUE, "server.type is 'inet' or 'unix'");
-    const char *port = json_string_value(json_object_get(data, "port"));
-    struct resolve r = { a, json_string_value(json_object_get(data, "host")), port ? port : "10809", e, false };
-    co_offload(resolve, &r);
-    return r.ok;
-}
-
 static bool co_socket(struct blk_nbd *s, struct err *e)
 {
-    struct sock_addr a;
-    bool pending;
-    char text[SOCK_TEXT];
-    if (!co_address(s, &a, e))
-        return false;
-    s->wire.fd = sock_connect_start(&a, SOCK_STREAM, &pending, e);
-    if (s->wire.fd < 0)
-        return false;
-    int r = pending ? co_fd(s->wire.fd, LOOP_OUT, clock_now(CLOCK_HOST) + CONNECT_NS) : 0;
-    int x = r < 0 ? -r : pending ? sock_connect_finish(s->wire.fd) : 0;
-    return !x || err_os(e, x, "cannot connect to %s", sock_format(&a, text));
+    struct sock_addr at;
+    struct sock_place p;
+    s->wire.fd = -1;
+    bool ok = sock_place_from_json(&p, s->server, false, NBD_PORT, "server", e);
+    if (ok && p.kind == SOCK_FD && s->given_used)
+        ok = err_set(e, ERR_STATE, "the connection that was given has ended");
+    if (ok)
+        s->wire.fd = co_sock_connect(&p, &at, e);
+    s->given_used = true;
+    sock_place_release(&p);
+    return s->wire.fd >= 0;
 }
 
 /* ---- options ---- */

@@ -3,10 +3,12 @@
 #ifndef BLOCK_NBD_PROTO_H
 #define BLOCK_NBD_PROTO_H
 
+#include <errno.h>
 #include <sys/uio.h>
 #include "base/bits.h"
 #include "crypto/tls.h"
 
+#define NBD_PORT "10809"                  /* assigned by IANA */
 #define NBD_MAGIC           UINT64_C(0x4e42444d41474943)    /* "NBDMAGIC" */
 #define NBD_OPTS_MAGIC      UINT64_C(0x49484156454f5054)    /* "IHAVEOPT" */
 #define NBD_REP_MAGIC       UINT64_C(0x0003e889045565a9)
@@ -48,8 +50,8 @@ static inline uint32_t nbd_errno(int r)
     case -1: case -13: case -30: return 1;      /* EPERM, EACCES, EROFS */
     case -12: return 12;
     case -22: return 22;
+    case -ETOOMANYREFS: case -EOVERFLOW: case -ESPIPE: case -E2BIG: case -EXFULL: case -EDOM: return 22;   /* what a zone does not take */
     case -28: case -27: case -122: return 28;   /* ENOSPC, EFBIG, EDQUOT */
-    case -75: return 75;
     case -95: return 95;
     case -108: return 108;
     default: return 5;

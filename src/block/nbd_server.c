@@ -5,14 +5,18 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "base/exit_file.h"
 #include "block/blk_int.h"
 #include "block/nbd_server.h"
 #include "core/run.h"
+#include "loop/co.h"
+#include "loop/sock_place.h"
 
 static struct {
     int fd;
     bool running;
-    char address[SOCK_TEXT], *path;
+    char address[SOCK_TEXT];
+    struct exit_file *file;         /* where it listens has this name */
     unsigned max_clients, clients;
     struct obj *creds;              /* NULL: no TLS */
     struct loop_fd watch;
@@ -66,38 +70,37 @@ static void accept_client(void *unused, unsigned revents)
     co_spawn(loop_main(), NULL, connection, c);
 }
 
-static bool parse_address(json_t *addr, struct sock_addr *a, struct err *e)
+struct opening { struct sock_place p; struct sock_addr at; int fd; struct err *e; };
+
+static void co_listen(void *arg)
 {
-    json_t *data = json_is_object(json_object_get(addr, "data")) ? json_object_get(addr, "data") : addr;
-    const char *type = json_string_value(json_object_get(addr, "type")), *path = json_string_value(json_object_get(data, "path"));
-    const char *host = json_string_value(json_object_get(data, "host")), *port = json_string_value(json_object_get(data, "port"));
-    if (str_eq(type, "unix") || (!type && path)) {
-        free(srv.path);
-        srv.path = xstrdup(path ? path : "");
-        return path ? sock_unix(a, path, false, false, e) : err_set(e, ERR_VALUE, "'path' is missing in the address");
-    }
-    if (!str_eq(type, "inet"))
-        return err_set(e, ERR_VALUE, "the type of an address is 'inet' or 'unix'");
-    return sock_resolve(a, host, port ? port : "10809", AF_UNSPEC, SOCK_STREAM, true, e);
+    struct opening *o = arg;
+    o->fd = co_sock_listen(&o->p, 128, &o->at, &srv.file, o->e);
 }
 
 bool nbd_server_start(json_t *addr, unsigned max_clients, const char *tls_creds, struct err *e)
 {
-    struct sock_addr a;
+    struct opening o = { .fd = -1, .e = e };
     struct obj *creds = NULL;
     ready();
     if (srv.running)
         return err_set(e, ERR_STATE, "the NBD server runs already, on %s", srv.address);
     if (tls_creds && !(creds = tls_creds_get(tls_creds, true, e)))
         return err_prefix(e, "tls-creds");
-    srv.fd = parse_address(addr, &a, e) ? sock_listen(&a, 128, e) : -1;
+    if (sock_place_from_json(&o.p, addr, true, NBD_PORT, "the address", e)) {
+        if (co_self())
+            co_listen(&o);
+        else
+            co_run_main(co_listen, &o);
+    }
+    srv.fd = o.fd;
+    sock_place_release(&o.p);
     if (srv.fd < 0) {
         obj_unref(creds);
         return false;
     }
     srv.creds = creds;
-    sock_local(srv.fd, &a);
-    sock_format(&a, srv.address);
+    sock_format(&o.at, srv.address);
     srv.max_clients = max_clients;
     srv.running = true;
     loop_fd_init(&srv.watch, loop_main(), NULL, srv.fd, accept_client, NULL);
@@ -128,8 +131,7 @@ void nbd_server_stop(void)
     srv.running = false;
     obj_unref(srv.creds);
     srv.creds = NULL;
-    if (srv.path && *srv.path)
-        unlink(srv.path);
+    exit_file_remove(srv.file);
     list_for_each(c, &srv.conns, link)
         if (!c->export)
             nbd_client_end(c);

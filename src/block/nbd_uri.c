@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* nbd://, nbd+unix:// (the NBD project's doc/uri.md) and the older nbd:HOST:PORT forms as options of the nbd driver. */
+/* nbd://, nbd+unix://, and with TLS nbds:// and nbds+unix:// (the NBD project's doc/uri.md), and the older nbd:HOST:PORT forms as options of the nbd driver. */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include "block/backing.h"
+#include "block/nbd_proto.h"
 
 static void unescape(char *s)
 {
@@ -23,35 +25,48 @@ static void unescape(char *s)
 
 static json_t *inet(const char *host, const char *port)
 {
-    return json_pack("{s:s, s:s, s:s}", "type", "inet", "host", *host ? host : "localhost", "port", *port ? port : "10809");
+    return json_pack("{s:s, s:s, s:s}", "type", "inet", "host", *host ? host : "localhost", "port", *port ? port : NBD_PORT);
+}
+
+/* KEY=VALUE&... into @o; socket=PATH into @sock. */
+static bool take_query(char *q, bool unix_socket, bool tls, json_t *o, char **sock, struct err *e)
+{
+    while (q && *q) {
+        char *next = strchr(q, '&'), *value;
+        if (next)
+            *next++ = 0;
+        value = strchr(q, '=');
+        if (value)
+            *value++ = 0, unescape(value);
+        if (value && unix_socket && !strcmp(q, "socket")) {
+            *sock = value;
+        } else if (value && tls && (!strcmp(q, "tls-creds") || !strcmp(q, "tls-hostname"))) {
+            json_object_set_new(o, q, json_string(value));
+        } else {
+            err_set(e, ERR_VALUE, "the NBD address has '%.80s', which means nothing here", q);
+            return err_hint(e, "behind '?': socket=PATH with +unix; tls-creds=ID, tls-hostname=NAME with nbds");
+        }
+        q = next;
+    }
+    return true;
 }
 
 /* AUTHORITY/EXPORT?QUERY */
-static json_t *from_uri(char *rest, bool unix_socket, struct err *e)
+static bool from_uri(char *rest, bool unix_socket, bool tls, json_t *o, struct err *e)
 {
     char *query = strchr(rest, '?'), *path = strchr(rest, '/'), *sock = NULL;
     if (query)
         *query++ = 0;
-    for (char *q = query; q && *q;) {
-        char *next = strchr(q, '&');
-        if (next)
-            *next++ = 0;
-        if (str_starts(q, "socket="))
-            sock = q + 7;
-        q = next;
-    }
+    if (!take_query(query, unix_socket, tls, o, &sock, e))
+        return false;
     if (path && query && path > query)
         path = NULL;
     if (path)
         *path++ = 0;
-    if (unix_socket && !sock) {
-        err_set(e, ERR_VALUE, "an nbd+unix address needs ?socket=PATH");
-        return NULL;
-    }
-    json_t *server;
+    if (unix_socket && !sock)
+        return err_set(e, ERR_VALUE, "an nbd+unix address needs ?socket=PATH");
     if (unix_socket) {
-        unescape(sock);
-        server = json_pack("{s:s, s:s}", "type", "unix", "path", sock);
+        json_object_set_new(o, "server", json_pack("{s:s, s:s}", "type", "unix", "path", sock));
     } else {
         char *colon = strrchr(rest, ':'), *bracket = strrchr(rest, ']');
         if (colon && (!bracket || colon > bracket))
@@ -60,11 +75,14 @@ static json_t *from_uri(char *rest, bool unix_socket, struct err *e)
             colon = NULL;
         if (bracket && rest[0] == '[')
             rest++, *bracket = 0;
-        server = inet(rest, colon ? colon : "");
+        json_object_set_new(o, "server", inet(rest, colon ? colon : ""));
     }
     if (path)
         unescape(path);
-    return json_pack("{s:s, s:o, s:s}", "driver", "nbd", "server", server, "export", path ? path : "");
+    json_object_set_new(o, "export", json_string(path ? path : ""));
+    if (tls)
+        json_object_set_new(o, "tls", json_true());
+    return true;
 }
 
 /* HOST:PORT[:exportname=NAME], unix:PATH[:exportname=NAME] */
@@ -93,24 +111,61 @@ json_t *blk_nbd_uri_opts(const char *name, struct err *e)
         { "nbd://", false, false }, { "nbd+tcp://", false, false }, { "nbd+unix://", true, false },
         { "nbds://", false, true }, { "nbds+unix://", true, true },
     };
-    json_t *o = NULL;
     for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
         if (!str_starts(name, schemes[i].scheme))
             continue;
-        if (schemes[i].tls) {
-            err_set(e, ERR_VALUE, "%s says TLS, but not with which credentials", schemes[i].scheme);
-            err_hint(e, "driver=nbd,server.host=HOST,server.port=PORT,export=NAME,tls-creds=ID (images: --object, --image-opts)");
-            return NULL;
-        }
         char *rest = xstrdup(name + strlen(schemes[i].scheme));
-        o = from_uri(rest, schemes[i].sock, e);
+        json_t *o = json_pack("{s:s}", "driver", "nbd");
+        if (!from_uri(rest, schemes[i].sock, schemes[i].tls, o, e)) {
+            json_decref(o);
+            o = NULL;
+        }
         free(rest);
         return o;
     }
-    if (str_starts(name, "nbd:")) {
-        char *rest = xstrdup(name + 4);
-        o = from_old(rest);
-        free(rest);
+    if (!str_starts(name, "nbd:")) {
+        err_set(e, ERR_VALUE, "'%.80s' is not an address of NBD", name);
+        err_hint(e, "nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH");
+        return NULL;
     }
+    char *rest = xstrdup(name + strlen("nbd:"));
+    json_t *o = from_old(rest);
+    free(rest);
     return o;
+}
+
+/* ---- and back ---- */
+
+/* What may not be in a part of an address (RFC 3986, 2.3) is written in hexadecimal; '/' stays. */
+static void add_escaped(struct str *out, const char *s)
+{
+    for (; *s; s++)
+        str_printf(out, isalnum((unsigned char)*s) || strchr("-._~/", *s) ? "%c" : "%%%02X", (unsigned char)*s);
+}
+
+char *blk_nbd_uri(json_t *server, const char *export, const char *tls_creds, const char *tls_hostname)
+{
+    const char *path = json_string_value(json_object_get(server, "path")), *host = json_string_value(json_object_get(server, "host"));
+    const char *port = json_string_value(json_object_get(server, "port")), *more = path ? "&" : "?";
+    struct str u = { 0 };
+    if ((!path && !host) || json_object_get(server, "abstract"))
+        return NULL;
+    str_printf(&u, "nbd%s%s://", tls_creds ? "s" : "", path ? "+unix" : "");
+    if (host)
+        str_printf(&u, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port ? port : NBD_PORT);
+    str_add(&u, "/");
+    add_escaped(&u, export);
+    if (path) {
+        str_add(&u, "?socket=");
+        add_escaped(&u, path);
+    }
+    const char *const extra[][2] = { { "tls-creds", tls_creds }, { "tls-hostname", tls_hostname } };
+    for (size_t i = 0; i < ARRAY_SIZE(extra); i++) {
+        if (!extra[i][1])
+            continue;
+        str_printf(&u, "%s%s=", more, extra[i][0]);
+        add_escaped(&u, extra[i][1]);
+        more = "&";
+    }
+    return u.s;
 }

@@ -25,10 +25,7 @@ static const struct prop node_props[] = {
 
 void blk_run(void (*fn)(void *), void *arg)
 {
-    if (co_self())
-        fn(arg);
-    else
-        co_run_main(fn, arg);
+    co_call(fn, arg);
 }
 
 /* ---- opening and closing ---- */
@@ -186,6 +183,10 @@ bool blk_child_open_at(struct blk_node *parent, struct blk_use *u, const char *r
 bool blk_child_attach(struct blk_node *parent, struct blk_use *u, struct blk_node *n, unsigned perm, unsigned shared, struct err *e)
 {
     char who[160];
+    if (blk_node_is_empty(n))
+        return err_set(e, ERR_VALUE, "drive '%s' is empty: '%s' needs a block node with something in it", n->obj.id, parent->obj.id);
+    if (n->caps.zoned.size)
+        return err_set(e, ERR_VALUE, "block node '%s' is written in zones, which '%s' would not keep to: it goes above all others", n->obj.id, parent->obj.id);
     snprintf(who, sizeof who, "block node '%s'", parent->obj.id);
     u->parent = parent;
     return blk_use_add(u, n, perm, shared, who, e);
@@ -221,6 +222,8 @@ void blk_caps_inherit(struct blk_node *n, const struct blk_node *child)
     n->caps.read_only |= n->read_only;
     n->caps.discard &= n->discard == BLK_DISCARD_UNMAP;
     n->caps.flush &= !n->no_flush;
+    n->caps.scsi = 0;               /* commands go around what a node does: who hands them down says so */
+    n->caps.secure_erase = false;   /* copies may be elsewhere: who knows that there are none says so */
     atomic_store(&n->size, atomic_load(&child->size));
 }
 
@@ -318,6 +321,10 @@ bool blk_use_move(struct blk_use *u, struct blk_node *to, struct err *e)
     struct blk_node *from = u->node;
     struct err ignored = ERR_INIT;
     unsigned perm = u->perm, shared = u->shared;
+    if (memcmp(&to->caps.zoned, &from->caps.zoned, sizeof to->caps.zoned)) {
+        err_set(e, ERR_VALUE, "'%s' and '%s' do not have the same zones, by which %s goes", to->obj.id, from->obj.id, u->who);
+        return false;
+    }
     char *who = xstrdup(u->who);
     obj_ref(&from->obj);
     blk_use_del(u);

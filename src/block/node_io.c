@@ -9,11 +9,14 @@ enum { ZERO_BUF = 64 * 1024, DETECT_MIN = 4096 };
 
 struct req {
     struct blk_node *n;
-    enum { R_READ, R_WRITE, R_ZERO, R_DISCARD, R_FLUSH, R_RESIZE, R_MAP, R_COMPRESSED } op;
+    enum { R_READ, R_WRITE, R_ZERO, R_DISCARD, R_ERASE, R_FLUSH, R_RESIZE, R_MAP, R_COMPRESSED, R_ZONE_REPORT, R_ZONE_OP, R_ZONE_APPEND } op;
     uint64_t off, len;
     const struct iovec *iov;
     unsigned niov, flags;
     struct blk_extent *extent;
+    struct blk_zone *zone;
+    unsigned *n_zones;
+    enum zone_op zone_op;
     int res;
 };
 
@@ -125,26 +128,30 @@ static void co_req_run(void *arg)
     case R_WRITE: q->res = co_do_write(q); break;
     case R_ZERO: q->res = do_zero(q); break;
     case R_DISCARD: q->res = d->co_discard ? d->co_discard(q->n, q->off, q->len) : 0; break;
+    case R_ERASE: q->res = d->co_erase ? d->co_erase(q->n, q->off, q->len) : -ENOTSUP; break;
     case R_FLUSH: q->res = d->co_flush ? d->co_flush(q->n) : 0; break;
     case R_RESIZE: q->res = d->co_resize ? d->co_resize(q->n, q->len) : -ENOTSUP; break;
     case R_MAP:
         *q->extent = (struct blk_extent){ .len = q->len, .data = true };
         q->res = d->co_map ? d->co_map(q->n, q->off, q->len, q->extent) : 0;
         break;
+    case R_ZONE_REPORT: q->res = d->zones->co_report(q->n, q->off, q->zone, q->n_zones); break;
+    case R_ZONE_OP: q->res = d->zones->co_op(q->n, q->zone_op, q->off); break;
+    case R_ZONE_APPEND: q->res = d->zones->co_append(q->n, &q->off, q->len, q->iov, q->niov, q->flags); break;
     case R_COMPRESSED: q->res = d->co_write_compressed ? d->co_write_compressed(q->n, q->off, q->len, q->iov, q->niov) : -ENOTSUP; break;
     }
 }
 
 static bool is_change(const struct req *q)
 {
-    return q->op == R_WRITE || q->op == R_ZERO || q->op == R_DISCARD || q->op == R_COMPRESSED;
+    return q->op == R_WRITE || q->op == R_ZERO || q->op == R_DISCARD || q->op == R_ERASE || q->op == R_COMPRESSED;
 }
 
 /* On the home loop, between the words of the watchers. */
 static void co_req_watched(void *arg)
 {
     struct req *q = arg;
-    struct blk_change c = { .off = q->off, .len = q->len, .iov = q->iov, .niov = q->niov, .discard = q->op == R_DISCARD };
+    struct blk_change c = { .off = q->off, .len = q->len, .iov = q->iov, .niov = q->niov, .discard = q->op == R_DISCARD || q->op == R_ERASE };
     q->res = co_change_begin(q->n, &c);
     if (!q->res)
         co_req_run(q);
@@ -218,11 +225,52 @@ int co_node_discard(struct blk_node *n, uint64_t off, uint64_t len)
     return req_do(&(struct req){ .n = n, .op = R_DISCARD, .off = off, .len = len });
 }
 
+int co_node_erase(struct blk_node *n, uint64_t off, uint64_t len)
+{
+    int r = check(n, off, len, true);
+
+    if (r || !len)
+        return r;
+    return n->caps.secure_erase ? req_do(&(struct req){ .n = n, .op = R_ERASE, .off = off, .len = len }) : -ENOTSUP;
+}
+
 int co_node_flush(struct blk_node *n)
 {
     if (n->caps.read_only || n->no_flush)
         return 0;
     return req_do(&(struct req){ .n = n, .op = R_FLUSH });
+}
+
+int co_node_scsi(struct blk_node *n, struct blk_scsi *c)
+{
+    return n->caps.scsi && BLK_DRIVER(n)->co_scsi ? BLK_DRIVER(n)->co_scsi(n, c) : -ENOTSUP;
+}
+
+/* The driver tells watchers itself: it alone knows what is changed. */
+int co_node_zone_report(struct blk_node *n, uint64_t off, struct blk_zone *out, unsigned *count)
+{
+    if (!n->caps.zoned.size)
+        return -ENOTSUP;
+    return req_do(&(struct req){ .n = n, .op = R_ZONE_REPORT, .off = off, .zone = out, .n_zones = count });
+}
+
+int co_node_zone_op(struct blk_node *n, enum zone_op op, uint64_t off)
+{
+    if (!n->caps.zoned.size)
+        return -ENOTSUP;
+    return n->caps.read_only ? -EROFS : req_do(&(struct req){ .n = n, .op = R_ZONE_OP, .zone_op = op, .off = off });
+}
+
+int co_node_zone_append(struct blk_node *n, uint64_t *off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    struct req q = { .n = n, .op = R_ZONE_APPEND, .off = *off, .len = len, .iov = iov, .niov = niov, .flags = flags };
+    int r = n->caps.zoned.size ? check(n, *off, len, true) : -ENOTSUP;
+
+    if (r)
+        return r;
+    r = req_do(&q);
+    *off = q.off;
+    return r;
 }
 
 int co_node_resize(struct blk_node *n, uint64_t size)

@@ -136,6 +136,7 @@ static bool open_data_file(struct qcow2 *s, struct err *e)
         }
         o = blk_file_opts(path, e);
         free(path);
+        blk_lock_as(n, o);
     }
     bool ok = o && blk_child_open_at(n, &n->data, "data-file", o, n->child.perm, n->child.shared, e);
     json_decref(o);
@@ -302,9 +303,9 @@ static const struct blk_driver q2_driver = {
     .flags = BLK_FORMAT, .co_open = co_q2_open, .co_close = co_q2_close, .co_preadv = co_q2_preadv, .co_pwritev = co_q2_pwritev,
     .co_zero = co_q2_zero, .co_discard = co_q2_discard, .co_flush = co_q2_flush, .co_resize = co_q2_resize, .co_map = co_q2_block_map,
     .set_perm = q2_set_perm, .co_set_writable = co_q2_set_writable, .can_keep_bitmaps = q2_can_keep_bitmaps,
-    .co_store_bitmaps = co_q2_store_bitmaps, .co_write_compressed = co_q2_write_packed, .co_create = co_q2_create, .co_check = co_q2_check,
+    .co_store_bitmaps = co_q2_store_bitmaps, .co_write_compressed = co_q2_write_packed, .co_create = co_q2_create, .measure = q2_measure, .co_check = co_q2_check,
     .info = q2_info, .cluster_size = q2_cluster_size, .co_set_backing = co_q2_set_backing, .co_make_empty = co_q2_make_empty,
-    .snap = &q2_snap_ops, .create_props = q2_create_props,
+    .snap = &q2_snap_ops, .co_preallocate = co_q2_preallocate, .create_props = q2_create_props,
     .co_amend = co_q2_amend, .amend_props = q2_amend_props,
 };
 OBJ_CLASS(&q2_driver.obj);

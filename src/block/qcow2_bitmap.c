@@ -32,18 +32,25 @@ int co_q2_bitmap_dir(struct qcow2 *s, uint8_t **out)
     return r;
 }
 
+int co_q2_bitmap_table(struct qcow2 *s, uint64_t off, uint32_t n, uint64_t **out)
+{
+    *out = NULL;
+    if (q2_in_cluster(s, off) || !range_ok(off, (uint64_t)n * 8, q2_file_size(s)) || (uint64_t)n * 8 > Q2_MAX_L1_BYTES)
+        return -EINVAL;
+    int r = co_q2_load_l1(s, off, n, out);
+    for (uint32_t i = 0; i < n && !r; i++)
+        r = q2_in_cluster(s, (*out)[i] & Q2_OFFSET_MASK) ? -EINVAL : 0;
+    return r;
+}
+
 int co_q2_bitmap_table_refs(struct qcow2 *s, uint64_t off, uint32_t n, int (*fn)(void *, uint64_t, uint64_t), void *arg)
 {
     uint64_t *t;
-    if (q2_in_cluster(s, off) || !range_ok(off, (uint64_t)n * 8, q2_file_size(s)) || (uint64_t)n * 8 > Q2_MAX_L1_BYTES)
-        return -EINVAL;
-    int r = co_q2_load_l1(s, off, n, &t);
-    if (r)
-        return r;
-    r = n ? fn(arg, off, (uint64_t)n * 8) : 0;
+    int r = co_q2_bitmap_table(s, off, n, &t);
+    r = r || !n ? r : fn(arg, off, (uint64_t)n * 8);
     for (uint32_t i = 0; i < n && !r; i++)
         if (t[i] & Q2_OFFSET_MASK)
-            r = q2_in_cluster(s, t[i] & Q2_OFFSET_MASK) ? -EINVAL : fn(arg, t[i] & Q2_OFFSET_MASK, s->cluster_size);
+            r = fn(arg, t[i] & Q2_OFFSET_MASK, s->cluster_size);
     free(t);
     return r;
 }

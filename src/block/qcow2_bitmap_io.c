@@ -20,13 +20,11 @@ static uint64_t map_bytes(const struct dirty_map *m) { return (m->bits + 7) / 8;
 static int co_load_bits(struct qcow2 *s, struct blk_bitmap *b)
 {
     uint64_t *t = NULL, bytes = map_bytes(&b->map), need = (bytes + s->cluster_size - 1) >> s->cluster_bits;
-    if (b->table_size != need || q2_in_cluster(s, b->table_off) || !range_ok(b->table_off, need * 8, q2_file_size(s)))
-        return -EINVAL;
-    int r = co_q2_load_l1(s, b->table_off, (uint32_t)need, &t);
+    int r = b->table_size == need ? co_q2_bitmap_table(s, b->table_off, b->table_size, &t) : -EINVAL;
     for (uint64_t i = 0; i < need && !r; i++) {
         uint8_t *to = (uint8_t *)b->map.w + (i << s->cluster_bits);
         uint64_t len = MIN(bytes - (i << s->cluster_bits), s->cluster_size), off = t[i] & Q2_OFFSET_MASK;
-        if (off && (q2_in_cluster(s, off) || off >= q2_file_size(s)))
+        if (off >= q2_file_size(s))
             r = -EINVAL;
         else if (off)
             r = co_q2_pread(s, off, to, len);

@@ -12,9 +12,14 @@ struct q2_chk {
     uint64_t n, next_host;          /* clusters of the file; where the next data cluster would be in order */
     uint8_t *buf;                   /* a cluster */
     bool rebuild, missing;          /* the refcount structure itself is broken; a block is missing */
-    uint64_t flags_wrong;
 };
 
+/* The cluster at @off was counted, and has one user. */
+static inline bool q2_chk_alone(const struct q2_chk *c, uint64_t off)
+{
+    uint64_t k = off >> c->s->cluster_bits;
+    return !c->s->has_data_file && k < c->n && c->want[k] == 1;
+}
 void q2_say(struct q2_chk *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Counts every reference into ->want, which is zero before. */
 int co_q2_count_all(struct q2_chk *c);

@@ -7,10 +7,9 @@
 #include "block/qcow2_int.h"
 
 static const char *const compat_names[] = { "1.1", "v3", "0.10", "v2", NULL };
-static const char *const prealloc_names[] = { "off", "metadata", "falloc", "full", NULL };
+const char *const blk_prealloc_names[] = { "off", "metadata", "falloc", "full", NULL };
 static const char *const encrypt_names[] = { "none", "luks", NULL };
 static const char *const compression_names[] = { "zlib", "zstd", NULL };
-enum { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
 
 struct create {
     uint64_t size, cluster_size;
@@ -29,7 +28,7 @@ const struct prop q2_create_props[] = {
       .def = 65536, .min = 512, .max = 2 * MiB },
     PROP_STR(struct create, backing_file, "backing_file", 0, "What is not written yet is read from this image"),
     PROP_STR(struct create, backing_fmt, "backing_fmt", 0, "Format of the backing file"),
-    PROP_ENUM(struct create, preallocation, "preallocation", prealloc_names, 0, "What is allocated at once"),
+    PROP_ENUM(struct create, preallocation, "preallocation", blk_prealloc_names, 0, "What is allocated at once"),
     PROP_ENUM(struct create, compression, "compression_type", compression_names, 0, "How compressed clusters are compressed"),
     PROP_BOOL(struct create, lazy_refcounts, "lazy_refcounts", false, "Other programs may postpone refcount updates"),
     PROP_BOOL(struct create, extended_l2, "extended_l2", false, "Subclusters: 32 to a cluster"),
@@ -99,7 +98,7 @@ static struct qcow2 *blank(struct blk_node *file, const struct create *c)
 static int co_write_empty(struct qcow2 *s, const struct create *c)
 {
     uint64_t entry = c->extended_l2 ? 16 : 8, cs = s->cluster_size, per = BIT64(q2_rb_bits(s));
-    uint64_t l1 = c->size ? (c->size - 1) / (cs * (cs / entry)) + 1 : 0, k = (MAX(l1, (uint64_t)1) * 8 + cs - 1) / cs, b = 1, t = 1;
+    uint64_t l1 = c->size ? (c->size - 1) / (cs * (cs / entry)) + 1 : 0, k = (l1 * 8 + cs - 1) / cs, b = 1, t = 1;
     for (;;) {
         uint64_t nb = (1 + t + b + k + per - 1) / per, nt = (nb * 8 + cs - 1) / cs;
         if (nb <= b && nt <= t)
@@ -111,7 +110,7 @@ static int co_write_empty(struct qcow2 *s, const struct create *c)
     s->l1_size = (uint32_t)l1;
     s->rt_off = cs;
     s->rt_clusters = (uint32_t)t;
-    s->l1_off = (1 + t + b) * cs;
+    s->l1_off = k ? (1 + t + b) * cs : 0;
     uint8_t *buf = calloc(MAX(t, (uint64_t)1), cs);
     int r = buf ? 0 : -ENOMEM;
     for (uint64_t i = 0; i < b && !r; i++)
@@ -123,7 +122,7 @@ static int co_write_empty(struct qcow2 *s, const struct create *c)
             q2_ref_set_raw(buf, s->ref_order, j, 1);
         r = co_q2_pwrite(s, (1 + t + i) * cs, buf, cs);
     }
-    r = r ? r : co_q2_write_zeroes(s, s->l1_off, k * cs);
+    r = r || !k ? r : co_q2_write_zeroes(s, s->l1_off, k * cs);
     r = r ? r : co_q2_barrier(s);
     r = r ? r : q2_header_build(s, buf);
     r = r ? r : co_q2_pwrite(s, 0, buf, cs);
@@ -134,28 +133,46 @@ static int co_write_empty(struct qcow2 *s, const struct create *c)
 
 /* ---- preallocation ---- */
 
-static int co_preallocate(struct qcow2 *s, int mode)
+/* How many clusters from @at on have no place yet: in a part that was just made those that hide a backing file do. */
+static int co_placeless(struct qcow2 *s, uint64_t at, uint64_t most, uint64_t *n)
+{
+    struct q2_ent e;
+    int r = 0;
+    for (*n = 0; *n < most && !(r = co_q2_ent_get(s, at + (*n << s->cluster_bits), &e)) && !e.has_host && !e.compressed;)
+        ++*n;
+    return r;
+}
+
+/* Clusters for what is from @from on. In an image that was used they may hold what was deleted, unless they are written: zero clusters. */
+static int co_preallocate(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
 {
     uint64_t size = align_up(q2_size(s), s->cluster_size);
+    bool hide = from && how == BLK_PREALLOC_METADATA && !s->has_data_file;
     int r = 0;
-    for (uint64_t at = 0; at < size && !r;) {
-        uint64_t want = MIN((size - at) >> s->cluster_bits, (uint64_t)4096), got = want, host = at;
+    for (uint64_t at = align_up(from, s->cluster_size); at < size && !r;) {
+        uint64_t want = MIN((size - at) >> s->cluster_bits, (uint64_t)4096), got, host = at;
+        r = from ? co_placeless(s, at, want, &want) : 0;
+        if (r || !want) {
+            at += s->cluster_size;
+            continue;
+        }
+        got = want;
         if (!s->has_data_file)
             r = co_q2_alloc(s, want, &got, &host);
-        if (!r && mode == PREALLOC_FULL) {
+        if (!r && how == BLK_PREALLOC_FULL) {
             uint8_t *z = calloc(1, s->cluster_size);
             struct iovec v = { z, s->cluster_size };
             r = z ? 0 : -ENOMEM;
             for (uint64_t i = 0; i < got && !r; i++)
                 r = co_node_pwritev(q2_data(s), host + (i << s->cluster_bits), s->cluster_size, &v, 1, BLK_GROW);
             free(z);
-        } else if (!r && mode == PREALLOC_FALLOC) {
+        } else if (!r && how == BLK_PREALLOC_FALLOC) {
             r = co_node_zero(q2_data(s), host, got << s->cluster_bits, BLK_GROW);
         } else if (!r && host + (got << s->cluster_bits) > atomic_load(&q2_data(s)->size)) {
             r = co_node_resize(q2_data(s), host + (got << s->cluster_bits));
         }
         s->writes++;
-        struct q2_ent e = { .has_host = true, .copied = true, .alloc = q2_all_subs(s) };
+        struct q2_ent e = { .has_host = true, .copied = true, .alloc = hide ? 0 : q2_all_subs(s), .zero = hide ? q2_all_subs(s) : 0 };
         for (uint64_t i = 0; i < got && !r; i++) {
             e.host = host + (i << s->cluster_bits);
             r = co_q2_ent_set(s, at + (i << s->cluster_bits), &e);
@@ -163,6 +180,17 @@ static int co_preallocate(struct qcow2 *s, int mode)
         at += got << s->cluster_bits;
     }
     return r ? r : co_q2_sync(s);
+}
+
+int co_q2_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how)
+{
+    struct qcow2 *s = q2_of(n);
+    if (s->luks || (s->version < 3 && how == BLK_PREALLOC_METADATA))
+        return -ENOTSUP;            /* what is in new clusters would be seen */
+    co_q2_lock_all(s);
+    int r = co_preallocate(s, from, how);
+    q2_unlock_all(s);
+    return r;
 }
 
 /* What is done to the new image as to any other: encryption, preallocation. */
@@ -174,7 +202,7 @@ static bool co_open_and_finish(struct blk_node *file, const struct create *c, st
     if (!n)
         return false;
     bool ok = !c->encrypt || co_q2_crypt_create(q2_of(n), &c->luks, e);
-    int r = ok && c->preallocation ? co_preallocate(q2_of(n), c->preallocation) : 0;
+    int r = ok && c->preallocation ? co_preallocate(q2_of(n), 0, c->preallocation) : 0;
     obj_del(&n->obj);
     return ok && (!r || err_os(e, -r, "cannot allocate the clusters of '%s'", blk_node_filename(file)));
 }
@@ -182,7 +210,7 @@ static bool co_open_and_finish(struct blk_node *file, const struct create *c, st
 static bool co_make_data_file(struct blk_node *file, const struct create *c, struct err *e)
 {
     char *path = blk_path_beside(blk_node_filename(file), c->data_file);
-    bool ok = blk_create_file(str_starts(path, "file:") ? path + 5 : path, c->size, c->force, e);
+    bool ok = blk_create_file(path, c->size, c->force, e);
     free(path);
     return ok;
 }
@@ -203,6 +231,38 @@ bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e)
     }
     if (ok && (c.preallocation || c.encrypt))
         ok = co_open_and_finish(file, &c, e);
+    prop_release(q2_create_props, &c);
+    return ok;
+}
+
+/* ---- measuring ---- */
+
+/* Metadata of a fully allocated image: header, L1, L2, refcount table and blocks, all in whole clusters. */
+static uint64_t metadata(uint64_t size, uint64_t cs, uint64_t entry, unsigned refbits)
+{
+    uint64_t clusters = align_up(size, cs) / cs, l2 = align_up(clusters, cs / entry) * entry, l1 = align_up(l2 / cs * 8, cs);
+    uint64_t meta = cs + l2 + l1, used = meta / cs + clusters, blocks = 0, table = 0, n = 0, last;
+    do {
+        last = n;
+        blocks = (used + table + blocks + cs * 8 / refbits - 1) / (cs * 8 / refbits);
+        table = (blocks + cs / 8 - 1) / (cs / 8);
+        n = used + blocks + table;
+    } while (n != last);
+    return meta + (blocks + table) * cs;
+}
+
+bool q2_measure(json_t *opts, struct blk_measure *m, struct err *e)
+{
+    struct create c = { 0 };
+    uint64_t luks = 0;
+    prop_defaults(q2_create_props, &c);
+    bool ok = prop_set_all(q2_create_props, &c, NULL, opts, "qcow2 images", e) && check(&c, e) &&
+              (!c.encrypt || luks_measure(&c.luks, &luks, e));
+    uint64_t data = ok ? align_up(c.size, c.cluster_size) : 0;
+    m->unit = c.cluster_size;
+    m->overhead = metadata(c.size, c.cluster_size, c.extended_l2 ? 16 : 8, c.refcount_bits) + align_up(luks, c.cluster_size);
+    m->full = m->overhead + data;
+    m->whole = c.preallocation >= BLK_PREALLOC_FALLOC;
     prop_release(q2_create_props, &c);
     return ok;
 }

@@ -245,6 +245,7 @@ int co_q2_write_packed(struct blk_node *n, uint64_t off, uint64_t len, const str
 
 /* ---- qcow2_resize.c ---- */
 int co_q2_resize(struct blk_node *n, uint64_t size);
+int co_q2_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how);
 int co_q2_l1_grow(struct qcow2 *s, uint64_t entries);
 
 /* ---- qcow2_snap.c ---- */
@@ -262,6 +263,7 @@ extern const struct prop q2_create_props[];
 int co_q2_set_backing(struct blk_node *n, const char *name, const char *fmt);
 int co_q2_make_empty(struct blk_node *n);
 bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e);
+bool q2_measure(json_t *opts, struct blk_measure *m, struct err *e);
 json_t *q2_info(const struct blk_node *n);
 
 /* ---- qcow2_crypt.c ---- */
@@ -285,6 +287,9 @@ struct q2_bm { uint64_t table_off; uint32_t table_size, flags, extra; uint8_t ty
 bool q2_bitmap_entry(const uint8_t *dir, uint64_t len, uint64_t *at, struct q2_bm *out) MUST_CHECK;
 /* The whole of it; the caller frees. */
 int co_q2_bitmap_dir(struct qcow2 *s, uint8_t **out);
+/* The table of a bitmap, whose clusters are where clusters can be; the caller frees, also after an error. */
+int co_q2_bitmap_table(struct qcow2 *s, uint64_t off, uint32_t n, uint64_t **out);
+/* Calls @fn for the table and each of its clusters. */
 int co_q2_bitmap_table_refs(struct qcow2 *s, uint64_t off, uint32_t n, int (*fn)(void *, uint64_t, uint64_t), void *arg);
 /* Calls @fn for each range that the persistent bitmaps occupy. -EINVAL: their directory is not valid. */
 int co_q2_bitmap_refs(struct qcow2 *s, int (*fn)(void *arg, uint64_t off, uint64_t len), void *arg);

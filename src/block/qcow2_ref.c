@@ -348,9 +348,10 @@ void co_q2_unalloc(struct qcow2 *s, uint64_t off, uint64_t len)
 /* Room for @len bytes of compressed data: behind the last ones while that cluster can be counted up, else at a new one. */
 int co_q2_alloc_bytes(struct qcow2 *s, uint64_t len, uint64_t *off)
 {
-    uint64_t refs = 0, room = s->comp_off ? s->cluster_size - q2_in_cluster(s, s->comp_off) : 0;
+    uint64_t refs = 0;
     int r = 0;
     co_mutex_lock(&s->alloc_lock);
+    uint64_t room = s->comp_off ? s->cluster_size - q2_in_cluster(s, s->comp_off) : 0;
     if (s->broken)
         r = -EIO;
     if (!r && room)

@@ -90,8 +90,15 @@ static int co_rebuild(struct q2_chk *c)
     return r ? r : co_q2_barrier(s);
 }
 
+/* What the copied flag of the cluster at @off becomes, whose refcount is @refs now. Unless @all errors are repaired, no refcount is to be
+ * believed alone, and no flag is taken away. */
+static bool copied_wanted(const struct q2_chk *c, uint64_t off, bool copied, uint64_t refs, bool all)
+{
+    return all ? refs == 1 : copied || (refs == 1 && q2_chk_alone(c, off));
+}
+
 /* Copied flags as the refcounts are now. */
-static int co_fix_flags(struct q2_chk *c)
+static int co_fix_flags(struct q2_chk *c, bool all)
 {
     struct qcow2 *s = c->s;
     int r = 0;
@@ -101,7 +108,7 @@ static int co_fix_flags(struct q2_chk *c)
         if (!table || s->l1[i] & Q2_L1_RESERVED || q2_in_cluster(s, table) || table >= q2_file_size(s))
             continue;
         r = co_q2_ref_get(s, table >> s->cluster_bits, &refs);
-        uint64_t v = table | (refs == 1 ? Q2_COPIED : 0);
+        uint64_t v = table | (copied_wanted(c, table, s->l1[i] & Q2_COPIED, refs, all) ? Q2_COPIED : 0);
         if (!r && s->l1[i] != v) {
             s->l1[i] = v;
             s->l1_dirty[i / 64] = 1;
@@ -116,8 +123,9 @@ static int co_fix_flags(struct q2_chk *c)
                 continue;
             if (!s->has_data_file)
                 r = co_q2_ref_get(s, e.host >> s->cluster_bits, &refs);
-            if (!r && e.copied != (refs == 1)) {
-                e.copied = refs == 1;
+            bool want = copied_wanted(c, e.host, e.copied, refs, all);
+            if (!r && e.copied != want) {
+                e.copied = want;
                 q2_ent_encode(s, &e, p);
                 changed = true;
             }
@@ -137,8 +145,7 @@ int co_q2_repair(struct q2_chk *c, unsigned fix)
     s->broken = false;
     int r = all && (c->rebuild || c->missing) ? co_rebuild(c) : co_set_refcounts(c, all);
     r = r ? r : co_q2_sync(s);
-    if (!r && all)
-        r = co_fix_flags(c);
+    r = r ? r : co_fix_flags(c, all);
     s->free_hint = 0;
     return r ? r : co_q2_sync(s);
 }

@@ -72,7 +72,10 @@ static int co_hide_below(struct qcow2 *s, uint64_t from, uint64_t to)
 static int co_set_size(struct qcow2 *s, uint64_t size)
 {
     uint64_t old = q2_size(s);
+    struct blk_node *b = s->node.backing.node;
     int r = 0;
+    if (size > old && s->version < 3 && b && atomic_load(&b->size) > old)
+        return -ENOTSUP;                /* there are no zero clusters to hide it with */
     if (size < old)
         r = co_shrink(s, size);
     else

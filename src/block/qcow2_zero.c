@@ -124,7 +124,7 @@ int co_q2_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
     int r = co_q2_before_change(s);
     if (r)
         return r;
-    if (s->raw_data || (s->version < 3 && s->node.backing.node))
+    if (s->raw_data || (s->version < 3 && (s->node.backing.node || s->backing_name)))
         return -ENOTSUP;
     co_q2_enter(s, &q);
     r = co_q2_zero_inner(s, off, len, flags);
@@ -140,7 +140,7 @@ int co_q2_discard(struct blk_node *n, uint64_t off, uint64_t len)
     uint64_t end = off + len, first = align_up(off, s->cluster_size), last;
     last = end == q2_size(s) ? align_up(end, s->cluster_size) : align_down(end, s->cluster_size);
     int r = co_q2_before_change(s);
-    bool below = s->node.backing.node != NULL;
+    bool below = s->node.backing.node || s->backing_name;      /* open without it, too: others will see it */
     if (r || first >= last || s->raw_data || (below && s->version < 3))
         return r;                   /* a hint */
     co_q2_enter(s, &q);

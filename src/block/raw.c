@@ -20,6 +20,8 @@ static bool raw_open(struct blk_node *n, struct err *e)
     if (s->offset % n->caps.logical_block || s->size % n->caps.logical_block)
         return err_set(e, ERR_VALUE, "offset and size must be multiples of %u bytes", n->caps.logical_block);
     atomic_store(&n->size, s->size ? s->size : below - s->offset);
+    n->caps.scsi = s->size || s->offset ? 0 : n->child.node->caps.scsi;     /* a window would not bound commands */
+    n->caps.secure_erase = n->child.node->caps.secure_erase && !n->caps.read_only;
     return true;
 }
 
@@ -38,6 +40,8 @@ static int raw_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned fla
     return co_node_zero(n->child.node, at(n, off), len, flags);
 }
 static int raw_discard(struct blk_node *n, uint64_t off, uint64_t len) { return co_node_discard(n->child.node, at(n, off), len); }
+static int raw_erase(struct blk_node *n, uint64_t off, uint64_t len) { return co_node_erase(n->child.node, at(n, off), len); }
+static int raw_scsi(struct blk_node *n, struct blk_scsi *c) { return co_node_scsi(n->child.node, c); }
 static int raw_flush(struct blk_node *n) { return co_node_flush(n->child.node); }
 static int raw_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
@@ -55,10 +59,61 @@ static int raw_resize(struct blk_node *n, uint64_t size)
     return r;
 }
 
+/* [from, end) of a node, as much of it as there is. */
+static int co_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how)
+{
+    static const uint8_t zeroes[65536];
+    uint64_t end = atomic_load(&n->size);
+    int r = how == BLK_PREALLOC_METADATA ? -ENOTSUP : how == BLK_PREALLOC_FALLOC ? co_node_zero(n, from, end - from, 0) : 0;
+    for (uint64_t at = from; how == BLK_PREALLOC_FULL && at < end && !r;) {
+        struct iovec v = { (void *)zeroes, MIN(end - at, (uint64_t)sizeof zeroes) };
+        r = co_node_pwritev(n, at, v.iov_len, &v, 1, 0);
+        at += v.iov_len;
+    }
+    return r;
+}
+
+/* ---- creation ---- */
+
+struct create { uint64_t size; int preallocation; };
+static const struct prop create_props[] = {
+    PROP_SIZE(struct create, size, "size", 0, 0, INT64_MAX - 4096, "Size of the disk"),
+    PROP_ENUM(struct create, preallocation, "preallocation", blk_prealloc_names, 0, "What is allocated at once: off, falloc or full"),
+    PROP_END,
+};
+
+static bool co_raw_create(struct blk_node *file, json_t *opts, struct err *e)
+{
+    struct create c = { 0 };
+    prop_defaults(create_props, &c);
+    if (!prop_set_all(create_props, &c, NULL, opts, "raw images", e))
+        return false;
+    if (c.preallocation == BLK_PREALLOC_METADATA)
+        return err_set(e, ERR_VALUE, "preallocation=metadata: raw images have none; falloc or full");
+    if (!file->caps.grows && c.size > atomic_load(&file->size))
+        return err_set(e, ERR_VALUE, "'%s' has %llu bytes, fewer than %llu", blk_node_filename(file), (unsigned long long)atomic_load(&file->size),
+                       (unsigned long long)c.size);
+    int r = file->caps.grows ? co_node_resize(file, c.size) : 0;
+    r = r || !c.preallocation ? r : co_preallocate(file, 0, (enum blk_prealloc)c.preallocation);
+    return !r || err_os(e, -r, "cannot make '%s' %llu bytes long", blk_node_filename(file), (unsigned long long)c.size);
+}
+
+static bool raw_measure(json_t *opts, struct blk_measure *m, struct err *e)
+{
+    struct create c = { 0 };
+    prop_defaults(create_props, &c);
+    bool ok = prop_set_all(create_props, &c, NULL, opts, "raw images", e);
+    *m = (struct blk_measure){ .full = align_up(c.size, 512), .unit = 512, .whole = true };
+    return ok;
+}
+
 static bool co_raw_set_writable(struct blk_node *n, bool writable, struct err *e)
 {
     uint64_t size = atomic_load(&n->size);
+    uint32_t scsi = n->caps.scsi;
     blk_caps_inherit(n, n->child.node);
+    n->caps.scsi = scsi;
+    n->caps.secure_erase = n->child.node->caps.secure_erase && !n->caps.read_only;
     atomic_store(&n->size, size);       /* a window stays one */
     return true;
 }
@@ -74,7 +129,8 @@ static const struct blk_driver raw_driver = {
     .obj = { .name = "blockdev-raw", .desc = "Bytes as they are, no format", .base = &blk_node_class, .size = sizeof(struct blk_raw),
              .props = raw_props },
     .flags = BLK_ANY_LOOP | BLK_FORMAT, .co_open = raw_open, .co_close = raw_close, .co_preadv = raw_read, .co_pwritev = raw_write,
-    .co_zero = raw_zero, .co_discard = raw_discard, .co_flush = raw_flush, .co_resize = raw_resize, .co_map = raw_map,
-    .set_perm = blk_pass_perm, .co_set_writable = co_raw_set_writable,
+    .co_zero = raw_zero, .co_discard = raw_discard, .co_flush = raw_flush, .co_resize = raw_resize, .co_map = raw_map, .co_scsi = raw_scsi,
+    .co_erase = raw_erase, .co_preallocate = co_preallocate, .co_create = co_raw_create, .create_props = create_props,
+    .measure = raw_measure, .set_perm = blk_pass_perm, .co_set_writable = co_raw_set_writable,
 };
 OBJ_CLASS(&raw_driver.obj);

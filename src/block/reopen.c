@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * blockdev-reopen: a node's options as blockdev-add would take them, those left out being the defaults. What is as before stays; of
- * the rest some can change while the node is in use, and the others are refused before anything changes.
+ * the rest some can change while the node is in use, and the others are refused before anything changes. Several nodes change
+ * together: where one cannot, those before it become again what they were.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "base/opt.h"
 #include "block/blk_int.h"
 #include "block/throttle.h"
@@ -18,6 +20,8 @@ struct plan {
     struct blk_node *backing, *file;        /* NULL: none */
     struct { struct prop row; json_t *v; } now[16], before[16];     /* options that are just set, and how they were */
     unsigned n_now;
+    bool was_made_ro, done_read_only;
+    struct moved { struct blk_use *use; struct blk_node *old; bool done; } moved[2];  /* ->old: a reference, NULL: none */
     struct blk_drain drain;
 };
 
@@ -132,57 +136,92 @@ static bool plan_node(struct plan *pl, json_t *opts, struct err *e)
     return ok;
 }
 
-static bool co_move_file(struct blk_node *n, struct blk_node *to, struct err *e)
+/* ---- carrying it out, and back ---- */
+
+/* @m->use names @to from now on (NULL: none). What it named before is kept until it is clear that all goes well. */
+static bool co_move(struct blk_node *n, struct moved *m, struct blk_use *use, struct blk_node *to, struct err *e)
 {
-    struct blk_node *old = n->child.node;
-    if (atomic_load(&to->size) != atomic_load(&n->size))
-        return err_set(e, ERR_VALUE, "'%s' is not as long as '%s'", to->obj.id, n->obj.id);
-    obj_ref(&old->obj);
-    bool ok = blk_use_move(&n->child, to, e);
-    if (ok)
-        blk_node_drop(old);
-    obj_unref(&old->obj);
-    return ok;
+    struct blk_node *old = use->node;
+    *m = (struct moved){ use, old, false };
+    if (old)
+        obj_ref(&old->obj);
+    if (!to)
+        blk_use_del(use);
+    else
+        m->done = old ? blk_use_move(use, to, e) : blk_child_attach(n, use, to, BLK_PERM_READ, BLK_PERM_READ, e);
+    m->done |= !to;
+    return m->done;
 }
 
-static bool co_move_backing(struct plan *pl, struct err *e)
+static bool co_move_file(struct plan *pl, struct err *e)
 {
-    struct blk_node *n = pl->n, *old = n->backing.node;
-    if (!pl->backing) {
-        blk_child_close_at(&n->backing);
-        return true;
-    }
-    if (!old)
-        return blk_child_attach(n, &n->backing, pl->backing, BLK_PERM_READ, BLK_PERM_READ, e);
-    obj_ref(&old->obj);
-    bool ok = blk_use_move(&n->backing, pl->backing, e);
-    if (ok)
-        blk_node_drop(old);
-    obj_unref(&old->obj);
-    return ok;
+    struct blk_node *n = pl->n;
+    if (atomic_load(&pl->file->size) != atomic_load(&n->size))
+        return err_set(e, ERR_VALUE, "'%s' is not as long as '%s'", pl->file->obj.id, n->obj.id);
+    return co_move(n, &pl->moved[0], &n->child, pl->file, e);
+}
+
+static bool set_options(struct plan *pl, struct err *e)
+{
+    struct blk_node *n = pl->n;
+    for (unsigned i = 0; i < pl->n_now; i++)
+        if (!prop_set(&pl->now[i].row, n, &n->obj, pl->now[i].v, e))
+            return false;
+    return n->detect_zeroes != BLK_DETECT_UNMAP || n->discard == BLK_DISCARD_UNMAP ||
+           err_set(e, ERR_VALUE, "detect-zeroes=unmap needs discard=unmap");
+}
+
+static bool co_set_read_only(struct plan *pl, struct err *e)
+{
+    struct blk_node *n = pl->n;
+    if (pl->read_only && n->perm & (BLK_PERM_WRITE | BLK_PERM_RESIZE))
+        return err_set(e, ERR_BUSY, "block node '%s' is in use by somebody who writes", n->obj.id);
+    n->made_ro = true;
+    return pl->done_read_only = co_node_set_writable(n, !pl->read_only, e);
 }
 
 static bool co_carry_out(struct plan *pl, struct err *e)
 {
     struct blk_node *n = pl->n;
-    bool ok = true;
-    for (unsigned i = 0; i < pl->n_now && ok; i++)
-        ok = prop_set(&pl->now[i].row, n, &n->obj, pl->now[i].v, e);
-    if (ok && n->detect_zeroes == BLK_DETECT_UNMAP && n->discard != BLK_DISCARD_UNMAP)
-        ok = err_set(e, ERR_VALUE, "detect-zeroes=unmap needs discard=unmap");
-    if (ok && pl->set_read_only && pl->read_only && n->perm & (BLK_PERM_WRITE | BLK_PERM_RESIZE))
-        ok = err_set(e, ERR_BUSY, "block node '%s' is in use by somebody who writes", n->obj.id);
-    n->made_ro |= ok && pl->set_read_only;
-    ok = ok && (!pl->set_read_only || co_node_set_writable(n, !pl->read_only, e));
-    ok = ok && (!pl->set_file || co_move_file(n, pl->file, e)) && (!pl->set_backing || co_move_backing(pl, e));
-    for (unsigned i = 0; i < pl->n_now && !ok; i++) {
-        struct err ignored = ERR_INIT;
-        bool back = prop_set(&pl->before[i].row, n, &n->obj, pl->before[i].v, &ignored);
-        (void)back;
+    pl->was_made_ro = n->made_ro;
+    if (!set_options(pl, e) || (pl->set_read_only && !co_set_read_only(pl, e)) || (pl->set_file && !co_move_file(pl, e)) ||
+        (pl->set_backing && !co_move(n, &pl->moved[1], &n->backing, pl->backing, e)))
+        return false;
+    n->caps.discard = n->discard == BLK_DISCARD_UNMAP && !n->caps.read_only;
+    return true;
+}
+
+/* As far as it came. */
+static void co_undo(struct plan *pl)
+{
+    struct blk_node *n = pl->n;
+    struct err e = ERR_INIT, unused = ERR_INIT;
+    for (unsigned i = ARRAY_SIZE(pl->moved); i--;) {
+        struct moved *m = &pl->moved[i], back = { 0 };
+        if (m->done && co_move(n, &back, m->use, m->old, &e) && back.old)
+            obj_unref(&back.old->obj);
     }
-    if (ok)
-        n->caps.discard = n->discard == BLK_DISCARD_UNMAP && !n->caps.read_only;
-    return ok;
+    bool ok = !pl->done_read_only || (n->made_ro = true, co_node_set_writable(n, pl->read_only, &e));
+    n->made_ro = pl->was_made_ro;
+    for (unsigned i = 0; i < pl->n_now; i++)
+        ok = prop_set(&pl->before[i].row, n, &n->obj, pl->before[i].v, ok ? &e : &unused) && ok;
+    if (e.msg[0])
+        log_warn("block node '%s' could not be put back as it was: %s", n->obj.id, e.msg);
+    n->caps.discard = n->discard == BLK_DISCARD_UNMAP && !n->caps.read_only;
+}
+
+/* Nodes that nobody needs any more go. */
+static void plan_free(struct plan *pl)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(pl->moved); i++)
+        if (pl->moved[i].old) {
+            blk_node_drop(pl->moved[i].old);
+            obj_unref(&pl->moved[i].old->obj);
+        }
+    for (unsigned k = 0; k < pl->n_now; k++) {
+        json_decref(pl->now[k].v);
+        json_decref(pl->before[k].v);
+    }
 }
 
 static json_t *co_reopen(void *args, struct err *e)
@@ -199,13 +238,12 @@ static json_t *co_reopen(void *args, struct err *e)
         co_node_drain(v[held].n, &v[held].drain);
     for (i = 0; i < n && ok; i++)
         ok = co_carry_out(&v[i], e);
+    while (!ok && i--)
+        co_undo(&v[i]);
     for (i = 0; i < held; i++)
         blk_drain_end(&v[i].drain);
     for (i = 0; i < n; i++)
-        for (unsigned k = 0; k < v[i].n_now; k++) {
-            json_decref(v[i].now[k].v);
-            json_decref(v[i].before[k].v);
-        }
+        plan_free(&v[i]);
     free(v);
     return ok ? json_object() : NULL;
 }

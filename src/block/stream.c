@@ -103,7 +103,7 @@ static const struct prop props[] = {
     PROP_STR(struct args, base_node, "base-node", 0, "Or its node"),
     PROP_STR(struct args, bottom, "bottom", 0, "Or the node of the last image that is copied"),
     PROP_STR(struct args, backing_file, "backing-file", 0, "What the image calls it; its file's name if left out"),
-    PROP_ENUM(struct args, on_error, "on-error", job_on_error_names, BLK_ERR_REPORT, "What a failed request does"),
+    PROP_ENUM(struct args, on_error, "on-error", blk_on_error_names, BLK_ERR_REPORT, "What a failed request does"),
     { .name = "filter-node-name", .doc = "Accepted for compatibility: no filter is needed", .type = PROP_T_STR, .flags = PF_HIDDEN,
       PROP_OFF(struct args, filter_name) },
     { .name = "backing-mask-protocol", .doc = "Accepted for compatibility", .type = PROP_T_BOOL, .flags = PF_HIDDEN, PROP_OFF(struct args, mask_protocol) },

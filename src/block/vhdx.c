@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/fmt.h"
+#include "block/pi.h"
 
 enum { HEADER_1 = 64 << 10, HEADER_2 = 128 << 10, HEADER_LEN = 4096, REGIONS_1 = 192 << 10, REGIONS_2 = 256 << 10, REGIONS_LEN = 64 << 10 };
 enum { H_SUM = 4, H_SEQ = 8, H_LOG_GUID = 48, H_VERSION = 66, H_LOG_LEN = 68, H_LOG_OFF = 72 };
@@ -47,15 +48,12 @@ static int co_lookup(struct blk_node *n, uint64_t off, struct fmt_run *out)
 
 /* ---- opening ---- */
 
-static uint32_t crc32c(const uint8_t *p, size_t n, size_t sum_at)
+/* CRC-32C of what has its own sum in it, which counts as zero. */
+static uint32_t sum_of(const uint8_t *p, size_t n, size_t sum_at)
 {
-    uint32_t crc = UINT32_MAX;
-    for (size_t i = 0; i < n; i++) {
-        crc ^= i >= sum_at && i < sum_at + 4 ? 0 : p[i];
-        for (int b = 0; b < 8; b++)
-            crc = crc >> 1 ^ (crc & 1 ? UINT32_C(0x82f63b78) : 0);
-    }
-    return ~crc;
+    static const uint8_t zero[4];
+    uint32_t crc = pi_crc32c(pi_crc32c(0, p, sum_at), zero, sizeof zero);
+    return pi_crc32c(crc, p + sum_at + 4, n - sum_at - 4);
 }
 
 /* The two headers are written in turn; the valid one with the higher number counts. */
@@ -68,7 +66,7 @@ static bool read_headers(struct vhdx *s, struct err *e)
     for (int i = 0; i < 2; i++) {
         if (!co_fmt_header(&s->fmt, at[i], h[i], HEADER_LEN, e))
             return false;
-        if (!memcmp(h[i], "head", 4) && crc32c(h[i], HEADER_LEN, H_SUM) == ld_le32(h[i] + H_SUM) &&
+        if (!memcmp(h[i], "head", 4) && sum_of(h[i], HEADER_LEN, H_SUM) == ld_le32(h[i] + H_SUM) &&
             (best < 0 || ld_le64(h[i] + H_SEQ) > ld_le64(h[best] + H_SEQ)))
             best = i;
     }
@@ -107,7 +105,7 @@ static bool read_regions(struct vhdx *s, uint8_t *buf, struct err *e)
     for (int i = 0; i < 2 && !ok; i++) {
         if (!co_fmt_header(&s->fmt, i ? REGIONS_2 : REGIONS_1, buf, REGIONS_LEN, e))
             return false;
-        ok = !memcmp(buf, "regi", 4) && crc32c(buf, REGIONS_LEN, H_SUM) == ld_le32(buf + H_SUM) && ld_le32(buf + 8) <= MAX_ENTRIES;
+        ok = !memcmp(buf, "regi", 4) && sum_of(buf, REGIONS_LEN, H_SUM) == ld_le32(buf + H_SUM) && ld_le32(buf + 8) <= MAX_ENTRIES;
     }
     if (!ok)
         return fmt_bad(&s->fmt, e, "neither of its region tables is valid");

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* "vmdk": VMware's image format, read-only: sparse and flat extents in one file or several, streams of compressed grains. Little endian. */
+/*
+ * "vmdk": VMware's image format: sparse and flat extents in one file or several, streams of compressed grains. Little endian. Those of
+ * one sparse extent are written, too (vmdk_write.c).
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "block/backing.h"
 #include "block/vmdk.h"
 
-/* Sparse extent header. */
-enum { H_LEN = 512, H_VERSION = 4, H_FLAGS = 8, H_CAPACITY = 12, H_GRAIN = 20, H_DESC_OFF = 28, H_DESC_LEN = 36, H_GT_ENTRIES = 44, H_GD_OFF = 56,
-       H_COMPRESSION = 77 };
-enum { FLAG_ZEROED = 1 << 2, FLAG_PACKED = 1 << 16, FLAG_MARKERS = 1 << 17 };
 enum { MAX_GT_ENTRIES = 512, ZLIB_WINDOW = 15, MARKER_LEN = 12 };
 #define MAX_GRAIN (64 * MiB)
 #define GD_AT_END UINT64_MAX
@@ -79,21 +78,21 @@ static int co_unpack(struct blk_node *n, const struct fmt_run *run, uint8_t *out
 
 static bool sparse_fields(struct vmdk *s, struct vmdk_extent *x, const uint8_t *h, struct err *e)
 {
-    uint32_t version = ld_le32(h + H_VERSION), flags = ld_le32(h + H_FLAGS);
-    uint64_t grain = ld_le64(h + H_GRAIN), capacity = ld_le64(h + H_CAPACITY);
+    uint32_t version = ld_le32(h + VMDK_H_VERSION), flags = ld_le32(h + VMDK_H_FLAGS);
+    uint64_t grain = ld_le64(h + VMDK_H_GRAIN), capacity = ld_le64(h + VMDK_H_CAPACITY);
     if (!version || version > 3)
         return fmt_unsupported(&s->fmt, e, "is of version %u of the format; 1 to 3 are known here", version);
     if (!is_pow2(grain) || grain > MAX_GRAIN / 512 || capacity > INT64_MAX / 512)
         return fmt_bad(&s->fmt, e, "grains of %llu sectors, %llu in all", (unsigned long long)grain, (unsigned long long)capacity);
     x->grain = grain * 512;
-    x->gt_entries = ld_le32(h + H_GT_ENTRIES);
+    x->gt_entries = ld_le32(h + VMDK_H_GT_ENTRIES);
     if (!x->gt_entries || x->gt_entries > MAX_GT_ENTRIES)
         return fmt_bad(&s->fmt, e, "a grain table of %u entries", x->gt_entries);
-    x->zeroed_grains = flags & FLAG_ZEROED;
-    x->packed = flags & FLAG_PACKED;
-    x->markers = flags & FLAG_MARKERS;
-    if (x->packed && ld_le16(h + H_COMPRESSION) != 1)
-        return fmt_unsupported(&s->fmt, e, "is compressed by algorithm %u; 1 (deflate) is known here", ld_le16(h + H_COMPRESSION));
+    x->zeroed_grains = flags & VMDK_FLAG_ZEROED;
+    x->packed = flags & VMDK_FLAG_PACKED;
+    x->markers = flags & VMDK_FLAG_MARKERS;
+    if (x->packed && ld_le16(h + VMDK_H_COMPRESSION) != 1)
+        return fmt_unsupported(&s->fmt, e, "is compressed by algorithm %u; 1 (deflate) is known here", ld_le16(h + VMDK_H_COMPRESSION));
     uint64_t per = x->grain / 512 * x->gt_entries;
     x->gd_entries = capacity / per + (capacity % per != 0);
     if (!x->sectors)
@@ -103,32 +102,34 @@ static bool sparse_fields(struct vmdk *s, struct vmdk_extent *x, const uint8_t *
 
 bool co_vmdk_sparse(struct vmdk *s, struct vmdk_extent *x, uint64_t *desc_off, uint64_t *desc_len, struct err *e)
 {
-    uint8_t h[H_LEN];
+    uint8_t h[VMDK_H_LEN];
     uint64_t end = atomic_load(&x->file->size);
     int r = co_fmt_pread(x->file, 0, h, sizeof h);
-    if (!r && !memcmp(h, "KDMV", 4) && ld_le64(h + H_GD_OFF) == GD_AT_END && end >= 1536) {
-        *desc_off = ld_le64(h + H_DESC_OFF);
-        *desc_len = ld_le64(h + H_DESC_LEN);
+    if (!r && !memcmp(h, "KDMV", 4) && ld_le64(h + VMDK_H_GD_OFF) == GD_AT_END && end >= 1536) {
+        *desc_off = ld_le64(h + VMDK_H_DESC_OFF);
+        *desc_len = ld_le64(h + VMDK_H_DESC_LEN);
         r = co_fmt_pread(x->file, end - 1024, h, sizeof h);     /* a stream: the true header is its footer */
-        st_le64(h + H_DESC_OFF, *desc_off);
-        st_le64(h + H_DESC_LEN, *desc_len);
+        st_le64(h + VMDK_H_DESC_OFF, *desc_off);
+        st_le64(h + VMDK_H_DESC_LEN, *desc_len);
     }
     if (r)
         return err_os(e, -r, "cannot read '%s'", blk_node_filename(x->file));
     if (memcmp(h, "KDMV", 4))
         return fmt_bad(&s->fmt, e, "the extent '%s' has no header", blk_node_filename(x->file));
-    *desc_off = ld_le64(h + H_DESC_OFF);
-    *desc_len = ld_le64(h + H_DESC_LEN);
+    *desc_off = ld_le64(h + VMDK_H_DESC_OFF);
+    *desc_len = ld_le64(h + VMDK_H_DESC_LEN);
     if (*desc_off > INT64_MAX / 512 || *desc_len > VMDK_MAX_DESC / 512)
         return fmt_bad(&s->fmt, e, "a descriptor of %llu sectors", (unsigned long long)*desc_len);
     *desc_off *= 512;
     *desc_len *= 512;
-    uint64_t gd = ld_le64(h + H_GD_OFF);
+    uint64_t gd = ld_le64(h + VMDK_H_GD_OFF);
     if (!sparse_fields(s, x, h, e))
         return false;
     if (gd > INT64_MAX / 512 || !range_ok(gd * 512, x->gd_entries * 4, end))
         return fmt_bad(&s->fmt, e, "the grain directory at sector %llu is not in the file", (unsigned long long)gd);
     x->gd_off = gd * 512;
+    uint64_t rgd = ld_le32(h + VMDK_H_FLAGS) & VMDK_FLAG_REDUNDANT ? ld_le64(h + VMDK_H_RGD_OFF) : 0;
+    x->rgd_off = rgd <= INT64_MAX / 512 && range_ok(rgd * 512, x->gd_entries * 4, end) ? rgd * 512 : 0;
     return true;
 }
 
@@ -141,6 +142,7 @@ static bool open_extent(struct vmdk *s, struct vmdk_extent *x, struct err *e)
     if (x->name) {
         char *path = blk_path_beside(blk_node_filename(n->child.node), x->name);
         json_t *o = json_pack("{s:s, s:s, s:b}", "driver", "file", "filename", path, "read-only", 1);
+        blk_lock_as(n, o);
         bool ok = blk_child_open_at(n, &x->use, "extent", o, BLK_PERM_READ, BLK_PERM_READ, e);
         json_decref(o);
         free(path);
@@ -198,7 +200,11 @@ static bool open_parts(struct vmdk *s, struct err *e)
             return false;
         x->file = file;
         x->sectors = 0;
-        return co_vmdk_sparse(s, x, &off, &len, e) && (!len || open_text(s, off, len, true, e));
+        if (!co_vmdk_sparse(s, x, &off, &len, e))
+            return false;
+        s->desc_off = off;
+        s->desc_len = len;
+        return !len || open_text(s, off, len, true, e);
     }
     if (!memcmp(magic, "COWD", 4))
         return fmt_unsupported(&s->fmt, e, "is a sparse extent of ESX, which is not read here");
@@ -210,12 +216,26 @@ static bool open_parts(struct vmdk *s, struct err *e)
     return true;
 }
 
+static bool only_read(struct vmdk *s, struct err *e)
+{
+    struct blk_node *n = &s->fmt.node;
+    if (!n->auto_read_only) {
+        fmt_unsupported(&s->fmt, e, "can only be read here: it is not of one sparse extent");
+        return err_hint(e, "read-only=on, or backplane-img convert -O vmdk");
+    }
+    n->read_only = true;
+    return blk_use_change(&n->child, BLK_PERM_READ, BLK_PERM_READ, e);
+}
+
 static bool co_open(struct blk_node *n, struct err *e)
 {
     struct vmdk *s = of(n);
     s->fmt.co_lookup = co_lookup;
     s->fmt.co_unpack = co_unpack;
-    if (!co_fmt_open(&s->fmt, e) || !open_parts(s, e) || !find_unit(s, e))
+    s->fmt.co_place = co_vmdk_place;
+    s->fmt.co_link = co_vmdk_link;
+    s->fmt.co_settle = co_vmdk_settle;
+    if (!co_fmt_open(&s->fmt, e) || !open_parts(s, e) || !find_unit(s, e) || (!n->read_only && !vmdk_can_write(s) && !only_read(s, e)))
         return false;
     const struct vmdk_extent *last = &s->v[s->n - 1];
     return fmt_ready(&s->fmt, (last->start + last->sectors) * 512, e) && blk_backing_open(n, s->fmt.backing, e);
@@ -224,6 +244,7 @@ static bool co_open(struct blk_node *n, struct err *e)
 static void co_close(struct blk_node *n)
 {
     struct vmdk *s = of(n);
+    co_fmt_close(n);
     for (unsigned i = 0; i < s->n; i++) {
         blk_child_close_at(&s->v[i].use);
         free(s->v[i].name);
@@ -231,7 +252,6 @@ static void co_close(struct blk_node *n)
     free(s->v);
     s->v = NULL;
     s->n = 0;
-    co_fmt_close(n);
 }
 
 static json_t *info(const struct blk_node *n)
@@ -255,8 +275,9 @@ static json_t *info(const struct blk_node *n)
 
 static const struct prop props[] = { FMT_PROPS(struct vmdk), FMT_BACKING_PROP(struct vmdk), PROP_END };
 static const struct blk_driver vmdk_driver = {
-    .obj = { .name = "blockdev-vmdk", .desc = "VMware's image format; read-only", .base = &blk_node_class, .size = sizeof(struct vmdk),
+    .obj = { .name = "blockdev-vmdk", .desc = "VMware's image format; of one sparse extent, else read-only", .base = &blk_node_class, .size = sizeof(struct vmdk),
              .props = props },
-    FMT_DRIVER, .co_open = co_open, .co_close = co_close, .cluster_size = fmt_cluster_size, .info = info,
+    FMT_DRIVER_WRITES, .co_open = co_open, .co_close = co_close, .cluster_size = fmt_cluster_size, .info = info,
+    .co_create = co_vmdk_create, .create_props = vmdk_create_props,
 };
 OBJ_CLASS(&vmdk_driver.obj);

@@ -376,6 +376,12 @@ int chr_take_fd(struct chr_front *f)
     return l && CHR_CLASS(l->c)->take_fd ? CHR_CLASS(l->c)->take_fd(l->c) : -1;
 }
 
+int chr_dup_socket(struct chr_front *f)
+{
+    struct chr_link *l = f->priv;
+    return l && CHR_CLASS(l->c)->dup_socket ? CHR_CLASS(l->c)->dup_socket(l->c) : -1;
+}
+
 static void link_attach(struct chr_link *l, struct chr *c)
 {
     const struct chr_class *k = CHR_CLASS(c);
@@ -533,14 +539,6 @@ const struct obj_class chr_class = {
     .can_delete = chr_can_delete, .finalize = chr_finalize,
 };
 OBJ_CLASS(&chr_class);
-
-void chr_co_call(void (*co_fn)(void *), void *arg)
-{
-    if (co_self())
-        co_fn(arg);
-    else
-        co_run_main(co_fn, arg);
-}
 
 void chr_filename(const struct chr *c, struct str *out)
 {

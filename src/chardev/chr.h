@@ -34,6 +34,11 @@ void chr_accept(struct chr_front *f);
 bool chr_is_open(const struct chr_front *f);            /* the other side is there */
 /* The oldest file descriptor that the peer passed along (SCM_RIGHTS) and nobody took yet; -1: none. The caller's. Main loop. */
 int chr_take_fd(struct chr_front *f);
+/*
+ * The connection's socket, duplicated: for a front end without `read` that exchanges messages which bytes alone cannot carry. It sees the
+ * connection's end as events; shutdown() of the socket ends it. -1: not open. The caller's. Main loop.
+ */
+int chr_dup_socket(struct chr_front *f);
 /* The front end has somebody who reads and writes (a guest's process holds the port): "frontend-open" of query-chardev. True
  * from chr_connect() on until it is told otherwise. ANY. */
 void chr_set_front_open(struct chr_front *f, bool open);

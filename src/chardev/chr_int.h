@@ -40,6 +40,7 @@ struct chr_class {
     void (*filename)(const struct chr *, struct str *out);      /* for query-chardev; NULL: the type's name */
     void (*what)(const struct chr *, struct str *out);          /* in messages: "file '/tmp/x'"; NULL: as filename */
     int (*take_fd)(struct chr *);               /* the oldest descriptor that the peer passed, or -1 */
+    int (*dup_socket)(struct chr *);            /* a unix stream socket's descriptor, or -1 */
     void (*link_added)(struct chr *, struct chr_link *);        /* mux, hub */
     void (*link_removed)(struct chr *, struct chr_link *);
 };
@@ -79,8 +80,5 @@ const char *chr_type_name(const struct obj_class *c);           /* "socket" */
 struct chr *chr_create(json_t *opts, struct err *e) MUST_CHECK;
 /* As a user asks; refused while a front end uses it. A mux takes the chardev that was made for it along. */
 bool chr_delete(struct chr *c, struct err *e) MUST_CHECK;
-
-/* Runs fn(arg) as a coroutine and waits: in place where we are one, else by serving the main loop (start-up). */
-void chr_co_call(void (*co_fn)(void *), void *arg);
 
 #endif

@@ -234,17 +234,14 @@ static const struct cli_opt cli_chardev = { .name = "chardev", .arg = "TYPE,id=I
 CLI_OPT(&cli_chardev);
 
 /* Types that exist elsewhere. */
-#define ABSENT(type, why) { type, &chr_class, why }
-static const struct obj_absent absent[] = {
-    ABSENT("vc", "a graphical display; write stdio or pty instead"), ABSENT("spicevmc", "SPICE"), ABSENT("spiceport", "SPICE"),
-    ABSENT("braille", "brlapi"), ABSENT("qemu-vdagent", "a graphical display"), ABSENT("dbus", "D-Bus displays"),
-    ABSENT("msmouse", "a graphical display"), ABSENT("wctablet", "a graphical display"),
-};
-LINKSET_ADD(obj_absent, struct obj_absent, &absent[0]);
-LINKSET_ADD(obj_absent, struct obj_absent, &absent[1]);
-LINKSET_ADD(obj_absent, struct obj_absent, &absent[2]);
-LINKSET_ADD(obj_absent, struct obj_absent, &absent[3]);
-LINKSET_ADD(obj_absent, struct obj_absent, &absent[4]);
-LINKSET_ADD(obj_absent, struct obj_absent, &absent[5]);
-LINKSET_ADD(obj_absent, struct obj_absent, &absent[6]);
-LINKSET_ADD(obj_absent, struct obj_absent, &absent[7]);
+#define ABSENT(type, why) OBJ_ABSENT(type, &chr_class, why)
+ABSENT("vc", "a graphical display; write stdio or pty instead");
+ABSENT("spicevmc", "SPICE");
+ABSENT("spiceport", "SPICE");
+ABSENT("braille", "brlapi");
+ABSENT("qemu-vdagent", "a graphical display");
+ABSENT("dbus", "D-Bus displays");
+ABSENT("serial", "serial lines of the host; write pty, or a socket to a program that has the line");
+ABSENT("parallel", "parallel ports of the host");
+ABSENT("msmouse", "a graphical display");
+ABSENT("wctablet", "a graphical display");

@@ -125,9 +125,8 @@ static bool pty_open(struct chr *c, struct err *e)
     if (slave < 0)
         return err_os(e, errno, "cannot open '%s'", s->name);
     close(slave);
-    if (s->path && symlink(s->name, s->path) < 0)
+    if (s->path && !(s->link = exit_link_new(s->name, s->path)))
         return err_os(e, errno, "cannot make the link '%s'", s->path);
-    s->link = s->path ? exit_file_new(s->path) : NULL;
     loop_fd_init(&s->lf, loop_main(), NULL, s->fd, pty_event, s);
     timer_init(&s->probe, CLOCK_HOST, loop_main(), NULL, pty_probe, s);
     s->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);

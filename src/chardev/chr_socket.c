@@ -1,41 +1,37 @@
 /* SPDX-License-Identifier: MIT */
 /* "socket": a stream socket, unix or TCP, as server or client; with telnet, reconnect, and file descriptors passed along. */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/exit_file.h"
-#include "base/fdset.h"
 #include "base/log.h"
-#include "base/sock.h"
 #include "chardev/chr_int.h"
 #include "chardev/chr_telnet.h"
 #include "crypto/tls.h"
 #include "loop/co.h"
+#include "loop/redial.h"
 
 enum { READ_CHUNK = 4096, MAX_FDS = 16 };
-#define CONNECT_TIMEOUT_NS (30 * INT64_C(1000000000))
-
-struct sock_try;
 
 struct chr_socket {
     struct chr chr;
     /* options */
-    char *host, *port, *path, *tls_creds, *fd_text;
-    bool abstract, server, telnet, websocket, tn3270;
-    int tight, wait, nodelay, delay, ipv4, ipv6;
-    uint32_t to, reconnect, reconnect_ms;
+    struct sock_place place;
+    char *tls_creds;
+    bool server, telnet, websocket, tn3270;
+    int wait, nodelay, delay;
+    uint32_t reconnect, reconnect_ms;
     /* state */
     struct sock_addr addr;              /* where we listen, or connected to */
     int listen_fd, fd;
     struct exit_file *file;             /* what we listen on has this name */
     struct loop_fd lw, cw;              /* watching listen_fd, fd */
     unsigned tx_mask;                   /* LOOP_OUT while the socket is full */
-    struct sock_try *attempt;           /* running in the background */
     bool iac_half;                      /* the first half of an escaped 0xff is sent */
-    int last_errno;                     /* of reconnect attempts; said once */
-    struct timer retry;
+    struct redial redial;
     struct telnet tn;
     int fds[MAX_FDS];
     unsigned n_fds;
@@ -73,12 +69,6 @@ static void sock_drop_fds(struct chr_socket *s)
         close(s->fds[--s->n_fds]);
 }
 
-static void sock_arm_retry(struct chr_socket *s)
-{
-    if (s->reconnect_ms)
-        timer_arm(&s->retry, clock_now(CLOCK_HOST) + (int64_t)s->reconnect_ms * 1000000);
-}
-
 static void sock_disconnect(struct chr_socket *s)
 {
     if (s->fd < 0)
@@ -96,7 +86,7 @@ static void sock_disconnect(struct chr_socket *s)
     chr_set_open(&s->chr, false);
     if (s->listen_fd >= 0)
         loop_fd_watch(&s->lw, LOOP_IN);
-    sock_arm_retry(s);
+    redial_again(&s->redial);
 }
 
 /* recvmsg, keeping the descriptors that came along. */
@@ -214,15 +204,16 @@ static void sock_opened(struct chr_socket *s)
     chr_set_open(&s->chr, true);
 }
 
-static void sock_connected(struct chr_socket *s, int fd)
+static void sock_connected(void *arg, int fd, const struct sock_addr *at)
 {
+    struct chr_socket *s = arg;
     struct err e = ERR_INIT;
     int one = 1;
     s->fd = fd;
+    s->addr = *at;
     s->tx_mask = 0;
     s->iac_half = false;
     s->tn = (struct telnet){ 0 };
-    s->last_errno = 0;
     if (s->nodelay != TRI_OFF && s->addr.any.sa_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     loop_fd_init(&s->cw, loop_main(), NULL, fd, sock_event, s);
@@ -230,7 +221,7 @@ static void sock_connected(struct chr_socket *s, int fd)
         loop_fd_watch(&s->lw, 0);
     if (s->creds) {
         co_event_clear(&s->settled);
-        s->tls = tls_new(s->creds, s->server, fd, s->host, &e);
+        s->tls = tls_new(s->creds, s->server, fd, s->place.host, &e);
         s->shaking = s->tls != NULL;
         if (s->tls)
             sock_shake(s);
@@ -246,9 +237,9 @@ static void sock_connected(struct chr_socket *s, int fd)
 static void sock_accept(void *arg, unsigned ev)
 {
     struct chr_socket *s = arg;
-    int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = sock_accept_one(&s->place, s->listen_fd);
     if (fd >= 0)
-        sock_connected(s, fd);
+        sock_connected(s, fd, &s->addr);
 }
 
 /* ---- writing ---- */
@@ -313,142 +304,26 @@ static int sock_take_fd(struct chr *c)
     return fd;
 }
 
+static int sock_dup(struct chr *c)
+{
+    const struct chr_socket *s = (const struct chr_socket *)c;
+    return s->fd < 0 || s->tls || s->telnet || s->addr.any.sa_family != AF_UNIX ? -1 : fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
+}
+
 /* ---- opening ---- */
 
-/* One attempt at the address. It has copies of what the worker thread needs: the chardev may go away meanwhile. */
-struct sock_try {
-    struct chr_socket *s;               /* NULL once the chardev is gone */
-    char *host, *port, *path;
-    int family;
-    bool passive, abstract, tight, ok;
-    struct sock_addr addr;
-    struct err e;
-};
+struct opening { struct chr_socket *s; bool ok; struct err *e; };
 
-static struct sock_try *try_new(struct chr_socket *s)
+static void co_wait_for_client(struct chr_socket *s, struct opening *o)
 {
-    struct sock_try *t = xnew(struct sock_try);
-    *t = (struct sock_try){ .s = s, .host = xstrdup(s->host), .port = xstrdup(s->port), .path = xstrdup(s->path),
-                            .passive = s->server, .abstract = s->abstract, .tight = s->tight != TRI_OFF };
-    bool want4 = s->ipv4 == TRI_ON || (s->ipv4 == TRI_AUTO && s->ipv6 != TRI_ON);
-    bool want6 = s->ipv6 == TRI_ON || (s->ipv6 == TRI_AUTO && s->ipv4 != TRI_ON);
-    t->family = want4 && want6 ? AF_UNSPEC : want4 ? AF_INET : AF_INET6;
-    return t;
-}
-
-static void try_free(struct sock_try *t)
-{
-    free(t->host);
-    free(t->port);
-    free(t->path);
-    free(t);
-}
-
-static int resolve_work(void *arg)
-{
-    struct sock_try *t = arg;
-    t->ok = sock_resolve(&t->addr, t->host, t->port, t->family, SOCK_STREAM, t->passive, &t->e);
-    return 0;
-}
-
-static bool co_address(struct sock_try *t)
-{
-    if (t->path)
-        return sock_unix(&t->addr, t->path, t->abstract, t->tight, &t->e);
-    co_offload(resolve_work, t);
-    return t->ok;
-}
-
-/* One attempt to connect; the socket or -1. */
-static int co_connect(struct sock_try *t)
-{
-    char text[SOCK_TEXT];
-    bool pending;
-    if (!co_address(t))
-        return -1;
-    int fd = sock_connect_start(&t->addr, SOCK_STREAM, &pending, &t->e);
-    if (fd < 0 || !pending)
-        return fd;
-    int r = co_fd(fd, LOOP_OUT, clock_now(CLOCK_HOST) + CONNECT_TIMEOUT_NS);
-    r = r == -ETIMEDOUT ? ETIMEDOUT : r < 0 ? -r : sock_connect_finish(fd);
-    if (!r)
-        return fd;
-    err_os(&t->e, r, "cannot connect to %s", sock_format(&t->addr, text));
-    close(fd);
-    return -1;
-}
-
-/* A reconnecting client's attempt in the background. */
-static void co_retry(void *arg)
-{
-    struct sock_try *t = arg;
-    int fd = co_connect(t);
-    struct chr_socket *s = t->s;
-    if (!s) {
-        if (fd >= 0)
-            close(fd);
-    } else if (fd >= 0) {
-        s->attempt = NULL;
-        s->addr = t->addr;
-        sock_connected(s, fd);
-    } else {
-        s->attempt = NULL;
-        if (t->e.os_errno != s->last_errno)
-            log_warn("chardev '%s': %s; trying again every %u ms", s->chr.obj.id, t->e.msg, s->reconnect_ms);
-        s->last_errno = t->e.os_errno;
-        sock_arm_retry(s);
-    }
-    try_free(t);
-}
-
-static void sock_retry(void *arg)
-{
-    struct chr_socket *s = arg;
-    if (s->attempt || s->fd >= 0)
-        return;
-    s->attempt = try_new(s);
-    co_spawn(loop_main(), NULL, co_retry, s->attempt);
-}
-
-/* Listens at the address or, with to=, at the first free port from there on. */
-static int sock_listen_range(struct chr_socket *s, struct sock_addr *a, struct err *e)
-{
-    unsigned port = a->any.sa_family == AF_UNIX ? 0 : ntohs(a->in.sin_port);
-    for (;;) {
-        int fd = sock_listen(a, 1, e);
-        if (fd >= 0 || e->os_errno != EADDRINUSE || port >= s->to)
-            return fd;
-        a->in.sin_port = htons((uint16_t)++port);       /* at the same place in both families */
-    }
-}
-
-static void co_open_server(struct sock_try *t)
-{
-    struct chr_socket *s = t->s;
     struct str name = { 0 };
-    if (!co_address(t))
-        return;
-    int fd = sock_listen_range(s, &t->addr, &t->e);
-    t->ok = fd >= 0;
-    if (!t->ok)
-        return;
-    s->addr = t->addr;
-    if (s->addr.any.sa_family != AF_UNIX)
-        sock_local(fd, &s->addr);
-    s->listen_fd = fd;
-    s->file = s->path && !s->abstract ? exit_file_new(s->path) : NULL;
-    loop_fd_init(&s->lw, loop_main(), NULL, fd, sock_accept, s);
-    if (s->wait == TRI_OFF) {
-        loop_fd_watch(&s->lw, LOOP_IN);
-        return;
-    }
     chr_filename(&s->chr, &name);
     log_info("waiting for connection on: %s", name.s);
     str_free(&name);
-    while (s->fd < 0 && t->ok) {
-        int r = co_fd(fd, LOOP_IN, INT64_MAX);
+    while (s->fd < 0 && o->ok) {
+        int r = co_fd(s->listen_fd, LOOP_IN, INT64_MAX);
         if (r < 0)
-            t->ok = err_os(&t->e, -r, "cannot wait for a connection");
+            o->ok = err_os(o->e, -r, "cannot wait for a connection");
         else
             sock_accept(s, LOOP_IN);
         if (s->shaking)
@@ -459,74 +334,48 @@ static void co_open_server(struct sock_try *t)
 
 static void co_open(void *arg)
 {
-    struct sock_try *t = arg;
-    struct chr_socket *s = t->s;
-    t->ok = false;
-    if (s->server) {
-        co_open_server(t);
+    struct opening *o = arg;
+    struct chr_socket *s = o->s;
+    struct sock_addr at;
+    int fd = s->server ? co_sock_listen(&s->place, 1, &at, &s->file, o->e) : co_sock_connect(&s->place, &at, o->e);
+    o->ok = fd >= 0;
+    if (!o->ok)
         return;
-    }
-    int fd = co_connect(t);
-    t->ok = fd >= 0;
-    if (!t->ok)
-        return;
-    s->addr = t->addr;
-    sock_connected(s, fd);
-}
-
-/* A socket that we were given: connected, or listening with server=on. */
-static bool sock_adopt(struct chr_socket *s, struct err *e)
-{
-    struct sock_addr a;
-    int v = fd_take(s->fd_text, e);
-    if (v < 0)
-        return false;
-    if (!sock_local(v, &a))
-        return err_os(e, errno, "fd %d is not a socket", v);
-    s->addr = a;
     if (!s->server) {
-        sock_connected(s, v);
-        return true;
+        sock_connected(s, fd, &at);
+        return;
     }
-    s->listen_fd = v;
-    loop_fd_init(&s->lw, loop_main(), NULL, s->listen_fd, sock_accept, s);
-    loop_fd_watch(&s->lw, LOOP_IN);
-    return true;
+    s->addr = at;
+    s->listen_fd = fd;
+    loop_fd_init(&s->lw, loop_main(), NULL, fd, sock_accept, s);
+    if (s->wait == TRI_OFF || (s->place.kind == SOCK_FD && s->wait != TRI_ON))
+        loop_fd_watch(&s->lw, LOOP_IN);
+    else
+        co_wait_for_client(s, o);
 }
 
 static bool sock_open(struct chr *c, struct err *e)
 {
     struct chr_socket *s = (struct chr_socket *)c;
+    struct opening o = { .s = s, .e = e };
     struct sock_addr a;
     if (s->tls_creds && !(s->creds = tls_creds_get(s->tls_creds, s->server, e)))
         return err_prefix(e, "tls-creds");
-    if (s->fd_text)
-        return sock_adopt(s, e);
-    if (s->path && !sock_unix(&a, s->path, s->abstract, s->tight != TRI_OFF, e))
+    if (s->place.path && !sock_unix(&a, s->place.path, s->place.abstract, s->place.tight != TRI_OFF, e))
         return false;
     if (s->reconnect_ms) {
-        timer_init(&s->retry, CLOCK_HOST, loop_main(), NULL, sock_retry, s);
-        sock_retry(s);
+        s->redial = (struct redial){ .place = &s->place, .ms = s->reconnect_ms, .kind = "chardev", .id = c->obj.id, .connected = sock_connected, .arg = s };
+        redial_start(&s->redial);
         return true;
     }
-    struct sock_try *t = try_new(s);
-    chr_co_call(co_open, t);
-    bool ok = t->ok;
-    if (!ok)
-        *e = t->e;
-    try_free(t);
-    return ok;
+    co_call(co_open, &o);
+    return o.ok;
 }
 
 static void sock_close(struct chr *c)
 {
     struct chr_socket *s = (struct chr_socket *)c;
-    if (s->attempt)
-        s->attempt->s = NULL;
-    s->attempt = NULL;
-    if (s->retry.loop)
-        timer_fini(&s->retry);
-    s->reconnect_ms = 0;
+    redial_stop(&s->redial);
     if (s->listen_fd >= 0) {
         loop_fd_watch(&s->lw, 0);
         close(s->listen_fd);
@@ -545,16 +394,16 @@ static void sock_filename(const struct chr *c, struct str *out)
     const struct chr_socket *s = (const struct chr_socket *)c;
     char text[SOCK_TEXT], peer[SOCK_TEXT];
     struct sock_addr a;
-    bool is_unix = s->addr.len ? s->addr.any.sa_family == AF_UNIX : s->path != NULL;
+    bool is_unix = s->addr.len ? s->addr.any.sa_family == AF_UNIX : s->place.path != NULL;
     if (!c->open)
         str_add(out, "disconnected:");
     str_add(out, is_unix ? "unix:" : s->telnet ? "telnet:" : "tcp:");
     if (s->addr.len)
         str_add(out, sock_format(&s->addr, text));
-    else if (s->path)
-        str_add(out, s->path);
+    else if (s->place.path)
+        str_add(out, s->place.path);
     else
-        str_printf(out, "%s:%s", s->host ? s->host : "", s->port ? s->port : "");
+        str_printf(out, "%s:%s", s->place.host ? s->place.host : "", s->place.port ? s->place.port : "");
     if (s->server)
         str_add(out, ",server=on");
     if (c->open && !is_unix && sock_peer(s->fd, &a))
@@ -573,24 +422,16 @@ static bool sock_init(struct obj *o, struct err *e)
 
 static bool sock_check_place(struct chr_socket *s, struct err *e)
 {
-    int places = (s->path != NULL) + (s->port != NULL) + (s->fd_text != NULL);
+    struct sock_place *p = &s->place;
+    int places = (p->path != NULL) + (p->port != NULL) + (p->fd != NULL);
     if (!places) {
-        err_set(e, ERR_VALUE, "%s", s->host ? "port is missing" : "neither path nor host and port are given");
+        err_set(e, ERR_VALUE, "%s", p->host ? "port is missing" : "neither path nor host and port are given");
         return err_hint(e, "write path=FILE, or host=HOST,port=PORT");
     }
     if (places > 1)
         return err_set(e, ERR_VALUE, "only one of path, port and fd may be given");
-    if (s->host && !s->port)
-        return err_set(e, ERR_VALUE, "host has no effect without port");
-    if ((s->abstract || s->tight != TRI_AUTO) && !s->path)
-        return err_set(e, ERR_VALUE, "abstract and tight have no effect without path");
-    if (s->tight != TRI_AUTO && !s->abstract)
-        return err_set(e, ERR_VALUE, "tight has no effect without abstract=on");
-    if (s->to && (!s->port || !s->server))
-        return err_set(e, ERR_VALUE, "to has no effect without port and server=on");
-    if (s->ipv4 == TRI_OFF && s->ipv6 == TRI_OFF)
-        return err_set(e, ERR_VALUE, "ipv4=off and ipv6=off leave no address");
-    return true;
+    p->kind = p->path ? SOCK_UNIX : p->port ? SOCK_INET : SOCK_FD;
+    return sock_place_check(p, s->server, "", e);
 }
 
 static bool sock_check(struct obj *o, struct err *e)
@@ -617,15 +458,17 @@ static bool sock_check(struct obj *o, struct err *e)
 }
 
 static const struct prop sock_props[] = {
-    PROP_STR(struct chr_socket, path, "path", 0, "Unix socket: its file"),
-    PROP_BOOL(struct chr_socket, abstract, "abstract", false, "The path is a name in Linux' abstract namespace"),
-    PROP_TRI(struct chr_socket, tight, "tight", TRI_AUTO, "The abstract name is not padded with zeros (the default)"),
-    PROP_STR(struct chr_socket, host, "host", 0, "TCP: host name or address; empty is any when listening, else this host"),
-    PROP_STR(struct chr_socket, port, "port", 0, "TCP: port number or service; 0 lets the system choose (see query-chardev)"),
-    PROP_U32(struct chr_socket, to, "to", 0, 0, 65535, "TCP server: last port to try when the others are busy"),
-    PROP_TRI(struct chr_socket, ipv4, "ipv4", TRI_AUTO, "TCP: use IPv4"),
-    PROP_TRI(struct chr_socket, ipv6, "ipv6", TRI_AUTO, "TCP: use IPv6"),
-    PROP_STR(struct chr_socket, fd_text, "fd", 0, "Number of an open socket that was inherited"),
+    PROP_STR(struct chr_socket, place.path, "path", 0, "Unix socket: its file"),
+    PROP_BOOL(struct chr_socket, place.abstract, "abstract", false, "The path is a name in Linux' abstract namespace"),
+    PROP_TRI(struct chr_socket, place.tight, "tight", TRI_AUTO, "The abstract name is not padded with zeros (the default)"),
+    PROP_STR(struct chr_socket, place.host, "host", 0, "TCP: host name or address; empty is any when listening, else this host"),
+    PROP_STR(struct chr_socket, place.port, "port", PF_PORT, "TCP: port number or service; 0 lets the system choose (see query-chardev)"),
+    PROP_U32(struct chr_socket, place.to, "to", 0, 0, 65535, "TCP server: last port to try when the others are busy"),
+    PROP_TRI(struct chr_socket, place.ipv4, "ipv4", TRI_AUTO, "TCP: use IPv4"),
+    PROP_TRI(struct chr_socket, place.ipv6, "ipv6", TRI_AUTO, "TCP: use IPv6"),
+    PROP_STR(struct chr_socket, place.fd, "fd", 0, "Number of an open socket that was inherited"),
+    PROP_BOOL(struct chr_socket, place.numeric, "numeric", false, "TCP: host is an address, no name is looked up"),
+    SOCK_KEEP_ROWS(struct chr_socket, place., ""),
     PROP_BOOL(struct chr_socket, server, "server", false, "Listen instead of connecting"),
     PROP_TRI(struct chr_socket, wait, "wait", TRI_AUTO, "Server: start only when a client has connected (the default)"),
     PROP_BOOL(struct chr_socket, telnet, "telnet", false, "Speak the telnet protocol"),
@@ -644,6 +487,6 @@ static const struct chr_class socket_class = {
     .obj = { .name = "chardev-socket", .desc = "Unix or TCP socket, server or client", .base = &chr_class,
              .size = sizeof(struct chr_socket), .props = sock_props, .init = sock_init, .check = sock_check },
     .open = sock_open, .close = sock_close, .write = sock_write, .rx_resume = sock_resume, .filename = sock_filename,
-    .take_fd = sock_take_fd,
+    .take_fd = sock_take_fd, .dup_socket = sock_dup,
 };
 OBJ_CLASS(&socket_class.obj);

@@ -6,6 +6,7 @@
 
 #include "chardev/chr_fds.h"
 #include "chardev/chr_term.h"
+#include "core/flags.h"
 
 struct chr_stdio { struct chr chr; struct chr_fds fds; bool signal; };
 
@@ -17,6 +18,10 @@ static bool stdio_open(struct chr *c, struct err *e)
     if (the_stdio) {
         err_set(e, ERR_BUSY, "standard input and output are already used by chardev '%s'", the_stdio->chr.obj.id);
         return err_hint(e, "share it: -chardev stdio,id=%s,mux=on", the_stdio->chr.obj.id);
+    }
+    if (cli_flags.daemonize) {
+        err_set(e, ERR_VALUE, "-daemonize leaves no standard input and output");
+        return err_hint(e, "write a socket, a file or null in place of stdio");
     }
     int in = chr_fd_reopen(STDIN_FILENO, O_RDONLY), out = chr_fd_reopen(STDOUT_FILENO, O_WRONLY);
     if (out < 0 && in < 0)

@@ -80,10 +80,10 @@ static bool udp_open(struct chr *c, struct err *e)
     struct chr_udp *s = (struct chr_udp *)c;
     struct udp_open o = { .s = s, .e = e };
     char text[SOCK_TEXT];
-    chr_co_call(co_udp_resolve, &o);
+    co_call(co_udp_resolve, &o);
     if (!o.ok)
         return false;
-    s->fd = sock_bind_dgram(&o.local, false, e);
+    s->fd = sock_bind_dgram(&o.local, false, NULL, e);
     if (s->fd < 0)
         return false;
     if (connect(s->fd, &o.remote.any, o.remote.len) < 0)
@@ -123,9 +123,9 @@ static bool udp_init(struct obj *o, struct err *e)
 
 static const struct prop udp_props[] = {
     PROP_STR_DEF(struct chr_udp, host, "host", "localhost", "Host that datagrams go to"),
-    PROP_STR(struct chr_udp, port, "port", PF_REQUIRED, "Its port"),
+    PROP_STR(struct chr_udp, port, "port", PF_REQUIRED | PF_PORT, "Its port"),
     PROP_STR(struct chr_udp, localaddr, "localaddr", 0, "Address to receive at; any if not given"),
-    PROP_STR(struct chr_udp, localport, "localport", 0, "Port to receive at; the system chooses if not given (see query-chardev)"),
+    PROP_STR(struct chr_udp, localport, "localport", PF_PORT, "Port to receive at; the system chooses if not given (see query-chardev)"),
     PROP_BOOL(struct chr_udp, ipv4, "ipv4", false, "Use IPv4 only"),
     PROP_BOOL(struct chr_udp, ipv6, "ipv6", false, "Use IPv6 only"),
     PROP_END

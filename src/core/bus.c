@@ -13,6 +13,7 @@ OBJ_CLASS(&bus_obj_class);
 
 struct bus *bus_new(const struct bus_class *c, struct dev *owner, const char *name, struct err *e)
 {
+    static unsigned made;
     struct obj *o = obj_new(&c->obj, name, e);
     struct bus *b = (struct bus *)o;
 
@@ -21,6 +22,7 @@ struct bus *bus_new(const struct bus_class *c, struct dev *owner, const char *na
     list_init(&b->devs);
     list_init(&b->of_owner);
     b->owner = owner;
+    b->serial = made++;
     if (!obj_add(o, owner && owner->obj.in_tree ? &owner->obj : NULL, e)) {
         obj_unref(o);
         return NULL;

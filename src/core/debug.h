@@ -39,9 +39,10 @@ struct debug_ops {
     /* All CPUs stand for a look at them, or go on; no run state changes. Only while the machine runs. */
     void (*freeze)(bool on);
     int (*thread_id)(unsigned cpu);         /* of the host; 0 if it has none. ANY */
-    /* Text for `info registers`, `info tlb` (address translation as it stands), `info cpus`. */
+    /* Text for `info registers`, `info tlb` (address translation as it stands), `info jit` (counters of what it did). */
     void (*show_regs)(unsigned cpu, struct str *out);
     void (*show_tlb)(unsigned cpu, struct str *out);
+    void (*show_counters)(unsigned cpu, struct str *out);
     /* One instruction as text; returns its length, 0 where it cannot be decoded. NULL: no disassembler in this build. */
     unsigned (*disas)(uint64_t pc, const uint8_t *code, size_t n, struct str *out);
 };

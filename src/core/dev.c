@@ -31,6 +31,7 @@ OBJ_CLASS(&dev_obj_class);
 
 /* ---- where to plug ---- */
 
+/* The one that came first, so that the order of -device counts, with or without ids: @free with room, @any of those without. */
 struct find_bus { const struct bus_class *kind; bool hotplug; struct bus *free, *any; };
 
 static bool consider_bus(struct obj *o, void *arg)
@@ -40,10 +41,10 @@ static bool consider_bus(struct obj *o, void *arg)
 
     if (!obj_is(o, &f->kind->obj) || (f->hotplug && !b->hotplug))
         return true;
-    f->any = f->any ? f->any : b;
-    if (!BUS_CLASS(b)->full || !BUS_CLASS(b)->full(b))
-        f->free = f->free ? f->free : b;
-    return !f->free;
+    struct bus **best = BUS_CLASS(b)->full && BUS_CLASS(b)->full(b) ? &f->any : &f->free;
+    if (!*best || (*best)->serial > b->serial)
+        *best = b;
+    return true;
 }
 
 struct bus_names { const struct bus_class *kind; bool hotplug; struct str s; };

@@ -73,6 +73,7 @@ struct bus {
     struct list of_owner;
     unsigned n_devs;
     bool hotplug;
+    unsigned serial;                /* counts up in the order in which buses came */
 };
 
 extern const struct obj_class dev_obj_class;   /* abstract root of every device class */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "core/prop_int.h"
 
 /* ---- classes ---- */
 
@@ -62,6 +63,16 @@ bool obj_prop_find(const struct obj_class *c, const char *name, struct prop *out
         if (prop_find(c->props, name, out))
             return true;
     return false;
+}
+
+const struct prop_absent *obj_prop_absent(const struct obj_class *c, const char *name)
+{
+    for (; c; c = c->base)
+        LINKSET_EACH(prop_absent, struct prop_absent, a) {
+            if (!strcmp(a->cls, c->name) && !strcmp(a->name, name))
+                return a;
+        }
+    return NULL;
 }
 
 bool obj_prop_nth(const struct obj_class *c, size_t i, struct prop *out)
@@ -217,8 +228,11 @@ bool obj_global_add(const char *cls, const char *prop, const char *value, struct
 
     if (!c)
         return err_set(e, ERR_UNKNOWN, "no class '%s' to set '%s' of", cls, prop);
-    if (!obj_prop_find(c, prop, &p))
-        return err_unknown(e, "property", prop, "", class_prop_name, c);
+    if (!obj_prop_find(c, prop, &p)) {
+        const struct prop_absent *a = obj_prop_absent(c, prop);
+
+        return a ? prop_absent_error(prop, "", a->why, e) : err_unknown(e, "property", prop, "", class_prop_name, c);
+    }
     g = xnew(struct global);
     *g = (struct global){ NULL, xstrdup(c->name), xstrdup(prop), xstrdup(value), false };
     for (at = &globals; *at; at = &(*at)->next)

@@ -103,11 +103,16 @@ bool obj_global_add(const char *cls, const char *prop, const char *value, struct
 /* The i-th global that no instance has used, as "class.prop"; NULL after the last. Static storage until the next call. */
 const char *obj_global_unused(size_t i);
 
-/*
- * A class that exists, but not in this build: LINKSET_ADD(obj_absent, struct obj_absent, &row) under #ifndef CONFIG_X, so that the
- * message can say which library is missing.
- */
+/* A class that exists, but not in this build: the message says what it needs, a library that is missing or what nothing here has. */
 struct obj_absent { const char *name; const struct obj_class *base; const char *needs; };
 LINKSET_DECLARE(obj_absent, struct obj_absent);
+#define OBJ_ABSENT(name, base, needs) LINKSET_ADD(obj_absent, struct obj_absent, (&(const struct obj_absent){ name, base, needs }))
+
+/* An option that QEMU's class of this name has (@cls: it, or one that it derives from) and nothing here stands for; @why, and what to write instead. */
+struct prop_absent { const char *cls, *name, *why; };
+LINKSET_DECLARE(prop_absent, struct prop_absent);
+#define PROP_ABSENT(cls, name, why) LINKSET_ADD(prop_absent, struct prop_absent, (&(const struct prop_absent){ cls, name, why }))
+/* The row of @name for @c or its bases; NULL: the name is not known at all. */
+const struct prop_absent *obj_prop_absent(const struct obj_class *c, const char *name);
 
 #endif

@@ -8,13 +8,19 @@
 #include "core/obj.h"
 #include "core/prop_int.h"
 
-
 static bool class_nth(const void *c, size_t i, struct prop *out) { return obj_prop_nth(c, i, out); }
 static bool class_find(const void *c, const char *name, struct prop *out) { return obj_prop_find(c, name, out); }
 
+static const char *class_absent(const void *c, const char *name)
+{
+    const struct prop_absent *a = obj_prop_absent(c, name);
+
+    return a ? a->why : NULL;
+}
+
 bool obj_set_opts(struct obj *o, json_t *opts, const char *what, struct err *e)
 {
-    const struct prop_rows rows = { o->cls, class_nth, class_find };
+    const struct prop_rows rows = { o->cls, class_nth, class_find, class_absent };
 
     return prop_rows_set_all(&rows, o, o, opts, what, e);
 }
@@ -33,7 +39,7 @@ bool obj_check(struct obj *o, struct err *e)
 
 bool obj_set(struct obj *o, const char *name, const char *value, struct err *e)
 {
-    const struct prop_rows rows = { o->cls, class_nth, class_find };
+    const struct prop_rows rows = { o->cls, class_nth, class_find, class_absent };
     json_t *v = json_string(value);
     char what[96];
     bool ok;

@@ -71,11 +71,18 @@ static const char *rows_name(const void *rows, size_t i)
     return NULL;
 }
 
+bool prop_absent_error(const char *name, const char *suffix, const char *why, struct err *e)
+{
+    err_set(e, ERR_NOT_BUILT, "property '%s'%s is not in this build", name, suffix);
+    return err_hint(e, "%s", why);
+}
+
 bool prop_rows_set(const struct prop_rows *r, void *base, struct obj *o, const char *key, json_t *v, const char *what,
                    struct err *e)
 {
     struct prop p;
     char suffix[160];
+    const char *why;
     bool ok;
 
     if (r->find(r->table, key, &p)) {
@@ -93,7 +100,8 @@ bool prop_rows_set(const struct prop_rows *r, void *base, struct obj *o, const c
         return ok;
     }
     snprintf(suffix, sizeof suffix, " for %s", what);
-    return err_unknown(e, "property", key, suffix, rows_name, r);
+    why = r->absent ? r->absent(r->table, key) : NULL;
+    return why ? prop_absent_error(key, suffix, why, e) : err_unknown(e, "property", key, suffix, rows_name, r);
 }
 
 /* Walks @opts: a key that names a row is set; a group is met with dots, down to its leaves. */
@@ -134,18 +142,28 @@ static bool was_given(json_t *opts, const char *name)
     return json_is_object(json_object_get(opts, head)) && was_given(json_object_get(opts, head), dot + 1);
 }
 
+/* Whether @key of the flat dialect is a part of the structured row @head. */
+static bool is_part(const void *rows, const char *key, const char *head)
+{
+    const struct prop_rows *r = rows;
+    struct prop p;
+
+    return !r->find(r->table, key, &p) && r->find(r->table, head, &p) && p.type == PROP_T_JSON;
+}
+
 bool prop_rows_set_all(const struct prop_rows *r, void *base, struct obj *o, json_t *opts, const char *what, struct err *e)
 {
     struct prop p;
+    json_t *nested = opt_nest(opts, is_part, r, e);
+    bool ok = nested ? set_group(r, base, o, "", nested, what, e) : err_prefix(e, "%s", what);
 
-    if (!set_group(r, base, o, "", opts, what, e))
-        return false;
-    for (size_t i = 0; r->nth(r->table, i, &p); i++)
-        if ((p.flags & PF_REQUIRED) && !was_given(opts, p.name)) {
+    for (size_t i = 0; ok && r->nth(r->table, i, &p); i++)
+        if ((p.flags & PF_REQUIRED) && !was_given(nested, p.name)) {
             err_set(e, ERR_VALUE, "%s needs '%s'", what, p.name);
-            return err_hint(e, "%s=...: %s", p.name, p.doc);
+            ok = err_hint(e, "%s=...: %s", p.name, p.doc);
         }
-    return true;
+    json_decref(nested);
+    return ok;
 }
 
 static bool table_nth(const void *table, size_t i, struct prop *out) { return prop_nth(table, i, out); }
@@ -153,7 +171,7 @@ static bool table_find(const void *table, const char *name, struct prop *out) { 
 
 bool prop_set_all(const struct prop *table, void *base, struct obj *o, json_t *opts, const char *what, struct err *e)
 {
-    const struct prop_rows rows = { table, table_nth, table_find };
+    const struct prop_rows rows = { table, table_nth, table_find, NULL };
 
     return prop_rows_set_all(&rows, base, o, opts, what, e);
 }
@@ -166,7 +184,7 @@ static void describe_range(const struct prop *p, struct str *out)
     prop_limits(p, &lo, &hi);
     if (p->type == PROP_T_S32 || p->type == PROP_T_S64) {
         str_printf(out, " (%" PRId64 "..%" PRId64 ", default %" PRId64 ")", (int64_t)lo, (int64_t)hi, (int64_t)def);
-    } else if (p->type == PROP_T_SIZE) {
+    } else if (prop_is_size(p)) {
         bool open = hi >= INT64_MAX;            /* as large as the host can tell */
         if (lo || !open)
             str_printf(out, " (%s..%s", format_size(lo, a), open ? "" : format_size(hi, b));
@@ -196,7 +214,7 @@ void prop_describe_type(const struct prop *p, struct str *out)
     static const char *const names[] = {
         [PROP_T_BOOL] = "on|off", [PROP_T_BIT] = "on|off", [PROP_T_TRI] = "on|off|auto", [PROP_T_U8] = "uint8",
         [PROP_T_U16] = "uint16", [PROP_T_U32] = "uint32", [PROP_T_U64] = "uint64", [PROP_T_S32] = "int32",
-        [PROP_T_S64] = "int64", [PROP_T_SIZE] = "size", [PROP_T_STR] = "string", [PROP_T_ENUM] = "enum",
+        [PROP_T_S64] = "int64", [PROP_T_SIZE32] = "size", [PROP_T_SIZE] = "size", [PROP_T_STR] = "string", [PROP_T_ENUM] = "enum",
         [PROP_T_MAC] = "MAC address", [PROP_T_UUID] = "UUID", [PROP_T_PCI_ADDR] = "SLOT[.FUNCTION] in hex",
         [PROP_T_STRV] = "list", [PROP_T_JSON] = "object",
     };
@@ -211,7 +229,7 @@ void prop_describe_type(const struct prop *p, struct str *out)
     } else if (p->type == PROP_T_CUSTOM) {
         str_add(out, ((const struct prop_custom *)p->of)->type_name);
     } else {
-        str_add(out, names[p->type]);
+        str_add(out, p->flags & PF_PORT ? "port, 0..65535 or a service" : names[p->type]);
     }
     switch (p->type) {
     case PROP_T_BOOL: case PROP_T_BIT:
@@ -220,7 +238,7 @@ void prop_describe_type(const struct prop *p, struct str *out)
     case PROP_T_TRI:
         str_printf(out, " (default %s)", prop_tri_names[p->def]);
         break;
-    case PROP_T_U8: case PROP_T_U16: case PROP_T_U32: case PROP_T_U64: case PROP_T_S32: case PROP_T_S64: case PROP_T_SIZE:
+    case PROP_T_U8: case PROP_T_U16: case PROP_T_U32: case PROP_T_U64: case PROP_T_S32: case PROP_T_S64: case PROP_T_SIZE32: case PROP_T_SIZE:
         describe_range(p, out);
         break;
     case PROP_T_ENUM:

@@ -20,6 +20,7 @@ enum prop_type {
     PROP_T_BIT,             /* bit @bit of a uint64_t */
     PROP_T_TRI,             /* enum tri: on, off, auto */
     PROP_T_U8, PROP_T_U16, PROP_T_U32, PROP_T_U64, PROP_T_S32, PROP_T_S64,
+    PROP_T_SIZE32,          /* uint32_t bytes; suffixes */
     PROP_T_SIZE,            /* uint64_t bytes; suffixes */
     PROP_T_STR,             /* char *, owned by the object */
     PROP_T_ENUM,            /* int; @of is a NULL-terminated array of names, value is the index */
@@ -43,6 +44,7 @@ enum {
     PF_HEX = 1 << 4,        /* shown in hex */
     PF_READONLY = 1 << 5,   /* shown, never set */
     PF_HIDDEN = 1 << 6,     /* accepted for compatibility, not in help */
+    PF_PORT = 1 << 8,       /* a string that is a TCP or UDP port: its number or the name of its service */
     PF_NAMES = 1 << 7,      /* a string that names an object of the class in .of, which it does not hold as a LINK does */
 };
 
@@ -57,6 +59,9 @@ struct prop {
     /* After the value was stored; may refuse it (the old value comes back). Only with PF_RUNTIME after realize. */
     bool (*changed)(struct obj *, const struct prop *, struct err *);
 };
+
+/* Whether the value is a number of bytes: people may write K, M, G, T. ANY. */
+static inline bool prop_is_size(const struct prop *p) { return p->type == PROP_T_SIZE32 || p->type == PROP_T_SIZE; }
 
 /* A type of its own: text to value and back. @field points at the value in the object. */
 struct prop_custom {
@@ -77,6 +82,7 @@ struct prop_custom {
 #define PROP_U64(...) PROP_NUM_(PROP_T_U64, __VA_ARGS__)
 #define PROP_S32(...) PROP_NUM_(PROP_T_S32, __VA_ARGS__)
 #define PROP_S64(...) PROP_NUM_(PROP_T_S64, __VA_ARGS__)
+#define PROP_SIZE32(...) PROP_NUM_(PROP_T_SIZE32, __VA_ARGS__)
 #define PROP_SIZE(...) PROP_NUM_(PROP_T_SIZE, __VA_ARGS__)
 #define PROP_STR(T, f, n, fl, ds) { .name = n, .doc = ds, .type = PROP_T_STR, PROP_OFF(T, f), .flags = fl }
 #define PROP_STR_DEF(T, f, n, d, ds) { .name = n, .doc = ds, .type = PROP_T_STR, PROP_OFF(T, f), .def = (uint64_t)(uintptr_t)(d) }

@@ -17,7 +17,10 @@ struct prop_rows {
     const void *table;
     bool (*nth)(const void *table, size_t i, struct prop *out);
     bool (*find)(const void *table, const char *name, struct prop *out);
+    const char *(*absent)(const void *table, const char *name);     /* why there is no such row, though it could be expected; NULL: ask nobody */
 };
+/* "property 'x' for device 'y' is not in this build", with @why as its hint. Returns false. */
+bool prop_absent_error(const char *name, const char *suffix, const char *why, struct err *e);
 bool prop_rows_set(const struct prop_rows *r, void *base, struct obj *o, const char *key, json_t *v, const char *what,
                    struct err *e);
 bool prop_rows_set_all(const struct prop_rows *r, void *base, struct obj *o, json_t *opts, const char *what, struct err *e);

@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "base/opt.h"
+#include "base/sock.h"
 #include "core/obj.h"
 #include "core/prop_int.h"
 
@@ -21,7 +22,7 @@ static unsigned width_of(const struct prop *p)
     switch (p->type) {
     case PROP_T_U8: return 1;
     case PROP_T_U16: return 2;
-    case PROP_T_U32: case PROP_T_S32: return 4;
+    case PROP_T_U32: case PROP_T_S32: case PROP_T_SIZE32: return 4;
     default: return 8;
     }
 }
@@ -139,12 +140,10 @@ static bool set_number(const struct prop *p, void *base, json_t *v, struct err *
 
     if (json_is_integer(v)) {
         n = (uint64_t)json_integer_value(v);
-        ok = is_signed(p) || p->type == PROP_T_U64 || p->type == PROP_T_SIZE || (int64_t)n >= 0;
-        if (p->type == PROP_T_SIZE && (int64_t)n < 0)
-            ok = false;
+        ok = is_signed(p) || p->type == PROP_T_U64 || (int64_t)n >= 0;
     } else if (!json_is_string(v)) {
         ok = false;
-    } else if (p->type == PROP_T_SIZE) {
+    } else if (prop_is_size(p)) {
         ok = parse_size(json_string_value(v), 1, &n);
     } else if (is_signed(p)) {
         ok = parse_s64(json_string_value(v), (int64_t *)&n);
@@ -336,6 +335,10 @@ static bool set_string(const struct prop *p, void *base, json_t *v, struct err *
     json_decref(o);
     if (!s)
         return bad_value(p, v, e);
+    if ((p->flags & PF_PORT) && !sock_port_ok(s, e)) {
+        free(s);
+        return err_prefix(e, "%s", p->name);
+    }
     free(*f);
     *f = s;
     return true;
@@ -427,7 +430,7 @@ void prop_format(const struct prop *p, const void *base, const struct obj *o, st
         break;
     }
     case PROP_T_CUSTOM: ((const struct prop_custom *)p->of)->get(o, f, out); break;
-    case PROP_T_SIZE: str_add(out, format_size(*(const uint64_t *)f, buf)); break;
+    case PROP_T_SIZE32: case PROP_T_SIZE: str_add(out, format_size(fetch_uint(p, base), buf)); break;
     default:
         if (is_signed(p))
             str_printf(out, "%" PRId64, (int64_t)fetch_uint(p, base));

@@ -30,6 +30,11 @@ size_t hash_size(const char *name);
 /* PBKDF2 with HMAC (RFC 8018, section 5.2); takes as long as @iterations say: on a worker. ANY. */
 void hash_pbkdf2(const char *name, const uint8_t *pass, size_t pass_len, const uint8_t *salt, size_t salt_len, uint32_t iterations,
                  uint8_t *out, size_t len);
+/* HMAC (RFC 2104) over pieces: hash_size(@name) bytes into @out, after which the MAC is gone. ANY. */
+struct hash_mac;
+struct hash_mac *hash_mac_new(const char *name, const uint8_t *key, size_t len);
+void hash_mac_add(struct hash_mac *m, const void *p, size_t len);
+void hash_mac_end(struct hash_mac *m, uint8_t *out);
 /* Iterations of PBKDF2 that take @ms milliseconds here. On a worker. ANY. */
 uint32_t hash_pbkdf2_rate(const char *name, size_t out_len, unsigned ms);
 /*

@@ -40,24 +40,41 @@ void hash_once(const char *name, const uint8_t *p, size_t len, uint8_t *out)
     secret_wipe(&ctx, sizeof ctx);
 }
 
-/* ---- PBKDF2 ---- */
+/* ---- HMAC and PBKDF2 ---- */
 
-struct mac { const struct nettle_hash *h; union hash_ctx outer, inner, state; };
+struct hash_mac { const struct nettle_hash *h; union hash_ctx outer, inner, state; };
 static void mac_update(void *ctx, size_t len, const uint8_t *p)
 {
-    struct mac *m = ctx;
+    struct hash_mac *m = ctx;
     m->h->update(&m->state, len, p);
 }
 static void mac_digest(void *ctx, size_t len, uint8_t *out)
 {
-    struct mac *m = ctx;
+    struct hash_mac *m = ctx;
     hmac_digest(&m->outer, &m->inner, &m->state, m->h, len, out);
+}
+
+struct hash_mac *hash_mac_new(const char *name, const uint8_t *key, size_t len)
+{
+    struct hash_mac *m = xcalloc(1, sizeof *m);
+    m->h = find(name);
+    hmac_set_key(&m->outer, &m->inner, &m->state, m->h, len, key);
+    return m;
+}
+
+void hash_mac_add(struct hash_mac *m, const void *p, size_t len) { mac_update(m, len, p); }
+
+void hash_mac_end(struct hash_mac *m, uint8_t *out)
+{
+    mac_digest(m, m->h->digest_size, out);
+    secret_wipe(m, sizeof *m);
+    free(m);
 }
 
 void hash_pbkdf2(const char *name, const uint8_t *pass, size_t pass_len, const uint8_t *salt, size_t salt_len, uint32_t iterations,
                  uint8_t *out, size_t len)
 {
-    struct mac m = { .h = find(name) };
+    struct hash_mac m = { .h = find(name) };
     hmac_set_key(&m.outer, &m.inner, &m.state, m.h, pass_len, pass);
     pbkdf2(&m, mac_update, mac_digest, m.h->digest_size, iterations, salt_len, salt, len, out);
     secret_wipe(&m, sizeof m);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <gnutls/x509.h>
 #include "crypto/tls_int.h"
 #include "loop/co.h"
 
@@ -25,16 +24,16 @@ static const char *default_priority(const struct tls_creds *c)
 
 static int start(struct tls *t, int fd)
 {
-    int r = gnutls_init(&t->session, (t->server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
+    int r = tls_lib.init(&t->session, (t->server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
     if (r)
         return r;
-    r = gnutls_priority_set_direct(t->session, t->creds->priority ? t->creds->priority : default_priority(t->creds), NULL);
-    r = r ? r : gnutls_credentials_set(t->session, t->creds->type, t->creds->cred);
+    r = tls_lib.priority_set_direct(t->session, t->creds->priority ? t->creds->priority : default_priority(t->creds), NULL);
+    r = r ? r : tls_lib.credentials_set(t->session, t->creds->type, t->creds->cred);
     if (!r && t->hostname && !t->server)
-        r = gnutls_server_name_set(t->session, GNUTLS_NAME_DNS, t->hostname, strlen(t->hostname));
+        r = tls_lib.server_name_set(t->session, GNUTLS_NAME_DNS, t->hostname, strlen(t->hostname));
     if (!r && t->server && t->creds->kind == TLS_X509)
-        gnutls_certificate_server_set_request(t->session, t->creds->verify_peer ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_IGNORE);
-    gnutls_transport_set_int(t->session, fd);
+        tls_lib.certificate_server_set_request(t->session, t->creds->verify_peer ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_IGNORE);
+    tls_lib.transport_set_int2(t->session, fd, fd);
     return r;
 }
 
@@ -51,7 +50,7 @@ struct tls *tls_new(struct obj *creds, bool server, int fd, const char *hostname
     int r = start(t, fd);
     if (!r)
         return t;
-    err_set(e, ERR_GENERIC, "cannot begin a TLS session: %s", gnutls_strerror(r));
+    err_set(e, ERR_GENERIC, "cannot begin a TLS session: %s", tls_lib.strerror(r));
     tls_free(t);
     return NULL;
 }
@@ -61,14 +60,14 @@ void tls_free(struct tls *t)
     if (!t)
         return;
     if (t->session)
-        gnutls_deinit(t->session);
+        tls_lib.deinit(t->session);
     obj_unref(&t->creds->obj);
     free(t->hostname);
     free(t);
 }
 
-unsigned tls_wants(const struct tls *t) { return gnutls_record_get_direction(t->session) ? LOOP_OUT : LOOP_IN; }
-bool tls_pending(const struct tls *t) { return gnutls_record_check_pending(t->session) > 0; }
+unsigned tls_wants(const struct tls *t) { return tls_lib.record_get_direction(t->session) ? LOOP_OUT : LOOP_IN; }
+bool tls_pending(const struct tls *t) { return tls_lib.record_check_pending(t->session) > 0; }
 
 /* Who is at the other end, once the handshake is done. */
 static bool check_peer(struct tls *t, struct err *e)
@@ -77,14 +76,14 @@ static bool check_peer(struct tls *t, struct err *e)
     gnutls_datum_t text = { NULL, 0 };
     if (t->creds->kind != TLS_X509 || !t->creds->verify_peer)
         return true;
-    int r = gnutls_certificate_verify_peers3(t->session, t->server ? NULL : t->hostname, &status);
+    int r = tls_lib.certificate_verify_peers3(t->session, t->server ? NULL : t->hostname, &status);
     if (r)
-        return err_set(e, ERR_GENERIC, "the peer's certificate cannot be verified: %s", gnutls_strerror(r));
+        return err_set(e, ERR_GENERIC, "the peer's certificate cannot be verified: %s", tls_lib.strerror(r));
     if (!status)
         return true;
-    gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0);
+    tls_lib.certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0);
     err_set(e, ERR_GENERIC, "the peer's certificate is not accepted: %.200s", text.data ? (char *)text.data : "");
-    gnutls_free(text.data);
+    (*tls_lib.free)(text.data);
     if (status & GNUTLS_CERT_UNEXPECTED_OWNER)
         err_hint(e, "it is not one of '%s': tls-hostname= names another", t->hostname);
     return false;
@@ -103,11 +102,11 @@ static int from_gnutls(int r)
 
 int tls_handshake(struct tls *t, struct err *e)
 {
-    int r = gnutls_handshake(t->session);
-    while (r < 0 && !gnutls_error_is_fatal(r) && from_gnutls(r) != -EAGAIN)
-        r = gnutls_handshake(t->session);           /* a warning of the peer */
+    int r = tls_lib.handshake(t->session);
+    while (r < 0 && !tls_lib.error_is_fatal(r) && from_gnutls(r) != -EAGAIN)
+        r = tls_lib.handshake(t->session);           /* a warning of the peer */
     if (!r && !check_peer(t, e)) {
-        gnutls_alert_send(t->session, GNUTLS_AL_FATAL, GNUTLS_A_BAD_CERTIFICATE);
+        tls_lib.alert_send(t->session, GNUTLS_AL_FATAL, GNUTLS_A_BAD_CERTIFICATE);
         return -EACCES;
     }
     if (!r)
@@ -115,10 +114,10 @@ int tls_handshake(struct tls *t, struct err *e)
     if (from_gnutls(r) == -EAGAIN)
         return -EAGAIN;
     if (r == GNUTLS_E_FATAL_ALERT_RECEIVED)
-        err_set(e, ERR_GENERIC, "the TLS handshake failed: the peer says: %s", gnutls_alert_get_name(gnutls_alert_get(t->session)));
+        err_set(e, ERR_GENERIC, "the TLS handshake failed: the peer says: %s", tls_lib.alert_get_name(tls_lib.alert_get(t->session)));
     else
-        err_set(e, ERR_GENERIC, "the TLS handshake failed: %s", gnutls_strerror(r));
-    gnutls_alert_send_appropriate(t->session, r);
+        err_set(e, ERR_GENERIC, "the TLS handshake failed: %s", tls_lib.strerror(r));
+    tls_lib.alert_send_appropriate(t->session, r);
     return from_gnutls(r);
 }
 
@@ -128,7 +127,7 @@ bool co_tls_handshake(struct tls *t, int64_t deadline_ns, struct err *e)
         int r = tls_handshake(t, e);
         if (r != -EAGAIN)
             return !r;
-        r = co_fd(gnutls_transport_get_int(t->session), tls_wants(t), deadline_ns);
+        r = co_fd(tls_lib.transport_get_int(t->session), tls_wants(t), deadline_ns);
         if (r < 0)
             return err_os(e, -r, "the TLS handshake failed");
     }
@@ -136,16 +135,16 @@ bool co_tls_handshake(struct tls *t, int64_t deadline_ns, struct err *e)
 
 ssize_t tls_read(struct tls *t, void *buf, size_t n)
 {
-    ssize_t r = gnutls_record_recv(t->session, buf, n);
+    ssize_t r = tls_lib.record_recv(t->session, buf, n);
     while (r == GNUTLS_E_REHANDSHAKE || r == GNUTLS_E_WARNING_ALERT_RECEIVED)
-        r = gnutls_record_recv(t->session, buf, n);
+        r = tls_lib.record_recv(t->session, buf, n);
     return r >= 0 ? r : from_gnutls((int)r);
 }
 
 ssize_t tls_write(struct tls *t, const void *buf, size_t n)
 {
-    ssize_t r = gnutls_record_send(t->session, buf, n);
+    ssize_t r = tls_lib.record_send(t->session, buf, n);
     return r >= 0 ? r : from_gnutls((int)r);
 }
 
-void tls_bye(struct tls *t) { gnutls_bye(t->session, GNUTLS_SHUT_WR); }
+void tls_bye(struct tls *t) { tls_lib.bye(t->session, GNUTLS_SHUT_WR); }

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <gnutls/x509.h>
 #include "crypto/secret.h"
 #include "crypto/tls_int.h"
 
@@ -17,7 +16,7 @@ static const char *const endpoints[] = { "client", "server", NULL };
 
 static bool is_server(const struct tls_creds *c) { return c->endpoint == 1; }
 
-static bool tls_fail(struct err *e, int r, const char *what) { return err_set(e, ERR_VALUE, "%s: %s", what, gnutls_strerror(r)); }
+static bool tls_fail(struct err *e, int r, const char *what) { return err_set(e, ERR_VALUE, "%s: %s", what, tls_lib.strerror(r)); }
 
 /* The path of a file in the folder if it is there; NULL with @e filled where it must be. The caller frees. */
 static char *file_of(const struct tls_creds *c, const char *name, bool must, struct err *e)
@@ -35,12 +34,14 @@ static bool check_common(struct obj *o, struct err *e)
 {
     const struct tls_creds *c = (const struct tls_creds *)o;
     gnutls_priority_t p;
+    if (!tls_lib_open(e))
+        return false;
     if (!c->priority)
         return true;
-    int r = gnutls_priority_init(&p, c->priority, NULL);
+    int r = tls_lib.priority_init(&p, c->priority, NULL);
     if (r)
         return tls_fail(e, r, "priority");
-    gnutls_priority_deinit(p);
+    tls_lib.priority_deinit(p);
     return true;
 }
 
@@ -53,10 +54,10 @@ static bool load_dh(struct tls_creds *c, gnutls_dh_params_t *out, struct err *e)
     *out = NULL;
     if (!path)
         return none.os_errno == 0 || none.os_errno == ENOENT || (*e = none, false);
-    int r = gnutls_load_file(path, &text);
-    r = r ? r : gnutls_dh_params_init(out);
-    r = r ? r : gnutls_dh_params_import_pkcs3(*out, &text, GNUTLS_X509_FMT_PEM);
-    gnutls_free(text.data);
+    int r = tls_lib.load_file(path, &text);
+    r = r ? r : tls_lib.dh_params_init(out);
+    r = r ? r : tls_lib.dh_params_import_pkcs3(*out, &text, GNUTLS_X509_FMT_PEM);
+    (*tls_lib.free)(text.data);
     if (r)
         tls_fail(e, r, path);
     free(path);
@@ -71,27 +72,27 @@ struct certs { gnutls_x509_crt_t *v; unsigned n; };
 static bool load_certs(const char *path, struct certs *out, struct err *e)
 {
     gnutls_datum_t text;
-    int r = gnutls_load_file(path, &text);
+    int r = tls_lib.load_file(path, &text);
     if (r)
         return tls_fail(e, r, path);
-    r = gnutls_x509_crt_list_import2(&out->v, &out->n, &text, GNUTLS_X509_FMT_PEM, 0);
-    gnutls_free(text.data);
+    r = tls_lib.x509_crt_list_import2(&out->v, &out->n, &text, GNUTLS_X509_FMT_PEM, 0);
+    (*tls_lib.free)(text.data);
     return r >= 0 || tls_fail(e, r, path);
 }
 static void free_certs(struct certs *c)
 {
     for (unsigned i = 0; i < c->n; i++)
-        gnutls_x509_crt_deinit(c->v[i]);
-    gnutls_free(c->v);
+        tls_lib.x509_crt_deinit(c->v[i]);
+    (*tls_lib.free)(c->v);
 }
 
 static bool check_times(const char *path, const struct certs *c, struct err *e)
 {
     time_t now = time(NULL);
     for (unsigned i = 0; i < c->n; i++) {
-        if (gnutls_x509_crt_get_expiration_time(c->v[i]) < now)
+        if (tls_lib.x509_crt_get_expiration_time(c->v[i]) < now)
             return err_set(e, ERR_VALUE, "the certificate %s has expired", path);
-        if (gnutls_x509_crt_get_activation_time(c->v[i]) > now)
+        if (tls_lib.x509_crt_get_activation_time(c->v[i]) > now)
             return err_set(e, ERR_VALUE, "the certificate %s is not yet valid", path);
     }
     return true;
@@ -105,7 +106,7 @@ static bool sane(const char *ca_path, const char *cert_path, struct err *e)
     bool ok = load_certs(ca_path, &ca, e) && check_times(ca_path, &ca, e);
     if (ok && cert_path) {
         ok = load_certs(cert_path, &own, e) && check_times(cert_path, &own, e);
-        int r = ok ? gnutls_x509_crt_list_verify(own.v, (int)own.n, ca.v, (int)ca.n, NULL, 0, 0, &status) : 0;
+        int r = ok ? tls_lib.x509_crt_list_verify(own.v, (int)own.n, ca.v, (int)ca.n, NULL, 0, 0, &status) : 0;
         if (ok && (r || status))
             ok = err_set(e, ERR_VALUE, "the certificate %s is not one that %s has signed", cert_path, ca_path);
     }
@@ -120,7 +121,7 @@ static bool load_pair(struct x509_creds *x, const char *cert, const char *key, s
     uint8_t *pass = x->passwordid ? secret_bytes(x->passwordid, &n, e) : NULL;
     if (x->passwordid && !pass)
         return err_prefix(e, "passwordid");
-    int r = gnutls_certificate_set_x509_key_file2(x->c.cred, cert, key, GNUTLS_X509_FMT_PEM, (char *)pass, 0);
+    int r = tls_lib.certificate_set_x509_key_file2(x->c.cred, cert, key, GNUTLS_X509_FMT_PEM, (char *)pass, 0);
     secret_free(pass, n);
     return r >= 0 || tls_fail(e, r, key);
 }
@@ -129,19 +130,19 @@ static bool load_x509(struct x509_creds *x, const char *ca, const char *crl, con
 {
     if (x->sanity_check && !sane(ca, cert, e))
         return false;
-    int r = gnutls_certificate_allocate_credentials((gnutls_certificate_credentials_t *)&x->c.cred);
+    int r = tls_lib.certificate_allocate_credentials((gnutls_certificate_credentials_t *)&x->c.cred);
     if (r)
         return tls_fail(e, r, "credentials");
-    r = gnutls_certificate_set_x509_trust_file(x->c.cred, ca, GNUTLS_X509_FMT_PEM);
+    r = tls_lib.certificate_set_x509_trust_file(x->c.cred, ca, GNUTLS_X509_FMT_PEM);
     if (r < 0)
         return tls_fail(e, r, ca);
-    r = crl ? gnutls_certificate_set_x509_crl_file(x->c.cred, crl, GNUTLS_X509_FMT_PEM) : 0;
+    r = crl ? tls_lib.certificate_set_x509_crl_file(x->c.cred, crl, GNUTLS_X509_FMT_PEM) : 0;
     if (r < 0)
         return tls_fail(e, r, crl);
     if (cert && !load_pair(x, cert, key, e))
         return false;
     if (x->dh)
-        gnutls_certificate_set_dh_params(x->c.cred, x->dh);
+        tls_lib.certificate_set_dh_params(x->c.cred, x->dh);
     return true;
 }
 
@@ -167,9 +168,9 @@ static void x509_finalize(struct obj *o)
 {
     struct x509_creds *x = (struct x509_creds *)o;
     if (x->c.cred)
-        gnutls_certificate_free_credentials(x->c.cred);
+        tls_lib.certificate_free_credentials(x->c.cred);
     if (x->dh)
-        gnutls_dh_params_deinit(x->dh);
+        tls_lib.dh_params_deinit(x->dh);
 }
 
 /* ---- keys that both know ---- */
@@ -180,7 +181,7 @@ struct psk_creds { struct tls_creds c; char *username; gnutls_dh_params_t dh; };
 static char *find_key(const char *path, const char *user, struct err *e)
 {
     gnutls_datum_t text;
-    int r = gnutls_load_file(path, &text);
+    int r = tls_lib.load_file(path, &text);
     if (r) {
         tls_fail(e, r, path);
         return NULL;
@@ -192,7 +193,7 @@ static char *find_key(const char *path, const char *user, struct err *e)
             found = xstrndup(line + n + 1, strcspn(line + n + 1, "\r"));
     secret_free(copy, text.size);
     secret_wipe(text.data, text.size);
-    gnutls_free(text.data);
+    (*tls_lib.free)(text.data);
     if (!found)
         err_set(e, ERR_NOT_FOUND, "'%s' has no key of user '%s'", path, user);
     return found;
@@ -200,12 +201,12 @@ static char *find_key(const char *path, const char *user, struct err *e)
 
 static bool psk_server(struct psk_creds *p, const char *path, struct err *e)
 {
-    int r = gnutls_psk_allocate_server_credentials((gnutls_psk_server_credentials_t *)&p->c.cred);
-    r = r ? r : gnutls_psk_set_server_credentials_file(p->c.cred, path);
+    int r = tls_lib.psk_allocate_server_credentials((gnutls_psk_server_credentials_t *)&p->c.cred);
+    r = r ? r : tls_lib.psk_set_server_credentials_file(p->c.cred, path);
     if (r)
         return tls_fail(e, r, path);
     if (p->dh)
-        gnutls_psk_set_server_dh_params(p->c.cred, p->dh);
+        tls_lib.psk_set_server_dh_params(p->c.cred, p->dh);
     return true;
 }
 
@@ -215,8 +216,8 @@ static bool psk_client(struct psk_creds *p, const char *path, struct err *e)
     if (!hex)
         return false;
     gnutls_datum_t key = { (unsigned char *)hex, (unsigned)strlen(hex) };
-    int r = gnutls_psk_allocate_client_credentials((gnutls_psk_client_credentials_t *)&p->c.cred);
-    r = r ? r : gnutls_psk_set_client_credentials(p->c.cred, p->username, &key, GNUTLS_PSK_KEY_HEX);
+    int r = tls_lib.psk_allocate_client_credentials((gnutls_psk_client_credentials_t *)&p->c.cred);
+    r = r ? r : tls_lib.psk_set_client_credentials(p->c.cred, p->username, &key, GNUTLS_PSK_KEY_HEX);
     secret_free(hex, strlen(hex));
     return !r || tls_fail(e, r, path);
 }
@@ -236,11 +237,11 @@ static void psk_finalize(struct obj *o)
 {
     struct psk_creds *p = (struct psk_creds *)o;
     if (p->c.cred && is_server(&p->c))
-        gnutls_psk_free_server_credentials(p->c.cred);
+        tls_lib.psk_free_server_credentials(p->c.cred);
     else if (p->c.cred)
-        gnutls_psk_free_client_credentials(p->c.cred);
+        tls_lib.psk_free_client_credentials(p->c.cred);
     if (p->dh)
-        gnutls_dh_params_deinit(p->dh);
+        tls_lib.dh_params_deinit(p->dh);
 }
 
 /* ---- nothing: encrypted, but to whom is not known ---- */
@@ -254,12 +255,12 @@ static bool anon_complete(struct obj *o, struct err *e)
     a->c.type = GNUTLS_CRD_ANON;
     if (a->c.dir && !load_dh(&a->c, &a->dh, e))
         return false;
-    int r = is_server(&a->c) ? gnutls_anon_allocate_server_credentials((gnutls_anon_server_credentials_t *)&a->c.cred)
-                             : gnutls_anon_allocate_client_credentials((gnutls_anon_client_credentials_t *)&a->c.cred);
+    int r = is_server(&a->c) ? tls_lib.anon_allocate_server_credentials((gnutls_anon_server_credentials_t *)&a->c.cred)
+                             : tls_lib.anon_allocate_client_credentials((gnutls_anon_client_credentials_t *)&a->c.cred);
     if (r)
         return tls_fail(e, r, "credentials");
     if (a->dh)
-        gnutls_anon_set_server_dh_params(a->c.cred, a->dh);
+        tls_lib.anon_set_server_dh_params(a->c.cred, a->dh);
     return true;
 }
 
@@ -267,11 +268,11 @@ static void anon_finalize(struct obj *o)
 {
     struct anon_creds *a = (struct anon_creds *)o;
     if (a->c.cred && is_server(&a->c))
-        gnutls_anon_free_server_credentials(a->c.cred);
+        tls_lib.anon_free_server_credentials(a->c.cred);
     else if (a->c.cred)
-        gnutls_anon_free_client_credentials(a->c.cred);
+        tls_lib.anon_free_client_credentials(a->c.cred);
     if (a->dh)
-        gnutls_dh_params_deinit(a->dh);
+        tls_lib.dh_params_deinit(a->dh);
 }
 
 /* ---- classes ---- */

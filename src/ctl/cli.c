@@ -2,6 +2,7 @@
 /* Collects the command line, applies it in phases, prints -h. */
 #include "ctl/cli.h"
 #include "ctl/cli_config.h"
+#include "ctl/cli_int.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -61,10 +62,14 @@ static bool unknown_option(const char *word, struct err *e)
     const char *name = word + (word[1] == '-' ? 2 : 1);
     const char *eq = strchr(name, '=');
     char *key = eq ? xstrndup(name, (size_t)(eq - name)) : NULL;
-    if (key && cli_opt_find(key)) {
+    const struct cli_opt *known = key ? cli_opt_find(key) : NULL;
+    if (known && !known->arg) {
+        err_set(e, ERR_VALUE, "%s: this option takes no value", word);
+        err_hint(e, "write -%s alone, or leave it out", key);
+    } else if (known) {
         err_set(e, ERR_UNKNOWN, "%s: unknown option", word);
         err_hint(e, "the value is a word of its own: -%s %s", key, eq + 1);
-    } else {
+    } else if (!cli_absent(key ? key : name, e)) {
         err_set(e, ERR_UNKNOWN, "%s: unknown option", word);
         const char *near = err_nearest(key ? key : name, opt_name, cli_opt_list());
         if (near)

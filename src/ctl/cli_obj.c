@@ -2,7 +2,7 @@
 /* -object and -device: what a person adds to the machine. */
 #include "ctl/cli.h"
 #include "ctl/cli_int.h"
-#include "ctl/user_obj.h"
+#include "core/user_obj.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,19 +16,9 @@ static json_t *deferred;
 
 static bool apply_object(const char *arg, struct err *e)
 {
-    json_t *o = opt_parse_flat(arg, "qom-type", e);
+    json_t *o = user_object_parse(arg, e);
     if (!o)
         return false;
-    const char *type = json_string_value(json_object_get(o, "qom-type"));
-    if (opt_asks_help(o) || (type && (!strcmp(type, "help") || !strcmp(type, "?")))) {
-        struct str b = { 0 };
-        bool ok = user_object_help(type, &b, e);
-        json_decref(o);
-        if (ok)
-            cli_print_and_exit(&b);
-        str_free(&b);
-        return false;
-    }
     if (user_object_needs_back_end(o)) {
         if (!deferred)
             deferred = json_array();

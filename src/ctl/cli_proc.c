@@ -134,33 +134,40 @@ static bool pidfile_busy(int fd, struct err *e)
     return err_os(e, errno_lock, "-pidfile %s: cannot be locked", pidfile);
 }
 
-/* The lock lives as long as the process, so that a file left by a crash is taken over and a live one is not. */
-static bool pidfile_write(struct err *e)
+/* The lock lives as long as the process, so that a file left by a crash is taken over and a live one is not. What is no file is written to, and stays. */
+static bool pidfile_make(struct err *e)
 {
-    if (!pidfile)
-        return true;
     int fd = open(pidfile, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0)
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
         return err_os(e, errno, "-pidfile %s", pidfile);
     struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    if (fcntl(fd, F_SETLK, &whole) < 0) {
+    if (S_ISREG(st.st_mode) && fcntl(fd, F_SETLK, &whole) < 0) {
         bool r = pidfile_busy(fd, e);
         close(fd);
         return r;
     }
+    pidfile_file = S_ISREG(st.st_mode) ? exit_file_new(pidfile) : NULL;
+    atexit(pidfile_remove);
     char text[32];
     int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) < 0 || write(fd, text, (size_t)n) != n) {
+    if ((S_ISREG(st.st_mode) && ftruncate(fd, 0) < 0) || write(fd, text, (size_t)n) != n) {
         int os = errno;
         close(fd);
-        unlink(pidfile);
         return err_os(e, os, "-pidfile %s", pidfile);
     }
-    pidfile_file = exit_file_new(pidfile);
-    atexit(pidfile_remove);
     return true;
 }
-static const struct cli_step step_pidfile = { "pidfile", CLI_EARLY, 20, pidfile_write };
+
+bool cli_pidfile_write(struct err *e)
+{
+    sigset_t before;
+    exit_files_hold(&before);
+    bool ok = !pidfile || pidfile_make(e);
+    exit_files_release(&before);
+    return ok;
+}
+static const struct cli_step step_pidfile = { "pidfile", CLI_EARLY, 20, cli_pidfile_write };
 CLI_STEP(&step_pidfile);
 
 /* ---- signals ---- */
@@ -176,16 +183,6 @@ static void on_end_signal(int sig)
     chr_term_restore();
     exit_files_unlink();
     _exit(0);
-}
-
-static sigset_t end_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    return set;
 }
 
 void cli_signals_early(void)
@@ -208,7 +205,7 @@ static void on_told(void *arg, unsigned revents)
 
 bool cli_signals_loop(struct err *e)
 {
-    sigset_t set = end_signals();
+    sigset_t set = exit_signals();
     int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (fd < 0)
         return err_os(e, errno, "signalfd");
@@ -221,6 +218,6 @@ bool cli_signals_loop(struct err *e)
 
 void cli_signals_end(void)
 {
-    sigset_t set = end_signals();
+    sigset_t set = exit_signals();
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }

@@ -5,6 +5,11 @@
 
 #include "ctl/cli.h"
 
+/* For a program with options of its own: signals and the main loop, before it applies them; ctl_end() at exit. */
+bool ctl_begin(struct err *e) MUST_CHECK;
+/* After them: the pid file, and from now on signals come through the loop, as run_request_quit(). */
+bool ctl_begun(struct err *e) MUST_CHECK;
+
 /* Builds the machine that @l describes, and everything around it. False with @e filled: the process should end. */
 bool ctl_start(const struct cli_line *l, struct err *e) MUST_CHECK;
 /* Runs the machine until it ends; returns the exit status of the process. */

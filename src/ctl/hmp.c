@@ -4,12 +4,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "core/flags.h"
 #include "ctl/mon.h"
 #include "ctl/preconfig.h"
 #include "ctl/qmp.h"
 #include "loop/co.h"
 
-#define PROMPT "(backplane) "
 
 struct hmp_mon {
     struct mon mon;             /* first */
@@ -211,6 +211,7 @@ struct mon *hmp_mon_new(bool shared)
     h->mon.crlf = true;
     h->mon.input_unit = 1;
     h->away = shared;
-    h->edit = (struct lineedit){ .out = echo, .line = on_line, .complete = complete, .arg = h, .prompt = PROMPT };
+    h->edit = (struct lineedit){ .out = echo, .line = on_line, .complete = complete, .arg = h,
+                                 .prompt = cli_flags.compat_qemu ? "(qemu) " : "(backplane) " };    /* scripts wait for QEMU's */
     return &h->mon;
 }

@@ -37,6 +37,13 @@ ABSENT(info_migrate, "info migrate", NO_MIGRATION);
 ABSENT(info_migrate_parameters, "info migrate_parameters", NO_MIGRATION);
 ABSENT(info_migrate_capabilities, "info migrate_capabilities", NO_MIGRATION);
 
+#define NO_SNAPSHOT "snapshots of a running machine are not in this build; blockdev-snapshot-internal-sync has those of a disk"
+ABSENT(savevm, "savevm", NO_SNAPSHOT);
+ABSENT(loadvm, "loadvm", NO_SNAPSHOT);
+ABSENT(delvm, "delvm", NO_SNAPSHOT);
+ABSENT(commit, "commit", "block-commit does it while the guest runs, backplane-img commit does it afterwards");
+ABSENT(dump_memory, "dump-guest-memory", "cores are not in this build; pmemsave writes memory to a file, and -gdb shows the harts");
+
 #define NO_TPM "No TPM device present"
 ABSENT(info_tpm, "info tpm", NO_TPM);
 

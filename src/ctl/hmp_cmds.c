@@ -9,7 +9,7 @@
 #include "core/flags.h"
 #include "core/run.h"
 #include "ctl/qmp.h"
-#include "ctl/user_obj.h"
+#include "core/user_obj.h"
 
 static int by_name(const void *a, const void *b)
 {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/dev.h"
-#include "ctl/user_obj.h"
+#include "core/user_obj.h"
 
 struct offer { const char *text; size_t word; struct lineedit_words *w; };
 

@@ -48,6 +48,12 @@ static void info_mem(const char *arg, struct str *out)
         standing(debug_ops->show_tlb, hmp_cpu, hmp_cpu + 1, out);
 }
 
+static void info_jit(const char *arg, struct str *out)
+{
+    if (have_cpu(out))
+        standing(debug_ops->show_counters, hmp_cpu, hmp_cpu + 1, out);
+}
+
 static void info_cpus(const char *arg, struct str *out)
 {
     if (have_cpu(out))
@@ -243,6 +249,7 @@ static const struct hmp_cmd rows[] = {
     { "info cpus", "", "", "the CPUs and their host threads", info_cpus },
     { "info mem", "", "", "the address space that the CPU's page tables make", info_mem },
     { "info tlb", "", "", "the same", info_mem },
+    { "info jit", "", "", "what the CPU has done so far, and what was translated for it", info_jit },
 };
 #define ROW(i) HMP_CMD(&rows[i])
-ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7); ROW(8); ROW(9); ROW(10); ROW(11); ROW(12);
+ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7); ROW(8); ROW(9); ROW(10); ROW(11); ROW(12); ROW(13);

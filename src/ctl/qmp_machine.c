@@ -213,10 +213,10 @@ static const struct prop options_props[] = {
 /* Adds the key unless one of that name is there, or it is not for people. */
 static void add_key(json_t *keys, const struct prop *p)
 {
-    bool flag = p->type == PROP_T_BOOL || p->type == PROP_T_BIT, number = p->type >= PROP_T_U8 && p->type < PROP_T_SIZE;
+    bool flag = p->type == PROP_T_BOOL || p->type == PROP_T_BIT, number = p->type >= PROP_T_U8 && p->type < PROP_T_SIZE32;
     if (!(p->flags & (PF_HIDDEN | PF_READONLY)) && !json_object_get(keys, p->name))
         json_object_set_new(keys, p->name, json_pack("{s:s, s:s, s:s}", "name", p->name, "type", flag ? "boolean" : number ? "number"
-                                                     : p->type == PROP_T_SIZE ? "size" : "string", "help", p->doc));
+                                                     : prop_is_size(p) ? "size" : "string", "help", p->doc));
 }
 
 /* What an option takes: of its own, and of the classes that it makes. */

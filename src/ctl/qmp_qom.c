@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/dev.h"
-#include "ctl/user_obj.h"
+#include "core/user_obj.h"
 #include "loop/loop.h"
 
 /* ---- properties as introspection names them ---- */
@@ -14,7 +14,7 @@ static char *type_name(const struct prop *p)
 {
     static const char *const names[] = {
         [PROP_T_BOOL] = "bool", [PROP_T_BIT] = "bool", [PROP_T_TRI] = "OnOffAuto", [PROP_T_U8] = "uint8", [PROP_T_U16] = "uint16",
-        [PROP_T_U32] = "uint32", [PROP_T_U64] = "uint64", [PROP_T_S32] = "int32", [PROP_T_S64] = "int64", [PROP_T_SIZE] = "size",
+        [PROP_T_U32] = "uint32", [PROP_T_U64] = "uint64", [PROP_T_S32] = "int32", [PROP_T_S64] = "int64", [PROP_T_SIZE32] = "size", [PROP_T_SIZE] = "size",
         [PROP_T_STR] = "str", [PROP_T_ENUM] = "enum", [PROP_T_MAC] = "str", [PROP_T_UUID] = "str", [PROP_T_PCI_ADDR] = "int32",
         [PROP_T_STRV] = "list", [PROP_T_JSON] = "any" };
     if (p->type == PROP_T_LINK)

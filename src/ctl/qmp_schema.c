@@ -7,7 +7,7 @@
 #include "base/bits.h"
 #include "core/obj.h"
 #include "core/prop.h"
-#include "ctl/user_obj.h"
+#include "core/user_obj.h"
 
 static const struct { const char *name, *json; } builtins[] = {
     { "str", "string" }, { "int", "int" }, { "bool", "boolean" }, { "number", "number" }, { "any", "value" }, { "null", "null" },

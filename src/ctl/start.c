@@ -29,6 +29,17 @@ static bool start_preconfig(const struct cli_line *l, struct err *e)
     return ok;
 }
 
+bool ctl_begin(struct err *e)
+{
+    cli_signals_early();
+    return loop_main_init(e) && end_init();
+}
+
+bool ctl_begun(struct err *e)
+{
+    return cli_pidfile_write(e) && cli_signals_loop(e);
+}
+
 bool ctl_start(const struct cli_line *l, struct err *e)
 {
     cli_signals_early();

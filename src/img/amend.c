@@ -17,18 +17,35 @@ static int help(const char *fmt)
     return 0;
 }
 
+/* An option of creation alone is no unknown one. */
+static bool can_change(const struct blk_driver *d, json_t *opts)
+{
+    struct prop p;
+    const char *key;
+    json_t *v;
+    json_object_foreach(opts, key, v) {
+        if (prop_find(d->amend_props, key, &p) || !d->create_props || !prop_find(d->create_props, key, &p))
+            continue;
+        fprintf(stderr, "backplane-img: %s is decided when an image is made\n", key);
+        if (str_starts(key, "backing_"))
+            fprintf(stderr, "hint: rebase -b FILE -F FORMAT gives it another backing file\n");
+        else
+            fprintf(stderr, "hint: convert -o %s=... makes another one\n", key);
+        return false;
+    }
+    return true;
+}
+
 static int co_amend_node(struct blk_node *n, json_t *opts, const struct img_opts *o)
 {
     const struct blk_driver *d = BLK_DRIVER(n);
     struct err e = ERR_INIT;
-    struct blk_use use = { 0 };
     if (!d->co_amend)
         return fprintf(stderr, "backplane-img: images of format '%s' have nothing to amend\n", img_format(n)), 1;
-    if (!img_claim(&use, n, BLK_PERM_ALL))
+    if (!can_change(d, opts))
         return 1;
     bool ok = d->co_amend(n, opts, o->force, &e);
     int r = ok ? co_node_flush(n) : 0;
-    blk_use_del(&use);
     return !ok ? img_fail(&e, NULL) : r ? img_fail_errno(r, "cannot write '%s'", blk_node_filename(n)) : 0;
 }
 
@@ -45,7 +62,7 @@ static int co_amend(int argc, char **argv)
     } else if (!bad && (optind + 1 != argc || !json_object_size(opts))) {
         fprintf(stderr, "backplane-img: amend needs -o OPTIONS and a file name\n");
     } else if (!bad) {
-        struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, IMG_WRITE | IMG_ONE_LAYER);
+        struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, IMG_WRITE);
         status = n ? co_amend_node(n, opts, &o) : 1;
         img_close(n);
     }

@@ -69,13 +69,54 @@ static bool co_merge(struct blk_bitmap *to, struct blk_node *from, const char *n
     return true;
 }
 
-static bool co_add(struct blk_node *n, const char *name, uint64_t granularity, struct err *e)
+static struct blk_bitmap *co_add(struct blk_node *n, const char *name, uint64_t granularity, struct err *e)
 {
     struct blk_bitmap *b = blk_bitmap_can_persist(n, e) ? co_bitmap_new(n, name, granularity, e) : NULL;
     if (b)
         b->persistent = true;
     return b;
 }
+
+/* ---- convert --bitmaps ---- */
+
+bool img_bitmaps_usable(struct blk_node *n, bool skip_broken)
+{
+    struct blk_bitmap *b;
+    if (!BLK_DRIVER(n)->co_store_bitmaps)
+        return fprintf(stderr, "backplane-img: --bitmaps: images of format '%s' keep no bitmaps\n", img_format(n)), false;
+    list_for_each(b, &n->bitmaps, link) {
+        if (!b->persistent || !b->inconsistent)
+            continue;
+        if (!skip_broken) {
+            fprintf(stderr, "backplane-img: bitmap '%s' of '%s' is inconsistent: its image was not closed properly\n"
+                            "hint: --skip-broken-bitmaps leaves it out; backplane-img bitmap --remove deletes it\n", b->name, blk_node_filename(n));
+            return false;
+        }
+        fprintf(stderr, "backplane-img: warning: bitmap '%s' is inconsistent and left out\n", b->name);
+    }
+    return true;
+}
+
+bool co_img_bitmaps_copy(struct blk_node *src, struct blk_node *dst)
+{
+    struct err e = ERR_INIT;
+    struct blk_bitmap *b, *to;
+    bool ok = true;
+    list_for_each(b, &src->bitmaps, link) {
+        if (!b->persistent || b->inconsistent)
+            continue;
+        to = co_add(dst, b->name, dirty_granularity(&b->map), &e);
+        if (!to)
+            return img_fail(&e, "--bitmaps"), false;
+        dirty_merge(&to->map, &b->map);
+        to->recording = b->recording;
+    }
+    if (BLK_DRIVER(dst)->co_store_bitmaps)
+        ok = BLK_DRIVER(dst)->co_store_bitmaps(dst, false, &e) || (img_fail(&e, "--bitmaps"), false);
+    return ok;
+}
+
+/* ---- bitmap ---- */
 
 static bool co_act(const struct bitmap_args *a, const struct act *act, struct blk_node *n, struct blk_node *src, const char *name, struct err *e)
 {
@@ -108,13 +149,12 @@ static int co_bitmap(int argc, char **argv)
         return 1;
     const char *file = argv[optind], *name = argv[optind + 1];
     struct blk_node *n = img_open(file, a.o.fmt, a.o.cache, &a.o, IMG_WRITE | IMG_ONE_LAYER), *src = n;
-    struct blk_use use = { 0 };
     if (n && a.src_file) {
         struct img_opts plain = a.o;
         plain.image_opts = false;
         src = img_open(a.src_file, a.src_fmt, a.o.src_cache, &plain, IMG_ONE_LAYER);
     }
-    bool ok = n && src && img_claim(&use, n, BLK_PERM_READ | BLK_PERM_WRITE);
+    bool ok = n && src;
     int status = !ok;
     for (unsigned i = 0; i < a.n && ok; i++)
         ok = co_act(&a, &a.acts[i], n, src, name, &e);
@@ -122,7 +162,6 @@ static int co_bitmap(int argc, char **argv)
         ok = BLK_DRIVER(n)->co_store_bitmaps(n, false, &e);
     if (!ok && !status)
         status = img_fail(&e, NULL);
-    blk_use_del(&use);
     if (src != n)
         img_close(src);
     img_close(n);

@@ -6,12 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/opt.h"
 #include "block/backing.h"
 #include "block/throttle.h"
 #include "core/backend.h"
-#include "core/cmd.h"
+#include "core/user_obj.h"
 #include "img/img.h"
 
 /* ---- options ---- */
@@ -24,6 +25,8 @@ static const struct option longs[] = {
     { "target-image-opts", 0, NULL, OPT_TARGET_OPTS }, { "target-is-zero", 0, NULL, OPT_ZERO_TARGET },
     { "salvage", 0, NULL, OPT_SALVAGE }, { "pattern", 1, NULL, OPT_PATTERN }, { "flush-interval", 1, NULL, OPT_FLUSH },
     { "no-drain", 0, NULL, OPT_NO_DRAIN }, { "bitmaps", 0, NULL, OPT_BITMAPS },
+    { "skip-broken-bitmaps", 0, NULL, OPT_SKIP_BROKEN }, { "format", 1, NULL, 'f' }, { "repair", 1, NULL, OPT_REPAIR },
+    { "source-file", 1, NULL, 'b' }, { "source-format", 1, NULL, 'F' }, { "granularity", 1, NULL, 'g' },
     { "add", 0, NULL, OPT_BM_ADD }, { "remove", 0, NULL, OPT_BM_REMOVE }, { "clear", 0, NULL, OPT_BM_CLEAR },
     { "enable", 0, NULL, OPT_BM_ENABLE }, { "disable", 0, NULL, OPT_BM_DISABLE }, { "merge", 1, NULL, OPT_BM_MERGE }, { NULL, 0, NULL, 0 },
 };
@@ -45,7 +48,11 @@ int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o)
         case OPT_FORCE: o->force = true; break;
         case OPT_OBJECT: {
             struct err e = ERR_INIT;
-            if (!cli_apply_one("object", optarg, &e)) {
+            json_t *made = user_object_parse(optarg, &e);
+            bool ok = made && user_object_create(made, &e);
+            json_decref(made);
+            if (!ok) {
+                err_prefix(&e, "--object %s", optarg);
                 img_fail(&e, NULL);
                 return '?';
             }
@@ -139,6 +146,17 @@ int img_fail_errno(int r, const char *fmt, ...)
     return 1;
 }
 
+const char *img_size_text(uint64_t v, char buf[32])
+{
+    static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+    double x = (double)v;
+    unsigned u = 0;
+    for (; x >= 1000 && u < ARRAY_SIZE(unit) - 1; u++)
+        x /= 1024;
+    snprintf(buf, 32, "%.3g %s", x, unit[u]);
+    return buf;
+}
+
 void img_progress(const struct img_opts *o, uint64_t done, uint64_t all)
 {
     static int last = -1;
@@ -188,12 +206,22 @@ static bool set_cache(json_t *o, const char *cache)
     return !cache;
 }
 
+/* The driver that @opts name has an option @name. */
+static bool has_option(json_t *opts, const char *name)
+{
+    struct err e = ERR_INIT;
+    struct prop p;
+    const char *driver = json_string_value(json_object_get(opts, "driver"));
+    const struct obj_class *c = driver ? backend_find(&blk_node_class, driver, &e) : NULL;
+    return c && obj_prop_find(c, name, &p);
+}
+
 static void set_unlocked(json_t *o)
 {
     json_t *file = json_object_get(o, "file");
     if (json_is_object(file))
         set_unlocked(file);
-    else if (str_eq(json_string_value(json_object_get(o, "driver")), "file"))
+    else if (has_option(o, "locking"))
         json_object_set_new(o, "locking", json_string("off"));
 }
 
@@ -201,15 +229,35 @@ static void set_unlocked(json_t *o)
  * A format that nobody named is told by its signature; a raw disk whose guest wrote such a signature must not make us open
  * other files, so that an image that names some must be named by -f or by its suffix.
  */
-static bool guess_format(const char *name, const char **fmt, bool *guessed)
+static const char *guess_format(const char *path, bool *guessed)
 {
-    const char *path = str_starts(name, "file:") ? name + 5 : name, *like = blk_looks_like(path), *dot = strrchr(path, '.');
-    *guessed = false;
-    if (*fmt || str_starts(name, "json:"))
-        return true;
-    *fmt = like ? like : "raw";
+    const char *like = blk_looks_like(path), *dot = strrchr(path, '.');
     *guessed = like && !(dot && (!strcmp(dot + 1, like) || (!strcmp(like, "qcow2") && str_starts(dot, ".qcow"))));
-    return true;
+    return like ? like : "raw";
+}
+
+static bool is_unknown(const char *name, const char *fmt, const struct img_opts *o)
+{
+    return !fmt && !o->image_opts && !blk_local_path(name) && !str_starts(name, "json:");
+}
+
+/* The same where a look needs a connection, which is kept: the node below the one of @opts is made here. */
+static struct blk_node *co_guess_remote(json_t *opts, bool *guessed, struct err *e)
+{
+    json_t *file = json_copy(opts);
+    json_object_update(file, json_object_get(opts, "file"));
+    json_object_del(file, "file");
+    json_object_set_new(file, "node-name", json_sprintf("%s-below", json_string_value(json_object_get(opts, "node-name"))));
+    struct blk_node *n = blk_node_create(file, e);
+    json_decref(file);
+    if (!n)
+        return NULL;
+    const char *like = co_node_looks_like(n);
+    n->inline_child = true;
+    json_object_set_new(opts, "driver", json_string(like ? like : "raw"));
+    json_object_set_new(opts, "file", json_string(n->obj.id));
+    *guessed = like != NULL;
+    return n;
 }
 
 static bool names_others(struct blk_node *n)
@@ -228,26 +276,27 @@ static bool names_others(struct blk_node *n)
 static json_t *options_of(const char *name, const char *fmt, const struct img_opts *o, bool *guessed, struct err *e)
 {
     *guessed = false;
-    if (o->image_opts)
-        return opt_parse(name, "driver", e);
-    return guess_format(name, &fmt, guessed) ? blk_image_opts(name, fmt, e) : NULL;
+    if (o->image_opts) {
+        json_t *opts = opt_parse(name, "driver", e);
+        if (!opts || blk_imply_protocol(opts, e))
+            return opts;
+        json_decref(opts);
+        return NULL;
+    }
+    if (!fmt && blk_local_path(name))
+        fmt = guess_format(blk_local_path(name), guessed);
+    return blk_image_opts(name, fmt, e);
 }
 
-/* The format that @opts name has an option @name. */
-static bool has_option(json_t *opts, const char *name)
+bool img_new_is_zero(const char *name, const char *fmt)
 {
     struct err e = ERR_INIT;
-    struct prop p;
-    const char *driver = json_string_value(json_object_get(opts, "driver"));
-    const struct obj_class *c = driver ? backend_find(&blk_node_class, driver, &e) : NULL;
-    return c && obj_prop_find(c, name, &p);
-}
-
-bool img_new_is_zero(const char *fmt)
-{
-    struct err e = ERR_INIT;
+    struct stat st;
     const struct obj_class *c = backend_find(&blk_node_class, fmt, &e);
-    return c && !(((const struct blk_driver *)c)->flags & BLK_NEW_IS_RUBBISH);
+    if (strcmp(fmt, "raw"))
+        return c && !(((const struct blk_driver *)c)->flags & BLK_NEW_IS_RUBBISH);
+    const char *path = blk_local_path(name);
+    return path && (stat(path, &st) || S_ISREG(st.st_mode));        /* a device holds what it held */
 }
 
 static bool has_key(json_t *opts)
@@ -264,11 +313,30 @@ static void use_key(json_t *opts, json_t *created)
             json_object_set(opts, keys[i], json_object_get(created, keys[i]));
 }
 
+/* What we are to an image that is open: without a user nothing is locked. */
+struct claim { struct list link; struct blk_use use; };
+static struct list claims = LIST_INIT(claims);
+
+static bool claim(struct blk_node *n, bool write, struct err *e)
+{
+    struct claim *c = xnew(struct claim);
+    if (!blk_use_add(&c->use, n, write ? BLK_PERM_ALL : BLK_PERM_READ, BLK_PERM_READ, "backplane-img", e)) {
+        free(c);
+        return false;
+    }
+    list_push(&claims, &c->link);
+    return true;
+}
+
 struct blk_node *img_open(const char *name, const char *fmt, const char *cache, const struct img_opts *o, unsigned flags)
 {
     static unsigned count;
     struct err e = ERR_INIT;
-    bool guessed, write = flags & IMG_WRITE;
+    bool guessed, write = flags & IMG_WRITE, unlocked = flags & IMG_UNLOCKED || o->unlocked;
+    if (write && unlocked) {
+        img_refuse("-U: what is written is locked");
+        return NULL;
+    }
     json_t *opts = options_of(name, fmt, o, &guessed, &e);
     char id[32];
     if (!opts) {
@@ -280,6 +348,10 @@ struct blk_node *img_open(const char *name, const char *fmt, const char *cache, 
     json_object_set_new(opts, "read-only", json_boolean(!write));
     if (write && !json_object_get(opts, "discard"))
         json_object_set_new(opts, "discard", json_string("unmap"));
+    if (unlocked)
+        set_unlocked(opts);
+    struct blk_node *below = NULL;
+    bool ok = set_cache(opts, cache) && (!is_unknown(name, fmt, o) || (below = co_guess_remote(opts, &guessed, &e)));
     if (flags & (IMG_ONE_LAYER | IMG_LOOK) && has_option(opts, "backing"))
         json_object_set_new(opts, "backing", json_null());
     use_key(opts, o->created);
@@ -287,16 +359,25 @@ struct blk_node *img_open(const char *name, const char *fmt, const char *cache, 
         json_object_set_new(opts, "header-only", json_true());
     if (flags & IMG_REPAIR && has_option(opts, "repair"))
         json_object_set_new(opts, "repair", json_true());
-    if (flags & IMG_UNLOCKED || o->unlocked)
-        set_unlocked(opts);
-    struct blk_node *n = set_cache(opts, cache) ? blk_node_create(opts, &e) : NULL;
+    struct blk_node *n = ok ? blk_node_create(opts, &e) : NULL;
     json_decref(opts);
+    if (n && !unlocked && !claim(n, write, &e)) {
+        img_close(n);
+        n = NULL;
+    } else if (!n && below) {
+        blk_node_drop(below);
+    }
+    if (!n && e.cls == ERR_BUSY && flags & IMG_BUSY) {
+        if (!o->quiet)
+            fprintf(stderr, "backplane-img: warning: %s: what is seen may be half of a change\n", e.msg);
+        return img_open(name, fmt, cache, o, (flags & ~IMG_BUSY) | IMG_UNLOCKED);
+    }
     if (!n) {
         if (e.msg[0])
             img_fail(&e, NULL);
         return NULL;
     }
-    if (guessed && !(flags & IMG_LOOK) && names_others(n)) {
+    if (guessed && !(flags & (IMG_LOOK | IMG_GUESSED)) && names_others(n)) {
         fprintf(stderr, "backplane-img: '%s' looks like a %s image that names other files, but its format is not given\n"
                         "hint: -f %s\n", name, img_format(n), img_format(n));
         img_close(n);
@@ -321,35 +402,18 @@ bool co_img_show_snapshot(struct blk_node *n, const char *what)
 
 void img_close(struct blk_node *n)
 {
-    if (n)
-        obj_del(&n->obj);
-}
-
-bool img_claim(struct blk_use *u, struct blk_node *n, unsigned perm)
-{
-    struct err e = ERR_INIT;
-    if (blk_use_add(u, n, perm, BLK_PERM_READ, "backplane-img", &e))
-        return true;
-    img_fail(&e, NULL);
-    return false;
-}
-
-struct blk_node *img_open_backing(struct blk_node *n, const struct img_opts *o, unsigned flags)
-{
-    struct img_opts plain = *o;
-    plain.image_opts = false;
-    if (!n->backing_name)
-        return NULL;
-    char *path = blk_path_beside(blk_node_filename(n), n->backing_name);
-    const char *like = n->backing_fmt ? NULL : blk_looks_like(path);
-    struct blk_node *b = NULL;
-    if (like)
-        fprintf(stderr, "backplane-img: '%s' does not say in which format its backing file is\nhint: rebase -u -b %s -F %s\n",
-                blk_node_filename(n), n->backing_name, like);
-    else
-        b = img_open(path, n->backing_fmt ? n->backing_fmt : "raw", o->src_cache, &plain, flags);
-    free(path);
-    return b;
+    struct claim *c;
+    if (!n)
+        return;
+    list_for_each(c, &claims, link) {
+        if (c->use.node != n)
+            continue;
+        list_del(&c->link);
+        blk_use_del(&c->use);
+        free(c);
+        break;
+    }
+    obj_del(&n->obj);
 }
 
 /* ---- data ---- */

@@ -173,26 +173,23 @@ static int co_dd_copy(struct blk_node *in, const char *out, const char *fmt, con
 {
     struct err e = ERR_INIT;
     json_t *opts = json_pack("{s:I}", "size", (json_int_t)align_up(len, 512));
+    bool zero = img_new_is_zero(out, fmt);
     bool ok = blk_image_create(out, fmt, opts, o->force, &e) || (img_fail(&e, NULL), false);
     json_decref(opts);
     struct img_opts plain = { .quiet = o->quiet };
-    struct blk_use use = { 0 };
     struct blk_node *dst = ok ? img_open(out, fmt, o->cache, &plain, IMG_WRITE) : NULL;
     uint8_t *buf = dst ? aligned_alloc(4096, PIECE) : NULL;
-    int r = buf && img_claim(&use, dst, BLK_PERM_ALL) ? 0 : -ENOMEM;
+    int r = buf ? 0 : -ENOMEM;
     for (uint64_t at = 0; at < len && !r;) {
         uint64_t n = MIN((uint64_t)PIECE, len - at);
         r = co_img_is_zero(in, skip + at, n, buf);
-        if (r == 1)
+        if (r == 1 && zero)
             r = 0;
-        else if (!r)
+        else if (r >= 0)
             r = co_img_write(dst, at, MIN(align_up(n, 512), atomic_load(&dst->size) - at), buf);
         at += n;
     }
-    if (use.node) {
-        r = r ? r : co_node_flush(dst);
-        blk_use_del(&use);
-    }
+    r = r ? r : co_node_flush(dst);
     free(buf);
     img_close(dst);
     return r && dst ? img_fail_errno(r, "cannot copy to '%s'", out) : r != 0;
@@ -301,12 +298,9 @@ static int co_bench(int argc, char **argv)
     }
     if (bad || optind + 1 != argc)
         return fprintf(stderr, "backplane-img: bench needs one file name\n"), 1;
-    struct blk_use use = { 0 };
     b.n = img_open(argv[optind], o.fmt, o.cache ? o.cache : direct ? "none" : NULL, &o, b.write ? IMG_WRITE : 0);
-    if (!b.n || (b.write && !img_claim(&use, b.n, BLK_PERM_READ | BLK_PERM_WRITE))) {
-        img_close(b.n);
+    if (!b.n)
         return 1;
-    }
     b.pattern = (uint8_t)pattern;
     b.step = b.step ? b.step : b.size;
     int status = 0;
@@ -317,6 +311,7 @@ static int co_bench(int argc, char **argv)
                (unsigned long long)b.count, b.write ? "write" : "read", (unsigned long long)b.size, (unsigned long long)b.depth,
                (unsigned long long)b.off, (unsigned long long)b.step);
         b.off %= atomic_load(&b.n->size) - b.size + 1;
+        loop_set_reads_ahead(loop_main(), b.depth > 1);
         int64_t t = clock_now(CLOCK_HOST);
         for (uint64_t i = 0; i < b.depth; i++) {
             b.running++;
@@ -327,8 +322,6 @@ static int co_bench(int argc, char **argv)
         t = clock_now(CLOCK_HOST) - t;
         status = b.r ? img_fail_errno(b.r, "a request failed") : (printf("Run completed in %.3f seconds.\n", (double)t / 1e9), 0);
     }
-    if (use.node)
-        blk_use_del(&use);
     img_close(b.n);
     return status;
 }

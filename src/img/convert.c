@@ -8,18 +8,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "block/backing.h"
+#include "block/bitmap.h"
 #include "block/throttle.h"
 #include "img/img.h"
 
-enum { PIECE = 2 << 20, MAX_JOBS = 16, MAX_SOURCES = 64 };
+/* What the host's memory holds is copied by two: one reads while the other writes, and both pieces stay in a core's cache. */
+enum { PIECE_NEAR = 512 << 10, JOBS_NEAR = 2, PIECE_FAR = 2 << 20, MAX_JOBS = 16, MAX_SOURCES = 64 };
 
 struct source { struct blk_node *n; uint64_t start, size; };
 struct convert {
     struct img_opts o;
     struct source src[MAX_SOURCES];
-    unsigned sources, jobs, running;
+    unsigned sources, jobs, started, running;
     struct blk_node *dst;
-    uint64_t size, next, done, sparse, unit;
+    uint64_t size, next, done, sparse, unit, piece;
     bool compress, target_zero, top_only, salvage, data_known, offload;
     struct throttle limit;
     int r;
@@ -107,6 +109,18 @@ static int co_copy_within(struct convert *c, uint64_t off, const struct blk_exte
     return co_file_copy_range((struct blk_node *)from->where, from->off, (struct blk_node *)to.where, to.off, from->len);
 }
 
+static void co_job(void *arg);
+
+/* There are @n jobs, or as many as are allowed. */
+static void start_jobs(struct convert *c, unsigned n)
+{
+    while (c->started < MIN(n, c->jobs)) {
+        c->started++;
+        c->running++;
+        co_spawn(loop_main(), NULL, co_job, c);
+    }
+}
+
 /* [off, off + len) of the target, whole units. */
 static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
 {
@@ -123,6 +137,8 @@ static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
         if (r)
             break;
         bool skip = c->top_only && x.below;
+        if (x.compressed)
+            start_jobs(c, MAX_JOBS);                /* unpacking keeps all cores at work */
         if (c->compress) {                          /* gathered: a cluster is compressed whole */
             memset(buf + at, 0, x.zero || skip ? x.len : 0);
             r = x.zero || skip ? 0 : co_read_piece(c, s, pos, x.len, buf + at);
@@ -141,7 +157,7 @@ static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
 static void co_job(void *arg)
 {
     struct convert *c = arg;
-    uint64_t piece = MAX((uint64_t)PIECE, c->unit);
+    uint64_t piece = c->piece;
     uint8_t *buf = aligned_alloc(4096, piece);
     if (!buf)
         c->r = -ENOMEM;
@@ -172,12 +188,24 @@ static void co_job(void *arg)
         co_wake(&c->idle);
 }
 
+/* All of it is files of the host, through its cache. */
+static bool is_near(const struct blk_node *n)
+{
+    const struct blk_node *below[] = { n->child.node, n->backing.node, n->data.node };
+    bool near = below[0] || (!strcmp(img_format(n), "file") && !n->direct);
+    for (size_t i = 0; i < ARRAY_SIZE(below); i++)
+        near &= !below[i] || is_near(below[i]);
+    return near;
+}
+
 static int co_copy(struct convert *c)
 {
-    for (unsigned i = 0; i < c->jobs; i++) {
-        c->running++;
-        co_spawn(loop_main(), NULL, co_job, c);
-    }
+    bool near = is_near(c->dst);
+    for (unsigned i = 0; i < c->sources; i++)
+        near &= is_near(c->src[i].n);
+    c->piece = MAX((uint64_t)(near ? PIECE_NEAR : PIECE_FAR), c->unit);
+    loop_set_reads_ahead(loop_main(), true);
+    start_jobs(c, near && !c->compress ? JOBS_NEAR : MAX_JOBS);
     if (c->running)
         co_wait(&c->idle);
     return c->r;
@@ -188,7 +216,7 @@ static int co_copy(struct convert *c)
 struct args {
     const char *target_fmt, *backing, *backing_fmt, *snapshot;
     json_t *opts;
-    bool no_create, target_opts, target_zero;
+    bool no_create, target_opts, target_zero, bitmaps, skip_broken;
 };
 
 static bool open_sources(struct convert *c, char **names, unsigned n, const struct args *a)
@@ -221,13 +249,10 @@ static bool make_target(struct convert *c, const char *name, const struct args *
     return blk_image_create(name, a->target_fmt, a->opts, c->o.force, &e) || (img_fail(&e, NULL), false);
 }
 
-/* A new image without backing file reads as zeroes. A device that exists does not. */
+/* A new image without backing file reads as zeroes. */
 static bool starts_zero(const struct convert *c, const char *name, const struct args *a)
 {
-    struct stat st;
-    if (a->target_zero)
-        return true;
-    return !a->no_create && !c->top_only && img_new_is_zero(a->target_fmt) && (strcmp(a->target_fmt, "raw") || stat(name, &st) || S_ISREG(st.st_mode));
+    return a->target_zero || (!a->no_create && !c->top_only && img_new_is_zero(name, a->target_fmt));
 }
 
 static bool check_args(const struct convert *c, const struct args *a)
@@ -245,6 +270,12 @@ static bool check_args(const struct convert *c, const struct args *a)
         what = "--target-image-opts needs -n";
     else if (a->target_zero && !a->no_create)
         what = "--target-is-zero needs -n";
+    else if (a->bitmaps && c->sources > 1)
+        what = "--bitmaps with several sources";
+    else if (a->bitmaps && a->snapshot)
+        what = "--bitmaps and -l: bitmaps are not of a snapshot";
+    else if (a->skip_broken && !a->bitmaps)
+        what = "--skip-broken-bitmaps needs --bitmaps";
     if (what)
         fprintf(stderr, "backplane-img: %s\n", what);
     return !what;
@@ -253,16 +284,16 @@ static bool check_args(const struct convert *c, const struct args *a)
 static int co_convert_to(struct convert *c, const char *name, const struct args *a)
 {
     struct img_opts t = c->o;
-    struct blk_use use = { 0 };
+    struct err e = ERR_INIT;
     bool made = !a->no_create;
     if (made && !make_target(c, name, a))
         return 1;
     t.image_opts = a->target_opts;
     t.unlocked = false;
     t.created = a->opts;
-    c->dst = img_open(name, a->target_opts ? NULL : a->target_fmt, c->o.cache ? c->o.cache : "unsafe", &t, IMG_WRITE | (a->backing ? 0 : IMG_ONE_LAYER));
+    c->dst = img_open(name, a->target_opts ? NULL : a->target_fmt, c->o.cache ? c->o.cache : "unsafe", &t, IMG_WRITE);
     int status = 1;
-    if (c->dst && img_claim(&use, c->dst, BLK_PERM_ALL)) {
+    if (c->dst) {
         const struct blk_driver *d = BLK_DRIVER(c->dst);
         c->unit = c->compress && d->cluster_size ? d->cluster_size(c->dst) : 512;
         if (atomic_load(&c->dst->size) < c->size)
@@ -270,19 +301,21 @@ static int co_convert_to(struct convert *c, const char *name, const struct args 
                     (unsigned long long)atomic_load(&c->dst->size), (unsigned long long)c->size);
         else if (c->compress && !d->co_write_compressed)
             fprintf(stderr, "backplane-img: -c: images of format '%s' hold no compressed data\n", img_format(c->dst));
+        else if (a->bitmaps && !blk_bitmap_can_persist(c->dst, &e))
+            img_fail(&e, "--bitmaps");
         else {
             int r = co_copy(c);
             r = r ? r : co_node_flush(c->dst);
             img_progress_end(&c->o);
             status = r ? img_fail_errno(r, "error while %s byte %llu and up", c->read_failed ? "reading" : "writing",
-                                        (unsigned long long)c->failed_at) : 0;
+                                        (unsigned long long)c->failed_at) : a->bitmaps && !co_img_bitmaps_copy(c->src[0].n, c->dst);
         }
-        blk_use_del(&use);
     }
     img_close(c->dst);
+    const char *path = blk_local_path(name);
     struct stat st;
-    if (status && made && !stat(name, &st) && S_ISREG(st.st_mode))
-        unlink(name);               /* half an image is none */
+    if (status && made && path && !stat(path, &st) && S_ISREG(st.st_mode))
+        unlink(path);               /* half an image is none */
     return status;
 }
 
@@ -310,6 +343,8 @@ static int co_convert(int argc, char **argv)
         case 'r': status = !img_rate(optarg, &c->limit); break;
         case OPT_TARGET_OPTS: a.target_opts = true; break;
         case OPT_ZERO_TARGET: a.target_zero = true; break;
+        case OPT_BITMAPS: a.bitmaps = true; break;
+        case OPT_SKIP_BROKEN: a.skip_broken = true; break;
         case OPT_SALVAGE: c->salvage = true; break;
         default: status = 1;
         }
@@ -326,7 +361,8 @@ static int co_convert(int argc, char **argv)
     c->top_only = a.backing != NULL;
     if (!status && optind + 2 > argc)
         status = (fprintf(stderr, "backplane-img: convert needs a source and a target\n"), 1);
-    status = status || !open_sources(c, argv + optind, (unsigned)(argc - optind - 1), &a) || !check_args(c, &a);
+    status = status || !open_sources(c, argv + optind, (unsigned)(argc - optind - 1), &a) || !check_args(c, &a) ||
+             (a.bitmaps && !img_bitmaps_usable(c->src[0].n, a.skip_broken));
     if (!status) {
         c->target_zero = starts_zero(c, argv[argc - 1], &a);
         status = co_convert_to(c, argv[argc - 1], &a);
@@ -337,5 +373,6 @@ static int co_convert(int argc, char **argv)
     free(c);
     return status;
 }
-IMG_CMD(co_convert, "convert", "[-c] [-p] [-n] [-f FORMAT] [-O FORMAT] [-o OPTIONS] [-S SIZE] [-m N] [-B BACKING -F FORMAT] [-l SNAPSHOT] [-r RATE] [-C] SOURCE... TARGET",
+IMG_CMD(co_convert, "convert", "[-c] [-p] [-n] [-f FORMAT] [-O FORMAT] [-o OPTIONS] [-S SIZE] [-m N] [-B BACKING -F FORMAT] [-l SNAPSHOT] [-r RATE] [-C] "
+        "[--bitmaps [--skip-broken-bitmaps]] SOURCE... TARGET",
         "Copies images into a new one");

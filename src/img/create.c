@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/backing.h"
+#include "block/bitmap.h"
+#include "core/backend.h"
 #include "img/img.h"
 
 /* The size of the backing file @name as seen from @image. */
@@ -76,10 +78,19 @@ static int co_create(int argc, char **argv)
 }
 IMG_CMD(co_create, "create", "[-f FORMAT] [-b BACKING -F FORMAT] [-u] [-o OPTIONS] FILE [SIZE]", "Makes an image");
 
+static bool parse_preallocation(const char *text, enum blk_prealloc *how)
+{
+    for (int i = 0; blk_prealloc_names[i]; i++)
+        if (!strcmp(text, blk_prealloc_names[i]))
+            return *how = (enum blk_prealloc)i, true;
+    return img_refuse("--preallocation is off, metadata, falloc or full"), false;
+}
+
 static int co_resize(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     bool shrink = false, bad = false;
+    enum blk_prealloc how = BLK_PREALLOC_OFF;
     if (argc > 2 && argv[argc - 1][0] == '-' && argv[argc - 1][1] >= '0' && argv[argc - 1][1] <= '9')
         argc--;                         /* "-1G" is no option */
     else
@@ -88,7 +99,9 @@ static int co_resize(int argc, char **argv)
     for (int c; !bad && (c = img_getopt(argc, argv, "", &o)) != -1;) {
         if (c == OPT_SHRINK)
             shrink = true;
-        else if (c != OPT_PREALLOC || strcmp(optarg, "off"))
+        else if (c == OPT_PREALLOC)
+            bad = !parse_preallocation(optarg, &how);
+        else
             bad = true;
     }
     if (bad || optind + 1 != argc || argc < 2) {
@@ -100,52 +113,40 @@ static int co_resize(int argc, char **argv)
     if (!img_size(text + (sign != 0), &v))
         return 1;
     struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, IMG_WRITE);
-    struct blk_use use = { 0 };
     if (!n)
         return 1;
     int status = 1;
-    if (img_claim(&use, n, BLK_PERM_ALL)) {
-        uint64_t old = atomic_load(&n->size);
-        size = sign == '+' ? old + v : sign == '-' ? (v > old ? 0 : old - v) : v;
-        size = align_up(size, 512);
-        if (sign == '-' && v > old) {
-            fprintf(stderr, "backplane-img: the image has %llu bytes only\n", (unsigned long long)old);
-        } else if (size < old && !shrink) {
-            fprintf(stderr, "backplane-img: this would cut off data behind byte %llu\nhint: --shrink\n", (unsigned long long)size);
-        } else {
-            int r = co_node_resize(n, size);
-            r = r ? r : co_node_flush(n);
-            status = r ? img_fail_errno(r, "cannot resize '%s'", argv[optind]) : 0;
-        }
-        blk_use_del(&use);
+    uint64_t old = atomic_load(&n->size);
+    size = sign == '+' ? old + v : sign == '-' ? (v > old ? 0 : old - v) : v;
+    bool raw = !strcmp(img_format(n), "raw");       /* the file has any size, the disk a whole number of sectors */
+    if (!size && !(sign == '-' && v > old)) {
+        img_refuse("the new size must be positive");
+    } else if (sign == '-' && v > old) {
+        fprintf(stderr, "backplane-img: the image has %llu bytes only\n", (unsigned long long)old);
+    } else if (!raw && size % 512) {
+        fprintf(stderr, "backplane-img: the size of a %s image is a multiple of 512\n", img_format(n));
+    } else if (size < old && !shrink) {
+        fprintf(stderr, "backplane-img: this would cut off data behind byte %llu\nhint: --shrink\n", (unsigned long long)size);
+    } else if (how && size < old) {
+        img_refuse("--preallocation: it is for growing");
+    } else {
+        int r = how && size > old && !BLK_DRIVER(n)->co_preallocate ? -ENOTSUP : co_node_resize(n, size);
+        if (!r && how && size > old && (r = BLK_DRIVER(n)->co_preallocate(n, old, how)))
+            co_node_resize(n, old);
+        r = r ? r : co_node_flush(n);
+        status = r ? img_fail_errno(r, "cannot resize '%s'", argv[optind]) : 0;
     }
     img_close(n);
     if (!status && !o.quiet)
         puts("Image resized.");
     return status;
 }
-IMG_CMD(co_resize, "resize", "[-f FORMAT] [--shrink] FILE [+|-]SIZE", "Changes the size of the disk");
+IMG_CMD(co_resize, "resize", "[-f FORMAT] [--shrink] [--preallocation=off|metadata|falloc|full] FILE [+|-]SIZE", "Changes the size of the disk");
 
 /* ---- measure ---- */
 
-struct measured { uint64_t required, full; };
-
-/* Metadata of a fully allocated qcow2 image: header, L1, L2, refcount table and blocks, all in whole clusters. */
-static uint64_t qcow2_metadata(uint64_t size, uint64_t cs, uint64_t entry, unsigned refbits)
-{
-    uint64_t clusters = align_up(size, cs) / cs, l2 = align_up(clusters, cs / entry) * entry, l1 = align_up(l2 / cs * 8, cs);
-    uint64_t meta = cs + l2 + l1, used = meta / cs + clusters, blocks = 0, table = 0, n = 0, last;
-    do {
-        last = n;
-        blocks = (used + table + blocks + cs * 8 / refbits - 1) / (cs * 8 / refbits);
-        table = (blocks + cs / 8 - 1) / (cs / 8);
-        n = used + blocks + table;
-    } while (n != last);
-    return meta + (blocks + table) * cs;
-}
-
-/* Bytes of data in units of @cs that are not known to be zeroes. */
-static int co_data_bytes(struct blk_node *n, uint64_t cs, uint64_t *out)
+/* Bytes of data in units of @unit that are not known to be zeroes. */
+static int co_data_bytes(struct blk_node *n, uint64_t unit, uint64_t *out)
 {
     uint64_t size = atomic_load(&n->size), end = 0;
     *out = 0;
@@ -155,8 +156,8 @@ static int co_data_bytes(struct blk_node *n, uint64_t cs, uint64_t *out)
         if (r)
             return r;
         if (x.data && !x.zero) {
-            uint64_t a = MAX(align_down(at, cs), end);
-            end = align_up(at + x.len, cs);
+            uint64_t a = MAX(align_down(at, unit), end);
+            end = align_up(at + x.len, unit);
             *out += end > a ? end - a : 0;
         }
         at += x.len;
@@ -164,60 +165,75 @@ static int co_data_bytes(struct blk_node *n, uint64_t cs, uint64_t *out)
     return 0;
 }
 
+/* Those that are kept, in clusters of @unit: of each its bits, its table, and all together the directory (qcow2's "Bitmaps extension"). */
+static uint64_t bitmap_bytes(const struct blk_node *n, uint64_t unit)
+{
+    uint64_t all = 0, dir = 0;
+    struct blk_bitmap *b;
+    list_for_each(b, &n->bitmaps, link) {
+        if (!b->persistent)
+            continue;
+        uint64_t grain = dirty_granularity(&b->map), bits = (atomic_load(&n->size) + grain - 1) / grain, data = align_up((bits + 7) / 8, unit);
+        all += data + align_up(data / unit * 8, unit);
+        dir += align_up(24 + strlen(b->name), 8);
+    }
+    return all + align_up(dir, unit);
+}
+
+static bool measure(const char *fmt, json_t *opts, uint64_t size, struct blk_measure *m)
+{
+    struct err e = ERR_INIT;
+    const struct obj_class *c = backend_find(&blk_node_class, fmt, &e);
+    if (!c)
+        return img_fail(&e, NULL), false;
+    bool (*fn)(json_t *, struct blk_measure *, struct err *) = ((const struct blk_driver *)c)->measure;
+    if (!fn) {
+        fprintf(stderr, "backplane-img: images of format '%s' cannot be measured\n", fmt);
+        return false;
+    }
+    json_object_set_new(opts, "size", json_integer((json_int_t)size));
+    return fn(opts, m, &e) || (img_fail(&e, NULL), false);
+}
+
 static int co_measure(int argc, char **argv)
 {
     struct img_opts o = { 0 };
+    struct blk_measure m;
+    const char *target = "raw", *snapshot = NULL;
+    uint64_t size = 0, data = 0;
     json_t *opts = json_object();
-    const char *target = "raw";
-    uint64_t size = 0, data = 0, cs = 65536, bits = 16;
-    bool bad = false, has_size = false, ext = false, bitmaps = false;
+    bool bad = false, has_size = false;
     for (int c; !bad && (c = img_getopt(argc, argv, "O:o:l:", &o)) != -1;) {
         switch (c) {
         case 'O': target = optarg; break;
         case 'o': bad = !img_parse_o(optarg, opts); break;
+        case 'l': snapshot = optarg; break;
         case OPT_SIZE: bad = !img_size(optarg, &size); has_size = true; break;
         default: bad = true;
         }
     }
-    bool qcow2 = !strcmp(target, "qcow2");
-    const char *t = json_string_value(json_object_get(opts, "cluster_size"));
-    if (!bad && t)
-        bad = !img_size(t, &cs) || !is_pow2(cs) || cs < 512 || cs > 2 * MiB;
-    t = json_string_value(json_object_get(opts, "refcount_bits"));
-    if (!bad && t)
-        bad = !parse_u64(t, &bits) || !is_pow2(bits) || bits > 64;
-    t = json_string_value(json_object_get(opts, "extended_l2"));
-    if (!bad && t)
-        bad = !parse_bool(t, &ext);
+    if (!bad && (has_size == (optind < argc) || (has_size && snapshot)))
+        bad = img_refuse("measure needs --size, or a file name and perhaps -l");
+    struct blk_node *n = bad || has_size ? NULL : img_open(argv[optind], o.fmt, o.src_cache, &o, 0);
+    bad |= (!has_size && !n) || (snapshot && !co_img_show_snapshot(n, snapshot));
+    bad = bad || !measure(target, opts, n ? atomic_load(&n->size) : size, &m);
+    int r = !bad && n && !m.whole ? co_data_bytes(n, m.unit, &data) : 0;
+    if (!bad && !r) {
+        uint64_t required = m.whole ? m.full : m.overhead + data;
+        bool bitmaps = n && BLK_DRIVER(n)->co_store_bitmaps && !strcmp(target, "qcow2");
+        json_t *kept = bitmaps ? json_integer((json_int_t)bitmap_bytes(n, m.unit)) : NULL;
+        json_t *j = json_pack("{s:o*, s:I, s:I}", "bitmaps", kept, "required", (json_int_t)required, "fully-allocated", (json_int_t)m.full);
+        if (img_is_json(&o)) {
+            img_print_json(json_incref(j));
+        } else {
+            printf("required size: %llu\nfully allocated size: %llu\n", (unsigned long long)required, (unsigned long long)m.full);
+            if (json_integer_value(kept))
+                printf("bitmaps size: %lld\n", (long long)json_integer_value(kept));
+        }
+        json_decref(j);
+    }
+    img_close(n);
     json_decref(opts);
-    if (bad || (!qcow2 && strcmp(target, "raw")) || has_size == (optind < argc)) {
-        fprintf(stderr, "backplane-img: measure needs --size or a file name; targets are raw and qcow2\n");
-        return 1;
-    }
-    if (!has_size) {
-        struct blk_node *n = img_open(argv[optind], o.fmt, o.src_cache, &o, 0);
-        if (!n)
-            return 1;
-        size = atomic_load(&n->size);
-        bitmaps = qcow2 && BLK_DRIVER(n)->snap;     /* such a source could hold some */
-        int r = co_data_bytes(n, qcow2 ? cs : 512, &data);
-        img_close(n);
-        if (r)
-            return img_fail_errno(r, "cannot read '%s'", argv[optind]);
-    }
-    struct measured m = { size, size };
-    if (qcow2) {
-        m.full = qcow2_metadata(size, cs, ext ? 16 : 8, (unsigned)bits) + align_up(size, cs);
-        m.required = m.full - align_up(size, cs) + data;
-    }
-    if (img_is_json(&o)) {
-        json_t *j = json_pack("{s:I, s:I}", "required", (json_int_t)m.required, "fully-allocated", (json_int_t)m.full);
-        if (bitmaps)
-            json_object_set_new(j, "bitmaps", json_integer(0));
-        img_print_json(j);
-    } else {
-        printf("required size: %llu\nfully allocated size: %llu\n", (unsigned long long)m.required, (unsigned long long)m.full);
-    }
-    return 0;
+    return r ? img_fail_errno(r, "cannot read '%s'", argv[optind]) : bad;
 }
-IMG_CMD(co_measure, "measure", "[-O FORMAT] [-o OPTIONS] --size SIZE | [-f FORMAT] FILE", "Tells how much space a converted image would need");
+IMG_CMD(co_measure, "measure", "[-O FORMAT] [-o OPTIONS] --size SIZE | [-f FORMAT] [-l SNAPSHOT] FILE", "Tells how much space a converted image would need");

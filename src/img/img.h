@@ -20,37 +20,45 @@ struct img_opts {
 };
 /* Long options without a letter. */
 enum { OPT_OUTPUT = 256, OPT_IMAGE_OPTS, OPT_FORCE, OPT_OBJECT, OPT_SHRINK, OPT_PREALLOC, OPT_CHAIN, OPT_START, OPT_MAXLEN, OPT_SIZE,
-       OPT_TARGET_OPTS, OPT_ZERO_TARGET, OPT_SALVAGE, OPT_PATTERN, OPT_FLUSH, OPT_NO_DRAIN, OPT_BITMAPS,
+       OPT_TARGET_OPTS, OPT_ZERO_TARGET, OPT_SALVAGE, OPT_PATTERN, OPT_FLUSH, OPT_NO_DRAIN, OPT_BITMAPS, OPT_SKIP_BROKEN, OPT_REPAIR,
        OPT_BM_ADD, OPT_BM_REMOVE, OPT_BM_CLEAR, OPT_BM_ENABLE, OPT_BM_DISABLE, OPT_BM_MERGE };
 /* getopt_long with what is common handled: returns the next option that is the command's own, -1 at the end, '?' for a mistake (told). */
 int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o);
 bool img_is_json(const struct img_opts *o);
 
 /* ---- opening ---- */
-enum { IMG_WRITE = 1, IMG_ONE_LAYER = 2 /* no backing file */, IMG_REPAIR = 4, IMG_UNLOCKED = 8, IMG_LOOK = 16 /* nothing outside is opened */ };
-/* The image @name; says what is wrong and returns NULL. Deleted by img_close(). */
+enum { IMG_WRITE = 1, IMG_ONE_LAYER = 2 /* no backing file */, IMG_REPAIR = 4, IMG_UNLOCKED = 8, IMG_LOOK = 16 /* nothing outside is opened */,
+       IMG_GUESSED = 32 /* though its format is a guess and it names other files */, IMG_BUSY = 64 /* somebody may write to it: a warning */ };
+/*
+ * The image @name; says what is wrong and returns NULL. Until img_close() nobody else writes to it, nor, with IMG_UNLOCKED or -U, does
+ * anybody hear of us.
+ */
 struct blk_node *img_open(const char *name, const char *fmt, const char *cache, const struct img_opts *o, unsigned flags);
 void img_close(struct blk_node *n);
-/* A user's claim of @perm, without which nothing is locked. */
-bool img_claim(struct blk_use *u, struct blk_node *n, unsigned perm);
 const char *img_format(const struct blk_node *n);
 /* "k=v,k=v" of -o into @opts. */
 bool img_parse_o(const char *text, json_t *opts);
 void img_help_o(const char *fmt);
 void img_help_rows(const char *fmt, const struct prop *rows);      /* @rows may be NULL */
-/* A new image of format @fmt reads as zeroes. */
-bool img_new_is_zero(const char *fmt);
+/* A new image @name of format @fmt reads as zeroes. */
+bool img_new_is_zero(const char *name, const char *fmt);
 /* Bytes a second of -r. */
 struct throttle;
 bool img_rate(const char *text, struct throttle *out);
 /* The node shows an internal snapshot, by name or as in snapshot.id=, snapshot.name=; says what is wrong. */
 bool co_img_show_snapshot(struct blk_node *n, const char *what);
 bool img_size(const char *text, uint64_t *out);
-/* Another backing file of the image @n by name: itself opened. */
-struct blk_node *img_open_backing(struct blk_node *n, const struct img_opts *o, unsigned flags);
+
+/* ---- bitmaps (bitmap.c) ---- */
+/* The bitmaps that the image @n keeps can be copied; @skip_broken: but for those that nobody can trust. Says what is wrong. */
+bool img_bitmaps_usable(struct blk_node *n, bool skip_broken);
+/* Those that can be trusted, into @dst, as they are: granularity, and whether they record. Says what is wrong. */
+bool co_img_bitmaps_copy(struct blk_node *src, struct blk_node *dst);
 
 /* ---- saying ---- */
 int img_fail(const struct err *e, const char *what);
+/* "1.5 MiB": three digits, in the largest unit of which there is nearly one, as QEMU's tool says it. @buf is the answer. */
+const char *img_size_text(uint64_t v, char buf[32]);
 int img_refuse(const char *what);               /* an option or a value that is not taken; 1 */
 int img_fail_errno(int r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void img_progress(const struct img_opts *o, uint64_t done, uint64_t all);

@@ -37,7 +37,7 @@ static void print_snapshots(const struct blk_snap *v, unsigned n)
         time_t t = (time_t)v[i].sec;
         uint64_t s = v[i].vm_clock / 1000000000;
         strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", localtime(&t));
-        printf("%-9s %-16s %8s %19s %02u:%02u:%02u.%03u          0\n", v[i].id, v[i].name, v[i].vm_size ? format_size(v[i].vm_size, size) : "0 B",
+        printf("%-9s %-16s %8s %19s %02u:%02u:%02u.%03u          0\n", v[i].id, v[i].name, img_size_text(v[i].vm_size, size),
                date, (unsigned)(s / 3600), (unsigned)(s / 60 % 60), (unsigned)(s % 60), (unsigned)(v[i].vm_clock / 1000000 % 1000));
     }
 }
@@ -100,9 +100,9 @@ static void print_info(struct blk_node *n, json_t *o)
     json_t *v;
     uint64_t bytes = atomic_load(&n->size);
     printf("image: %s\nfile format: %s\n", json_string_value(json_object_get(o, "filename")), img_format(n));
-    printf("virtual size: %s (%llu bytes)\n", format_size(bytes, size), (unsigned long long)bytes);
+    printf("virtual size: %s (%llu bytes)\n", img_size_text(bytes, size), (unsigned long long)bytes);
     if ((v = json_object_get(o, "actual-size")))
-        printf("disk size: %s\n", format_size((uint64_t)json_integer_value(v), size));
+        printf("disk size: %s\n", img_size_text((uint64_t)json_integer_value(v), size));
     if ((v = json_object_get(o, "cluster-size")))
         printf("cluster_size: %lld\n", (long long)json_integer_value(v));
     if ((v = json_object_get(o, "backing-filename"))) {
@@ -221,6 +221,10 @@ static int co_map(int argc, char **argv)
     int r = 0;
     if (!img_is_json(&o))
         printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
+    if (start >= end && img_is_json(&o)) {          /* what QEMU's tool says of nothing */
+        s = (struct span){ .start = start, .x.below = true };
+        print_span(&s, true, true);
+    }
     for (uint64_t at = start; at < end;) {
         struct blk_extent x;
         r = co_node_map(n, at, end - at, &x);
@@ -240,7 +244,7 @@ static int co_map(int argc, char **argv)
     if (s.len)
         print_span(&s, img_is_json(&o), first);
     if (img_is_json(&o))
-        puts(s.len ? "]" : "[]");
+        puts("]");
     img_close(n);
     return r ? img_fail_errno(r, "cannot read the map of '%s'", argv[optind]) : 0;
 }
@@ -295,16 +299,17 @@ static int co_check(int argc, char **argv)
     struct img_opts o = { 0 };
     unsigned fix = 0;
     for (int c; (c = img_getopt(argc, argv, "r:", &o)) != -1;) {
-        if (c == 'r' && !strcmp(optarg, "leaks"))
+        bool repair = c == 'r' || c == OPT_REPAIR;
+        if (repair && !strcmp(optarg, "leaks"))
             fix = BLK_FIX_LEAKS;
-        else if (c == 'r' && !strcmp(optarg, "all"))
+        else if (repair && !strcmp(optarg, "all"))
             fix = BLK_FIX_LEAKS | BLK_FIX_ERRORS;
         else
-            return c == 'r' ? img_refuse("-r is 'leaks' or 'all'") : 1;
+            return repair ? img_refuse("-r is 'leaks' or 'all'") : 1;
     }
     if (optind + 1 != argc)
         return fprintf(stderr, "backplane-img: check needs one file name\n"), 1;
-    struct blk_node *n = img_open(argv[optind], o.fmt, o.src_cache, &o, IMG_LOOK | (fix ? IMG_WRITE | IMG_REPAIR : IMG_UNLOCKED));
+    struct blk_node *n = img_open(argv[optind], o.fmt, o.src_cache, &o, IMG_LOOK | (fix ? IMG_WRITE | IMG_REPAIR : IMG_BUSY));
     if (!n)
         return 1;
     bool quiet = o.quiet || img_is_json(&o);
@@ -371,17 +376,10 @@ static int co_snapshot(int argc, char **argv)
     }
     if (optind + 1 != argc)
         return fprintf(stderr, "backplane-img: snapshot needs one file name\n"), 1;
-    struct blk_use use = { 0 };
-    struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, op == 'l' ? IMG_LOOK | IMG_UNLOCKED : IMG_WRITE);
+    struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, op == 'l' ? IMG_LOOK | IMG_UNLOCKED : IMG_WRITE | IMG_ONE_LAYER | IMG_GUESSED);
     if (!n)
         return 1;
-    int status = 1;
-    if (op == 'l')
-        status = do_snapshot(n, op, what);
-    else if (img_claim(&use, n, BLK_PERM_ALL)) {
-        status = do_snapshot(n, op, what);
-        blk_use_del(&use);
-    }
+    int status = do_snapshot(n, op, what);
     img_close(n);
     return status;
 }

@@ -71,6 +71,10 @@ int main(int argc, char **argv)
         err_unknown(&e, "command", argv[1], "", cmd_name, NULL);
         return img_fail(&e, NULL);
     }
+    if (argc > 2 && (!strcmp(argv[2], "-h") || !strcmp(argv[2], "--help"))) {
+        printf("usage: backplane-img %s %s\n%s\n", r.cmd->name, r.cmd->args, r.cmd->doc);
+        return 0;
+    }
     if (!loop_main_init(&e))
         return img_fail(&e, NULL);
     loop_set_may_block(loop_main(), true);

@@ -9,12 +9,12 @@
 #include "block/throttle.h"
 #include "img/img.h"
 
-enum { PIECE = 1 << 20, MAX_CHAIN = 256 };
+enum { PIECE = 1 << 20 };
 
 /* ---- rebase ---- */
 
 /* Where old and new backing differ under what the overlay does not hold, the old bytes go into the overlay. */
-static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct blk_node *old, struct blk_node *new)
+static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct blk_node *new)
 {
     uint64_t size = atomic_load(&n->size), unit = BLK_DRIVER(n)->cluster_size ? BLK_DRIVER(n)->cluster_size(n) : 65536;
     uint8_t *a = malloc(PIECE), *b = malloc(PIECE);
@@ -24,7 +24,7 @@ static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct
         r = co_node_map_layer(n, at, size - at, &x);
         uint64_t len = r ? 0 : x.below ? MIN(MIN(x.len, (uint64_t)PIECE), unit - at % unit) : x.len;
         if (!r && x.below) {
-            r = old ? co_img_read(old, at, len, a) : (memset(a, 0, len), 0);
+            r = co_img_read(n, at, len, a);
             r = r ? r : new ? co_img_read(new, at, len, b) : (memset(b, 0, len), 0);
             if (!r && memcmp(a, b, len))
                 r = co_img_write(n, at, len, a);
@@ -38,27 +38,22 @@ static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct
     return r ? r : co_node_flush(n);
 }
 
+/* @n is open with its old backing file: what a write leaves of a cluster comes from there. */
 static int co_rebase_safely(const struct img_opts *o, struct blk_node *n, const char *base, const char *fmt)
 {
     struct img_opts plain = *o;
     plain.image_opts = false;
-    struct blk_node *old = img_open_backing(n, o, 0), *new = NULL;
-    if (n->backing_name && !old)
-        return 1;
-    int status = 0;
+    struct blk_node *new = NULL;
     if (*base) {
         char *path = blk_path_beside(blk_node_filename(n), base);
         new = img_open(path, fmt, o->src_cache, &plain, 0);
         free(path);
-        status = !new;
+        if (!new)
+            return 1;
     }
-    if (!status) {
-        int r = co_keep_contents(o, n, old, new);
-        status = r ? img_fail_errno(r, "cannot keep the contents of '%s'", blk_node_filename(n)) : 0;
-    }
-    img_close(old);
+    int r = co_keep_contents(o, n, new);
     img_close(new);
-    return status;
+    return r ? img_fail_errno(r, "cannot keep the contents of '%s'", blk_node_filename(n)) : 0;
 }
 
 static int co_rebase(int argc, char **argv)
@@ -78,18 +73,16 @@ static int co_rebase(int argc, char **argv)
         return fprintf(stderr, "backplane-img: rebase needs -b BACKING (\"\" for none) and a file name\n"), 1;
     if (*base && !fmt)
         return fprintf(stderr, "backplane-img: the backing file's format is missing\nhint: -F FORMAT\n"), 1;
-    struct blk_use use = { 0 };
-    struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, IMG_WRITE | IMG_ONE_LAYER | IMG_LOOK);
+    struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, IMG_WRITE | IMG_GUESSED | (unsafe ? IMG_ONE_LAYER : 0));
     int status = 1;
     if (n && !BLK_DRIVER(n)->co_set_backing) {
         fprintf(stderr, "backplane-img: images of format '%s' have no backing file\n", img_format(n));
-    } else if (n && img_claim(&use, n, BLK_PERM_ALL)) {
+    } else if (n) {
         status = unsafe ? 0 : co_rebase_safely(&o, n, base, fmt);
         if (!status) {
             int r = BLK_DRIVER(n)->co_set_backing(n, *base ? base : NULL, fmt);
             status = r ? img_fail_errno(r, "cannot change the backing file of '%s'", argv[optind]) : 0;
         }
-        blk_use_del(&use);
     }
     img_close(n);
     return status;
@@ -98,63 +91,63 @@ IMG_CMD(co_rebase, "rebase", "[-f FORMAT] [-u] -b BACKING [-F FORMAT] FILE", "Gi
 
 /* ---- commit ---- */
 
-struct chain { struct blk_node *n[MAX_CHAIN]; unsigned count; };
+struct layers {
+    struct blk_node *top, *base;
+    struct blk_use under;
+    struct throttle limit;
+};
 
-/* From the top down to @base (NULL: the next one), each layer alone; the last for writing. */
-static bool open_chain(struct chain *c, const char *top, const char *base, const struct img_opts *o)
+/* The image with its chain, and the layer @name of it (NULL: the next one) for writing. Says what is wrong. */
+static bool open_layers(struct layers *c, const char *file, const char *name, const struct img_opts *o)
 {
-    struct blk_node *n = img_open(top, o->fmt, o->cache, o, IMG_WRITE | IMG_ONE_LAYER);
-    if (!n)
+    struct err e = ERR_INIT;
+    c->top = img_open(file, o->fmt, o->cache, o, IMG_WRITE);
+    if (!c->top)
         return false;
-    c->n[c->count++] = n;
-    while (c->count < MAX_CHAIN) {
-        if (!n->backing_name) {
-            fprintf(stderr, base && c->count > 1 ? "backplane-img: '%s' has no backing file '%s'\n" : "backplane-img: '%s' has no backing file\n", top, base);
-            return false;
-        }
-        char *path = blk_path_beside(blk_node_filename(n), n->backing_name);
-        bool last = !base || !strcmp(base, n->backing_name) || !strcmp(base, path);
-        free(path);
-        n = img_open_backing(n, o, IMG_ONE_LAYER | (last ? IMG_WRITE : 0));
-        if (!n)
-            return false;
-        c->n[c->count++] = n;
-        if (last)
-            return true;
+    char *path = name ? blk_path_beside(blk_node_filename(c->top), name) : NULL;
+    c->base = name ? blk_chain_find(c->top, path) : blk_chain_next(c->top);
+    free(path);
+    if (!c->base || c->base == c->top) {
+        bool other = name && blk_chain_next(c->top);
+        fprintf(stderr, "backplane-img: '%s' has no backing file%s%s%s\n", file, other ? " '" : "", other ? name : "", other ? "'" : "");
+        return false;
     }
-    return fprintf(stderr, "backplane-img: the chain of backing files is longer than %u\n", MAX_CHAIN), false;
+    struct blk_use *link = &blk_chain_above(c->top, c->base)->backing;
+    return (blk_use_change(link, BLK_PERM_READ, BLK_PERM_ALL, &e) && co_node_set_writable(c->base, true, &e) &&
+            blk_use_add(&c->under, c->base, BLK_PERM_ALL, BLK_PERM_READ, "backplane-img", &e)) || (img_fail(&e, NULL), false);
 }
 
-static int co_commit_layer(const struct img_opts *o, struct throttle *limit, struct blk_node *from, struct blk_node *to)
+/* What is above the base goes into it: all that the image shows and does not have from there. */
+static int co_commit_layers(const struct img_opts *o, struct layers *c)
 {
-    uint64_t size = atomic_load(&from->size);
+    uint64_t size = atomic_load(&c->top->size);
     uint8_t *buf = malloc(PIECE);
     int r = buf ? 0 : -ENOMEM;
-    if (!r && atomic_load(&to->size) < size)
-        r = co_node_resize(to, size);
+    if (!r && atomic_load(&c->base->size) < size)
+        r = co_node_resize(c->base, size);
     for (uint64_t at = 0; at < size && !r;) {
         struct blk_extent x;
-        r = co_node_map_layer(from, at, size - at, &x);
-        uint64_t len = r ? 0 : x.below || x.zero ? x.len : MIN(x.len, (uint64_t)PIECE);
-        if (!r && !x.below && x.zero)
-            r = co_node_zero(to, at, len, BLK_ZERO_UNMAP);
-        else if (!r && !x.below) {
-            co_throttle(limit, true, len);
-            r = co_img_read(from, at, len, buf);
-            r = r ? r : co_img_write(to, at, len, buf);
+        bool above;
+        r = co_chain_map(c->top, c->base, at, size - at, &x, &above);
+        uint64_t len = r ? 0 : !above || x.zero ? x.len : MIN(x.len, (uint64_t)PIECE);
+        if (!r && above && x.zero)
+            r = co_node_zero(c->base, at, len, BLK_ZERO_UNMAP);
+        else if (!r && above) {
+            co_throttle(&c->limit, true, len);
+            r = co_img_read(c->top, at, len, buf);
+            r = r ? r : co_img_write(c->base, at, len, buf);
         }
         at += len;
         img_progress(o, at, size);
     }
     free(buf);
-    return r ? r : co_node_flush(to);
+    return r ? r : co_node_flush(c->base);
 }
 
 static int co_commit(int argc, char **argv)
 {
     struct img_opts o = { 0 };
-    struct chain c = { .count = 0 };
-    struct throttle limit = { .lock = PTHREAD_MUTEX_INITIALIZER };
+    struct layers c = { .limit.lock = PTHREAD_MUTEX_INITIALIZER };
     const char *base = NULL;
     bool keep = false;
     for (int k; (k = img_getopt(argc, argv, "b:dr:", &o)) != -1;) {
@@ -162,7 +155,7 @@ static int co_commit(int argc, char **argv)
         case 'b': base = optarg; keep = true; break;
         case 'd': keep = true; break;
         case 'r':
-            if (!img_rate(optarg, &limit))
+            if (!img_rate(optarg, &c.limit))
                 return 1;
             break;
         default: return 1;
@@ -171,23 +164,18 @@ static int co_commit(int argc, char **argv)
     if (optind + 1 != argc)
         return fprintf(stderr, "backplane-img: commit needs one file name\n"), 1;
     int status = 1, r = 0;
-    struct blk_use top = { 0 }, bottom = { 0 };
-    if (open_chain(&c, argv[optind], base, &o) && img_claim(&top, c.n[0], BLK_PERM_ALL) && img_claim(&bottom, c.n[c.count - 1], BLK_PERM_ALL)) {
-        for (unsigned i = c.count - 1; i-- > 0 && !r;)
-            r = co_commit_layer(&o, &limit, c.n[i], c.n[c.count - 1]);
-        if (!r && !keep && BLK_DRIVER(c.n[0])->co_make_empty)
-            r = BLK_DRIVER(c.n[0])->co_make_empty(c.n[0]);
+    if (open_layers(&c, argv[optind], base, &o)) {
+        r = co_commit_layers(&o, &c);
+        if (!r && !keep && BLK_DRIVER(c.top)->co_make_empty)
+            r = BLK_DRIVER(c.top)->co_make_empty(c.top);
         img_progress_end(&o);
         status = r ? img_fail_errno(r, "cannot commit '%s'", argv[optind]) : 0;
         if (!status && !o.quiet)
             puts("Image committed.");
     }
-    if (top.node)
-        blk_use_del(&top);
-    if (bottom.node)
-        blk_use_del(&bottom);
-    for (unsigned i = 0; i < c.count; i++)
-        img_close(c.n[i]);
+    if (c.under.node)
+        blk_use_del(&c.under);
+    img_close(c.top);
     return status;
 }
 IMG_CMD(co_commit, "commit", "[-f FORMAT] [-b BASE] [-d] [-r RATE] FILE", "Writes what an image holds into its backing file, and empties it (-d: does not)");

@@ -282,6 +282,14 @@ void co_run_main(void (*fn)(void *), void *arg)
         loop_run_once(l, -1);
 }
 
+void co_call(void (*fn)(void *), void *arg)
+{
+    if (self)
+        fn(arg);
+    else
+        co_run_main(fn, arg);
+}
+
 /* ---- waiting for each other ---- */
 
 void co_wait(struct co_event *ev)

@@ -56,5 +56,7 @@ int co_fallocate(int fd, int mode, uint64_t off, uint64_t len);
 /* Runs @fn as a coroutine on the main loop and serves events until it ended. Main thread, outside coroutines, no domain held:
  * start-up and shut-down only. */
 void co_run_main(void (*fn)(void *), void *arg);
+/* Runs fn(arg) and waits: in place where we are a coroutine, else as co_run_main() does. */
+void co_call(void (*fn)(void *), void *arg);
 
 #endif

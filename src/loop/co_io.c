@@ -202,15 +202,22 @@ static bool long_transfer(const struct iovec *iov, int n)
 /*
  * A long read from the page cache is a copy that the ring would make on this thread as it is submitted: another makes it while the
  * loop goes on. (Of writes the ring knows by itself, and lets those to one file run one after the other.)
+ * Where nothing else is served (loop_set_may_block()), what is a copy is made here: the next step finds its bytes in this core's cache.
  */
 ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, bool cached)
 {
+    bool apart = cached && long_transfer(iov, n);
+    if (cached && loop_current()->may_block && !(apart && loop_current()->reads_ahead)) {
+        ssize_t got = preadv2(fd, iov, n, (off_t)off, RWF_NOWAIT);
+        if (got >= 0)
+            return got;             /* else: not there yet, or a file system that cannot tell */
+    }
 #ifdef CONFIG_URING
     struct loop *l = loop_current();
     for (int r = -EINTR; l->uring; ) {
         struct io_uring_sqe *sqe = loop_sqe(l);
         io_uring_prep_readv(sqe, fd, iov, (unsigned)n, off);
-        if (cached && long_transfer(iov, n))
+        if (apart)
             sqe->flags |= IOSQE_ASYNC;
         if ((r = ring_wait_for(sqe)) != -EINTR)
             return r;
@@ -224,7 +231,7 @@ ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, bool cac
 ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags, bool cached)
 {
     struct rw rw = { .fd = fd, .iov = iov, .n = n, .off = off, .flags = rwf_flags };
-    if (cached && loop_current()->may_block && !long_transfer(iov, n)) {
+    if (cached && loop_current()->may_block) {
         int x = write_worker(&rw);
         return x < 0 ? x : rw.res;
     }

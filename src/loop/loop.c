@@ -2,12 +2,12 @@
 #include <assert.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "base/str.h"
+#include "base/thread.h"
 #include "loop/loop_int.h"
 
 static struct loop *main_loop;
@@ -19,6 +19,7 @@ struct loop *loop_main(void) { return main_loop; }
 struct loop *loop_current(void) { return current; }
 bool loop_has_uring(const struct loop *l) { return l->uring; }
 void loop_set_may_block(struct loop *l, bool may) { l->may_block = may; }
+void loop_set_reads_ahead(struct loop *l, bool ahead) { l->reads_ahead = ahead; }
 
 static struct loop *loop_alloc(const char *name)
 {
@@ -71,7 +72,6 @@ static void *loop_thread(void *arg)
     struct thread_start *s = arg;
     struct loop *l = s->l;
 
-    pthread_setname_np(pthread_self(), l->name);
     s->ok = loop_io_init(l, s->e);      /* here, because the ring belongs to the thread that makes it */
     current = l;
     bool ok = s->ok;
@@ -92,13 +92,9 @@ struct loop *loop_new_thread(const char *name, struct err *e)
 {
     struct loop *l = loop_alloc(name);
     struct thread_start s = { .l = l, .e = e };
-    sigset_t all, old;
 
     sem_init(&s.up, 0, 0);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);   /* signals are the main thread's */
-    int r = pthread_create(&l->thread, NULL, loop_thread, &s);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int r = thread_start(&l->thread, l->name, loop_thread, &s);
     if (r) {
         err_os(e, r, "cannot start a thread for '%s'", name);
         free(l);
@@ -141,6 +137,15 @@ void loop_each(void (*fn)(struct loop *, void *), void *arg)
         fn(l, arg);
 }
 
+void loop_each_locked(void (*fn)(struct loop *, void *), void *arg)
+{
+    struct loop *l;
+    pthread_mutex_lock(&all_lock);
+    list_for_each(l, &all_loops, link)
+        fn(l, arg);
+    pthread_mutex_unlock(&all_lock);
+}
+
 /* ---- posts ---- */
 
 void loop_kick(struct loop *l)
@@ -152,16 +157,50 @@ void loop_kick(struct loop *l)
     }
 }
 
+/* Puts the chain from @first, the newest, to @last in front of the list. */
+static void posts_push(_Atomic(struct post *) *list, struct post *first, struct post *last)
+{
+    struct post *head = atomic_load_explicit(list, memory_order_relaxed);
+    do
+        last->next = head;
+    while (!atomic_compare_exchange_weak(list, &head, first));
+}
+
+static void post_now(struct loop *l, struct post *p)
+{
+    posts_push(&l->posts, p, p);
+    loop_kick(l);       /* touches @l only: @p may be done and gone already */
+}
+
+/* What a thread that holds its posts back is told of each; NULL on all others. */
+static _Thread_local void (*hold_told)(void);
+
 void loop_post(struct loop *l, struct post *p)
 {
     if (atomic_exchange(&p->pending, true))
         return;
-    struct post *head = atomic_load_explicit(&l->posts, memory_order_relaxed);
-    do
-        p->next = head;
-    while (!atomic_compare_exchange_weak(&l->posts, &head, p));
-    loop_kick(l);       /* touches @l only: @p may be done and gone already */
+    if (likely(!hold_told)) {
+        post_now(l, p);
+        return;
+    }
+    posts_push(&l->held, p, p);
+    hold_told();
 }
+
+void loop_hold_posts(void (*told)(void)) { hold_told = told; }
+
+static void release(struct loop *l, void *unused)
+{
+    struct post *first = atomic_exchange(&l->held, NULL), *last = first;
+    if (!first)
+        return;
+    while (last->next)
+        last = last->next;
+    posts_push(&l->posts, first, last);
+    loop_kick(l);
+}
+
+void loop_release_posts(void) { loop_each_locked(release, NULL); }
 
 void domain_post(struct post *p) { loop_post(domain_loop(p->dom), p); }
 
@@ -240,6 +279,7 @@ void loop_post_cancel(struct loop *l, struct post *p)
         return;
     }
     while (atomic_load(&p->pending)) {
+        release(l, NULL);
         posts_take(l);
         if (local_unlink(l, p))
             break;
@@ -267,7 +307,8 @@ void loop_call(struct loop *l, void (*fn)(void *), void *arg)
     c.post.fn = call_run;
     c.post.arg = &c;
     sem_init(&c.done, 0, 0);
-    loop_post(l, &c.post);
+    atomic_store(&c.post.pending, true);
+    post_now(l, &c.post);
     while (sem_wait(&c.done))
         ;
     sem_destroy(&c.done);
@@ -313,6 +354,9 @@ void loop_run_once(struct loop *l, int64_t max_wait_ns)
         atomic_store(&l->sleeping, false);
         ns = 0;
     }
+    if (ns)
+        settle_report(l);
     loop_io_wait(l, ns);
+    atomic_store(&l->settled, 0);
     loop_run_local(l);
 }

@@ -29,6 +29,8 @@ void loop_run_once(struct loop *l, int64_t max_wait_ns);
 bool loop_has_uring(const struct loop *l);
 /* Nobody but the one command that a tool runs is served: short system calls are made in place. LOOP */
 void loop_set_may_block(struct loop *l, bool may);
+/* Long reads (128 KiB) are copied by other threads even so: for who reads one piece while it works on another. */
+void loop_set_reads_ahead(struct loop *l, bool ahead);
 
 /* ---- domains ---- */
 /* New domain at home on @l. @name is for debug output, borrowed for ever. */
@@ -60,6 +62,26 @@ void loop_post_cancel(struct loop *l, struct post *p);
 /* Runs fn(arg) on @l (no domain held) and waits; from the loop's own thread it just calls. No domain lock may be held. */
 void loop_call(struct loop *l, void (*fn)(void *), void *arg);
 
+/*
+ * A thread whose posts must not run beside it (a CPU that counts time in instructions) holds them back: they stay on this side until
+ * loop_release_posts(), and @told is called after each. NULL: no longer. ANY; release: the thread that held them.
+ */
+void loop_hold_posts(void (*told)(void));
+void loop_release_posts(void);
+/*
+ * Calls @done once, on some loop, when all loops rest: no post, no timer that is due, no coroutine that can go on, and none of the work
+ * below under way. @next is the earliest VM timer then, INT64_MAX: none. A new call replaces the last; after the cancel it is not called.
+ */
+void loop_settle(void (*done)(void *arg, int64_t next), void *arg);
+void loop_settle_cancel(void);
+/*
+ * Work that a guest waits for and no loop can see: a block request on its way to the host and back. ANY, in pairs. Counted from
+ * loop_settle_enable() on, which comes before there is any.
+ */
+void loop_settle_enable(void);
+void loop_work_begin(void);
+void loop_work_end(void);
+
 /* ---- file descriptors ---- */
 enum { LOOP_IN = 1, LOOP_OUT = 4, LOOP_ERR = 8, LOOP_HUP = 16 };    /* POLL* values */
 struct loop_fd {
@@ -88,7 +110,14 @@ void clock_vm_set_manual(bool manual);
 int64_t clock_vm_step(int64_t ns);
 int64_t clock_vm_next_deadline(void);   /* earliest VM timer of all loops, INT64_MAX if none. Main loop */
 void clock_vm_set(int64_t ns);          /* snapshot load */
-void clock_vm_set_source(int64_t (*now)(void *), void *arg);    /* -icount; NULL: back to the host's */
+/* Where CLOCK_VM comes from under -icount. All three: ANY. */
+struct clock_source {
+    int64_t (*now)(void *arg);
+    void (*set)(void *arg, int64_t ns);             /* clock_vm_set(); may be NULL */
+    void (*armed)(void *arg, int64_t deadline);     /* a VM timer was armed; may be NULL */
+    void *arg;
+};
+void clock_vm_set_source(const struct clock_source *s);         /* NULL: back to the host's */
 void clock_vm_notify(void);             /* the source's time passed clock_vm_next_deadline(): loops look at their VM timers. ANY */
 
 /* A timer with a domain that is armed and disarmed under its lock never fires after it was disarmed. */

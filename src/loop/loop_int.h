@@ -28,12 +28,15 @@ struct loop {
     pthread_t thread;
     bool has_thread, uring;
     bool may_block;                         /* see loop_set_may_block() */
+    bool reads_ahead;                       /* see loop_set_reads_ahead() */
     atomic_bool stop;                       /* loop_free_thread() asks */
     _Atomic int64_t poll_ns;                /* busy polling before a sleep; 0: none */
 
     /* written by other threads */
     _Atomic(struct post *) posts;           /* LIFO; reversed when taken */
     _Atomic(struct timer *) rearm;          /* timers armed by other threads */
+    _Atomic(struct post *) held;            /* posts that loop_hold_posts() keeps back; LIFO */
+    atomic_uint settled;                    /* the round of settle.c in which it has reported that it rests */
     atomic_bool sleeping;                   /* a post must write wake_fd */
     _Atomic int64_t sleep_until[N_CLOCKS];  /* deadline that ends the sleep by itself; valid while sleeping */
     atomic_uint offloads;                   /* worker jobs that will still post here */
@@ -65,6 +68,8 @@ struct loop {
 /* loop.c */
 void loop_kick(struct loop *l);             /* ends a sleep. ANY */
 void loop_each(void (*fn)(struct loop *, void *), void *arg);   /* every loop; main loop */
+/* Every loop, from any thread: @fn only looks and wakes. */
+void loop_each_locked(void (*fn)(struct loop *, void *), void *arg);
 /* Runs timers, posts and ready coroutines that are due; true if there was anything. LOOP */
 bool loop_run_local(struct loop *l);
 
@@ -77,6 +82,9 @@ bool loop_io_wait(struct loop *l, int64_t ns);
 /* The next submission entry, never NULL. The caller prepares it and then sets a struct ring_op as its data. LOOP */
 struct io_uring_sqe *loop_sqe(struct loop *l);
 #endif
+
+/* settle.c: the loop has nothing to do and is about to sleep. LOOP */
+void settle_report(struct loop *l);
 
 /* timer.c */
 void timers_take_rearmed(struct loop *l);

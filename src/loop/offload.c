@@ -5,9 +5,9 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <time.h>
 #include "base/log.h"
+#include "base/thread.h"
 #include "loop/loop_int.h"
 
 enum { WORKERS_MAX = 64, IDLE_SECONDS = 10 };
@@ -40,7 +40,6 @@ static struct offload_job *worker_next(void)
 
 static void *worker(void *unused)
 {
-    pthread_setname_np(pthread_self(), "worker");
     pthread_mutex_lock(&pool.lock);
     for (struct offload_job *job; (job = worker_next());) {
         pthread_mutex_unlock(&pool.lock);
@@ -56,11 +55,7 @@ static void *worker(void *unused)
 static void worker_start(void)
 {
     pthread_t t;
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int r = pthread_create(&t, NULL, worker, NULL);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int r = thread_start(&t, "worker", worker, NULL);
     if (!r) {
         pthread_detach(t);
         pool.threads++;

@@ -17,8 +17,7 @@ static struct {
     atomic_uint seq;
     _Atomic int64_t base;
     atomic_bool running, manual;
-    _Atomic(int64_t (*)(void *)) source;
-    void *source_arg;
+    _Atomic(const struct clock_source *) source;
 } vm;
 
 static int64_t posix_ns(clockid_t c)
@@ -35,9 +34,9 @@ static bool vm_ticks(void)
 
 static int64_t vm_now(void)
 {
-    int64_t (*source)(void *) = atomic_load(&vm.source);
+    const struct clock_source *source = atomic_load(&vm.source);
     if (source)
-        return source(vm.source_arg);
+        return source->now(source->arg);
     for (;;) {
         unsigned s = atomic_load(&vm.seq);
         bool ticks = vm_ticks();
@@ -73,15 +72,20 @@ static void vm_set(bool running, bool manual, int64_t now)
 
 void clock_vm_run(bool running) { vm_set(running, atomic_load(&vm.manual), vm_now()); }
 void clock_vm_set_manual(bool manual) { vm_set(atomic_load(&vm.running), manual, vm_now()); }
-void clock_vm_set(int64_t ns) { vm_set(atomic_load(&vm.running), atomic_load(&vm.manual), ns); }
 
-void clock_vm_set_source(int64_t (*now)(void *), void *arg)
+void clock_vm_set(int64_t ns)
+{
+    const struct clock_source *source = atomic_load(&vm.source);
+    if (source && source->set)
+        source->set(source->arg, ns);
+    vm_set(atomic_load(&vm.running), atomic_load(&vm.manual), ns);
+}
+
+void clock_vm_set_source(const struct clock_source *s)
 {
     int64_t t = vm_now();
-    if (now)
-        vm.source_arg = arg;
-    atomic_store(&vm.source, now);
-    if (!now)
+    atomic_store(&vm.source, s);
+    if (!s)
         clock_vm_set(t);
 }
 
@@ -175,16 +179,9 @@ void timer_init(struct timer *t, enum clock_id c, struct loop *l, struct domain 
     atomic_init(&t->want, INT64_MAX);
 }
 
-void timer_arm(struct timer *t, int64_t deadline_ns)
+/* Hands @t to its loop, which is another than this thread's. */
+static void arm_from_outside(struct loop *l, struct timer *t, int64_t deadline_ns)
 {
-    struct loop *l = t->loop;
-    deadline_ns = MAX(deadline_ns, 0);
-    if (atomic_exchange(&t->want, deadline_ns) == deadline_ns)
-        return;
-    if (loop_current() == l) {
-        heap_update(l, t);
-        return;
-    }
     if (!atomic_exchange(&t->rearm_pending, true)) {
         struct timer *head = atomic_load_explicit(&l->rearm, memory_order_relaxed);
         do
@@ -195,6 +192,21 @@ void timer_arm(struct timer *t, int64_t deadline_ns)
      * The list was written before this is read, and the loop reads the list after it has written this. */
     if (deadline_ns < atomic_load(&l->sleep_until[t->clock]))
         loop_kick(l);
+}
+
+void timer_arm(struct timer *t, int64_t deadline_ns)
+{
+    struct loop *l = t->loop;
+    const struct clock_source *source = t->clock == CLOCK_VM ? atomic_load(&vm.source) : NULL;
+    deadline_ns = MAX(deadline_ns, 0);
+    if (atomic_exchange(&t->want, deadline_ns) == deadline_ns)
+        return;
+    if (loop_current() == l)
+        heap_update(l, t);
+    else
+        arm_from_outside(l, t, deadline_ns);    /* @t may have fired and be gone */
+    if (unlikely(source && source->armed))
+        source->armed(source->arg, deadline_ns);
 }
 
 void timer_disarm(struct timer *t) { timer_arm(t, INT64_MAX); }

@@ -148,6 +148,10 @@ static bool machine_memory_args(json_t *opts, const struct machine_class *c, str
     if (opts && (!memory_unit(opts, "size", e) || !memory_unit(opts, "maxmem", e) ||
                  !prop_set_all(machine_memory_props, a, NULL, opts, "option '-m'", e)))
         return err_prefix(e, "-m");
+    if (json_object_get(opts, "size") && !a->size) {
+        err_set(e, ERR_VALUE, "-m: a machine without memory runs nothing");
+        return err_hint(e, "leave -m out for the machine's default");
+    }
     if (a->slots || (a->maxmem && a->maxmem != a->size)) {
         err_set(e, ERR_VALUE, "-m: memory cannot be plugged into this machine later, so slots= and maxmem= have no effect");
         return err_hint(e, "-m SIZE alone is enough");

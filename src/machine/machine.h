@@ -25,6 +25,8 @@ struct machine_class {
     bool (*build)(struct machine *, struct err *);
     /* Puts images and start states in place after every device was reset, vCPUs stopped. May fail when a file vanished. */
     bool (*load)(struct machine *, struct err *);
+    /* Writes the device tree to the file @path. NULL: there is none. */
+    bool (*dump_fdt)(struct machine *, const char *path, struct err *);
 };
 
 /* -smp, after the arithmetic. */

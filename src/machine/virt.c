@@ -6,6 +6,7 @@
 #include "block/blk.h"
 #include "core/flags.h"
 #include "cpu/riscv/accel.h"
+#include "cpu/riscv/icount.h"
 #include "hw/riscv/aclint.h"
 #include "machine/machine_int.h"
 #include "mem/ram.h"
@@ -87,7 +88,8 @@ static bool virt_cpus_build(struct virt *v, struct err *e)
         v->env.imsic = &imsic_hart_ops;
         v->env.imsic_opaque = &v->imsic;
     }
-    struct hart_set_config cfg = { .cpu = v->m.cpu, .accel = machine_accel(), .env = &v->env, .count = v->m.smp.cpus };
+    struct hart_set_config cfg = { .cpu = v->m.cpu, .accel = machine_accel(), .env = &v->env, .count = v->m.smp.cpus,
+                                   .by_turns = icount_opts.on && machine_runs_code() };
     v->m.harts = hart_set_new(&cfg, e);
     return v->m.harts != NULL;
 }
@@ -128,7 +130,7 @@ static bool virt_build(struct machine *m, struct err *e)
     v->sbi.cpu = m->cpu;
     v->sbi.uart = virt_map[VIRT_UART].base;
     v->sbi.sstc = has_sstc(m->cpu);
-    return virt_irqchip_build(v, e) && virt_devices_build(v, e) && (!m->dumpdtb || virt_dump_fdt(v, e));
+    return virt_irqchip_build(v, e) && virt_devices_build(v, e) && (!m->dumpdtb || virt_dump_and_end(v, e));
 }
 
 static bool virt_check(struct obj *o, struct err *e)
@@ -168,6 +170,6 @@ static const struct prop virt_props[] = {
 static const struct machine_class virt_class = {
     .obj = { .name = "virt-machine", .desc = "RISC-V VirtIO board", .base = &machine_base_class, .size = sizeof(struct virt),
              .props = virt_props, .check = virt_check, .finalize = virt_finalize },
-    .max_cpus = HART_MAX, .default_ram = 128 * MiB, .default_cpu = "rv64", .build = virt_build, .load = virt_boot_load,
+    .max_cpus = HART_MAX, .default_ram = 128 * MiB, .default_cpu = "rv64", .build = virt_build, .load = virt_boot_load, .dump_fdt = virt_dump_fdt,
 };
 OBJ_CLASS(&virt_class.obj);

@@ -63,7 +63,8 @@ struct sys_dev *virt_dev(struct virt *v, const char *class, const char *const op
 /* virt_fdt.c: the device tree, or the user's with /chosen filled in. *@size bytes, the caller frees. NULL with @e filled. */
 void *virt_fdt(struct virt *v, uint64_t initrd, uint64_t initrd_size, uint32_t *size, struct err *e);
 /* Writes the tree to the file that dumpdtb= names and ends the program; returns only on failure. */
-bool virt_dump_fdt(struct virt *v, struct err *e);
+bool virt_dump_fdt(struct machine *m, const char *path, struct err *e) MUST_CHECK;
+bool virt_dump_and_end(struct virt *v, struct err *e) MUST_CHECK;         /* -M dumpdtb=FILE: does not return where it went well */
 /* virt_boot.c */
 bool virt_boot_open(struct virt *v, struct err *e);
 void virt_boot_close(struct virt *v);

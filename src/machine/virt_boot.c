@@ -212,22 +212,25 @@ static bool write_file(const char *path, const void *buf, size_t n, struct err *
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
-        return err_os(e, errno, "dumpdtb=%s", path);
+        return err_os(e, errno, "cannot write the device tree to '%s'", path);
     ssize_t w = write(fd, buf, n);
-    bool ok = (w == (ssize_t)n || err_os(e, w < 0 ? errno : ENOSPC, "dumpdtb=%s", path));
-    return (close(fd) == 0 || !ok || err_os(e, errno, "dumpdtb=%s", path)) && ok;
+    bool ok = (w == (ssize_t)n || err_os(e, w < 0 ? errno : ENOSPC, "cannot write the device tree to '%s'", path));
+    return (close(fd) == 0 || !ok || err_os(e, errno, "cannot write the device tree to '%s'", path)) && ok;
 }
 
-bool virt_dump_fdt(struct virt *v, struct err *e)
+bool virt_dump_fdt(struct machine *m, const char *path, struct err *e)
 {
     uint32_t size;
-    void *fdt = virt_fdt(v, 0, 0, &size, e);
-    if (!fdt)
-        return false;
-    if (!write_file(v->m.dumpdtb, fdt, size, e)) {
-        free(fdt);
-        return false;
-    }
+    void *fdt = virt_fdt(VIRT(m), 0, 0, &size, e);
+    bool ok = fdt && write_file(path, fdt, size, e);
+    free(fdt);
+    return ok;
+}
+
+bool virt_dump_and_end(struct virt *v, struct err *e)
+{
+    if (!virt_dump_fdt(&v->m, v->m.dumpdtb, e))
+        return err_prefix(e, "dumpdtb");
     log_info("device tree written to %s", v->m.dumpdtb);
     exit(0);
 }

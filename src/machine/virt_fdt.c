@@ -5,11 +5,10 @@
 #include <errno.h>
 #include <libfdt.h>
 #include <stdlib.h>
-#include <sys/random.h>
+#include "base/random.h"
 #include "cpu/riscv/hart.h"
 #include "machine/machine_int.h"
 
-#define FDT_CAP (512 * KiB)
 
 /* ---- a thin layer over libfdt's sequential writer: errors are kept and looked at once, at the end ---- */
 
@@ -412,15 +411,16 @@ static void chosen_node(struct tree *t, const struct virt *v, uint64_t initrd, u
         prop_cells(t, "linux,initrd-start", U64(initrd));
         prop_cells(t, "linux,initrd-end", U64(initrd + initrd_size));
     }
-    if (getrandom(seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed)
+    if (!guest_random(seed, sizeof seed))
         prop_bytes(t, "rng-seed", seed, sizeof seed);
     end(t);
 }
 
 static void *make_tree(struct virt *v, uint64_t initrd, uint64_t initrd_size, struct err *e)
 {
-    struct tree t = { .buf = xcalloc(1, FDT_CAP) };
-    keep(&t, fdt_create(t.buf, (int)FDT_CAP));
+    size_t cap = 32 * KiB + 4 * KiB * v->m.smp.cpus + (v->m.append ? strlen(v->m.append) : 0);      /* a hart takes less than 1 KiB */
+    struct tree t = { .buf = xcalloc(1, cap) };
+    keep(&t, fdt_create(t.buf, (int)cap));
     keep(&t, fdt_finish_reservemap(t.buf));
     node(&t, "%s", "");
     prop_cells(&t, "#address-cells", 2);

@@ -8,21 +8,18 @@
 #include <unistd.h>
 
 #include "base/fdset.h"
-#include "base/sock.h"
 #include "loop/co.h"
+#include "loop/sock_place.h"
 #include "net/frame_fd.h"
 #include "net/net_int.h"
 
-enum addr_type { ADDR_INET, ADDR_UNIX, ADDR_FD };
-
-struct dgram_addr { int type; char *host, *port, *path, *fd_text; };
-
 struct dgram {
     struct netdev nd;
-    struct dgram_addr local, remote;    /* options */
+    struct sock_place local, remote;    /* options */
     struct sock_addr to;                /* len 0: the socket is connected */
     struct sock_addr own;               /* multicast: where our own datagrams come from */
     int fd, tx_fd;                      /* tx_fd: the same, but for multicast */
+    struct exit_file *file;             /* the name of our unix socket */
     struct frame_fd frames;
 };
 
@@ -62,28 +59,19 @@ static const struct net_port_ops dgram_ops = { .receive = dgram_receive, .sent =
 
 /* ---- opening ---- */
 
-static bool addr_given(const struct dgram_addr *a) { return a->host || a->port || a->path || a->fd_text; }
-
 struct dgram_resolve { struct dgram *d; struct sock_addr local, remote; bool ok; struct err *e; };
 
-static bool resolve_one(struct sock_addr *out, const struct dgram_addr *a, bool passive, int family, struct err *e)
+static bool co_one(const struct sock_place *p, int family, bool passive, struct sock_addr *out, struct err *e)
 {
-    if (!addr_given(a) || a->type == ADDR_FD)
-        return true;
-    if (a->type == ADDR_UNIX)
-        return sock_unix(out, a->path, false, true, e);
-    return sock_resolve(out, a->host, a->port ? a->port : "0", family, SOCK_DGRAM, passive, e);
+    return !sock_place_given(p) || p->kind == SOCK_FD || co_sock_resolve(p, family, SOCK_DGRAM, passive, out, e);
 }
 
-static int resolve_both(void *arg)
+static void co_resolve(void *arg)
 {
     struct dgram_resolve *r = arg;
-    r->ok = resolve_one(&r->remote, &r->d->remote, false, AF_UNSPEC, r->e) &&
-            resolve_one(&r->local, &r->d->local, true, r->remote.len ? r->remote.any.sa_family : AF_UNSPEC, r->e);
-    return 0;
+    r->ok = co_one(&r->d->remote, AF_UNSPEC, false, &r->remote, r->e) &&
+            co_one(&r->d->local, r->remote.len && r->remote.any.sa_family != AF_UNIX ? r->remote.any.sa_family : AF_UNSPEC, true, &r->local, r->e);
 }
-
-static void co_resolve(void *arg) { co_offload(resolve_both, arg); }
 
 static bool is_multicast(const struct sock_addr *a)
 {
@@ -105,7 +93,7 @@ static bool open_multicast(struct dgram *d, const struct sock_addr *local, struc
     if (local->len)
         mreq.imr_interface = local->in.sin_addr;
     if (d->fd < 0)
-        d->fd = sock_bind_dgram(&d->to, true, e);
+        d->fd = sock_bind_dgram(&d->to, true, NULL, e);
     if (d->fd < 0)
         return false;
     if (setsockopt(d->fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &mreq, sizeof mreq) < 0) {
@@ -129,7 +117,7 @@ static bool adopt_fd(struct dgram *d, struct err *e)
     int type = 0;
     socklen_t n = sizeof type;
     struct sock_addr a;
-    int v = fd_take(d->local.fd_text, e);
+    int v = fd_take(d->local.fd, e);
     if (v < 0)
         return false;
     if (getsockopt(v, SOL_SOCKET, SO_TYPE, &type, &n) < 0)
@@ -146,12 +134,12 @@ static bool adopt_fd(struct dgram *d, struct err *e)
 
 static bool dgram_sockets(struct dgram *d, const struct sock_addr *local, struct err *e)
 {
-    if (d->local.fd_text && !adopt_fd(d, e))
+    if (d->local.fd && !adopt_fd(d, e))
         return false;
     if (is_multicast(&d->to))
         return open_multicast(d, local, e);
     if (d->fd < 0)
-        d->fd = sock_bind_dgram(local, false, e);
+        d->fd = sock_bind_dgram(local, false, &d->file, e);
     d->tx_fd = d->fd;
     return d->fd >= 0;
 }
@@ -160,14 +148,14 @@ static bool dgram_open(struct netdev *nd, struct err *e)
 {
     struct dgram *d = (struct dgram *)nd;
     struct dgram_resolve r = { .d = d, .e = e };
-    net_co_call(co_resolve, &r);
+    co_call(co_resolve, &r);
     if (!r.ok)
         return false;
     d->to = r.remote;
-    if (is_multicast(&d->to) ? (d->local.port != NULL) : (d->remote.port || d->remote.path) && !addr_given(&d->local)) {
-        err_set(e, ERR_VALUE, d->local.port ? "local.port has no effect with a multicast group: the group's port is used"
+    if (is_multicast(&d->to) ? d->local.port && !str_eq(d->local.port, "0") : (d->remote.port || d->remote.path) && !sock_place_given(&d->local)) {
+        err_set(e, ERR_VALUE, is_multicast(&d->to) ? "local.port has no effect with a multicast group: the group's port is used"
                                             : "local.* is missing: a peer needs an address to answer to");
-        return err_hint(e, d->local.port ? "leave it out" : "write local.type=inet,local.host=H,local.port=P or local.type=unix,local.path=FILE");
+        return err_hint(e, is_multicast(&d->to) ? "leave it out" : "write local.type=inet,local.host=H,local.port=P or local.type=unix,local.path=FILE");
     }
     nd->port = net_port_new(&nd->obj, NULL, &dgram_ops, d);
     if (!dgram_sockets(d, &r.local, e))
@@ -182,11 +170,9 @@ static void dgram_close(struct netdev *nd)
     frame_fd_stop(&d->frames);
     if (d->tx_fd >= 0 && d->tx_fd != d->fd)
         close(d->tx_fd);
-    if (d->fd >= 0) {
+    if (d->fd >= 0)
         close(d->fd);
-        if (d->local.path)
-            unlink(d->local.path);
-    }
+    exit_file_remove(d->file);
 }
 
 static void dgram_info(const struct netdev *nd, struct str *out)
@@ -209,45 +195,29 @@ static bool dgram_init(struct obj *o, struct err *e)
     return true;
 }
 
-static bool addr_fits(const struct dgram_addr *a, const char *which, struct err *e)
-{
-    bool inet = a->host || a->port, fits[] = {
-        [ADDR_INET] = !a->path && !a->fd_text, [ADDR_UNIX] = a->path && !inet && !a->fd_text, [ADDR_FD] = a->fd_text && !inet && !a->path };
-    if (fits[a->type])
-        return true;
-    err_set(e, ERR_VALUE, "the %s address does not fit %s.type", which, which);
-    return err_hint(e, "write %s.type=inet,%s.host=H,%s.port=P or %s.type=unix,%s.path=FILE%s", which, which, which, which, which,
-                    str_eq(which, "local") ? " or local.type=fd,local.str=N" : "");
-}
-
 static bool dgram_check(struct obj *o, struct err *e)
 {
     struct dgram *d = (struct dgram *)o;
-    if (!addr_fits(&d->local, "local", e) || !addr_fits(&d->remote, "remote", e))
-        return false;
-    if (!addr_given(&d->remote) && !d->local.fd_text) {
+    bool local = sock_place_given(&d->local), remote = sock_place_given(&d->remote);
+    if (!remote && !d->local.fd) {
         err_set(e, ERR_VALUE, "the peer's address is missing");
         return err_hint(e, "write remote.type=inet,remote.host=H,remote.port=P or remote.type=unix,remote.path=FILE");
     }
-    if (addr_given(&d->remote) && d->remote.type == ADDR_INET && !d->remote.port)
-        return err_set(e, ERR_VALUE, "remote.port is missing");
-    return !addr_given(&d->remote) || !addr_given(&d->local) || d->local.type == ADDR_FD || d->local.type == d->remote.type ||
+    if (d->remote.kind == SOCK_FD) {
+        err_set(e, ERR_VALUE, "remote.type=fd: a peer has an address");
+        return err_hint(e, "local.type=fd,local.str=N is a connected socket, which needs no remote");
+    }
+    if (local && d->local.kind == SOCK_INET && !d->local.port)
+        d->local.port = xstrdup("0");
+    if ((remote && !sock_place_check(&d->remote, false, "remote.", e)) || (local && !sock_place_check(&d->local, true, "local.", e)))
+        return false;
+    return !remote || !local || d->local.kind == SOCK_FD || d->local.kind == d->remote.kind ||
            err_set(e, ERR_VALUE, "local.type and remote.type differ");
 }
 
-static const char *const local_types[] = { "inet", "unix", "fd", NULL };
-static const char *const remote_types[] = { "inet", "unix", NULL };
-
 static const struct prop dgram_props[] = {
-    PROP_ENUM(struct dgram, local.type, "local.type", local_types, ADDR_INET, "Kind of the own address"),
-    PROP_STR(struct dgram, local.host, "local.host", 0, "inet: address to bind to; with a multicast group, of the interface to use"),
-    PROP_STR(struct dgram, local.port, "local.port", 0, "inet: port to bind to; 0 lets the system choose (see info network)"),
-    PROP_STR(struct dgram, local.path, "local.path", 0, "unix: socket file to make"),
-    PROP_STR(struct dgram, local.fd_text, "local.str", 0, "fd: number of a datagram socket that was inherited"),
-    PROP_ENUM(struct dgram, remote.type, "remote.type", remote_types, ADDR_INET, "Kind of the peer's address"),
-    PROP_STR(struct dgram, remote.host, "remote.host", 0, "inet: the peer, or an IPv4 multicast group"),
-    PROP_STR(struct dgram, remote.port, "remote.port", 0, "inet: the peer's or the group's port"),
-    PROP_STR(struct dgram, remote.path, "remote.path", 0, "unix: the peer's socket file"),
+    SOCK_PLACE_ROWS(struct dgram, local., "local."),
+    SOCK_PLACE_ROWS(struct dgram, remote., "remote."),
     PROP_END
 };
 

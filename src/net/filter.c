@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUEUE_BYTES = 1 << 20 };
+enum { QUEUE_BYTES = 1 << 20, QUEUE_PACKETS = 1024 };
 
 struct net_filters { pthread_mutex_t lock; struct list list; };
 
@@ -14,15 +14,16 @@ bool net_filter_sees(const struct net_filter *f, enum net_dir dir)
     return f->queue == FILTER_ALL || (f->queue == FILTER_TX) == (dir == NET_TX);
 }
 
-/* A full queue loses the packet, as a wire would. */
+/* A full queue loses the newest packet, as a wire would. */
 static void enqueue(struct net_filter *f, enum net_dir dir, const struct iovec *iov, unsigned n, unsigned hdr_len)
 {
     struct filter_packet p = { 0, hdr_len, dir };
     for (unsigned i = 0; i < n; i++)
         p.len += (uint32_t)iov[i].iov_len;
     pthread_mutex_lock(&f->lock);
-    bool room = p.len <= NET_MAX_PACKET && ring_room(&f->packets) >= p.len + sizeof p;
+    bool room = f->n_packets < QUEUE_PACKETS && p.len <= NET_MAX_PACKET && ring_room(&f->packets) >= p.len + sizeof p;
     if (room) {
+        f->n_packets++;
         ring_put(&f->packets, &p, sizeof p);
         for (unsigned i = 0; i < n; i++)
             ring_put(&f->packets, iov[i].iov_base, iov[i].iov_len);
@@ -64,8 +65,10 @@ static bool next_packet(struct net_filter *f, struct filter_packet *p, uint8_t *
 {
     pthread_mutex_lock(&f->lock);
     bool any = ring_get(&f->packets, p, sizeof *p) == sizeof *p;
-    if (any)
+    if (any) {
         ring_get(&f->packets, data, p->len);
+        f->n_packets--;
+    }
     pthread_mutex_unlock(&f->lock);
     return any;
 }
@@ -205,7 +208,8 @@ OBJ_CLASS(&net_filter_class);
 /* ---- filter-buffer: packets wait for the end of an interval ---- */
 
 struct held { struct list link; struct filter_packet p; uint8_t data[]; };
-struct buffer { struct net_filter f; uint32_t interval; struct list held; struct timer timer; };
+struct buffer { struct net_filter f; uint32_t interval; unsigned n; struct list held; struct timer timer; };
+enum { HELD_MAX = 1024 };               /* past these the newest are lost: what is held keeps its order and has no gap */
 
 static void release(void *arg)
 {
@@ -216,6 +220,7 @@ static void release(void *arg)
         net_filter_pass(&b->f, &h->p, h->data);
         free(h);
     }
+    b->n = 0;
     timer_arm(&b->timer, clock_now(CLOCK_VM) + b->interval * INT64_C(1000));
 }
 
@@ -243,12 +248,14 @@ static bool buffer_steals(const struct net_filter *f) { return true; }
 
 static void buffer_seen(struct net_filter *f, const struct filter_packet *p, const uint8_t *data)
 {
-    struct held *h = malloc(sizeof *h + p->len);
+    struct buffer *b = (struct buffer *)f;
+    struct held *h = b->n < HELD_MAX ? malloc(sizeof *h + p->len) : NULL;
     if (!h)
         return;                         /* lost, as on a wire */
+    b->n++;
     h->p = *p;
     memcpy(h->data, data, p->len);
-    list_push(&((struct buffer *)f)->held, &h->link);
+    list_push(&b->held, &h->link);
 }
 
 static void buffer_status(struct net_filter *f)
@@ -258,7 +265,7 @@ static void buffer_status(struct net_filter *f)
 }
 
 static const struct prop buffer_props[] = {
-    { .name = "interval", .doc = "Microseconds that packets are gathered before they go on together", .type = PROP_T_U32, .flags = PF_REQUIRED,
+    { .name = "interval", .doc = "Microseconds that packets are gathered before they go on together; at most 1024, later ones are lost", .type = PROP_T_U32, .flags = PF_REQUIRED,
       PROP_OFF(struct buffer, interval), .min = 1, .max = UINT32_MAX },
     PROP_END
 };

@@ -18,6 +18,7 @@ struct net_filter {
     atomic_bool on;
     pthread_mutex_t lock;               /* a leaf lock, for the queue */
     struct ring packets;
+    unsigned n_packets;
     struct post post;
 };
 enum filter_queue { FILTER_ALL, FILTER_RX, FILTER_TX };

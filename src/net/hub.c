@@ -37,6 +37,43 @@ static void hub_close(struct netdev *nd)
         list_del(&h->on_hub);
 }
 
+bool hub_has(const struct netdev *nd)
+{
+    const struct hub_port *h;
+    list_for_each(h, &hub_ports, on_hub)
+        if (&h->nd == nd)
+            return true;
+    return false;
+}
+
+/* The lowest number of a hub from @from on. */
+static bool next_hub(uint32_t from, uint32_t *hub)
+{
+    const struct hub_port *h;
+    bool any = false;
+    list_for_each(h, &hub_ports, on_hub) {
+        if (h->hubid >= from && (!any || h->hubid < *hub)) {
+            *hub = h->hubid;
+            any = true;
+        }
+    }
+    return any;
+}
+
+void hub_each_port(void (*fn)(void *, unsigned, bool, const char *, const struct net_port *), void *arg)
+{
+    const struct hub_port *h;
+    for (uint32_t hub = 0, from = 0; next_hub(from, &hub); from = hub + 1) {
+        bool first = true;
+        list_for_each(h, &hub_ports, on_hub) {
+            if (h->hubid != hub)
+                continue;
+            fn(arg, hub, first, h->nd.obj.id, net_port_peer(h->nd.port));
+            first = false;
+        }
+    }
+}
+
 static void hub_info(const struct netdev *nd, struct str *out) { str_printf(out, "hubid=%u", ((const struct hub_port *)nd)->hubid); }
 
 static const struct prop hub_props[] = {

@@ -23,6 +23,7 @@ struct net_port {
     const struct net_port_ops *ops;
     void *arg;
     char *user, *text;
+    struct list cards;                  /* among the cards, once net_port_info() told of it */
     struct net_caps caps;
     uint8_t mac[6];                     /* of a front end; zero: unknown */
     struct post deliver;
@@ -38,6 +39,8 @@ struct net_port {
     _Atomic unsigned hdr_len;           /* of the offload header that packets from here begin with, and that we expect; 0: none */
     uint8_t *bounce;                    /* a packet that wraps around the ring's end */
 };
+
+static struct list all_cards = LIST_INIT(all_cards);
 
 static void port_post(struct net_port *p)
 {
@@ -163,6 +166,7 @@ static struct net_port *port_new(struct netdev *nd, struct domain *dom, const st
 {
     struct net_port *p = xnew(struct net_port);
     p->nd = nd;
+    list_init(&p->cards);
     p->dom = dom;
     p->ops = ops;
     p->arg = arg;
@@ -228,6 +232,7 @@ void net_port_free(struct net_port *p)
         loop_call(home, port_cancel, p);
     if (front && p->nd)
         obj_unref(&p->nd->obj);
+    list_del(&p->cards);
     ring_free(&p->queue);
     pthread_mutex_destroy(&p->lock);
     free(p->bounce);
@@ -279,8 +284,45 @@ const char *net_port_text(const struct net_port *p) { return p->text ? p->text :
 const char *net_port_user(const struct net_port *p) { return p->user ? p->user : p->nd ? p->nd->obj.id : ""; }
 uint64_t net_port_drops(const struct net_port *p) { return atomic_load(&p->drops); }
 
+struct netdev *net_port_netdev(const struct net_port *p) { return p->nd; }
+bool net_port_is_front(const struct net_port *p) { return p->user != NULL; }
+bool net_port_is_card(const struct net_port *p) { return p->text != NULL; }
+bool net_is_connected(const struct obj *netdev)
+{
+    const struct net_port *p = ((const struct netdev *)netdev)->port;
+    return p && p->peer;
+}
+
+const struct net_port *net_card_next(const struct net_port *after)
+{
+    const struct list *n = after ? after->cards.next : all_cards.next;
+    return n == &all_cards ? NULL : list_entry(n, struct net_port, cards);
+}
+
+/* The first "MODEL.N" that no card has. */
+static char *free_name(const char *model)
+{
+    for (unsigned i = 0;; i++) {
+        char *name = xasprintf("%s.%u", model, i);
+        const struct net_port *p;
+        bool taken = false;
+        list_for_each(p, &all_cards, cards)
+            taken |= str_eq(p->user, name);
+        if (!taken)
+            return name;
+        free(name);
+    }
+}
+
 void net_port_info(struct net_port *p, const char *model, const uint8_t mac[6])
 {
+    if (!p->text)
+        list_push(&all_cards, &p->cards);
+    if (*p->user == '#') {
+        char *name = free_name(model);
+        free(p->user);
+        p->user = name;
+    }
     free(p->text);
     p->text = xasprintf("model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x", model, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
     memcpy(p->mac, mac, 6);
@@ -323,14 +365,6 @@ const struct prop nic_props[] = {
     PROP_S64(struct nic_opts, bootindex, "bootindex", -1, -1, INT32_MAX, "Place in the firmware's boot order; -1 is none"),
     PROP_END
 };
-
-void net_co_call(void (*fn)(void *), void *arg)
-{
-    if (co_self())
-        fn(arg);
-    else
-        co_run_main(fn, arg);
-}
 
 /* ---- the class ---- */
 

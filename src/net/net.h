@@ -35,6 +35,8 @@ void net_port_free(struct net_port *p);
 bool net_send(struct net_port *p, const struct iovec *iov, unsigned n);
 /* This port can receive again. ANY. */
 void net_port_ready(struct net_port *p);
+/* Whether a device, or another back end, is at its other end. Main loop. */
+bool net_is_connected(const struct obj *netdev);
 bool net_link_up(const struct net_port *p);         /* ANY */
 void net_port_caps(const struct net_port *p, struct net_caps *c);       /* of the peer back end */
 /* The front end chooses which offloads it takes and the size of the header before each packet, both ways: 0 (at first), 10 or 12.

@@ -23,18 +23,27 @@ struct netdev_class {
 
 /* From options with "type" and "id"; borrowed, NULL with @e filled. */
 struct netdev *netdev_create(json_t *opts, struct err *e) MUST_CHECK;
-/* fn(arg) as a coroutine of the main loop, and waits: for open(), which a monitor calls in one and the command line does not. */
-void net_co_call(void (*fn)(void *), void *arg);
 /* What the back end can take and give; before a front end connects. */
 void net_port_set_caps(struct net_port *p, const struct net_caps *c);
 /* The front end of a back end's port and the reverse; NULL if alone. */
 struct net_port *net_port_peer(const struct net_port *p);
 const char *net_port_text(const struct net_port *p);    /* what net_port_info() said; "" */
+/* A front end's name: of its device, "MODEL.N" where that has none, or of the hub's port. */
 const char *net_port_user(const struct net_port *p);
+struct netdev *net_port_netdev(const struct net_port *p);       /* the back end of this pair; NULL: there is none */
+bool net_port_is_front(const struct net_port *p);
+bool net_port_is_card(const struct net_port *p);                /* a front end that net_port_info() told of */
+const struct net_port *net_card_next(const struct net_port *after);     /* all cards; NULL: the first, and after the last */
 void net_port_set_link(struct net_port *p, bool up);    /* with link_changed() for both sides */
 /* A front end whose card has an address sends one frame (RARP) that tells it to switches. False: it has none. Main loop. */
 bool net_port_announce(struct net_port *front);
 uint64_t net_port_drops(const struct net_port *p);      /* packets for this port that found no room */
+
+/* ---- hub.c ---- */
+
+bool hub_has(const struct netdev *nd);
+/* Every port, hub by hub: its hub's number, whether it is its first, its name, and the other end or NULL. */
+void hub_each_port(void (*fn)(void *arg, unsigned hub, bool first, const char *name, const struct net_port *other), void *arg);
 
 /* ---- filters (filter.c): they see what goes between a back end and its card ---- */
 

@@ -343,29 +343,12 @@ static const struct hmp_cmd hmp_link = { .name = "set_link", .aliases = "", .arg
     .co_run = hmp_set_link };
 HMP_CMD(&hmp_link);
 
-static void hmp_info_network(const char *arg, struct str *out)
-{
-    struct obj *c = obj_container("netdev"), *it;
-    list_for_each(it, &c->children, sibling) {
-        struct netdev *nd = (struct netdev *)it;
-        struct net_port *front = nd->port ? net_port_peer(nd->port) : NULL;
-        const char *pad = "";
-        if (front) {
-            str_printf(out, "%s: %s\n", net_port_user(front), net_port_text(front));
-            pad = " \\ ";
-        }
-        str_printf(out, "%s%s: type=%s", pad, it->id, backend_type(&netdev_class, it->cls));
-        if (NETDEV_CLASS(nd)->info) {
-            str_add(out, ",");
-            NETDEV_CLASS(nd)->info(nd, out);
-        }
-        str_add(out, nd->port && !net_link_up(nd->port) ? " (link down)" : "");
-        if (nd->port && (net_port_drops(nd->port) || (front && net_port_drops(front))))
-            str_printf(out, " (dropped: %llu to the host, %llu to the guest)", (unsigned long long)net_port_drops(nd->port),
-                       front ? (unsigned long long)net_port_drops(front) : 0ull);
-        str_add(out, "\n");
-    }
-}
-static const struct hmp_cmd hmp_network = { .name = "info network", .aliases = "", .args = "", .doc = "network back ends and cards",
-    .co_run = hmp_info_network };
-HMP_CMD(&hmp_network);
+/* Types that exist elsewhere. */
+#define ABSENT(type, why) OBJ_ABSENT(type, &netdev_class, why)
+ABSENT("vhost-user", "packets in another process' hands; write stream or tap instead");
+ABSENT("vhost-vdpa", "vDPA devices");
+ABSENT("l2tpv3", "L2TPv3 tunnels; write dgram or tap instead");
+ABSENT("vde", "VDE switches; write stream or tap instead");
+ABSENT("netmap", "netmap; write tap instead");
+ABSENT("af-xdp", "AF_XDP sockets; write tap instead");
+ABSENT("passt", "a passt of its own; start passt, and write stream,addr.type=unix,addr.path=SOCKET");

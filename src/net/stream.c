@@ -9,33 +9,26 @@
 #include <unistd.h>
 
 #include "base/exit_file.h"
-#include "base/fdset.h"
 #include "base/log.h"
-#include "base/sock.h"
 #include "core/cmd.h"
+#include "loop/redial.h"
 #include "loop/co.h"
 #include "net/net_int.h"
 
-#define CONNECT_TIMEOUT_NS (30 * INT64_C(1000000000))
 enum { HEADER = 4, READ_FRAMES = 64 };
-enum addr_type { ADDR_INET, ADDR_UNIX, ADDR_FD };
-
-struct stream_try;
 
 struct stream {
     struct netdev nd;
     /* options */
-    int type;
-    char *host, *port, *path, *fd_text;
+    struct sock_place place;
     bool server;
     uint32_t reconnect, reconnect_ms;
     /* state */
-    struct sock_addr addr;
-    int listen_fd, fd, last_errno;
+    struct sock_addr addr;              /* where we listen, or connected to */
+    int listen_fd, fd;
     struct exit_file *file;             /* what we listen on has this name */
     struct loop_fd lw, cw;
-    struct timer retry;
-    struct stream_try *attempt;
+    struct redial redial;
     uint8_t *in;                        /* header and frame being read */
     uint32_t in_len;
     uint8_t *out;                       /* header and frame being written, @out_at..@out_len */
@@ -51,12 +44,6 @@ static void stream_watch(struct stream *s)
         loop_fd_watch(&s->cw, (s->in_full ? 0 : LOOP_IN) | (s->out_len ? LOOP_OUT : 0));
 }
 
-static void stream_arm_retry(struct stream *s)
-{
-    if (s->reconnect_ms)
-        timer_arm(&s->retry, clock_now(CLOCK_HOST) + (int64_t)s->reconnect_ms * 1000000);
-}
-
 static void stream_disconnect(struct stream *s)
 {
     loop_fd_watch(&s->cw, 0);
@@ -68,7 +55,7 @@ static void stream_disconnect(struct stream *s)
     if (s->listen_fd >= 0)
         loop_fd_watch(&s->lw, LOOP_IN);
     net_port_ready(s->nd.port);
-    stream_arm_retry(s);
+    redial_again(&s->redial);
 }
 
 /* Passes the frame in @in on; false if there is no room yet. */
@@ -129,29 +116,29 @@ static void stream_event(void *arg, unsigned ev)
     stream_watch(s);
 }
 
-static void stream_connected(struct stream *s, int fd)
+static void stream_connected(void *arg, int fd, const struct sock_addr *at)
 {
+    struct stream *s = arg;
+    struct sock_addr peer;
     int one = 1;
-    char text[SOCK_TEXT];
     s->fd = fd;
-    s->last_errno = 0;
-    if (s->addr.any.sa_family != AF_UNIX)
+    s->addr = *at;
+    if (at->any.sa_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     loop_fd_init(&s->cw, loop_main(), NULL, fd, stream_event, s);
     if (s->listen_fd >= 0)
         loop_fd_watch(&s->lw, 0);
     stream_watch(s);
-    sock_format(&s->addr, text);
-    qmp_event("NETDEV_STREAM_CONNECTED", json_pack("{sss{ssss}}", "netdev-id", s->nd.obj.id, "addr", "type",
-              s->addr.any.sa_family == AF_UNIX ? "unix" : "inet", s->addr.any.sa_family == AF_UNIX ? "path" : "host", text));
+    bool told = at->any.sa_family != AF_UNIX && sock_peer(fd, &peer);   /* a unix client has no name: ours stands for it */
+    qmp_event("NETDEV_STREAM_CONNECTED", json_pack("{ssso}", "netdev-id", s->nd.obj.id, "addr", sock_to_json(told ? &peer : at)));
 }
 
 static void stream_accept(void *arg, unsigned ev)
 {
     struct stream *s = arg;
-    int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = sock_accept_one(&s->place, s->listen_fd);
     if (fd >= 0)
-        stream_connected(s, fd);
+        stream_connected(s, fd, &s->addr);
 }
 
 /* ---- the guest's side ---- */
@@ -184,142 +171,49 @@ static const struct net_port_ops stream_ops = { .receive = stream_receive, .sent
 
 /* ---- opening ---- */
 
-/* One attempt, with copies of what a worker thread needs: the back end may go away meanwhile. */
-struct stream_try { struct stream *s; char *host, *port, *path; bool passive, ok; struct sock_addr addr; struct err e; int fd; };
+struct opening { struct stream *s; int fd; struct sock_addr at; struct err *e; };
 
-static struct stream_try *try_new(struct stream *s)
+static void co_open(void *arg)
 {
-    struct stream_try *t = xnew(struct stream_try);
-    *t = (struct stream_try){ .s = s, .host = xstrdup(s->host), .port = xstrdup(s->port), .path = xstrdup(s->path),
-                              .passive = s->server, .fd = -1 };
-    return t;
+    struct opening *o = arg;
+    o->fd = o->s->server ? co_sock_listen(&o->s->place, 1, &o->at, &o->s->file, o->e) : co_sock_connect(&o->s->place, &o->at, o->e);
 }
 
-static void try_free(struct stream_try *t)
+static void stream_listen(struct stream *s, int fd, const struct sock_addr *at)
 {
-    free(t->host);
-    free(t->port);
-    free(t->path);
-    free(t);
-}
-
-static int try_resolve(void *arg)
-{
-    struct stream_try *t = arg;
-    t->ok = sock_resolve(&t->addr, t->host, t->port, AF_UNSPEC, SOCK_STREAM, t->passive, &t->e);
-    return 0;
-}
-
-/* Finds the address; then listens or connects. */
-static void co_try(void *arg)
-{
-    struct stream_try *t = arg;
-    char text[SOCK_TEXT];
-    bool pending = false;
-    if (t->path)
-        t->ok = sock_unix(&t->addr, t->path, false, true, &t->e);
-    else
-        co_offload(try_resolve, t);
-    if (!t->ok)
-        return;
-    t->fd = t->passive ? sock_listen(&t->addr, 1, &t->e) : sock_connect_start(&t->addr, SOCK_STREAM, &pending, &t->e);
-    t->ok = t->fd >= 0;
-    if (!t->ok || !pending)
-        return;
-    int r = co_fd(t->fd, LOOP_OUT, clock_now(CLOCK_HOST) + CONNECT_TIMEOUT_NS);
-    r = r < 0 ? -r : sock_connect_finish(t->fd);
-    if (!r)
-        return;
-    close(t->fd);
-    t->fd = -1;
-    t->ok = err_os(&t->e, r, "cannot connect to %s", sock_format(&t->addr, text));
-}
-
-static void co_retry(void *arg)
-{
-    struct stream_try *t = arg;
-    co_try(t);
-    struct stream *s = t->s;
-    if (!s) {
-        if (t->fd >= 0)
-            close(t->fd);
-    } else {
-        s->attempt = NULL;
-        if (t->ok) {
-            s->addr = t->addr;
-            stream_connected(s, t->fd);
-        } else {
-            if (t->e.os_errno != s->last_errno)
-                log_warn("netdev '%s': %s; trying again every %u ms", s->nd.obj.id, t->e.msg, s->reconnect_ms);
-            s->last_errno = t->e.os_errno;
-            stream_arm_retry(s);
-        }
-    }
-    try_free(t);
-}
-
-static void stream_retry(void *arg)
-{
-    struct stream *s = arg;
-    if (s->attempt || s->fd >= 0)
-        return;
-    s->attempt = try_new(s);
-    co_spawn(loop_main(), NULL, co_retry, s->attempt);
-}
-
-static bool stream_adopt(struct stream *s, struct err *e)
-{
-    int v = fd_take(s->fd_text, e);
-    if (v < 0)
-        return false;
-    if (!sock_local(v, &s->addr))
-        return err_os(e, errno, "fd %d is not a socket", v);
-    stream_connected(s, v);
-    return true;
+    s->listen_fd = fd;
+    s->addr = *at;
+    loop_fd_init(&s->lw, loop_main(), NULL, fd, stream_accept, s);
+    loop_fd_watch(&s->lw, LOOP_IN);
 }
 
 static bool stream_open(struct netdev *nd, struct err *e)
 {
     struct stream *s = (struct stream *)nd;
+    struct opening o = { .s = s, .fd = -1, .e = e };
     nd->port = net_port_new(&nd->obj, NULL, &stream_ops, s);
     s->in = xcalloc(1, HEADER + NET_MAX_PACKET);
     s->out = xcalloc(1, HEADER + NET_MAX_PACKET);
-    timer_init(&s->retry, CLOCK_HOST, loop_main(), NULL, stream_retry, s);
-    if (s->fd_text)
-        return stream_adopt(s, e);
+    s->redial = (struct redial){ .place = &s->place, .ms = s->reconnect_ms, .kind = "netdev", .id = nd->obj.id, .connected = stream_connected,
+                                 .arg = s };
     if (s->reconnect_ms) {
-        stream_retry(s);
+        redial_start(&s->redial);
         return true;
     }
-    struct stream_try *t = try_new(s);
-    net_co_call(co_try, t);
-    bool ok = t->ok;
-    if (!ok) {
-        *e = t->e;
-    } else {
-        s->addr = t->addr;
-        if (s->server) {
-            s->listen_fd = t->fd;
-            s->file = s->path ? exit_file_new(s->path) : NULL;
-            if (s->addr.any.sa_family != AF_UNIX)
-                sock_local(t->fd, &s->addr);
-            loop_fd_init(&s->lw, loop_main(), NULL, t->fd, stream_accept, s);
-            loop_fd_watch(&s->lw, LOOP_IN);
-        } else {
-            stream_connected(s, t->fd);
-        }
-    }
-    try_free(t);
-    return ok;
+    co_call(co_open, &o);
+    if (o.fd < 0)
+        return false;
+    if (s->server)
+        stream_listen(s, o.fd, &o.at);
+    else
+        stream_connected(s, o.fd, &o.at);
+    return true;
 }
 
 static void stream_close(struct netdev *nd)
 {
     struct stream *s = (struct stream *)nd;
-    if (s->attempt)
-        s->attempt->s = NULL;
-    if (s->retry.loop)
-        timer_fini(&s->retry);
+    redial_stop(&s->redial);
     if (s->listen_fd >= 0) {
         loop_fd_watch(&s->lw, 0);
         close(s->listen_fd);
@@ -355,29 +249,18 @@ static bool stream_init(struct obj *o, struct err *e)
 static bool stream_check(struct obj *o, struct err *e)
 {
     struct stream *s = (struct stream *)o;
-    bool has[] = { [ADDR_INET] = s->port && !s->path && !s->fd_text, [ADDR_UNIX] = s->path && !s->port && !s->host && !s->fd_text,
-                   [ADDR_FD] = s->fd_text && !s->port && !s->host && !s->path };
-    if (!has[s->type]) {
-        err_set(e, ERR_VALUE, "the address does not fit addr.type");
-        return err_hint(e, "write addr.type=inet,addr.host=H,addr.port=P, addr.type=unix,addr.path=FILE or addr.type=fd,addr.str=N");
-    }
+    if (!sock_place_check(&s->place, s->server, "addr.", e))
+        return false;
     if (s->reconnect && s->reconnect_ms)
         return err_set(e, ERR_VALUE, "only one of reconnect and reconnect-ms may be given");
     if (s->reconnect)
         s->reconnect_ms = s->reconnect * 1000;
-    if (s->reconnect_ms && (s->server || s->fd_text))
-        return err_set(e, ERR_VALUE, "reconnect has no effect with %s", s->server ? "server=on" : "a given socket");
-    return !(s->server && s->fd_text) || err_set(e, ERR_VALUE, "server has no effect with a given socket");
+    return !s->reconnect_ms || (!s->server && s->place.kind != SOCK_FD) ||
+           err_set(e, ERR_VALUE, "reconnect has no effect with %s", s->server ? "server=on" : "a given socket");
 }
 
-static const char *const addr_types[] = { "inet", "unix", "fd", NULL };
-
 static const struct prop stream_props[] = {
-    PROP_ENUM(struct stream, type, "addr.type", addr_types, ADDR_INET, "Kind of address"),
-    PROP_STR(struct stream, host, "addr.host", 0, "inet: host name or address"),
-    PROP_STR(struct stream, port, "addr.port", 0, "inet: port; 0 lets the system choose (see info network)"),
-    PROP_STR(struct stream, path, "addr.path", 0, "unix: its file"),
-    PROP_STR(struct stream, fd_text, "addr.str", 0, "fd: number of a connected socket that was inherited"),
+    SOCK_STREAM_ROWS(struct stream, place., "addr."),
     PROP_BOOL(struct stream, server, "server", false, "Listen instead of connecting"),
     PROP_U32(struct stream, reconnect, "reconnect", 0, 0, 1000000, "Client: seconds between attempts; 0 never tries again"),
     PROP_U32(struct stream, reconnect_ms, "reconnect-ms", 0, 0, 1000000000, "Client: the same in milliseconds"),

@@ -201,7 +201,7 @@ static bool tap_open(struct netdev *nd, struct err *e)
 {
     struct tap *t = (struct tap *)nd;
     struct tap_start s = { t, e, false };
-    net_co_call(co_setup, &s);
+    co_call(co_setup, &s);
     if (!s.ok)
         return false;
     nd->port = net_port_new(&nd->obj, NULL, &tap_ops, t);

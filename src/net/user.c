@@ -205,7 +205,7 @@ static void user_close(struct netdev *nd)
 static void user_info(const struct netdev *nd, struct str *out)
 {
     const struct user_net *u = (const struct user_net *)nd;
-    str_printf(out, "net=%s,restrict=%s", u->net, u->restricted ? "on" : "off");
+    str_printf(out, "net=%.*s,restrict=%s", (int)strcspn(u->net, "/"), u->net, u->restricted ? "on" : "off");
 }
 
 const struct netdev_class user_net_class = {

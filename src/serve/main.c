@@ -3,15 +3,10 @@
  * backplane-serve: block nodes without a machine. Nodes, objects and the monitor are those of the emulator's command line; the
  * program serves its exports until it is told to end (SIGTERM, SIGINT, `quit` by a monitor).
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 #include "base/opt.h"
 #include "block/nbd_server.h"
 #include "core/backend.h"
@@ -19,11 +14,10 @@
 #include "core/help.h"
 #include "core/flags.h"
 #include "core/run.h"
+#include "ctl/ctl.h"
+#include "loop/loop.h"
 
 enum { MAX_MONITORS = 16 };
-
-static volatile bool ending;
-static const char *pid_path;
 
 /* ---- options: our own, beside those that the emulator has, too ---- */
 
@@ -67,26 +61,6 @@ static bool opt_export(const char *arg, struct err *e)
     return ok || err_prefix(e, "--export %s", arg);
 }
 
-static bool write_pid(struct err *e)
-{
-    int fd = pid_path ? open(pid_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
-    if (!pid_path)
-        return true;
-    if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
-        return err_os(e, errno, "cannot write '%s'", pid_path);
-    close(fd);
-    return true;
-}
-
-/* ---- life ---- */
-
-static void got_signal(void *fd, unsigned revents)
-{
-    struct signalfd_siginfo si;
-    if (read(*(int *)fd, &si, sizeof si) == sizeof si)
-        ending = true;
-}
-
 static void usage(void)
 {
     printf("backplane-serve version %s\nusage: backplane-serve [options]\n\n"
@@ -121,7 +95,7 @@ static bool options(int argc, char **argv, struct err *e)
 {
     static const struct option longs[] = {
         { "blockdev", 1, NULL, 0 }, { "object", 1, NULL, 0 }, { "chardev", 1, NULL, 0 }, { "nbd-server", 1, NULL, 'n' },
-        { "export", 1, NULL, 'e' }, { "monitor", 1, NULL, 'm' }, { "pidfile", 1, NULL, 'p' }, { "help", 0, NULL, 'h' },
+        { "export", 1, NULL, 'e' }, { "monitor", 1, NULL, 'm' }, { "pidfile", 1, NULL, 0 }, { "help", 0, NULL, 'h' },
         { "version", 0, NULL, 'V' }, { NULL, 0, NULL, 0 },
     };
     const char *monitors[MAX_MONITORS];
@@ -138,7 +112,6 @@ static bool options(int argc, char **argv, struct err *e)
                 return err_set(e, ERR_VALUE, "--monitor: %d are the most", MAX_MONITORS);
             monitors[n_monitors++] = optarg;
             break;
-        case 'p': pid_path = optarg; break;
         case 'h': usage(); exit(0);
         case 'V': version(); exit(0);
         default: return err_set(e, ERR_VALUE, "see backplane-serve --help");
@@ -154,57 +127,15 @@ static bool options(int argc, char **argv, struct err *e)
     return true;
 }
 
-static void co_stop(void *unused)
-{
-    nbd_server_stop();
-    co_blk_exports_end();
-}
-
-static bool drop_node(struct obj *o, void *found)
-{
-    if (list_empty(&((struct blk_node *)o)->uses))
-        *(struct obj **)found = o;
-    return !*(struct obj **)found;
-}
-
-/* Nodes from the top down, so that what they hold is written. */
-static void close_nodes(void)
-{
-    for (;;) {
-        struct obj *o = NULL;
-        obj_each(NULL, &blk_node_class, drop_node, &o);
-        if (!o)
-            return;
-        obj_del(o);
-    }
-}
-
 int main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
-    struct loop_fd watch;
-    sigset_t set;
     cli_flags.prog = "backplane-serve";
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (!loop_main_init(&e) || !options(argc, argv, &e) || !write_pid(&e)) {
-        fprintf(stderr, "backplane-serve: %s\n", e.msg);
-        if (e.hint[0])
-            fprintf(stderr, "hint: %s\n", e.hint);
+    if (!ctl_begin(&e) || !options(argc, argv, &e) || !ctl_begun(&e)) {
+        err_print(&e);
         return 1;
     }
-    loop_fd_init(&watch, loop_main(), NULL, fd, got_signal, &fd);
-    loop_fd_watch(&watch, LOOP_IN);
-    while (!ending && !run_quit_requested())
+    while (!run_quit_requested())
         loop_run_once(loop_main(), -1);
-    co_run_main(co_stop, NULL);
-    close_nodes();
-    if (pid_path)
-        unlink(pid_path);
     return 0;
 }

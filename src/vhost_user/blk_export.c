@@ -8,12 +8,9 @@
 #include "block/export.h"
 #include "loop/iothread.h"
 #include "vhost_user/vu.h"
+#include "vhost_user/vu_blk_spec.h"
 
-enum { SECTOR = 512, SEG_MAX = VU_CHAIN_MAX - 2, RANGES_MAX = 32, SERIAL_LEN = 20 };
-enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13, ZEROES_UNMAP = 1 };
-enum { S_OK, S_IOERR, S_UNSUPP };
-enum { F_SEG_MAX = 2, F_RO = 5, F_BLK_SIZE = 6, F_FLUSH = 9, F_TOPOLOGY = 10, F_CONFIG_WCE = 11, F_MQ = 12, F_DISCARD = 13, F_WRITE_ZEROES = 14 };
-enum { CONFIG_WCE = 32, CONFIG_LEN = 60 };
+enum { SECTOR = VU_BLK_SECTOR, SEG_MAX = VU_CHAIN_MAX - 2, RANGES_MAX = 32, SERIAL_LEN = 20 };
 
 struct vu_blk {
     struct blk_export exp;
@@ -36,8 +33,8 @@ static bool read_only(const struct vu_blk *d)
 static uint64_t vu_blk_features(void *arg)
 {
     struct vu_blk *d = arg;
-    return BIT64(F_SEG_MAX) | BIT64(F_BLK_SIZE) | BIT64(F_FLUSH) | BIT64(F_TOPOLOGY) | BIT64(F_CONFIG_WCE) | BIT64(F_MQ) |
-           (read_only(d) ? BIT64(F_RO) : BIT64(F_DISCARD) | BIT64(F_WRITE_ZEROES));
+    return BIT64(VU_BLK_F_SEG_MAX) | BIT64(VU_BLK_F_BLK_SIZE) | BIT64(VU_BLK_F_FLUSH) | BIT64(VU_BLK_F_TOPOLOGY) | BIT64(VU_BLK_F_CONFIG_WCE) | BIT64(VU_BLK_F_MQ) |
+           (read_only(d) ? BIT64(VU_BLK_F_RO) : BIT64(VU_BLK_F_DISCARD) | BIT64(VU_BLK_F_WRITE_ZEROES));
 }
 
 /* A driver that does not know of flushes cannot ask for them: then every write is one. */
@@ -45,37 +42,32 @@ static void vu_blk_set_features(void *arg, uint64_t features)
 {
     struct vu_blk *d = arg;
     d->features = features;
-    blk_set_write_cache(d->exp.blk, !d->exp.writethrough && (features & BIT64(F_FLUSH)));
+    blk_set_write_cache(d->exp.blk, !d->exp.writethrough && (features & BIT64(VU_BLK_F_FLUSH)));
 }
 
 /* Section 5.2.4. */
 static uint32_t vu_blk_config(void *arg, uint8_t k[256])
 {
     struct vu_blk *d = arg;
+    struct vu_blk_config *c = (struct vu_blk_config *)k;
     struct blk_caps caps;
     uint32_t most = (uint32_t)((1u << 31) / SECTOR);
     blk_get_caps(d->exp.blk, &caps);
-    st_le64(k, blk_size(d->exp.blk) / SECTOR);
-    st_le32(k + 12, SEG_MAX);
-    st_le32(k + 20, d->block);
-    k[24] = (uint8_t)ctz64(MAX(caps.physical_block, d->block) / d->block);
-    st_le16(k + 26, 1);
-    st_le32(k + 28, caps.opt_io / d->block);
-    k[CONFIG_WCE] = blk_write_cache(d->exp.blk);
-    st_le16(k + 34, d->num_queues);
-    st_le32(k + 36, most);
-    st_le32(k + 40, RANGES_MAX);
-    st_le32(k + 44, MAX(caps.discard_granularity, d->block) / SECTOR);
-    st_le32(k + 48, most);
-    st_le32(k + 52, RANGES_MAX);
-    k[56] = 1;
-    return CONFIG_LEN;
+    *c = (struct vu_blk_config){
+        .capacity = htole64(blk_size(d->exp.blk) / SECTOR), .seg_max = htole32(SEG_MAX), .blk_size = htole32(d->block),
+        .physical_exp = (uint8_t)ctz64(MAX(caps.physical_block, d->block) / d->block), .min_io = htole16(1), .opt_io = htole32(caps.opt_io / d->block),
+        .writeback = blk_write_cache(d->exp.blk), .num_queues = htole16(d->num_queues),
+        .max_discard_sectors = htole32(most), .max_discard_seg = htole32(RANGES_MAX),
+        .discard_alignment = htole32(MAX(caps.discard_granularity, d->block) / SECTOR),
+        .max_zeroes_sectors = htole32(most), .max_zeroes_seg = htole32(RANGES_MAX), .zeroes_may_unmap = 1,
+    };
+    return sizeof *c;
 }
 
 static bool vu_blk_set_config(void *arg, uint32_t off, const uint8_t *data, uint32_t len)
 {
     struct vu_blk *d = arg;
-    if (off != CONFIG_WCE || len != 1 || data[0] > 1)
+    if (off != offsetof(struct vu_blk_config, writeback) || len != 1 || data[0] > 1)
         return false;
     blk_set_write_cache(d->exp.blk, data[0] && !d->exp.writethrough);
     return true;
@@ -149,11 +141,11 @@ static int co_ranges(struct vu_blk *d, struct vu_elem *el, bool zero)
             return -EINVAL;
         uint64_t sector = ld_le64(s), n = (uint64_t)ld_le32(s + 8) * SECTOR;
         uint32_t flags = ld_le32(s + 12);
-        if (flags & ~(zero ? (uint32_t)ZEROES_UNMAP : 0))
+        if (flags & ~(zero ? (uint32_t)VU_BLK_ZEROES_UNMAP : 0))
             return -ENOTSUP;
         if (!aligned(d, sector, n))
             return -EINVAL;
-        r = zero ? co_blk_zero(d->exp.blk, sector * SECTOR, n, flags & ZEROES_UNMAP ? BLK_ZERO_UNMAP : 0)
+        r = zero ? co_blk_zero(d->exp.blk, sector * SECTOR, n, flags & VU_BLK_ZEROES_UNMAP ? BLK_ZERO_UNMAP : 0)
                  : co_blk_discard(d->exp.blk, sector * SECTOR, n);
     }
     return r;
@@ -169,12 +161,12 @@ static int get_id(struct vu_blk *d, struct vu_elem *el)
 static int co_execute(struct vu_blk *d, struct vu_elem *el, uint32_t type, uint64_t sector)
 {
     switch (type) {
-    case T_IN: return co_transfer(d, el, sector, false);
-    case T_OUT: return co_transfer(d, el, sector, true);
-    case T_FLUSH: return co_blk_flush(d->exp.blk);
-    case T_GET_ID: return get_id(d, el);
-    case T_DISCARD: return co_ranges(d, el, false);
-    case T_WRITE_ZEROES: return co_ranges(d, el, true);
+    case VU_BLK_IN: return co_transfer(d, el, sector, false);
+    case VU_BLK_OUT: return co_transfer(d, el, sector, true);
+    case VU_BLK_FLUSH: return co_blk_flush(d->exp.blk);
+    case VU_BLK_GET_ID: return get_id(d, el);
+    case VU_BLK_DISCARD: return co_ranges(d, el, false);
+    case VU_BLK_WRITE_ZEROES: return co_ranges(d, el, true);
     default: return -ENOTSUP;
     }
 }
@@ -182,7 +174,7 @@ static int co_execute(struct vu_blk *d, struct vu_elem *el, uint32_t type, uint6
 static uint32_t co_vu_blk_request(void *arg, struct vu_elem *el)
 {
     struct vu_blk *d = arg;
-    uint8_t h[16], status = S_OK;
+    uint8_t h[16], status = VU_BLK_OK;
     if (!el->in_len || !copy(el->out, el->n_out, 0, h, sizeof h, false))
         return 0;                       /* no place for an answer, or nothing to answer */
     struct iovec last = el->in[el->n_in - 1];
@@ -190,9 +182,9 @@ static uint32_t co_vu_blk_request(void *arg, struct vu_elem *el)
     int r = co_execute(d, el, type, ld_le64(h + 8));
     el->in[el->n_in - 1] = last;        /* whole again: trim() cut it */
     if (r)
-        status = r == -ENOTSUP ? S_UNSUPP : S_IOERR;
-    if (r && status == S_IOERR && (type == T_IN || type == T_OUT))
-        blk_error_action(d->exp.blk, type == T_IN, r);
+        status = r == -ENOTSUP ? VU_BLK_UNSUPP : VU_BLK_IOERR;
+    if (r && status == VU_BLK_IOERR && (type == VU_BLK_IN || type == VU_BLK_OUT))
+        blk_error_action(d->exp.blk, type == VU_BLK_IN, r);
     ((uint8_t *)last.iov_base)[last.iov_len - 1] = status;
     return (uint32_t)MIN(el->in_len, (uint64_t)UINT32_MAX);
 }

@@ -12,8 +12,9 @@
 #include "loop/co.h"
 #include "mem/guard.h"
 #include "vhost_user/vu_spec.h"
+#include "vhost_user/vu_wire.h"
 
-enum { VU_REGIONS = 64, VU_FDS = 8, VU_CHAIN_MAX = 1024, VU_RING_MAX = 32768, VU_RINGS_MAX = 256 };
+enum { VU_REGIONS = 64, VU_CHAIN_MAX = 1024, VU_RING_MAX = 32768, VU_RINGS_MAX = 256 };
 
 struct vu_conn;
 struct vu_ring;
@@ -48,7 +49,7 @@ struct vu_server {
     struct domain *dom;             /* NULL: main loop */
     /* private */
     int fd;
-    char *path;
+    struct exit_file *file;
     struct loop_fd watch;
     struct vu_conn *conn, *live;    /* the front end; as long as it is served (domain) */
     bool stopped;

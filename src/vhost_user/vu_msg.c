@@ -24,98 +24,10 @@ struct msg {
         struct vu_inflight inflight;
         uint8_t raw[512];
     };
-    int fd[VU_FDS];
-    unsigned n_fds;
+    struct vu_fds fds;
     bool reply;                     /* the payload is an answer, of h.size bytes */
     int reply_fd;                   /* goes along, and is closed. -1: none */
 };
-
-static void close_fds(struct msg *m)
-{
-    for (unsigned i = 0; i < m->n_fds; i++)
-        close(m->fd[i]);
-    m->n_fds = 0;
-}
-
-/* The next descriptor of the message, ours from now on; -1: none. */
-static int take_fd(struct msg *m)
-{
-    int fd = m->n_fds ? m->fd[0] : -1;
-    if (fd < 0)
-        return -1;
-    m->n_fds--;
-    memmove(m->fd, m->fd + 1, m->n_fds * sizeof m->fd[0]);
-    return fd;
-}
-
-/* ---- the wire ---- */
-
-static bool collect_fds(struct msghdr *h, struct msg *m)
-{
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < n; i++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-            if (m->n_fds < VU_FDS)
-                m->fd[m->n_fds++] = fd;
-            else
-                close(fd);
-        }
-    }
-    return !(h->msg_flags & MSG_CTRUNC);
-}
-
-/* Exactly @n bytes, and the descriptors that come with them. */
-static bool co_receive(struct vu_conn *c, void *buf, size_t n, struct msg *m)
-{
-    for (size_t at = 0; at < n;) {
-        union { char buf[CMSG_SPACE(VU_FDS * sizeof(int))]; struct cmsghdr align; } ctl;
-        struct iovec v = { (char *)buf + at, n - at };
-        struct msghdr h = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = ctl.buf, .msg_controllen = sizeof ctl.buf };
-        ssize_t k = recvmsg(c->fd, &h, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-        if (k > 0 && !collect_fds(&h, m))
-            return false;
-        if (k == 0 || (k < 0 && errno != EAGAIN && errno != EINTR))
-            return false;
-        if (k < 0 && co_fd(c->fd, LOOP_IN, INT64_MAX) < 0)
-            return false;
-        at += k > 0 ? (size_t)k : 0;
-    }
-    return true;
-}
-
-static bool co_send(int fd, const void *data, size_t n, int pass)
-{
-    const char *p = data;
-    while (n) {
-        union { char buf[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } ctl = { .buf = { 0 } };
-        struct iovec v = { (void *)p, n };
-        struct msghdr h = { .msg_iov = &v, .msg_iovlen = 1 };
-        if (pass >= 0) {
-            h.msg_control = ctl.buf;
-            h.msg_controllen = sizeof ctl.buf;
-            struct cmsghdr *cm = CMSG_FIRSTHDR(&h);
-            cm->cmsg_level = SOL_SOCKET;
-            cm->cmsg_type = SCM_RIGHTS;
-            cm->cmsg_len = CMSG_LEN(sizeof(int));
-            memcpy(CMSG_DATA(cm), &pass, sizeof pass);
-        }
-        ssize_t k = sendmsg(fd, &h, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (k < 0 && errno != EAGAIN && errno != EINTR)
-            return false;
-        if (k < 0 && co_fd(fd, LOOP_OUT, INT64_MAX) < 0)
-            return false;
-        if (k > 0) {
-            p += k;
-            n -= (size_t)k;
-            pass = -1;
-        }
-    }
-    return true;
-}
 
 static bool co_answer(struct vu_conn *c, struct msg *m)
 {
@@ -123,11 +35,11 @@ static bool co_answer(struct vu_conn *c, struct msg *m)
     m->h.flags = VU_VERSION | VU_FLAG_REPLY;
     memcpy(wire, &m->h, sizeof m->h);
     memcpy(wire + sizeof m->h, m->raw, m->h.size);
-    bool ok = co_send(c->fd, wire, sizeof m->h + m->h.size, m->reply_fd);
-    if (m->reply_fd >= 0)
-        close(m->reply_fd);
+    struct vu_fds pass = { { m->reply_fd }, m->reply_fd >= 0 };
+    int r = co_vu_send(c->fd, wire, sizeof m->h + m->h.size, &pass, INT64_MAX);
+    vu_fds_close(&pass);
     m->reply_fd = -1;
-    return ok;
+    return !r;
 }
 
 /* ---- rows ---- */
@@ -210,21 +122,21 @@ static bool remap_rings(struct vu_conn *c, struct err *e)
 static bool co_set_mem_table(struct vu_conn *c, struct msg *m, struct err *e)
 {
     const struct vu_mem_table *t = &m->table;
-    if (t->n > 8 || t->n != m->n_fds || m->h.size < 8 + t->n * sizeof t->v[0])
-        return err_set(e, ERR_VALUE, "a table of memory with %u pieces has %u descriptors and %u bytes", t->n, m->n_fds, m->h.size);
+    if (t->n > 8 || t->n != m->fds.n || m->h.size < 8 + t->n * sizeof t->v[0])
+        return err_set(e, ERR_VALUE, "a table of memory with %u pieces has %u descriptors and %u bytes", t->n, m->fds.n, m->h.size);
     co_vu_pause(c);
     vu_rings_unmap(c);
     vu_regions_clear(c);
     bool ok = true;
     for (unsigned i = 0; i < t->n && ok; i++)
-        ok = vu_region_add(c, &t->v[i], m->fd[i], e);
+        ok = vu_region_add(c, &t->v[i], m->fds.fd[i], e);
     ok = ok && remap_rings(c, e);
     vu_resume(c);
     return ok;
 }
 
 static bool get_max_slots(struct vu_conn *c, struct msg *m, struct err *e) { return answer_u64(m, VU_REGIONS); }
-static bool add_mem(struct vu_conn *c, struct msg *m, struct err *e) { return vu_region_add(c, &m->one.m, m->n_fds ? m->fd[0] : -1, e); }
+static bool add_mem(struct vu_conn *c, struct msg *m, struct err *e) { return vu_region_add(c, &m->one.m, m->fds.n ? m->fds.fd[0] : -1, e); }
 
 static bool co_del_mem(struct vu_conn *c, struct msg *m, struct err *e)
 {
@@ -242,7 +154,7 @@ static bool co_set_log_base(struct vu_conn *c, struct msg *m, struct err *e)
 {
     co_vu_pause(c);
     vu_unmap(&c->log);
-    bool ok = vu_map(c, &c->log, m->n_fds ? m->fd[0] : -1, m->log.off, m->log.size, e);
+    bool ok = vu_map(c, &c->log, m->fds.n ? m->fds.fd[0] : -1, m->log.off, m->log.size, e);
     vu_resume(c);
     return ok && answer_u64(m, 0);
 }
@@ -306,7 +218,7 @@ static bool ring_fd(struct vu_conn *c, struct msg *m, struct vu_ring **r, int *f
     *r = ring_of(c, m->u64 & 0xff, e);
     if (!*r)
         return false;
-    *fd = m->u64 & VU_VRING_NO_FD ? -1 : take_fd(m);
+    *fd = m->u64 & VU_VRING_NO_FD ? -1 : vu_fds_take(&m->fds);
     if (*fd < 0)
         return m->u64 & VU_VRING_NO_FD || err_set(e, ERR_VALUE, "a descriptor is missing");
     if (fcntl(*fd, F_SETFL, O_NONBLOCK | fcntl(*fd, F_GETFL)) == 0)
@@ -370,7 +282,7 @@ static bool set_enable(struct vu_conn *c, struct msg *m, struct err *e)
 
 static bool set_backend_fd(struct vu_conn *c, struct msg *m, struct err *e)
 {
-    int fd = take_fd(m);
+    int fd = vu_fds_take(&m->fds);
     if (fd < 0)
         return err_set(e, ERR_VALUE, "a descriptor is missing");
     replace_fd(&c->backend_fd, fd);
@@ -458,7 +370,7 @@ static bool co_set_inflight(struct vu_conn *c, struct msg *m, struct err *e)
         return err_set(e, ERR_VALUE, "the log of requests is too small");
     co_vu_pause(c);
     vu_unmap(&c->inflight);
-    bool ok = vu_map(c, &c->inflight, m->n_fds ? m->fd[0] : -1, i->off, i->size, e);
+    bool ok = vu_map(c, &c->inflight, m->fds.n ? m->fds.fd[0] : -1, i->off, i->size, e);
     find_slots(c, i);
     vu_resume(c);
     return ok;
@@ -511,19 +423,19 @@ void co_vu_serve(struct vu_conn *c)
     struct msg *m = xnew(struct msg);
     while (ok && !atomic_load(&c->cut)) {
         *m = (struct msg){ .reply_fd = -1 };
-        if (!co_receive(c, &m->h, sizeof m->h, m))
+        if (co_vu_receive(c->fd, &m->h, sizeof m->h, &m->fds, INT64_MAX))
             break;
         if ((m->h.flags & VU_VERSION_MASK) != VU_VERSION || m->h.size > sizeof m->raw)
             ok = err_set(&e, ERR_VALUE, "a message is not well formed");
-        else if (!co_receive(c, m->raw, m->h.size, m))
+        else if (co_vu_receive(c->fd, m->raw, m->h.size, &m->fds, INT64_MAX))
             break;
         ok = ok && co_handle(c, m, &e);
-        close_fds(m);
+        vu_fds_close(&m->fds);
         if (m->reply_fd >= 0)
             close(m->reply_fd);
         m->reply_fd = -1;
     }
-    close_fds(m);
+    vu_fds_close(&m->fds);
     free(m);
     if (atomic_load(&c->cut))
         log_warn("%s: the front end's memory was cut short", c->s->name);

@@ -79,10 +79,9 @@ bool vu_server_start(struct vu_server *s, json_t *addr, struct err *e)
         err_set(e, ERR_VALUE, "'addr' must say where: type=unix and path");
         return err_hint(e, "addr.type=unix,addr.path=PATH");
     }
-    s->fd = sock_unix(&a, path, false, false, e) ? sock_listen(&a, 1, e) : -1;
+    s->fd = sock_unix(&a, path, false, false, e) ? sock_listen(&a, 1, &s->file, e) : -1;
     if (s->fd < 0)
         return false;
-    s->path = xstrdup(path);
     loop_fd_init(&s->watch, loop_main(), NULL, s->fd, accept_one, s);
     loop_fd_watch(&s->watch, LOOP_IN);
     return true;
@@ -90,14 +89,12 @@ bool vu_server_start(struct vu_server *s, json_t *addr, struct err *e)
 
 void vu_server_stop(struct vu_server *s)
 {
-    if (s->stopped || !s->path)
+    if (s->stopped || !s->watch.loop)
         return;
     s->stopped = true;
     loop_fd_watch(&s->watch, 0);
     close(s->fd);
-    unlink(s->path);
-    free(s->path);
-    s->path = NULL;
+    exit_file_remove(s->file);
     if (s->conn)
         shutdown(s->conn->fd, SHUT_RDWR);
 }

@@ -96,7 +96,7 @@ class Machine:
     args     more arguments
     modules  modules that the initramfs holds and /init loads
     script   text of a script for /init to run before it powers off; without one, a shell is on the console
-    root     True: go on in a root image (a private copy of root.ext4)
+    root     True: go on in a root image (a private copy of root.ext4); a path: in a copy of that one
     append   more words for the kernel command line
     kernel   False: no kernel, initrd or command line (firmware tests)
     memory   "512M" ...
@@ -117,7 +117,7 @@ class Machine:
         if root:
             modules = ["virtio_blk", "ext4"] + [m for m in modules if m not in ("virtio_blk", "ext4")]
             copy = self.file("root.ext4")
-            subprocess.run(["cp", "--sparse=always", "--reflink=auto", path("root.ext4"), copy], check=True)
+            subprocess.run(["cp", "--sparse=always", "--reflink=auto", path("root.ext4") if root is True else root, copy], check=True)
             cmd += ["-drive", "file=%s,format=raw,if=none,id=rootdisk" % copy,
                     "-device", "virtio-blk-pci,drive=rootdisk"]
             append += " bp.root=/dev/vda"
@@ -230,6 +230,10 @@ class Machine:
         if rc:
             raise GuestError("%r gave status %d in the guest:\n%s" % (command, rc, out))
         return out
+
+    def reload_module(self, name):
+        """Takes a driver out and in again, once nobody holds it: a disk that went away is let go of a little later."""
+        self.run("for i in $(seq 60); do [ $(cat /sys/module/%s/refcnt) = 0 ] && break; sleep 0.5; done; rmmod %s && modprobe %s" % (name, name, name))
 
     def wait(self, timeout=60):
         """Waits until the emulator ends by itself; returns its exit status."""

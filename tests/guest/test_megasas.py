@@ -93,7 +93,7 @@ def test_drives_are_plugged_and_unplugged(lab):
 
 
 def test_the_driver_goes_and_comes(lab):
-    lab.run("rmmod megaraid_sas && modprobe megaraid_sas")
+    lab.reload_module("megaraid_sas")
     lab.run("for i in $(seq 60); do [ -e /dev/sdb ] && [ -e /dev/sr0 ] && break; sleep 0.5; done")
     assert lab.run("dd if=/dev/%s bs=16 skip=61440 count=1 2>/dev/null" % disk_at(lab, hosts(lab)[1] + ":0:1:0")) == "%015d" % 61440
 

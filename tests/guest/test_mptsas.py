@@ -84,7 +84,7 @@ def test_targets_are_plugged_and_unplugged(lab):
 
 
 def test_the_driver_goes_and_comes(lab):
-    lab.run("rmmod mptsas && modprobe mptsas")
+    lab.reload_module("mptsas")
     lab.run("for i in $(seq 60); do [ -e /dev/sdb ] && [ -e /dev/sr0 ] && break; sleep 0.5; done; [ -e /dev/sdb ]")
     assert disklab.has_fill(lab, "sdb", 60000) or disklab.has_fill(lab, "sda", 60000)
 

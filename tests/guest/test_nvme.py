@@ -147,41 +147,6 @@ def test_delete_create_attach_by_nvme_cli(m):
     assert good(m, "blockdev --getsize64 /dev/@D") == str(64 << 20)
 
 
-COMMANDS = """id-ctrl @C; id-ns @D; ns-descs @D; list-ns @C; list-ctrl @C; nvm-id-ctrl @C; nvm-id-ns @D; cmdset-ind-id-ns @D; id-iocs @C;
-list-endgrp @C; id-ns-granularity @C; id-uuid @C; id-domain @C; id-nvmset @C; list-secondary @C; smart-log @C; error-log @C; fw-log @C;
-changed-ns-list-log @C; effects-log @C -c 0; self-test-log @C; ana-log @C; endurance-log @C -g 1; sanitize-log @C; supported-log-pages @C;
-fid-support-effects-log @C; telemetry-log @C -O /tmp/t; persistent-event-log @C -a 1 -l 512; persistent-event-log @C -a 2;
-device-self-test @C -n 1 -s 1; device-self-test @C -n 1 -s 0xf; flush @D; write-zeroes @D -s 0 -c 7; write-uncor @D -s 64 -c 7;
-write-zeroes @D -s 64 -c 7; verify @D -s 0 -c 7; dsm @D -d -s 0 -b 8; copy @D --sdlba=128 --slbs=0 --blocks=7;
-get-lba-status @D -n 1 -s 0 -m 64 -a 0x11 -l 64; dir-receive @D -D 0 -O 1 -H; get-feature @C -f 1 -s 3; set-feature @C -f 8 -V 0x0102;
-set-feature @C -f 8 -V 0; get-ns-id @D; fw-commit @C -s 1 -a 3; resv-report @D; primary-ctrl-caps @C; resv-notif-log @C; id-ns-lba-format @C -i 4; nvm-id-ns-lba-format @C -i 4; ocp smart-add-log @C;
-get-log @C -i 2 -l 512; dir-send @D -D 0 -O 1 -e 1 -T 1; dir-receive @D -D 1 -O 1 -H; dir-receive @D -D 1 -O 3 -r 4;
-dir-receive @D -D 1 -O 2 -H; dir-send @D -D 1 -O 2; dir-send @D -D 0 -O 1 -e 0 -T 1; get-feature @C -f 2 -H; get-feature @C -f 1 -H;
-get-feature @C -f 6 -H; get-feature @C -f 4 -H; get-feature @C -f 0xe -H; set-feature @C -f 0x81 -V 1 -l 16 -d /tmp/host;
-resv-register @D --nrkey=5 --rrega=0; resv-acquire @D --crkey=5 --rtype=1 --racqa=0;
-resv-release @D --crkey=5 --rtype=1 --rrela=0; resv-register @D --crkey=5 --rrega=1; list-subsys; show-topology; sanitize @C -a 2"""
-
-PLACEMENT = """fdp configs @C -e 1; fdp usage @C -e 1; fdp stats @C -e 1; fdp events @C -e 1 -E; fdp status @D; fdp update @D -p 0;
-fdp set-events @D -p 0 -e 1 -t 0,1; fdp feature @C -e 1; io-mgmt-recv @D -o 1 -l 64"""
-
-
-def run_all(m, commands, serial="DATA"):
-    """Runs each of COMMANDS; what failed. Names are looked up once."""
-    lines = "".join("nvme %s >/tmp/out 2>&1 || { echo 'FAILED: nvme %s'; head -3 /tmp/out; }\n" % (c, c)
-                    for c in (x.strip().replace("@", "/dev/@") for x in commands.replace("\n", " ").split(";")))
-    return on(m, lines, 240, serial)[1]
-
-
-def test_commands_of_nvme_cli(m):
-    """Each of these ends with status 0: nothing is skipped for a feature that is missing."""
-    m.run("head -c 16 /dev/urandom >/tmp/host")
-    failed = run_all(m, COMMANDS)
-    assert "FAILED" not in failed, failed
-    failed = run_all(m, PLACEMENT, "FDP")
-    assert "FAILED" not in failed, failed
-    good(m, "for i in 1 2 3 4 5 6; do nvme sanitize-log /dev/@C | grep -q '65535' && exit_ok=1 && break; sleep 1; done; [ \"$exit_ok\" ]")
-
-
 def test_boot_partitions_by_nvme_cli(m):
     good(m, "dd if=/dev/urandom of=/tmp/i bs=4k count=8 2>/dev/null; nvme boot-part-log /dev/@C -s 0 -f /tmp/b && head -c 400 /tmp/b | grep -q bootboot && "
             "nvme fw-download /dev/@C -f /tmp/i && nvme fw-commit /dev/@C -a 6 -b 1 && nvme fw-commit /dev/@C -a 7 -b 1 && "

@@ -7,7 +7,7 @@ import pytest
 
 import guest
 
-MIB, GIB = 1 << 20, 1 << 30
+MIB, GIB, RPMB = 1 << 20, 1 << 30, 128 << 10
 
 
 @pytest.fixture(scope="module")
@@ -15,11 +15,12 @@ def lab(tmp_path_factory):
     d = str(tmp_path_factory.mktemp("sd"))
     fill = b"".join(b"%015d\n" % i for i in range(65536))
     sdhc = guest.make_disk(os.path.join(d, "sdhc"), 4 * GIB, fill)
-    emmc = guest.make_disk(os.path.join(d, "emmc"), 66 * MIB, fill)
-    drives = ["-drive", "file=%s,format=raw,if=none,id=c0,discard=unmap" % sdhc, "-drive", "file=%s,format=raw,if=none,id=c1,discard=unmap" % emmc]
+    emmc = guest.make_disk(os.path.join(d, "emmc"), 66 * MIB + RPMB, fill)
+    drives = ["-drive", "file=%s,format=raw,if=none,id=c0,discard=unmap" % sdhc, "-blockdev", "driver=file,filename=%s,node-name=c1,discard=unmap" % emmc,
+              "-blockdev", "driver=file,filename=%s,node-name=key" % guest.make_disk(os.path.join(d, "key"), 512)]
     with guest.Machine("-qmp", "unix:%s/qmp,server=on,wait=off" % d, *drives, "-device", "sdhci-pci,id=slot", "-device", "sd-card,bus=slot.0,drive=c0,id=card",
                        "-device", "sdhci-pci,id=soldered,sd-spec-version=3,capareg=0x157c34b4",
-                       "-device", "emmc,bus=soldered.0,drive=c1,boot-partition-size=1M",
+                       "-device", "emmc,id=mmc,bus=soldered.0,drive=c1,boot-partition-size=1M,rpmb-partition-size=128K,rpmb-state=key",
                        modules=["sdhci_pci", "mmc_block"], root=True) as m:
         m.boot()
         m.run("for i in $(seq 60); do [ -e /dev/mmcblk0 ] && [ -e /dev/mmcblk1 ] && break; sleep 0.5; done")
@@ -97,3 +98,50 @@ def test_a_card_is_taken_out_and_another_put_in(lab):
 def test_no_complaint_in_the_log(lab):
     log = lab.run("dmesg -l emerg,alert,crit,err,warn | grep -i mmc || true")
     assert not [w for w in ("timeout", "Timeout", "error", "failed", "CRC") if w in log], log
+
+
+def test_fast_modes(tmp_path):
+    """UHS-I after the switch to 1.8 V and HS200, both with tuning; a driver bound again goes there again."""
+    host = "sdhci-pci,sd-spec-version=3,capareg=0x2007157cd0b4,id="
+    args = []
+    for i, (kind, size) in enumerate((("sd-card", 4 * GIB), ("emmc", 64 * MIB))):
+        disk = guest.make_disk(tmp_path / kind, size, b"%-512s" % kind.encode())
+        args += ["-drive", "file=%s,format=raw,if=none,id=d%d" % (disk, i), "-device", host + "h%d" % i, "-device", "%s,bus=h%d.0,drive=d%d" % (kind, i, i)]
+    with guest.Machine(*args, modules=["sdhci_pci", "mmc_block"]) as m:
+        m.boot()
+        for _ in range(2):
+            m.run("for i in $(seq 60); do [ -e /dev/mmcblk0 ] && [ -e /dev/mmcblk1 ] && break; sleep 0.5; done")
+            log = m.run("dmesg -c | grep mmc")
+            assert "SDR104 SDHC card" in log and "HS200 MMC card" in log and "tuning" not in log, log
+            assert sorted(m.run("for d in 0 1; do head -c 8 /dev/mmcblk$d | tr -d ' '; echo; done").split()) == ["emmc", "sd-card"]
+            m.run("for d in 0 1; do dd if=/bin/busybox of=/dev/mmcblk$d bs=4k seek=64 count=64 conv=fsync; "
+                  "dd if=/dev/mmcblk$d iflag=direct bs=4k skip=64 count=64 | cmp -n 262144 - /bin/busybox || exit 1; done 2>/dev/null")
+            m.run("cd /sys/bus/pci/drivers/sdhci-pci; for d in 0000:*; do echo $d > unbind; echo $d > bind; done")
+
+
+def test_mmc_tools(lab):
+    """mmc-utils: EXT_CSD, and groups of write protection, of which each has 512 KiB."""
+    dev = "/dev/" + lab.disk["MMC"]
+    assert "Extended CSD rev 1.8 (MMC 5.1)" in lab.run("mmc extcsd read " + dev)
+    assert lab.run("mmc writeprotect user set temp 2048 1024 %s; mmc writeprotect user get %s" % (dev, dev)).count("Temporary") == 1
+    rc, _ = lab.call("dd if=/dev/zero of=%s bs=512 seek=2050 count=1 oflag=direct conv=fsync" % dev)
+    assert rc != 0
+    lab.run("mmc writeprotect user set none 2048 1024 %s && dd if=/dev/zero of=%s bs=512 seek=2050 count=1 oflag=direct conv=fsync" % (dev, dev))
+
+
+def test_rpmb(lab):
+    """mmc-utils' authenticated frames; key and counter are there for another device, too."""
+    dev = "/dev/%srpmb" % lab.disk["MMC"]
+    lab.run("printf ABCDEFGHIJKLMNOPQRSTUVWXYZ012345 > /tmp/k; head -c 256 /bin/busybox > /tmp/d; mmc rpmb write-key %s /tmp/k" % dev)
+    lab.run("mmc rpmb write-block %s 0x2 /tmp/d /tmp/k" % dev)
+    assert "0x00000001" in lab.run("mmc rpmb read-counter " + dev)
+    lab.run("mmc rpmb read-block %s 0x2 1 /tmp/o /tmp/k && cmp /tmp/d /tmp/o" % dev)
+    assert lab.call("printf 00000000000000000000000000000000 > /tmp/bad; mmc rpmb write-block %s 0x2 /tmp/d /tmp/bad" % dev)[0]
+    lab.q.cmd("device_del", id="mmc")
+    lab.q.event("DEVICE_DELETED")
+    lab.run("for i in $(seq 40); do [ -e %s ] || break; sleep 0.5; done; [ ! -e %s ]" % (dev, dev))
+    lab.q.cmd("device_add", **{"driver": "emmc", "id": "mmc", "bus": "soldered.0", "drive": "c1", "boot-partition-size": MIB, "rpmb-partition-size": RPMB,
+                               "rpmb-state": "key"})
+    lab.run("for i in $(seq 40); do [ -e %s ] && break; sleep 0.5; done" % dev)
+    assert "0x00000001" in lab.run("mmc rpmb read-counter " + dev)
+    lab.run("rm -f /tmp/o; mmc rpmb read-block %s 0x2 1 /tmp/o /tmp/k && cmp /tmp/d /tmp/o" % dev)

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import subprocess
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 IMG = os.path.join(os.path.dirname(os.environ.get("BACKPLANE") or os.path.join(ROOT, "build", "backplane")), "backplane-img")
@@ -42,6 +43,17 @@ def qio(path, *cmds, fmt="qcow2"):
     p = run("qemu-io", "-f", fmt, *args, path)
     assert "Pattern verification failed" not in p.stdout, p.stdout
     return p
+
+
+def wait_listening(path, process, timeout=20):
+    """Until somebody listens on the unix socket PATH: its file is there a moment before. PROCESS is who should."""
+    end = time.monotonic() + timeout
+    while True:
+        with open("/proc/net/unix") as f:       # Num RefCount Protocol Flags Type St Inode Path; flag 0x10000: it accepts (Linux, net.h)
+            if any(len(w) > 7 and w[7] == str(path) and int(w[3], 16) & 0x10000 for w in map(str.split, f)):
+                return
+        assert process.poll() is None and time.monotonic() < end, "nobody listens on %s" % path
+        time.sleep(0.01)
 
 
 def info(path, *args):

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""convert and commit: internal snapshots as sources, rate limits, copies within the host."""
+"""convert and commit: internal snapshots as sources, bitmaps, rate limits, copies within the host."""
 import filecmp
+import json
+import struct
+import subprocess
 import time
 
 import pytest
 
-from imglib import QEMU, img, qimg, qio, sparse_file
+from imglib import QEMU, img, info, qimg, qio, sparse_file, wait_listening
 
 MIB = 1 << 20
 
@@ -33,6 +36,80 @@ def test_an_internal_snapshot_is_a_source(tmp_path, more):
     assert "no snapshot 'three'" in img("convert", "-l", "three", "-f", "qcow2", a, tmp_path / "x", ok=(1,)).stderr
     assert "hold no snapshots" in img("convert", "-l", "one", "-f", "raw", tmp_path / "want", tmp_path / "x", ok=(1,)).stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+def test_compressed_clusters_side_by_side(tmp_path):
+    """Clusters of a sector: many requests look for room in the same one, and for refcount blocks, at the same time."""
+    raw, out = sparse_file(tmp_path / "a", 5 * MIB + 1024, 2), tmp_path / "b"
+    for _ in range(12):
+        img("convert", "-c", "--force", "-m", "16", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=512,refcount_bits=64", raw, out)
+        qimg("check", out)
+        qimg("compare", "-f", "raw", "-F", "qcow2", raw, out)
+
+
+def bitmaps_of(path):
+    return {b["name"]: (b["granularity"], sorted(b["flags"])) for b in info(path)["format-specific"]["data"].get("bitmaps", [])}
+
+
+def dirty_in(tmp_path, path, name):
+    """(offset, length) of what the bitmap says changed, as QEMU's server and libnbd see it."""
+    sock = tmp_path / ("nbd-%s-%s" % (path.name, name))
+    with subprocess.Popen(["qemu-nbd", "-r", "-t", "-k", sock, "-B", name, "-f", "qcow2", path]) as p:
+        try:
+            wait_listening(sock, p)
+            out = subprocess.run(["nbdinfo", "--json", "--map=qemu:dirty-bitmap:" + name, "nbd+unix:///?socket=%s" % sock], check=True,
+                                 stdout=subprocess.PIPE).stdout
+        finally:
+            p.kill()
+    return [(x["offset"], x["length"]) for x in json.loads(out) if x["type"] & 1]
+
+
+def break_bitmap(path, name):
+    """Sets the flag in-use in the bitmap's entry, as a crash leaves it."""
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack(">I", 0x23852875), 72)
+    dir_size, dir_off = struct.unpack_from(">QQ", data, at + 16)
+    pos = data.index(name.encode(), dir_off, dir_off + dir_size) - 24
+    data[pos + 15] |= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+def test_bitmaps_go_along(tmp_path):
+    a, b, c = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    qimg("create", "-f", "qcow2", a, "64M")
+    qimg("bitmap", "--add", a, "fine")
+    qimg("bitmap", "--add", "-g", "4k", a, "coarse")
+    qio(a, "write 1M 128k", "write 20M 4k")
+    qimg("bitmap", "--disable", a, "coarse")
+    img("convert", "--bitmaps", "-f", "qcow2", "-O", "qcow2", a, b)
+    assert bitmaps_of(b) == {"fine": (65536, ["auto"]), "coarse": (4096, [])} == bitmaps_of(a)
+    qimg("check", b)
+    for name in ("fine", "coarse"):
+        assert dirty_in(tmp_path, b, name) == dirty_in(tmp_path, a, name) != []
+    img("convert", "-f", "qcow2", "-O", "qcow2", a, c)
+    assert not bitmaps_of(c)
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+def test_bitmaps_that_cannot_go_along(tmp_path):
+    a, b, raw = tmp_path / "a", tmp_path / "b", tmp_path / "raw"
+    qimg("create", "-f", "qcow2", a, "4M")
+    qimg("bitmap", "--add", a, "good")
+    qimg("bitmap", "--add", a, "broken")
+    break_bitmap(a, "broken")
+    assert "'broken'" in img("convert", "--bitmaps", "-f", "qcow2", "-O", "qcow2", a, b, ok=(1,)).stderr
+    assert not b.exists()
+    assert "left out" in img("convert", "--bitmaps", "--skip-broken-bitmaps", "-f", "qcow2", "-O", "qcow2", a, b).stderr
+    assert list(bitmaps_of(b)) == ["good"]
+    raw.write_bytes(bytes(1 << 20))
+    for args, why in ((("--skip-broken-bitmaps", "-f", "qcow2", a, tmp_path / "x"), "needs --bitmaps"),
+                      (("--bitmaps", "-f", "raw", "-O", "qcow2", raw, tmp_path / "x"), "keep no bitmaps"),
+                      (("--bitmaps", "--skip-broken-bitmaps", "-f", "qcow2", "-O", "raw", a, tmp_path / "x"), "Cannot store"),
+                      (("--bitmaps", "-f", "raw", "-O", "qcow2", raw, raw, tmp_path / "x"), "several sources")):
+        assert why in img("convert", *args, ok=(1,)).stderr
+        assert not (tmp_path / "x").exists()
 
 
 def test_a_rate_is_kept(tmp_path):

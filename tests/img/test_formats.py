@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Formats that are only read here: what QEMU's tool makes of them is compared with what it was made from, and with what it says of it."""
+"""Formats of others: what QEMU's tool makes of them is compared with what it was made from, and with what it says of it; and back."""
 import filecmp
 import json
 import os
+import re
 import random
 import struct
 import zlib
@@ -88,7 +89,100 @@ def test_the_format_is_told_by_its_signature(tmp_path, fmt):
     assert info(name)["format"] == fmt
 
 
-@pytest.mark.parametrize("fmt", ["vdi", "parallels", "qcow", "vpc", "vhdx", "vmdk"])
+WRITABLE = [("vdi", []), ("vdi", ["-o", "static=on"]), ("vpc", []), ("vpc", ["-o", "subformat=fixed"]), ("vmdk", []),
+            ("vmdk", ["-o", "adapter_type=lsilogic"])]
+
+
+def judged_by_qemu(raw, a, fmt):
+    if fmt != "vpc":
+        qimg("check", "-f", fmt, a)
+    qimg("compare", "-f", "raw", "-F", fmt, raw, a)
+    img("check", "-f", fmt, a)
+
+
+@pytest.mark.parametrize("size", [12 * MIB, 5 * MIB + 1536])
+@pytest.mark.parametrize("kind", WRITABLE, ids=lambda k: k[0] + "".join(k[1][1:]))
+def test_what_is_made_here_is_good_to_qemu(tmp_path, kind, size):
+    fmt, more = kind
+    raw, a = sparse_file(tmp_path / "raw", size, pieces=30), tmp_path / "a"
+    img("convert", "-f", "raw", "-O", fmt, *more, raw, a)
+    judged_by_qemu(raw, a, fmt)
+    assert json.loads(qimg("info", "--output=json", "-f", fmt, a).stdout)["virtual-size"] == size
+    assert more or os.stat(a).st_blocks * 512 < size
+    # over what is there, by both
+    other = sparse_file(tmp_path / "raw2", size, seed=9, pieces=30)
+    img("convert", "-n", "-f", "raw", "-O", fmt, other, a)
+    judged_by_qemu(other, a, fmt)
+    qimg("convert", "-n", "-f", "raw", "-O", fmt, raw, a)
+    judged_by_qemu(raw, a, fmt)
+
+
+@pytest.mark.parametrize("kind", [("vdi", []), ("vdi", ["-o", "static=on"]), ("vpc", ["-o", "force_size=on"]),
+                                  ("vpc", ["-o", "subformat=fixed,force_size=on"]), ("vmdk", []), ("vmdk", ["-o", "zeroed_grain=on"])],
+                         ids=lambda k: k[0] + "".join(k[1][1:]))
+def test_what_qemu_made_is_written(tmp_path, kind):
+    raw, a, fmt = image(tmp_path, kind)
+    other = sparse_file(tmp_path / "raw2", 12 * MIB, seed=11, pieces=30)
+    img("convert", "-n", "-f", "raw", "-O", fmt, other, a)
+    judged_by_qemu(other, a, fmt)
+
+
+def test_bitmaps_of_a_vpc_say_what_was_written(tmp_path):
+    """Virtual PC marks the sectors of a block that hold something; whoever reads by that must see what is written here."""
+    a, raw = tmp_path / "a", sparse_file(tmp_path / "raw", 4 * MIB, pieces=30)
+    img("convert", "-f", "raw", "-O", "vpc", raw, a)
+    data = bytearray(a.read_bytes())
+    first = struct.unpack_from(">I", data, 1536)[0] * 512
+    assert data[first:first + 512] == b"\xff" * 512
+    data[first:first + 512] = bytes(512)
+    a.write_bytes(data)
+    img("bench", "-w", "-c", "1", "-d", "1", "-f", "vpc", a)
+    assert a.read_bytes()[first:first + 512] == b"\xff" * 512
+
+
+def test_sizes_that_a_format_has_not(tmp_path):
+    for fmt, size in (("vpc", "2041G"), ("vdi", "1P")):
+        assert "more than a %s image can have" % fmt in img("create", "-f", fmt, tmp_path / "a", size, ok=(1,)).stderr
+        assert not (tmp_path / "a").exists()
+    img("create", "-f", "vpc", tmp_path / "a", "2040G")
+    img("create", "-f", "vdi", tmp_path / "b", "0")
+    assert info(tmp_path / "a")["virtual-size"] == 2040 << 30 and info(tmp_path / "b")["virtual-size"] == 0
+
+
+@pytest.mark.parametrize("written", ["2722e509", "722e509", "1"])
+def test_vmdk_over_a_parent(tmp_path, written):
+    """Grains are filled up from the parent; who changes has another content number from then on, however many digits it was written with."""
+    raw, a, _ = image(tmp_path, ("vmdk", []), size=4 * MIB)
+    b = tmp_path / "b.vmdk"
+    qimg("create", "-f", "vmdk", "-b", a, "-F", "vmdk", b)
+    data, cid = b.read_bytes(), int(written, 16)
+    head, rest = re.split(rb"(?<=\nCID=)[0-9a-f]+", data, maxsplit=1)
+    text, zeros = rest.split(b"\0", 1)
+    text = head + written.encode() + text
+    b.write_bytes(text + zeros.rjust(len(data) - len(text), b"\0")[-(len(data) - len(text)):])
+    assert b.stat().st_size == len(data) and info(b, "-f", "vmdk")["format-specific"]["data"]["cid"] == cid
+    img("bench", "-w", "-c", "200", "-d", "4", "-s", "3k", "-S", "19456", "--pattern", "5", "-f", "vmdk", b)
+    assert info(b, "-f", "vmdk")["format-specific"]["data"]["cid"] != cid
+    want = bytearray(raw.read_bytes())
+    at = 0
+    for _ in range(200):
+        want[at:at + 3072] = b"\5" * 3072
+        at += 19456
+    (tmp_path / "want").write_bytes(want)
+    qimg("check", "-f", "vmdk", b)
+    qimg("compare", "-f", "raw", "-F", "vmdk", tmp_path / "want", b)
+
+
+@pytest.mark.parametrize("kind", [("vmdk", ["-o", "subformat=monolithicFlat"]), ("vmdk", ["-o", "subformat=streamOptimized"])],
+                         ids=lambda k: k[1][1])
+def test_other_kinds_of_vmdk_are_only_read(tmp_path, kind):
+    raw, a, fmt = image(tmp_path, kind)
+    before = a.read_bytes()
+    assert "can only be read here" in img("convert", "-n", "-f", "raw", "-O", fmt, raw, a, ok=(1,)).stderr
+    assert a.read_bytes() == before
+
+
+@pytest.mark.parametrize("fmt", ["parallels", "qcow", "vhdx"])
 def test_writes_are_refused(tmp_path, fmt):
     a = tmp_path / "a"
     qimg("create", "-f", fmt, a, "4M")

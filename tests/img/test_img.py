@@ -126,13 +126,42 @@ def test_a_data_file_of_its_own(tmp_path):
 
 
 @needs_qemu
-@pytest.mark.parametrize("size", ["1M", "10M", "100G", "1T"])
-@pytest.mark.parametrize("kind", ["", "cluster_size=4k", "extended_l2=on,cluster_size=32k", "cluster_size=2M,refcount_bits=1"])
-def test_measure_agrees(size, kind):
-    if size == "1T" and "4k" in kind:
-        pytest.skip("too many clusters")
-    a, b = both("measure", "-O", "qcow2", "--output=json", "--size", size, *opts(kind))
-    assert json.loads(a.stdout) == json.loads(b.stdout)
+@pytest.mark.parametrize("kind", ["", "cluster_size=4k", "extended_l2=on,cluster_size=32k", "cluster_size=2M,refcount_bits=1", "cluster_size=512",
+                                  "preallocation=metadata", "preallocation=full"])
+def test_measure_agrees(kind):
+    for size in ("0", "512", "1M", "10M", "5000000", "100G", "1T"):
+        status, said = [], []
+        for tool in (IMG, "qemu-img"):
+            p = run(tool, "measure", "-O", "qcow2", "--output=json", "--size", size, *opts(kind), ok=(0, 1))
+            status.append(p.returncode)
+            said.append(p.returncode or json.loads(p.stdout))
+        assert said[0] == said[1], (size, said)
+
+
+@needs_qemu
+def test_measure_of_images(tmp_path):
+    a = tmp_path / "a"
+    qimg("create", "-f", "qcow2", a, "64M")
+    qio(a, "write -P 1 1M 300k", "write -P 2 40M 1M")
+    qimg("snapshot", "-c", "one", a)
+    qio(a, "write -P 2 50M 4M")
+    for name in ("x", "longer name"):
+        qimg("bitmap", "--add", "-g", "4k", a, name)
+    for target in ("raw", "qcow2"):
+        for how in ("human", "json"):
+            for more in ([], ["-l", "one"]):
+                ours, theirs = both("measure", "-O", target, "--output=" + how, *more, a)
+                assert ours.stdout == theirs.stdout
+    assert "nonsense" in img("measure", "-O", "qcow2", "-o", "nonsense=1", a, ok=(1,)).stderr
+    assert "vdi" in img("measure", "-O", "vdi", a, ok=(1,)).stderr
+    secret = ["--object", "secret,id=s,data=abc"]
+    need = json.loads(img("measure", *secret, "-O", "luks", "-o", "key-secret=s", "--output=json", a).stdout)["required"]
+    img("create", *secret, "-f", "luks", "-o", "key-secret=s,iter-time=10", tmp_path / "l", "64M")
+    assert (tmp_path / "l").stat().st_size == need
+    more = img("measure", *secret, "-O", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s", "--size", "64M").stdout.split()
+    plain = img("measure", "-O", "qcow2", "--size", "64M").stdout.split()
+    assert [int(x) - int(y) for x, y in zip(more, plain) if x.isdigit()] == [2 * MIB] * 2
+    assert "key-secret" in img("measure", "-O", "luks", "--size", "1M", ok=(1,)).stderr
 
 
 @needs_qemu

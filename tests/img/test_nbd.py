@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from imglib import IMG, QEMU, img, qimg, qio, run, sparse_file
+from imglib import IMG, QEMU, img, qimg, qio, run, sparse_file, wait_listening
 
 SERVE = os.path.join(os.path.dirname(IMG), "backplane-serve")
 MIB = 1 << 20
@@ -25,10 +25,10 @@ class Server:
         self.log = open(tmp_path / (name + ".log"), "w+")
         self.p = subprocess.Popen([str(c).replace("@SOCK@", self.path) for c in cmd], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                   stderr=self.log, text=True)
-        end = time.monotonic() + 20
-        while not os.path.exists(self.path):
-            assert self.p.poll() is None and time.monotonic() < end, open(self.log.name).read()
-            time.sleep(0.01)
+        try:
+            wait_listening(self.path, self.p)
+        except AssertionError as e:
+            raise AssertionError(open(self.log.name).read()) from e
 
     def uri(self, export=""):
         return "nbd+unix:///%s?socket=%s" % (export, self.path)
@@ -245,3 +245,16 @@ def test_allocation_depth(tmp_path):
     assert seen[0] == [(0, 2, True, True), (2, 1, False, False), (3, 5, True, False)] and all(x == seen[0] for x in seen)
     assert "does not tell of 'qemu:dirty-bitmap:x'" in run(IMG, "map", "--image-opts", opts + "qemu:dirty-bitmap:x", ok=(1,)).stderr
     s.end()
+
+
+@needs["qemu-io"]
+def test_what_a_zone_does_not_take(tmp_path):
+    """A client is told that its request is wrong; EOVERFLOW would be an answer to reads only (doc/proto.md, "Error values")."""
+    a = tmp_path / "a"
+    a.write_bytes(bytes(8 * 65536))
+    s = Server(tmp_path, [SERVE, "--blockdev", "zoned,node-name=n,zone-size=64k,max-active=2,max-open=1,file.driver=file,file.filename=%s" % a,
+                          "--nbd-server", "addr.type=unix,addr.path=@SOCK@", "--export", "nbd,id=e,node-name=n,name=disk,writable=on"])
+    good, bad = ["write 0 4k", "write 64k 4k"], ["write 32k 4k", "write 128k 4k"]       # behind the pointer; one active zone too many
+    out = run("qemu-io", "-f", "raw", *[x for c in good + bad for x in ("-c", c)], s.uri("disk"), ok=(1,))
+    assert out.stdout.count("wrote 4096/4096") == 2 and (out.stdout + out.stderr).count("Invalid argument") == 2
+    assert s.end() == 0

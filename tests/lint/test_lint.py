@@ -20,6 +20,8 @@ ALLOWED = {
     "loop": ["base"],
     "loop/iothread": LOW,           # an iothread is an object
     "loop/iothread_map": LOW,
+    "loop/sock_place": LOW,         # an address is options
+    "loop/redial": LOW,
     "mem": LOW,
     "crypto": LOW,
     "irq": ["mem"] + LOW,           # an MSI is a store
@@ -28,18 +30,22 @@ ALLOWED = {
     "vfio_user": ["mem"] + LOW,
     "hw": ["pci", "mem", "irq"] + LOW,
     "hw/ide": ["hw/scsi", "pci", "mem", "irq"] + LOW,               # disks are SCSI's behind a translation
-    "hw/virtio": ["hw/scsi", "pci", "mem", "irq"] + LOW,            # virtio-scsi brings a SCSI bus
+    "hw/virtio": ["hw/scsi", "vhost_user", "pci", "mem", "irq"] + LOW,  # virtio-scsi brings a SCSI bus; vhost-user's messages have two ends
+    "hw/sd/rpmb": ["crypto", "pci", "mem", "irq"] + LOW,            # frames that are signed
     "hw/riscv": ["cpu", "pci", "mem", "irq"] + LOW,     # interrupt controllers drive hart lines
     "cpu": ["mem", "irq"] + LOW,
     "machine": ["pci", "mem", "irq", "hw/riscv", "cpu"] + BACK_ENDS + LOW,
     "ctl": ["mem", "irq", "loop", "core", "base"],
 }
-ALLOWED["serve"] = ALLOWED["img"] = ["block", "crypto"] + LOW
+ALLOWED["img"] = ["block", "crypto"] + LOW
+ALLOWED["serve"] = ["ctl"] + ALLOWED["img"]
 for _b in BACK_ENDS:
     ALLOWED[_b] = ["crypto"] + LOW
+for _f in ("block/vhost_user", "block/vhost_user_int", "block/vhost_user_ring"):    # a disk by the protocol that exports speak, too
+    ALLOWED[_f] = ["vhost_user"] + LOW
 ALLOWED["net/filter_chr"] = ["chardev"] + LOW           # filters lead packets to chardevs and take them back
 # What others may see of a back end: its front header and no other.
-FRONT = {"block/blk.h", "block/export.h", "chardev/chr.h", "net/net.h", "audio/audio.h", "display/display.h", "machine/machine.h"}
+FRONT = {"block/blk.h", "block/export.h", "block/pi.h", "block/zones.h", "chardev/chr.h", "net/net.h", "audio/audio.h", "display/display.h", "machine/machine.h"}
 FRONT_USERS = ("hw", "ctl", "vhost_user", "vfio_user", "machine")
 SKIP_FOLDERS = {".git", "__pycache__"}
 

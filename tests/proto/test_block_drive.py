@@ -75,3 +75,25 @@ def test_deleted_below_a_device(tmp_path):
         with pytest.raises(QmpError):
             m.qmp.cmd("blockdev-del", node_name="nope")
         assert m.qmp.hmp("drive_del d") == ""
+
+
+def test_an_empty_drive_and_its_media(tmp_path):
+    """The drive keeps its name whatever is in it; a device without a tray refuses it, and so does a node."""
+    disc = tmp_path / "disc"
+    disc.write_bytes(bytes(1 << 20))
+    with Machine("-M", "virt", "-nodefaults", "-S", "-drive", "if=none,id=cd0,media=cdrom,aio=io_uring", "-device", "virtio-scsi-pci",
+                 "-device", "scsi-cd,drive=cd0,id=dev0", "-device", "pcie-root-port,id=port") as m:
+        q = m.qmp
+        for _ in range(2):
+            assert drives(q) == ["cd0"] and "inserted" not in q.cmd("query-block")[0]
+            assert q.hmp("change cd0 %s" % disc) == ""
+            assert drives(q) == ["cd0"] and q.cmd("query-block")[0]["inserted"]["file"] == str(disc)
+            assert q.hmp("eject cd0") == ""
+        q.hmp("change cd0 %s" % disc)
+        assert q.hmp("drive_del cd0") == "" and drives(q) == [] and "inserted" not in q.cmd("query-block")[0]
+        assert q.hmp("drive_add 0 if=none,id=cd0") == "OK\n" and drives(q) == ["cd0"]
+        with pytest.raises(QmpError, match="drive 'cd0' is empty"):
+            q.cmd("device_add", driver="virtio-blk-pci", drive="cd0", bus="port")
+        with pytest.raises(QmpError, match="drive 'cd0' is empty"):
+            q.cmd("blockdev-add", driver="raw", node_name="n", file="cd0")
+        assert drives(q) == ["cd0"] and q.hmp("drive_del cd0") == "" and drives(q) == []

@@ -103,6 +103,22 @@ def test_options_of_a_node_that_is_in_use(tmp_path):
         m.qmp.cmd("blockdev-del", node_name="r0")
         with pytest.raises(QmpError):
             m.qmp.cmd("blockdev-del", node_name="r1")
+        # several at once: all or none
+        for name, size in (("short", "4M"), ("r3", "8M")):
+            m.qmp.cmd("blockdev-add", driver="raw", node_name=name, file={"driver": "file", "filename": str(create(tmp_path / name, size, fmt="raw"))})
+        both = [{**opts, "backing": "r3", "detect-zeroes": "on", "read-only": True},
+                {"driver": "throttle", "node-name": "f", "throttle-group": "g", "detect-zeroes": "on", "file": "short"}]
+        before = [node(m, "t"), node(m, "f")]
+        with pytest.raises(QmpError, match="not as long"):
+            m.qmp.cmd("blockdev-reopen", options=both)
+        assert [node(m, "t"), node(m, "f")] == before
+        m.qmp.cmd("block_resize", node_name="t", size=20 * MIB)
+        m.qmp.cmd("blockdev-del", node_name="short")
+        both[1]["file"] = "r3"
+        both[0]["backing"] = None
+        m.qmp.cmd("blockdev-reopen", options=both)
+        assert node(m, "t")["ro"] and node(m, "t")["detect_zeroes"] == node(m, "f")["detect_zeroes"] == "on"
+        m.qmp.cmd("blockdev-del", node_name="r1")
     check(a)
 
 

@@ -109,3 +109,11 @@ def test_monitor_commands_answer_without_a_machine(start):
             t.qmp.hmp(name)
     assert t.qmp.cmd("query-status")["status"]
     assert t.end() == 0
+
+
+def test_prompt_that_scripts_wait_for(tmp_path):
+    name = str(tmp_path / "qemu-system-riscv64")
+    os.symlink(BINARY, name)
+    for program, prompt in ((name, b"(qemu) "), (BINARY, b"(backplane) ")):
+        out = subprocess.run([program, "-M", "none", "-monitor", "stdio", "-display", "none"], input=b"quit\n", capture_output=True, timeout=60, check=True)
+        assert prompt in out.stdout

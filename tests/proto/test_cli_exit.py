@@ -23,6 +23,7 @@ def board(tmp_path, *more):
     return ["-M", "virt", "-m", "64M", "-display", "none", "-serial", "mon:stdio", "-pidfile", str(tmp_path / "pid"),
             "-qmp", "unix:%s,server=on,wait=off" % (tmp_path / "qmp"), "-chardev", "socket,id=c,path=%s,server=on,wait=off" % (tmp_path / "c"),
             "-chardev", "pty,id=p,path=%s" % (tmp_path / "pty"), "-netdev", "stream,id=n,server=on,addr.type=unix,addr.path=%s" % (tmp_path / "net"),
+            "-netdev", "dgram,id=dg,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s" % (tmp_path / "dgram", tmp_path / "peer"),
             "-drive", "file=%s,format=raw,if=none,id=d" % disk, "-device", "virtio-blk-device,drive=d", *more]
 
 
@@ -47,7 +48,7 @@ def test_way_out(tmp_path, state, way):
     with Terminal(*board(tmp_path, *STATES[state]), env={"TMPDIR": str(tmp_path)}) as t:
         t.until_raw()
         connect(str(tmp_path / "qmp"), t.process).close()
-        assert {"pid", "c", "pty", "net"} <= set(os.listdir(tmp_path))
+        assert {"pid", "c", "pty", "net", "dgram"} <= set(os.listdir(tmp_path))
         leave(way, t, tmp_path)
         assert t.wait() == 0, t.text
         assert t.is_restored()
@@ -81,6 +82,55 @@ def test_signal_while_a_server_waits_for_its_client(tmp_path):
         t.process.send_signal(signal.SIGTERM)
         assert t.wait() == 0 and t.is_restored()
     assert os.listdir(tmp_path) == []
+
+
+def test_signal_at_any_moment(tmp_path):
+    """In steps over the whole start-up: no signal comes between making a file and the note that it must go."""
+    args = board(tmp_path)
+    args[args.index("mon:stdio")] = "null"
+    began = time.monotonic()
+    p = subprocess.Popen([BINARY, *args])
+    connect(str(tmp_path / "qmp"), p).close()
+    span = 1.5 * (time.monotonic() - began)
+    p.terminate()
+    assert p.wait(30) == 0
+    rounds = 60 // int(os.environ.get("BP_TIMEOUT_SCALE", "1"))
+    for i in range(rounds):
+        p = subprocess.Popen([BINARY, *args])
+        time.sleep(span * i / rounds)
+        p.terminate()
+        assert p.wait(30) in (0, -signal.SIGTERM)       # the latter before main()
+        assert os.listdir(tmp_path) == ["disk"], "after %d of %d of the start" % (i, rounds)
+
+
+def test_signals_are_the_main_threads(tmp_path):
+    """Another thread would end the process without taking anything down; and it does not know what the main thread is about to make."""
+    with Machine("-M", "virt", "-smp", "2", "-m", "64M", "-object", "iothread,id=t", *board(tmp_path)[4:]) as m:
+        threads = []
+        for t in os.listdir("/proc/%d/task" % m.process.pid):
+            with open("/proc/%d/task/%s/status" % (m.process.pid, t), encoding="ascii") as f:
+                threads.append(dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line))
+        ours = {"CPU 0", "CPU 1", "IO t", "rcu", "worker"}       # beside the sanitizers' and the kernel's
+        assert {"CPU 0", "CPU 1", "IO t"} <= {s["Name"] for s in threads}
+        for s in threads:
+            blocked = {n for n in range(1, 32) if int(s["SigBlk"], 16) >> (n - 1) & 1}
+            assert {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} <= blocked, s["Name"]
+            if s["Name"] in ours:
+                assert not blocked & {signal.SIGSEGV, signal.SIGBUS}, s["Name"]
+
+
+def test_pid_file_that_is_no_file(tmp_path):
+    os.symlink("/dev/full", tmp_path / "full")
+    status, _, err = run("-M", "none", "-display", "none", "-pidfile", str(tmp_path / "full"))
+    assert status == 1 and "%s: No space left" % (tmp_path / "full") in err
+    os.mkfifo(tmp_path / "pipe")
+    fd = os.open(tmp_path / "pipe", os.O_RDWR)
+    with Machine("-M", "none", "-pidfile", str(tmp_path / "pipe")) as m:
+        assert os.read(fd, 100) == b"%d\n" % m.process.pid
+        m.qmp.cmd("quit")
+        assert m.wait() == 0
+    os.close(fd)
+    assert sorted(os.listdir(tmp_path)) == ["full", "pipe"]
 
 
 def test_ctrl_c_ends_where_the_terminal_sends_signals():

@@ -178,3 +178,52 @@ def test_unused_back_ends_are_named():
 def test_objects_wait_for_the_back_ends_that_they_name():
     with Machine("-M", "none", "-object", "memory-backend-ram,id=m,size=1M", "-object", "rng-builtin,id=r") as m:
         assert {x["name"] for x in m.qmp.cmd("qom-list", path="/objects")} >= {"m", "r"}
+
+
+@pytest.mark.parametrize("args,parts", [
+    ("-m 0", ["-m: a machine without memory"]),
+    ("-enable-kvm", ["-enable-kvm: KVM is not in this build", "leave it out"]), ("-usb", ["-usb: USB is not in this build"]),
+    ("-vnc :0", ["-vnc: a graphical display is not in this build", "-nographic"]), ("-incoming defer", ["-incoming: migration is not in this build"]),
+    ("-loadvm x", ["-loadvm: snapshots of a running machine are not in this build"]), ("-mem-path /x", ["memory-backend-file"]),
+    ("-preconfig=x", ["-preconfig=x: this option takes no value", "write -preconfig alone"]),
+    ("-cpu rv64,v=on", ["v: this extension is not in this build", "v=off"]), ("-cpu rv64,zvkned=true", ["zvkned: this extension is not in this build"]),
+    ("-cpu rv64,sv48=off,sv57=on", ["sv48=off: a hart with sv57=on has Sv48, too"]), ("-cpu rv64,sv39=off", ["sv39=off"]),
+    ("-object rng-random,id=r,filename=/tmp", ["filename: '/tmp' is a directory"]),
+    ("-daemonize -serial stdio", ["-daemonize leaves no standard input and output"]),
+    ("-daemonize -chardev stdio,id=c", ["-daemonize leaves no standard input and output"]),
+    ("-daemonize -monitor stdio", ["-daemonize leaves no standard input and output"]),
+    ("-overcommit cpu-pm=on", ["cpu-pm=on is not in this build"]), ("-overcommit mem-lock=maybe", ["mem-lock"]),
+])
+def test_what_this_build_cannot_do_is_told(args, parts):
+    status, _, err = run("-M", "virt", "-display", "none", *args.split())
+    assert status == 1 and all(p in err for p in parts) and "unknown option" not in err, err
+
+
+@pytest.mark.parametrize("opts,mode", [("", "sv57"), ("sv57=off", "sv48"), ("sv48=off", "sv39"), ("sv39=on", "sv39"), ("sv48=on", "sv48"),
+                                       ("sv48=on,sv57=on", "sv57"), ("v=off,h=off", "sv57")])
+def test_the_widest_translation_is_the_one_chosen(tmp_path, opts, mode):
+    dtb = tmp_path / "dtb"
+    status, _, err = run("-M", "virt,dumpdtb=%s" % dtb, "-display", "none", "-cpu", "rv64" + (opts and "," + opts))
+    assert status == 0, err
+    assert b"riscv,%s\0" % mode.encode() in dtb.read_bytes()
+
+
+def test_overcommit_locks_memory():
+    if "ASAN_OPTIONS" in os.environ:
+        pytest.skip("mlockall() does nothing in a program with sanitizers")
+    with Machine("-M", "none", "-overcommit", "mem-lock=on-fault") as m, open("/proc/%d/status" % m.process.pid, encoding="ascii") as f:
+        locked = [line.split()[1] for line in f if line.startswith("VmLck")]
+        assert int(locked[0]) > 0
+    # What may be translated has memory set aside, of which no more is locked than what there is
+    with Machine("-M", "virt", "-m", "32M", "-accel", "jit", "-S", "-nodefaults", "-overcommit", "mem-lock=on") as m, \
+            open("/proc/%d/status" % m.process.pid, encoding="ascii") as f:
+        kib = {line.split(":")[0]: int(line.split()[1]) for line in f if line.startswith(("VmLck", "VmRSS"))}
+        assert kib["VmLck"] > 32 << 10 and 32 << 10 < kib["VmRSS"] < 192 << 10
+
+
+@pytest.mark.parametrize("first,second", [("", ",id=b"), (",id=a", ""), (",id=a", ",id=b"), ("", "")])
+def test_a_device_without_bus_goes_to_the_controller_that_came_first(first, second):
+    with Machine("-M", "virt", "-S", "-nodefaults", "-accel", "interp", "-device", "virtio-scsi-pci,addr=9" + first, "-device",
+                 "virtio-scsi-pci,addr=4" + second, "-blockdev", "null-co,node-name=d,size=1M", "-device", "scsi-hd,drive=d,id=disk") as m:
+        controllers = m.qmp.hmp("info qtree").split("dev: virtio-scsi-pci")[1:]
+        assert ["addr = 09.0" in c for c in controllers] == ["dev: scsi-hd" in c for c in controllers], controllers

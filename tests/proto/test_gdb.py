@@ -319,6 +319,8 @@ def test_hmp_and_qmp_look_at_cpus(m, r):
     assert "Cannot access memory at 0x10" in m.qmp.hmp("x/1xg 0x10")
     assert m.qmp.hmp("info mem").splitlines()[2:] == ["0000000040000000 0000000080000000 0000000040000000 rwx--ad",
                                                      "0000000080000000 0000000080000000 0000000040000000 rwx--ad"]
+    counted = dict(line.split() for line in m.qmp.hmp("info jit").splitlines())
+    assert int(counted["instructions"]) > 0 and int(counted["tlb-fills"]) > 0 and "jit-blocks" in counted
     assert m.qmp.hmp("cpu 7").startswith("Error") and "thread_id=%d" % cpus[1]["thread-id"] in m.qmp.hmp("info cpus")
     assert "usage" in m.qmp.hmp("x/zz 1") and "a number or $REGISTER is missing" in m.qmp.hmp("x/1x foo")
     with pytest.raises(QmpError):

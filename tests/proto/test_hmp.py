@@ -16,7 +16,7 @@ device_add ?|device_add nothing,id=mouse1|mouse_button 7|mouse_move 10 10|device
 hostfwd_remove tcp::43210-:43210|i /w 0|log all|log none|memsave 0 4096 "/dev/null"|migrate_set_parameter downtime-limit 1
 netdev_add user,id=net1|set_link net1 off|set_link net1 on|netdev_del net1|nmi|o /w 0 0x1234|object_add memory-backend-ram,id=mem1,size=256M
 object_del mem1|one-insn-per-tb on|pmemsave 0 4096 "/dev/null"|p $pc + 8|qom-list /|qom-set /machine initrd test|qom-get /machine initrd
-screendump /dev/null|sendkey x|wavcapture /dev/null|stopcapture 0|sum 0 512|x /8i 0x100|xp /16x 0|info usb|info tpm|info mice|info capture"""
+screendump /dev/null|sendkey x|wavcapture /dev/null|stopcapture 0|sum 0 512|x /8i 0x100|xp /16x 0|savevm x|loadvm x|delvm x|info usb|info tpm|info mice|info capture"""
 
 
 @pytest.fixture(name="m", scope="module")
@@ -146,3 +146,15 @@ def test_logging(m, tmp_path):
         assert q.hmp("trace-event %s on" % t["name"]) == ""
         assert q.cmd("trace-event-get-state", name=t["name"])[0]["state"] == "enabled"
         assert q.hmp("trace-event %s off" % t["name"]) == ""
+
+
+def test_the_device_tree_goes_to_a_file(m, tmp_path):
+    for way in (lambda f: m.qmp.cmd("dumpdtb", filename=f), lambda f: m.qmp.hmp("dumpdtb " + f)):
+        path = tmp_path / "dtb"
+        way(str(path))
+        tree = path.read_bytes()
+        assert tree[:4] == b"\xd0\x0d\xfe\xed" and int.from_bytes(tree[4:8], "big") == len(tree) and b"riscv-virtio" in tree
+        path.unlink()
+    assert "cannot write the device tree to '/nope/x': No such file or directory" in m.qmp.hmp("dumpdtb /nope/x")
+    with Machine("-M", "none", "-S") as it:
+        assert "doesn't have an FDT" in it.qmp.hmp("dumpdtb /dev/null")

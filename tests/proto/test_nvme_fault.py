@@ -202,3 +202,21 @@ def test_pulled_out_at_a_command(slot):
 def test_link_is_for_a_running_machine():
     status, _, err = run("-M", "virt", "-device", "nvme,serial=x,link=down")
     assert status == 1 and "link" in err, err
+
+
+def test_rules_on_the_command_line(tmp_path):
+    """Parts of a structured option, as people type them."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    with NvmeMachine(tmp_path, "-blockdev", "file,node-name=d,filename=%s" % disk, "-device",
+                     "nvme,id=n0,serial=s,drive=d,addr=1,faults.0.queue=io,faults.0.opcode=2,faults.0.status=641,faults.1.queue=io,faults.1.opcode=1,faults.1.status=6,"
+                     "ana-groups.group2=inaccessible,timing.read-ns=1000") as m:
+        m.n = m.nvme(1).enable()
+        io = m.n.io_queue()
+        assert read(io, 1, 0, 1).status == 641 and write(io, 1, 0, bytes(512)).status == 6 and hits(m) == 2
+        assert m.qmp.cmd("qom-get", path=PATH, property="ana-groups") == {"group2": "inaccessible"}
+    for args, why in (("faults.0.opcode=300", "faults[0]"), ("faults.x.opcode=1", "faults must be a list"), ("faults.0.opcode=1,faults=x", "used both as a value and as a group"),
+                      ("timing.nosuch=1", "nosuch"), ("serial.x=1", "unknown property 'serial.x'"), ("faults..a=1", "ill-formed key")):
+        status, _, err = run("-M", "virt", "-accel", "qtest", "-display", "none", "-nodefaults", "-blockdev", "null-co,node-name=d",
+                             "-device", "nvme,serial=s,drive=d," + args)
+        assert status == 1 and why in err, err

@@ -11,7 +11,7 @@ from lib.machine import run
 from lib.nvme import PAGE, NvmeMachine, read
 
 STORE, RETRIEVE, LIST, DELETE, EXIST = 1, 2, 6, 0x10, 0x14
-INVALID_FIELD, VALUE_SIZE, KEY_SIZE, NO_KEY, KEY_EXISTS, FULL = 2, 0x85, 0x86, 0x87, 0x89, 0x81
+INVALID_OPCODE, INVALID_FIELD, VALUE_SIZE, KEY_SIZE, NO_KEY, KEY_EXISTS, FULL = 1, 2, 0x85, 0x86, 0x87, 0x89, 0x81
 CC = 0x00460001 | 6 << 4                # all command sets
 
 
@@ -63,7 +63,9 @@ class Kv:
 @pytest.fixture(name="kv")
 def fixture(tmp_path):
     with NvmeMachine(tmp_path, *args(tmp_path)) as m:
-        yield Kv(m)
+        k = Kv(m)
+        k.stats = lambda: m.qmp.cmd("query-blockstats")
+        yield k
 
 
 def test_store_and_retrieve(kv):
@@ -174,3 +176,41 @@ def test_a_drive_that_is_too_small(tmp_path):
         f.truncate(32 << 10)
     status, _, error = run("-M", "virt", *args(tmp_path))
     assert status == 1 and "too small for keys and values" in error, error
+
+
+def test_everything_lasts_at_once_with_the_cache_off(kv):
+    """Feature 06h off: a store and a delete that were answered are on the medium."""
+    def flushes():
+        return next(b["stats"]["flush_operations"] for b in kv.stats() if b.get("device") == "d1")
+
+    assert kv.store(b"k", b"v") == 0
+    before = flushes()
+    assert kv.store(b"l", b"v") == 0 and kv.go(DELETE, b"k").status == 0 and flushes() == before
+    assert kv.n.set_feature(6, 0).status == 0
+    before = flushes()
+    assert kv.store(b"m", b"v") == 0 and flushes() > before
+    before = flushes()
+    assert kv.go(DELETE, b"l").status == 0 and flushes() > before
+    assert kv.keys() == [b"m"]
+
+
+def test_a_host_that_enables_blocks_only(tmp_path):
+    """Commands of other sets are those of a host that enabled them (CC.CSS); a namespace of keys takes none then, and keeps what it has."""
+    zoned = ["-drive", "file=%s,format=raw,if=none,id=d3" % (tmp_path / "zones"), "-device", "nvme-ns,bus=n0,drive=d3,nsid=3,zoned=on,zoned.zone_size=64K"]
+    with open(tmp_path / "zones", "wb") as f:
+        f.truncate(1 << 20)
+    with NvmeMachine(tmp_path, *args(tmp_path), *zoned) as m:
+        kv = Kv(m)
+        kv.n.q.write(kv.buf, b"value")
+        assert kv.go(1, b"key", 5).status == 0
+        kv.n.disable()
+        n = kv.n.enable(cc=CC & ~0x70)
+        io, buf = n.io_queue(), n.alloc()
+        for op in (0, 1, 2, 6, 8, 0x10, 0x14):
+            assert io.run(op, 1, prp1=buf, cdw2=0x79656b, cdw=(5, 3)).status == INVALID_OPCODE
+        for op in (0x79, 0x7a, 0x7d):
+            assert io.run(op, 3, prp1=buf, cdw=(0, 0, 63, 4)).status == INVALID_OPCODE
+        assert io.run(1, 3, prp1=buf, cdw=(0, 0, 0)).status == 0 and io.run(2, 2, prp1=buf, cdw=(0, 0, 0)).status == 0
+        n.disable()
+        kv = Kv(m)
+        assert kv.go(2, b"key", 5).status == 0 and kv.n.q.read(kv.buf, 5) == b"value"

@@ -467,3 +467,24 @@ def test_two_namespaces_with_one_id(tmp_path):
     status, _, err = run("-M", "virt", "-drive", image(tmp_path, "d", MIB), "-drive", image(tmp_path, "e", MIB), "-device", "nvme,serial=A,id=a",
                          "-device", "nvme-ns,bus=a,drive=d,nsid=4", "-device", "nvme-ns,bus=a,drive=e,nsid=4")
     assert status == 1 and "namespace id 4" in err, err
+
+
+def test_a_reset_while_a_namespace_is_deleted(tmp_path):
+    """Deleting waits for the namespace's commands also where the controller that deletes is reset meanwhile."""
+    with NvmeMachine(tmp_path, "-object", "throttle-group,id=g,x-iops-write=5", "-drive", image(tmp_path, "z", 8 * MIB),
+                     "-blockdev", "throttle,node-name=slow,throttle-group=g,file=z", "-device", "nvme,serial=Z,id=n0,addr=1",
+                     "-device", "nvme-ns,bus=n0,drive=slow,nsid=1,kv=on") as m:
+        n = m.nvme(1).enable(cc=0x00460061)
+        io, buf = n.io_queue(), n.alloc()
+        for key in range(4):                                    # one has the store, the others wait for it
+            io.submit(1, 1, prp1=buf, cdw2=key, cdw=(100, 4))
+        n.admin.submit(0x0d, 1, cdw=(1,))
+        assert n.readl(0x1c) & 1                                # the doorbells are served
+        n.writel(0x14, 0x00460060)
+        for _ in range(100):
+            m.q.step(100_000_000)
+            if not n.readl(0x1c) & 1:
+                break
+        n.wait(0x1c, 1, 0)
+        n.enable(cc=0x00460061)
+        assert n.identify(2)[:4] == bytes(4)

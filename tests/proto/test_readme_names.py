@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.machine import BINARY, ROOT
 
 # Names behind the first ones of a family that the text below the table explains.
-FAMILY = re.compile(r"^(virtio-[a-z]+)-(pci|device|pci-transitional|pci-non-transitional)$")
+FAMILY = re.compile(r"^((?:virtio|vhost-user)-[a-z]+)-(pci|device|pci-transitional|pci-non-transitional)$")
 
 
 def rows():

@@ -39,7 +39,8 @@ def test_the_example_of_the_manual(disk):
     ("scsi-hd,drive=hd0,lun=16384", "lun=16384: bus 'foo.0' has logical units 0 to 16383"),
     ("scsi-hd", "'drive' is missing: this device needs a block node"),
     ("scsi-hd,drive=hd0,vendor=TooLongAName", "vendor=TooLongAName is longer than 8 characters"),
-    ("scsi-hd,drive=hd0,logical_block_size=8192", "logical_block_size is 8192, the most is 4096"),
+    ("scsi-hd,drive=hd0,logical_block_size=8k", "logical_block_size is 8192, the most is 4096"),
+    ("scsi-hd,drive=hd0,opt_io_size=4G", "'4G' is not a valid value for 'opt_io_size'"),
     ("scsi-cd,drive=hd0,logical_block_size=512", "logical_block_size is 512, but a CD has 2048"),
     ("scsi-hd,drive=hd0,serail=1", "unknown property 'serail' for device 'scsi-hd'"),
 ])
@@ -112,3 +113,23 @@ def test_a_fixed_disk_has_no_tray(disk):
     with Machine(*VIRT, "-device", "virtio-scsi-pci,id=foo", *drive(disk), "-device", "scsi-hd,drive=hd0,id=d") as m:
         with pytest.raises(QmpError, match="Device 'd' is not removable"):
             m.qmp.cmd("eject", id="d")
+
+
+@pytest.mark.parametrize("device", ["scsi-block", "scsi-generic"])
+def test_commands_pass_to_devices_of_the_host_only(disk, device):
+    status, _, err = run(*VIRT, *drive(disk), "-device", "virtio-scsi-pci,id=foo", "-device", device + ",drive=hd0")
+    assert status == 1 and "'hd0' is no SCSI device of the host" in err and "scsi-hd or scsi-cd" in err
+    status, _, err = run(*VIRT, "-device", "virtio-scsi-pci,id=foo", "-device", device)
+    assert status == 1 and "drive" in err
+
+
+@pytest.mark.parametrize("option,text", [
+    ("zone-capacity=32K", "'z' has zones of which 32768 of 65536 bytes can be written, which SCSI cannot tell"),
+    ("max-active=3", "'z' limits active zones (max-active=3), which SCSI cannot tell"),
+])
+def test_zones_that_scsi_cannot_tell_of(disk, option, text):
+    zoned = "driver=zoned,node-name=z,zone-size=64K,%s,file.driver=file,file.filename=%s" % (option, disk)
+    status, _, err = run(*VIRT, "-blockdev", zoned, "-device", "virtio-scsi-pci,id=foo", "-device", "scsi-hd,drive=z")
+    assert status == 1 and text in err, err
+    status, _, err = run(*VIRT, "-blockdev", zoned, "-device", "virtio-scsi-pci,id=foo", "-device", "scsi-cd,drive=z")
+    assert status == 1 and "of which this device cannot tell its guest" in err, err

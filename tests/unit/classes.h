@@ -80,7 +80,7 @@ static inline void number_edges(struct edges *l, const struct prop *p)
     edge_add(l, json_string("99999999999999999999999"), false, true);
     edge_add(l, json_string("12x"), false, true);
     edge_add(l, json_string(""), false, true);
-    edge_add(l, json_real(1.5), false, p->type != PROP_T_SIZE);
+    edge_add(l, json_real(1.5), false, !prop_is_size(p));
     if ((int64_t)hi >= 0)
         edge_add(l, json_integer((json_int_t)hi), free_choice, false);
 }

@@ -117,6 +117,13 @@ static inline uint32_t hw_rand(uint32_t below)
     return (uint32_t)(hw_seed >> 16) % below;
 }
 
+/* Rounds of a test with random guests: @n, and as many times more as BP_FUZZ_TIMES says. */
+static inline int hw_rounds(int n)
+{
+    const char *times = getenv("BP_FUZZ_TIMES");
+    return n * (times && atoi(times) > 1 ? atoi(times) : 1);
+}
+
 /* Keeps compilers quiet where a test does not need all of the above. */
 static inline void hw_unused(void)
 {

@@ -112,16 +112,22 @@ static inline void probe_fill(void)
     probe_fua = 0;
 }
 
-static inline struct blk_node *sd_node(const char *id, const char *more)
+static inline struct blk_node *sd_node_of(const char *text)
 {
     struct err e = ERR_INIT;
-    char *text = xasprintf("{\"driver\":\"probe\",\"node-name\":\"%s\"%s}", id, more);
     json_t *o = json_loads(text, 0, NULL);
     assert_non_null(o);
     struct blk_node *n = blk_node_create(o, &e);
     if (!n)
         fail_msg("%s", e.msg);
     json_decref(o);
+    return n;
+}
+
+static inline struct blk_node *sd_node(const char *id, const char *more)
+{
+    char *text = xasprintf("{\"driver\":\"probe\",\"node-name\":\"%s\"%s}", id, more);
+    struct blk_node *n = sd_node_of(text);
     free(text);
     return n;
 }

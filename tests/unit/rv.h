@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "base/rcu.h"
 #include "cpu/riscv/accel.h"
@@ -85,6 +86,18 @@ static inline void step(struct hart *h)
     interp_step(h);
     rv_fpu_leave(h);
     rcu_read_unlock();
+}
+
+/* Lets the hart run by itself until it stays at @end. */
+static inline void hart_run_to(struct hart *h, uint64_t end)
+{
+    hart_power(h, true);
+    for (unsigned i = 0; i < 20000 && reg(h, REG_PC) != end; i++) {
+        hart_set_resume(set);
+        usleep(100);
+        hart_set_pause(set);
+    }
+    assert_int_equal(reg(h, REG_PC), end);
 }
 
 static inline void put_insn(uint64_t pa, uint32_t insn)

@@ -107,4 +107,33 @@ static inline void sd_ready(unsigned lun)
         ;
 }
 
+/* Commands of @dev's set with random fields, of its own unit and others of its target, whatever they say: the adapter goes on. */
+static inline void sd_random_commands(const struct dev *dev, int rounds)
+{
+    const struct scsi_cmd *cmds = SCSI_DEV_CLASS((const struct scsi_dev *)dev)->cmds;
+    unsigned rows = 0;
+
+    while (cmds[rows].co_run)
+        rows++;
+    for (int i = 0; i < hw_rounds(rounds); i++) {
+        const struct scsi_cmd *row = &cmds[hw_rand(rows + 1)];
+        uint8_t c[32], data[600];
+        uint32_t n = hw_rand(4) ? hw_rand(sizeof data) : 0;
+        bool out = hw_rand(2);
+        for (unsigned k = 0; k < sizeof c; k++)
+            c[k] = (uint8_t)(hw_rand(3) ? hw_rand(4) : hw_rand(256));
+        for (unsigned k = 0; k < sizeof data; k++)
+            data[k] = (uint8_t)hw_rand(hw_rand(2) ? 256 : 8);
+        if (row->co_run) {
+            c[0] = row->op;
+            if (row->sa >= 0 && hw_rand(8))
+                c[row->op == OP_VARIABLE_LENGTH ? 9 : 1] = (uint8_t)((c[1] & 0xe0) | row->sa);
+            if (row->op == OP_VARIABLE_LENGTH && hw_rand(8))
+                c[1] = c[8] = 0, c[7] = 0x18;
+        }
+        sd_lun_cmd(hw_rand(3), c, 32, data, out ? n : 0, NULL, out ? 0 : n);
+        assert_false(vd_needs_reset());
+    }
+}
+
 #endif

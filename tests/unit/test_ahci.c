@@ -275,6 +275,8 @@ static void test_cd(void **state)
     assert_int_equal(mem(DATA)[2] << 16 | mem(DATA)[12] << 8 | mem(DATA)[13], SENSE_POWER_ON);
     assert_int_equal(PACKET(18, OP_REQUEST_SENSE, 0, 0, 0, 18), 0x50);
     assert_int_equal(mem(DATA)[2], 0);                          /* told once */
+    assert_int_equal(PACKET(36, OP_INQUIRY, 0, 0, 0, 36), 0x50);
+    assert_int_equal(mem(DATA)[0], SCSI_TYPE_ROM);
     assert_int_equal(PACKET(2048, OP_READ_10, 0, 0, 0, 0, 3, 0, 0, 1), 0x50);
     assert_memory_equal(mem(DATA), probe_data + 3 * 2048, 2048);
     assert_int_equal(PACKET(8, OP_READ_CAPACITY_10), 0x50);
@@ -396,7 +398,7 @@ static void test_hot_plug(void **state)
 static void test_random_guests(void **state)
 {
     machine("ide-hd", "");
-    for (int round = 0; round < 300; round++) {
+    for (int round = 0; round < hw_rounds(300); round++) {
         port_start();
         for (unsigned n = 0; n < 8; n++) {
             static const uint8_t ops[] = { 0x25, 0x35, 0x60, 0x61, 0xec, 0xea, 0x06, 0x2f, 0xef, 0xe5, 0xc8, 0x42 };

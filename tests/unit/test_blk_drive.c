@@ -86,8 +86,10 @@ static void mistakes_are_told(void **state)
     assert_false(apply("drive", "file=%s/ok,if=none,id=x,cach=none", dir));
     assert_non_null(strstr(err.msg, "'cach'"));
     assert_non_null(strstr(err.hint, "'cache'"));
-    assert_false(apply("drive", "if=none,id=x"));
+    assert_false(apply("drive", "if=virtio,id=x"));
     assert_non_null(strstr(err.msg, "'file' is missing"));
+    assert_false(apply("drive", "if=none,id=x,format=raw"));
+    assert_non_null(strstr(err.hint, "a format has no meaning"));
     assert_false(apply("drive", "file=%s/ok,if=ide", dir));
     assert_non_null(strstr(err.hint, "if=virtio"));
     assert_false(apply("drive", "file=%s/none,if=none,id=x", dir));

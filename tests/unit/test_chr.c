@@ -319,7 +319,7 @@ static void client_comes_back(void **state)
     assert_int_equal(t.opened, 0);
     assert_true(sock_unix(&a, in_dir("back"), false, true, &e));
     for (unsigned i = 1; i <= 2; i++) {
-        int l = sock_listen(&a, 1, &e), fd = -1;
+        int l = sock_listen(&a, 1, NULL, &e), fd = -1;
         assert_true(l >= 0);
         SERVE_UNTIL((fd = fd >= 0 ? fd : accept(l, NULL, NULL)) >= 0 && t.opened == i);
         close(fd);

@@ -16,6 +16,7 @@
 static const struct { const char *name, *why; } need_host[] = {
     { "vhost-", "a vhost back end" }, { "vfio-", "a device of the host" }, { "usb-host", "a USB device of the host" },
     { "ivshmem", "a server" }, { "usb-redir", "a peer that speaks usbredir" },
+    { "scsi-block", "a SCSI disk of the host" }, { "scsi-generic", "a SCSI device of the host" },
 };
 
 static const char *needs_host(const struct obj_class *c)

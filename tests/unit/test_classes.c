@@ -74,6 +74,22 @@ static void test_defaults_are_in_range(void **state)
     }
 }
 
+/* What is told to be absent is an option of a class that is there, and is absent. */
+static void test_absent_options(void **state)
+{
+    LINKSET_EACH(prop_absent, struct prop_absent, a) {
+        const struct obj_class *c = obj_class_find(a->cls);
+        struct prop p;
+
+        if (!c)
+            fail_msg("no class '%s', whose option %s is told to be absent", a->cls, a->name);
+        if (obj_prop_find(c, a->name, &p))
+            fail_msg("class %s has the option '%s', which is told to be absent", a->cls, a->name);
+        if (!one_sentence(a->why) || obj_prop_absent(c, a->name) != a)
+            fail_msg("class %s: absent option %s: the reason must be one line without a full stop, in one row", a->cls, a->name);
+    }
+}
+
 static void test_help(void **state)
 {
     LINKSET_EACH(obj_classes, struct obj_class, c) {
@@ -178,7 +194,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_described), cmocka_unit_test(test_names_are_unique), cmocka_unit_test(test_defaults_are_in_range),
-        cmocka_unit_test(test_help), cmocka_unit_test(test_values), cmocka_unit_test(test_unknown_option_names_the_nearest),
+        cmocka_unit_test(test_absent_options), cmocka_unit_test(test_help), cmocka_unit_test(test_values), cmocka_unit_test(test_unknown_option_names_the_nearest),
     };
     struct err e = ERR_INIT;
     classes_init();

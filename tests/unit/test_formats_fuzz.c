@@ -261,6 +261,23 @@ static void look_co(void *arg)
         l->r = BLK_DRIVER(l->n)->co_check ? BLK_DRIVER(l->n)->co_check(l->n, &res, 0) : 0;
 }
 
+/* Whatever the tables say, a write ends, and the file does not become longer than what was written and the blocks around it. */
+static void try_writing(const struct seed *s, char *buf)
+{
+    struct stat st;
+    struct blk_node *n = node_of(json_of("{'driver':'%s','node-name':'q','file':{'driver':'file','filename':'%s'}}", s->fmt, img));
+    if (!n)
+        return;
+    uint64_t size = atomic_load(&n->size), cluster = BLK_DRIVER(n)->cluster_size ? BLK_DRIVER(n)->cluster_size(n) : 2 * MiB;
+    for (unsigned i = 0; i < 4 && size >= 512 && cluster <= 2 * MiB; i++) {
+        uint64_t off = (i < 2 ? rnd() % 256 : ((uint64_t)rnd() << 16 ^ rnd()) % (size / 512)) * 512 % size, len = MIN(size - off, (uint64_t)65536);
+        nio(n, i & 1 ? 'z' : 'w', off, len, buf, 0);
+    }
+    del(n);
+    assert_int_equal(stat(img, &st), 0);
+    assert_true(st.st_blocks * 512 <= (off_t)(64 * MiB));
+}
+
 static bool try_image(const struct seed *s, char *buf)
 {
     struct blk_node *n = node_of(json_of("{'driver':'%s','node-name':'q','read-only':true%s,'file':{'driver':'file','filename':'%s'}}", s->fmt,
@@ -275,6 +292,8 @@ static bool try_image(const struct seed *s, char *buf)
     }
     co_run_main(look_co, &l);
     del(n);
+    if (!strcmp(s->fmt, "vdi") || !strcmp(s->fmt, "vpc") || !strcmp(s->fmt, "vmdk"))
+        try_writing(s, buf);
     return true;
 }
 

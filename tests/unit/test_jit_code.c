@@ -6,17 +6,6 @@
 
 enum { ADDI = 0x13, SW = 0x2023, FENCE_I = 0x100f, MRET = 0x30200073, ECALL = 0x73, HERE = 0x6f, ROUNDS = 200 };
 
-static void run_to(struct hart *h, uint64_t end)
-{
-    hart_power(h, true);
-    for (unsigned i = 0; i < 20000 && reg(h, REG_PC) != end; i++) {
-        hart_set_resume(set);
-        usleep(100);
-        hart_set_pause(set);
-    }
-    assert_int_equal(reg(h, REG_PC), end);
-}
-
 /* Puts two instructions in turn at the beginning of a function, with fence.i, and calls it. */
 static void rewrite(uint64_t function)
 {
@@ -39,7 +28,7 @@ static void rewrite(uint64_t function)
     set_reg(h, T1, enc_i(ADDI, A0, A0, 1));
     set_reg(h, T2, enc_i(ADDI, A0, A0, 3));
     set_reg(h, S0, ROUNDS);
-    run_to(h, end);
+    hart_run_to(h, end);
     assert_int_equal(reg(h, A0), 4 * ROUNDS);
     assert_int_equal(reg(h, A1), 2 * ROUNDS);
 }
@@ -108,7 +97,7 @@ static void return_to_user(const struct accel_ops *accel)
         set_csr(h, 0x305, handler);
         set_csr(h, 0x300, 0);
         set_reg(h, REG_PC, CODE);
-        run_to(h, handler);
+        hart_run_to(h, handler);
         assert_int_equal(reg(h, A0), k);
     }
     hart_power(h, false);
@@ -129,15 +118,46 @@ static void test_forgotten(void **state)
     for (uint32_t k = 1; k < 5; k++) {
         put_insn(CODE, enc_i(ADDI, A0, A0, (int32_t)k));
         hart_set_start(h, 3, CODE, 0, 0);           /* a reset: forgets all */
-        run_to(h, CODE + 4);
+        hart_run_to(h, CODE + 4);
         assert_int_equal(reg(h, A0), k);
     }
+}
+
+/* cbo.zero of the block around DATA + @off, in mode @priv with @menvcfg: whether it is done, and nothing else. */
+static void zero_block(unsigned off, unsigned priv, uint64_t menvcfg, bool allowed)
+{
+    enum { CBO_ZERO = 0x0040200f, BYTES = 0x200, TRAP = CODE + 0x40 };
+    struct hart *h = rv_harts(1, NULL, &accel_jit);
+    put_insn(CODE, CBO_ZERO | A0 << 15);
+    put_insn(CODE + 4, HERE);
+    put_insn(TRAP, HERE);
+    memset(at(DATA), 0xa5, BYTES);
+    set_csr(h, 0x3b0, UINT64_MAX);
+    set_csr(h, 0x3a0, 0x1f);
+    set_csr(h, 0x305, TRAP);
+    set_csr(h, 0x30a, menvcfg);
+    set_reg(h, REG_PRIV, priv);
+    set_reg(h, A0, DATA + off);
+    hart_run_to(h, allowed ? CODE + 4 : TRAP);
+    for (unsigned i = 0; i < BYTES; i++)
+        assert_int_equal(at(DATA)[i], allowed && i / 64 == off / 64 ? 0 : 0xa5);
+}
+
+static void test_zero_block(void **state)
+{
+    enum { CBZE = 0x80, CBCFE = 0x40 };
+    zero_block(0x80, 3, CBZE, true);
+    zero_block(0x80, 3, 0, true);
+    zero_block(0x80, 1, CBZE, true);
+    zero_block(0x80, 1, CBCFE, false);
+    zero_block(0x9f, 1, CBZE, true);
+    zero_block(0x80, 0, CBZE, false);           /* senvcfg does not allow it */
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rewritten_by_itself),
+        cmocka_unit_test(test_rewritten_by_itself), cmocka_unit_test(test_zero_block),
         cmocka_unit_test(test_rewritten_while_it_runs),
         cmocka_unit_test(test_fresh_in_user_mode),
         cmocka_unit_test(test_forgotten),

@@ -2,7 +2,7 @@
 /*
  * Random programs run on the interpreter and on the translator, from the same registers and memory; afterwards every register,
  * the trap state and the memory must be the same. A program is a loop over some dozens of instructions of any kind, with
- * branches forward, small loops, sequences that the translator fuses, and accesses around three bases; some trap. BP_SEED and BP_PROGRAMS choose others.
+ * branches forward, small loops, sequences that the translator fuses, and accesses around three bases; some trap. Every third is mostly words. BP_SEED and BP_PROGRAMS choose others.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -190,6 +190,8 @@ static void enqueue_idiom(void)
         break;
     case 2:
         enqueue(shift(1, false, false, a, s, below(5)), 0);
+        if (!below(3))
+            enqueue((uint32_t)rnd() << 20 | a << 15 | (below(4) ? a : b) << 7 | 0x13, 0);      /* addi */
         enqueue(0x33 | (below(2) ? a : b) << 7 | (below(2) ? a << 15 | c << 20 : c << 15 | a << 20), 0);
         break;
     case 3:
@@ -223,6 +225,33 @@ static void enqueue_loop(unsigned most)
     }
 }
 
+static bool words;                      /* the program computes mostly in 32 bits */
+
+/* Sign-extended words among few registers, what else looks at them, and accesses and branches in between. */
+static struct line word_line(void)
+{
+    static const uint32_t two[] = {
+        0x0000003b, 0x4000003b, 0x0000103b, 0x0000503b, 0x4000503b, 0x0200003b, 0x0200403b, 0x0200703b, 0x6000503b,   /* addw ... remuw, rorw */
+        0x00004033, 0x00006033, 0x00007033, 0x40007033, 0x40004033, 0x00000033, 0x02000033, 0x00002033, 0x00003033,   /* xor ... xnor, add, mul, slt */
+        0x2000403b, 0x0800003b,                                                                                       /* sh2add.uw, add.uw */
+    };
+    static const uint32_t one[] = { 0x0000001b, 0x00000013, 0x00004013, 0x00006013, 0x00007013, 0x00002013, 0x00003013 };
+    static const uint32_t branch[] = { 0x0063, 0x1063, 0x4063, 0x5063, 0x6063, 0x7063 };
+    static const uint8_t pool[] = { 5, 6, 10, 11, 12, 17, 28, 31 };
+    static const uint8_t bases[] = { BASE_A, BASE_B, BASE_C };
+    unsigned d = pool[below(8)], a = pool[below(8)], b = below(10) ? pool[below(8)] : 0, at = bases[below(3)] << 15;
+    switch (below(12)) {
+    case 0: return (struct line){ 0x2003 | below(32) << 22 | at | d << 7, 4, 0 };                       /* lw */
+    case 1: return (struct line){ (below(2) ? 0x2023 : 0x3023) | a << 20 | at | below(4) << 10, 4, 0 }; /* sw, sd */
+    case 2: return (struct line){ branch[below(6)] | a << 15 | b << 20, 4, (int8_t)(1 + below(6)) };
+    case 3: return (struct line){ shift(below(2) ? 1 : 5, false, true, d, a, below(32)), 4, 0 };
+    case 4: return (struct line){ 0x1b | d << 7 | a << 15, 4, 0 };                                      /* sext.w */
+    case 5: return (struct line){ 0x33 | d << 7 | a << 20, 4, 0 };                                      /* mv */
+    case 6: return (struct line){ one[below(7)] | (uint32_t)rnd() << 20 | a << 15 | d << 7, 4, 0 };
+    default: return (struct line){ two[below(20)] | b << 20 | a << 15 | d << 7, 4, 0 };
+    }
+}
+
 /* @since: lines since s10 was set. */
 static struct line random_line(unsigned since)
 {
@@ -234,6 +263,8 @@ static struct line random_line(unsigned since)
         if (queue.at < queue.n)
             return queue.l[queue.at++];
         queue.n = queue.at = 0;
+        if (words && kind > 8)
+            return word_line();
         if (kind == 3 && !below(2))
             enqueue_idiom();
         else if (kind == 4 && since > 1 && since < 60 && !below(3))
@@ -279,6 +310,7 @@ static unsigned make_program(unsigned at)
     static unsigned off[MAX + 8];
     unsigned n = 5 + below(MAX / (1 + below(10)) - 5), pos = at, since = 100;
     queue.n = queue.at = 0;
+    words = !below(3);
     for (unsigned i = 0; i < n; i++) {
         l[i] = i > 1 ? random_line(since++) : (struct line){ i ? 0xb0201073 : 0xb0001073, 4, 0 };      /* counters begin at 0 */
         if (i > 1 && queue.at == queue.n && !below(20)) {

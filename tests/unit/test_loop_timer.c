@@ -174,7 +174,8 @@ static void a_source_replaces_the_host(void **state)
     clock_vm_set_manual(false);
     clock_vm_run(true);
     counted = 10;
-    clock_vm_set_source(count_source, &counted);
+    const struct clock_source source = { .now = count_source, .arg = &counted };
+    clock_vm_set_source(&source);
     timer_init(&t, CLOCK_VM, loop_main(), NULL, note, NULL);
     timer_arm(&t, 20);
     flag = false;
@@ -185,7 +186,7 @@ static void a_source_replaces_the_host(void **state)
     clock_vm_notify();
     loop_run_once(loop_main(), 1000000000);
     assert_true(flag);
-    clock_vm_set_source(NULL, NULL);
+    clock_vm_set_source(NULL);
     assert_true(clock_now(CLOCK_VM) >= 21);
     clock_vm_run(false);
 }

@@ -326,7 +326,7 @@ static void test_saved_state_aborts_and_resets(void **st)
 static void test_random_guests(void **st)
 {
     machine();
-    for (int round = 0; round < 600; round++) {
+    for (int round = 0; round < hw_rounds(600); round++) {
         message((uint8_t)hw_rand(256), (int)hw_rand(256));
         COMMAND((uint8_t)hw_rand(256), (uint8_t)hw_rand(32), 0, 0, 0, (uint8_t)hw_rand(256), 0, 0, (uint8_t)hw_rand(9), 0);
         const uint32_t base[] = { SELECT_ATN(2), MOVE(PH_MSG_OUT, 1 + hw_rand(4), MSG), MOVE(PH_COMMAND, 6 + 4 * hw_rand(2), CDB), JUMP_WHEN(PH_STATUS, RAM + 40),

@@ -269,7 +269,7 @@ static void test_abort_and_reset_in_flight(void **state)
 static void test_random_guests(void **state)
 {
     machine("off");
-    for (int round = 0; round < 300; round++) {
+    for (int round = 0; round < hw_rounds(300); round++) {
         init();
         for (unsigned n = 1; n < 8; n++) {
             static const uint32_t codes[] = { DCMD_CTRL_GET_INFO, DCMD_PD_LIST_QUERY, DCMD_LD_GET_LIST, DCMD_EVENT_WAIT, DCMD_EVENT_GET, DCMD_CTRL_SET_PROPERTIES,

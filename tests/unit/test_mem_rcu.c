@@ -85,8 +85,8 @@ static void *vcpu_run(void *arg)
     atomic_store(&c->inside, true);
     while (!atomic_load(&c->gone)) {
         if (atomic_exchange(&c->kicked, false)) {
+            atomic_fetch_add(&c->quiet, 1);             /* before what lets rcu_synchronize() go on */
             rcu_quiescent();
-            atomic_fetch_add(&c->quiet, 1);
         }
     }
     rcu_read_unlock();

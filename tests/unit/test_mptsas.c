@@ -481,7 +481,7 @@ static void test_random_guests(void **unused)
 {
     static const uint8_t functions[] = { MPI_SCSI_IO, MPI_SCSI_IO, MPI_SCSI_IO, MPI_SCSI_TASK_MGMT, MPI_CONFIG, MPI_EVENT_NOTIFICATION, MPI_SAS_IO_UNIT_CONTROL, MPI_SMP_PASSTHROUGH };
     machine();
-    for (int round = 0; round < 300; round++) {
+    for (int round = 0; round < hw_rounds(300); round++) {
         for (unsigned n = 1; n < 12; n++) {
             uint8_t *f = rw(n, hw_rand(2), hw_rand(600), (uint8_t)hw_rand(9));
             uint32_t context;

@@ -97,7 +97,7 @@ static void errors_name_the_mistake(void **state)
     refuse("usr,id=a", "usr");
     refuse("hubport", "'id' is missing");
     refuse("hubport,id=a,hubid=x", "hubid");
-    refuse("stream,id=a,addr.type=unix,addr.host=x,addr.port=1", "does not fit");
+    refuse("stream,id=a,addr.type=unix,addr.host=x,addr.port=1", "addr.host has no effect with addr.type=unix");
     refuse("stream,id=a,server=on,reconnect=1,addr.type=unix,addr.path=/x", "reconnect has no effect");
     refuse("stream,id=a,addr.type=unix,addr.path=/nonexistent/x", "/nonexistent/x");
     refuse("socket,id=a", "exactly one");
@@ -107,7 +107,7 @@ static void errors_name_the_mistake(void **state)
     refuse("dgram,id=a", "peer's address");
     refuse("dgram,id=a,remote.type=inet,remote.host=127.0.0.1,remote.port=9", "local.* is missing");
     refuse("dgram,id=a,remote.type=unix,remote.path=/x,local.type=inet,local.port=1", "differ");
-    refuse("dgram,id=a,remote.type=unix,remote.host=x,remote.port=1", "does not fit remote.type");
+    refuse("dgram,id=a,remote.type=unix,remote.host=x,remote.port=1", "remote.host has no effect with remote.type=unix");
     refuse("dgram,id=a,remote.host=239.1.1.1,remote.port=9,local.port=9", "no effect with a multicast group");
     refuse("dgram,id=a,local.type=fd,local.str=0", "not a socket");
     refuse("tap,id=a,ifname=nameofmorethan15chars", "ifname");

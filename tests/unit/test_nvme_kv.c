@@ -79,7 +79,7 @@ static int co_step(struct kv_store *s, struct model *m, unsigned *version)
     } else if (op < 11) {
         r = m->now[i] ? 0 : -ENOENT;
         now_is(m, i, 0);
-        int got = co_kv_del(s, &k);
+        int got = co_kv_del(s, &k, 0);
         r = got == r ? 0 : got;
     } else {
         r = co_kv_flush(s);
@@ -133,7 +133,7 @@ static void co_verify(void *arg)
     assert_int_equal(kv_count(s), found);
     for (unsigned i = 0; i < KEYS; i += 2) {
         struct kv_key k = key(i);
-        assert_int_equal(co_kv_del(s, &k), had[i] ? 0 : -ENOENT);
+        assert_int_equal(co_kv_del(s, &k, 0), had[i] ? 0 : -ENOENT);
         had[i] = 0;
     }
     kv_store_forget(s);
@@ -206,7 +206,7 @@ static void co_full(void *arg)
             k.b[0] = (uint8_t)i;
             assert_int_equal(co_kv_get(s, &k, buf, sizeof buf, &len), 0);
             assert_int_equal(len, 5000);
-            assert_int_equal(co_kv_del(s, &k), 0);
+            assert_int_equal(co_kv_del(s, &k, 0), 0);
         }
     }
     for (n = 0; n < 100; n++) {         /* slots run out before space does */

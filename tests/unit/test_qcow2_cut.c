@@ -1,25 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The power fails at every write of a workload. The image that is left must open, have leaks at worst, and hold every byte that
- * was flushed; a byte that was not is old or new, never something else.
- * BP_CUTS=N makes more cuts than `make check` does.
+ * was flushed; a byte that was not is old or new, never something else. A snapshot that was made is there and one that was deleted
+ * is not; one that is there shows what was on the disk when it was made.
+ * BP_CUTS=N makes more cuts than `make check` does: `make nightly` asks for 10,800.
  */
 #include "blk_test.h"
 
-enum { SIZE = 1 << 20, STEPS = 70, UNIT = 512 };
+enum { SIZE = 1 << 20, STEPS = 70, UNIT = 512, SNAPS = 3 };
 
-struct form { const char *opts, *open; bool backing; };
+struct form { const char *opts, *open; bool backing, snaps; };
 static const struct form forms[] = {
-    { "'cluster_size':4096", "", false },
-    { "'cluster_size':512", ",'l2-cache-size':4096,'refcount-cache-size':4096", false },
-    { "'cluster_size':4096,'refcount_bits':1", ",'discard':'unmap'", true },
-    { "'cluster_size':16384,'extended_l2':true", ",'discard':'unmap'", true },
-    { "'cluster_size':512,'refcount_bits':64", ",'l2-cache-size':4096,'l2-cache-entry-size':512,'discard':'unmap'", false },
-    { "'cluster_size':65536,'compat':'0.10'", "", false },
+    { "'cluster_size':4096", "", false, true },
+    { "'cluster_size':512", ",'l2-cache-size':4096,'refcount-cache-size':4096", false, true },
+    { "'cluster_size':4096,'refcount_bits':1", ",'discard':'unmap'", true, false },     /* no cluster can have two users */
+    { "'cluster_size':16384,'extended_l2':true", ",'discard':'unmap'", true, true },
+    { "'cluster_size':512,'refcount_bits':64", ",'l2-cache-size':4096,'l2-cache-entry-size':512,'discard':'unmap'", false, true },
+    { "'cluster_size':65536,'compat':'0.10'", "", false, true },
 };
 
 /* What each unit may hold: the value at the last flush, or of a write since. A unit's bytes are all one value. */
-struct model { uint16_t flushed[SIZE / UNIT], now[SIZE / UNIT]; uint64_t maybe[SIZE / UNIT]; };
+struct model {
+    uint16_t flushed[SIZE / UNIT], now[SIZE / UNIT];
+    uint64_t maybe[SIZE / UNIT];
+    struct { enum { ABSENT, MAYBE, PRESENT } state; uint16_t holds[SIZE / UNIT]; } snap[SNAPS];
+};
 
 static void set_range(struct model *m, uint64_t off, uint64_t len, uint16_t v)
 {
@@ -37,6 +42,55 @@ static void settle(struct model *m)
 
 static char *img, *base;
 
+/* ---- snapshots, by their number ---- */
+
+struct snap_op { struct blk_node *n; char op, name[2]; int r; };
+
+static void snap_co(void *arg)
+{
+    struct snap_op *x = arg;
+    const struct blk_snap_ops *ops = BLK_DRIVER(x->n)->snap;
+    struct blk_snap info = { .name = x->name };
+    switch (x->op) {
+    case 'c': x->r = ops->create(x->n, &info); break;
+    case 'a': x->r = ops->apply(x->n, x->name); break;
+    case 'd': x->r = ops->del(x->n, x->name); break;
+    case 's': x->r = ops->show(x->n, x->name); break;
+    }
+}
+
+static int snap_do(struct blk_node *n, char op, unsigned i)
+{
+    struct snap_op x = { n, op, { (char)('a' + i), 0 }, -1 };
+    co_run_main(snap_co, &x);
+    return x.r;
+}
+
+/* Makes the snapshot, or goes back to it or deletes it where it is there. */
+static int snap_step(struct blk_node *n, struct model *m, unsigned i, bool back)
+{
+    uint16_t *holds = m->snap[i].holds;
+    bool there = m->snap[i].state == PRESENT;
+    int r;
+    if (there && back) {
+        for (unsigned u = 0; u < SIZE / UNIT; u++)
+            m->maybe[u] |= BIT64(holds[u]) | BIT64(m->now[u]);
+        r = snap_do(n, 'a', i);
+        if (!r)
+            memcpy(m->now, holds, sizeof m->now);
+    } else {
+        m->snap[i].state = MAYBE;
+        if (!there)
+            memcpy(holds, m->now, sizeof m->now);
+        r = snap_do(n, there ? 'd' : 'c', i);
+        if (!r)
+            m->snap[i].state = there ? ABSENT : PRESENT;
+    }
+    return r;
+}
+
+/* ---- the workload ---- */
+
 /* The same steps for the same form, up to the failure. Values are 1 to 63; 0 is zeroes. */
 static void workload(struct blk_node *n, struct model *m, const struct form *f)
 {
@@ -44,9 +98,10 @@ static void workload(struct blk_node *n, struct model *m, const struct form *f)
     unsigned cluster = strstr(f->opts, ":512") ? 512 : strstr(f->opts, "65536") ? 65536 : strstr(f->opts, "16384") ? 16384 : 4096;
     rnd_state = 99;
     for (int i = 0; i < STEPS; i++) {
-        uint64_t off = rnd() % (SIZE / UNIT) * UNIT, len = MIN((uint64_t)(rnd() % (rnd() % 3 ? 10 : 120) + 1) * UNIT, SIZE - off);
+        uint64_t off = rnd() % (SIZE / UNIT) * UNIT, len = (uint64_t)(rnd() % (rnd() % 3 ? 10 : 120) + 1) * UNIT;
         unsigned v = rnd() % 63 + 1, op = rnd() % 10;
         int r = 0;
+        len = MIN(len, SIZE - off);
         if (op < 5) {
             memset(buf, (int)v, len);
             set_range(m, off, len, (uint16_t)v);
@@ -64,6 +119,10 @@ static void workload(struct blk_node *n, struct model *m, const struct form *f)
             if (b > a)
                 set_range(m, a, b - a, 0);
             r = nio(n, 'd', off, len, NULL, 0);
+        } else if (op == 8 && f->snaps) {
+            r = snap_step(n, m, v % SNAPS, v & 4);
+            if (!r)
+                settle(m);
         } else {
             r = nio(n, 'f', 0, 0, NULL, 0);
             if (!r)
@@ -120,12 +179,35 @@ static uint64_t run_until_cut(const struct form *f, struct model *m, uint64_t cu
     return writes;
 }
 
-struct chk { struct blk_node *n; struct blk_check res; int r; };
+struct chk { struct blk_node *n; struct blk_check res; unsigned fix; int r; };
 static void say(void *arg, const char *line) { print_error("%s\n", line); }
 static void chk_co(void *arg)
 {
     struct chk *c = arg;
-    c->r = ((const struct blk_driver *)c->n->obj.cls)->co_check(c->n, &c->res, 0);
+    c->r = ((const struct blk_driver *)c->n->obj.cls)->co_check(c->n, &c->res, c->fix);
+}
+
+/* The value of all bytes of unit @u. */
+static unsigned unit_of(const uint8_t *buf, unsigned u)
+{
+    const uint8_t *p = buf + u * UNIT;
+    assert_memory_equal(p, p + 1, UNIT - 1);
+    return *p;
+}
+
+static void verify_snaps(struct blk_node *n, const struct model *m)
+{
+    static uint8_t buf[SIZE];
+    for (unsigned i = 0; i < SNAPS; i++) {
+        int r = snap_do(n, 's', i);
+        assert_true(r == 0 || r == -ENOENT);
+        assert_true(r ? m->snap[i].state != PRESENT : m->snap[i].state != ABSENT);
+        if (r)
+            continue;
+        assert_int_equal(nio(n, 'r', 0, SIZE, buf, 0), 0);
+        for (unsigned u = 0; u < SIZE / UNIT; u++)
+            assert_int_equal(unit_of(buf, u), m->snap[i].holds[u]);
+    }
 }
 
 static void verify(const struct model *m, bool loud)
@@ -138,14 +220,25 @@ static void verify(const struct model *m, bool loud)
     assert_int_equal(c.res.corruptions, 0);
     assert_int_equal(nio(c.n, 'r', 0, SIZE, buf, 0), 0);
     for (unsigned u = 0; u < SIZE / UNIT; u++) {
-        unsigned v = buf[u * UNIT];
-        for (unsigned i = 0; i < UNIT; i++)
-            assert_int_equal(buf[u * UNIT + i], v);
+        unsigned v = unit_of(buf, u);
         if (v != m->flushed[u] && !(v < 64 && m->maybe[u] >> v & 1))
             print_error("unit %u holds %u; flushed was %u, now %u\n", u, v, m->flushed[u], m->now[u]);
         assert_true(v == m->flushed[u] || (v < 64 && m->maybe[u] >> v & 1));
     }
+    verify_snaps(c.n, m);
     del(c.n);
+}
+
+/* Letting go of the leaks is all the repair there is to do, and what the image holds stays. */
+static void repair(const struct model *m)
+{
+    struct chk c = { .fix = BLK_FIX_LEAKS };
+    c.n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','file':{'driver':'file','filename':'%s'}}", img)));
+    co_run_main(chk_co, &c);
+    assert_int_equal(c.r, 0);
+    assert_int_equal(c.res.leaks + c.res.corruptions, 0);
+    del(c.n);
+    verify(m, true);
 }
 
 static void any_cut_leaves_a_good_image(void **state)
@@ -164,6 +257,8 @@ static void any_cut_leaves_a_good_image(void **state)
             const char *keep = keeps[(k + k / writes) % ARRAY_SIZE(keeps)];
             run_until_cut(&forms[i], &m, cut, keep, k + 1);
             verify(&m, true);
+            if (k % 4 == 0)
+                repair(&m);
             done++;
         }
     }

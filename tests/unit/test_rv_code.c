@@ -354,6 +354,11 @@ static void test_fence_of_one_page(void **state)
     assert_int_equal(h->xtlb->id, id);
     sfence(h, 0x403ff000);
     assert_int_not_equal(h->xtlb->id, id);
+    fetch(h, 0x40000000);
+    id = h->xtlb->id;
+    for (unsigned i = 0; i < 4096; i++)                 /* the half in which nothing was run */
+        sfence(h, UINT64_C(0xffffffc000000000) + i * 0x1000);
+    assert_int_equal(h->xtlb->id, id);
 }
 
 int main(void)

@@ -164,6 +164,28 @@ static void test_superpages(void **state)
     assert_int_equal(try(h, LOAD, 1, 0x10, 0), 5);                              /* mapped, but nothing is there */
 }
 
+/* A fence of one address takes out the whole leaf around it, whichever of its pages have been used. */
+static void test_fence_of_superpages(void **state)
+{
+    static const uint64_t pages[] = { 0, 0x1000, 0x21000, 0x1ff000, DATA - RAM };
+    struct hart *h = hart(NULL, 9);
+    for (unsigned level = 1; level <= 2; level++)
+        for (unsigned at_page = 0; at_page < ARRAY_SIZE(pages); at_page++) {
+            uint64_t va = UINT64_C(0x40000000), leaf_size = UINT64_C(0x1000) << (9 * level);
+            clear();
+            flush(h);
+            uint64_t leaf = map(4, va, level, pte_of(RAM, V | R | W | A | D));
+            for (unsigned i = 0; i < ARRAY_SIZE(pages) && pages[i] < leaf_size; i++)
+                assert_int_equal(try(h, LOAD, 1, va + pages[i], 0), 0);
+            st_le64(at(leaf), 0);
+            set_reg(h, A0, va + pages[at_page] % leaf_size);
+            set_reg(h, REG_PRIV, 3);
+            exec(h, 0x12050073);                                                /* sfence.vma a0, zero */
+            for (unsigned i = 0; i < ARRAY_SIZE(pages); i++)
+                assert_int_equal(try(h, LOAD, 1, va + pages[i], 0), 13);
+        }
+}
+
 /* What makes an entry invalid by itself. */
 static void test_reserved_bits(void **state)
 {
@@ -315,11 +337,45 @@ static void test_across_pages(void **state)
     assert_int_equal(ld_le32(at(DATA + 0x3ffb)), 0x44332211);
 }
 
+/* An instruction of four bytes whose second half lies in a page that cannot be fetched: the address of that half is told, and that the
+ * instruction begins before it (Privileged ISA, "Machine Trap Value (mtval) Register"). QEMU's issue 1155. */
+static void test_fetch_across_pages(void **state)
+{
+    struct hart *h = hart(NULL, 8);
+    static const struct { uint64_t leaf; uint64_t cause; } second[] = { { 0, 12 }, { V | R | A | D, 12 }, { V | R | X | U | A | D, 12 } };
+    map(3, 0x5000, 0, pte_of(DATA + 0x3000, V | R | X | A | D));
+    st_le16(at(DATA + 0x3ffe), 0x0513);                 /* addi a0, zero, 7: its two halves */
+    st_le16(at(DATA), 0x0070);
+    for (size_t i = 0; i < ARRAY_SIZE(second); i++) {
+        map(3, 0x6000, 0, second[i].leaf ? pte_of(DATA, second[i].leaf) : 0);
+        flush(h);
+        set_csr(h, MSTATUS, 0);
+        set_reg(h, A0, 1);
+        set_reg(h, REG_PRIV, 1);
+        set_reg(h, REG_PC, 0x5ffe);
+        step(h);
+        set_reg(h, REG_PRIV, 3);
+        assert_int_equal(csr(h, MCAUSE), second[i].cause);
+        assert_int_equal(csr(h, MTVAL), 0x6000);
+        assert_int_equal(csr(h, 0x341), 0x5ffe);
+        assert_int_equal(reg(h, A0), 1);
+    }
+    map(3, 0x6000, 0, pte_of(DATA, V | R | X | A | D));
+    flush(h);
+    set_reg(h, REG_PRIV, 1);
+    set_reg(h, REG_PC, 0x5ffe);
+    step(h);
+    assert_int_equal(reg(h, A0), 7);
+    assert_int_equal(reg(h, REG_PC), 0x6002);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_modes), cmocka_unit_test(test_rights), cmocka_unit_test(test_superpages), cmocka_unit_test(test_reserved_bits),
+        cmocka_unit_test(test_modes), cmocka_unit_test(test_rights), cmocka_unit_test(test_superpages), cmocka_unit_test(test_fence_of_superpages),
+        cmocka_unit_test(test_reserved_bits),
         cmocka_unit_test(test_napot), cmocka_unit_test(test_accessed_and_dirty), cmocka_unit_test(test_fences), cmocka_unit_test(test_across_pages),
+        cmocka_unit_test(test_fetch_across_pages),
     };
     return cmocka_run_group_tests(tests, rv_memory, NULL);
 }

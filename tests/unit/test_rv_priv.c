@@ -165,6 +165,25 @@ static void test_counters_are_guarded(void **state)
                 }
 }
 
+/* A write to a counter that is read-only is illegal in every mode, and the instruction itself is told (QEMU's issue 1060). */
+static void test_writes_to_read_only_counters(void **state)
+{
+    struct hart *h = hart(NULL);
+    set_csr(h, MCOUNTEREN, 7);
+    set_csr(h, SCOUNTEREN, 7);
+    for (unsigned n = 0xc00; n < 0xc03; n++)
+        for (unsigned f3 = 1; f3 < 4; f3++)
+            for (unsigned priv = 0; priv < 4; priv++) {
+                uint32_t insn = enc_csr(f3, A0, n, A1);
+                if (priv == 2)
+                    continue;
+                set_csr(h, 0x343, 0);
+                assert_int_equal(in_mode(h, priv, insn), 4);
+                assert_int_equal(csr(h, MCAUSE), 2);
+                assert_int_equal(csr(h, 0x343), insn);
+            }
+}
+
 /* ---- interrupts ---- */
 
 static uint64_t take(struct hart *h, unsigned priv)
@@ -358,6 +377,47 @@ static void test_pmp_matching(void **state)
     assert_int_equal(csr(h, MCAUSE), 1);
 }
 
+/* What the entries say of one access, word by word ("Address Matching", "Priority and Matching Logic"). */
+static unsigned pmp_rights(struct hart *h, uint64_t pa, unsigned len)
+{
+    uint64_t cfgs = csr(h, PMPCFG0);
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t a = csr(h, PMPADDR0 + i) << 2, before = i ? csr(h, PMPADDR0 + i - 1) << 2 : 0, in = 0;
+        unsigned cfg = cfgs >> 8 * i & 0xff, kind = cfg >> 3 & 3;
+        uint64_t span = 8;
+        for (uint64_t v = a >> 2; kind == 3 && (v & 1); v >>= 1)
+            span <<= 1;
+        for (uint64_t at = pa; at < pa + len; at++)
+            in += kind == 1 ? at >= before && at < a : kind == 2 ? at - a < 4 : kind == 3 && (at & ~(span - 1)) == (a & ~(span - 1));
+        if (in)
+            return in == len ? cfg & 7 : 0;
+    }
+    return 0;
+}
+
+/* Random entries around a few pages; what was found for one page must not be said of another. */
+static void test_pmp_pages(void **state)
+{
+    struct hart *h = hart(NULL);
+    for (unsigned round = 0; round < 200; round++) {
+        set_csr(h, PMPCFG0, 0);
+        for (unsigned i = 0; i < 8; i++) {
+            uint64_t r = rv_random(), page = DATA + (r >> 8 & 15) * 0x1000;
+            uint64_t napot = page >> 2 | ((UINT64_C(1) << (r >> 16) % 14) - 1);
+            pmp(h, i, r & 1 ? page >> 2 : napot, (unsigned)(r >> 24) & 0x1f);
+        }
+        for (unsigned k = 0; k < 200; k++) {
+            uint64_t r = rv_random(), pa = DATA + (r & 0xffff);
+            unsigned len = 1u << (r >> 20 & 3);
+            bool whole;
+            pa &= ~(uint64_t)(len - 1);
+            assert_int_equal(rv_pmp_check(h, pa, len, 1, &whole), pmp_rights(h, pa, len));
+            if (whole)
+                assert_int_equal(pmp_rights(h, pa & ~UINT64_C(0xfff), 0x1000), pmp_rights(h, pa, len));
+        }
+    }
+}
+
 static void test_pmp_locks(void **state)
 {
     struct hart *h = hart(NULL);
@@ -387,8 +447,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_environment_calls), cmocka_unit_test(test_entry_and_return), cmocka_unit_test(test_permissions),
-        cmocka_unit_test(test_counters_are_guarded), cmocka_unit_test(test_priorities_and_enables), cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_supervisor_view), cmocka_unit_test(test_timer), cmocka_unit_test(test_pmp_matching), cmocka_unit_test(test_pmp_locks),
+        cmocka_unit_test(test_counters_are_guarded), cmocka_unit_test(test_writes_to_read_only_counters),
+        cmocka_unit_test(test_priorities_and_enables), cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_supervisor_view), cmocka_unit_test(test_timer), cmocka_unit_test(test_pmp_matching), cmocka_unit_test(test_pmp_pages),
+        cmocka_unit_test(test_pmp_locks),
     };
     return cmocka_run_group_tests(tests, rv_memory, NULL);
 }

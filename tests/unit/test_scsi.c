@@ -433,7 +433,7 @@ static void test_cd(void **state)
     assert_int_equal(sd_lun_cmd(3, CDB(OP_GET_CONFIGURATION, 0, 0, 0, 0, 0, 0, 0, 255), NULL, 0, b, 255), SCSI_GOOD);
     assert_int_equal(ld_be16(b + 6), 8);
     assert_int_equal(ld_be32(b) + 4, 255 - sd_residual);
-    assert_sense(sd_lun_cmd(3, CDB(OP_WRITE_10, 0, 0, 0, 0, 0, 0, 0, 1), b, 255, NULL, 0), SENSE_INVALID_OPCODE);
+    assert_sense(sd_lun_cmd(3, CDB(OP_WRITE_10, 0, 0, 0, 0, 0, 0, 0, 1), b, 255, NULL, 0), SENSE_WRITE_PROTECTED);
     assert_int_equal(sd_lun_cmd(3, CDB(OP_PREVENT_ALLOW, 0, 0, 0, 1), NULL, 0, NULL, 0), SCSI_GOOD);
     assert_sense(sd_lun_cmd(3, CDB(OP_START_STOP_UNIT, 0, 0, 0, 2), NULL, 0, NULL, 0), SENSE_MEDIUM_REMOVAL_PREVENTED);
     sd_lun_cmd(3, CDB(OP_PREVENT_ALLOW), NULL, 0, NULL, 0);
@@ -501,20 +501,7 @@ static void test_random_commands(void **state)
     machine("", "");
     sd_node("cd", ",\"read-only\":true");
     vd_dev("{'driver':'scsi-cd','drive':'cd','id':'cd','scsi-id':1,'lun':1}");
-    for (int i = 0; i < 6000; i++) {
-        const struct scsi_cmd *row = &SCSI_DEV_CLASS((struct scsi_dev *)hd)->cmds[hw_rand(38)];
-        uint8_t c[16], data[600];
-        for (unsigned k = 0; k < sizeof c; k++)
-            c[k] = (uint8_t)(hw_rand(3) ? hw_rand(4) : hw_rand(256));
-        for (unsigned k = 0; k < sizeof data; k++)
-            data[k] = (uint8_t)hw_rand(hw_rand(2) ? 256 : 8);
-        if (row->co_run)
-            c[0] = row->op;
-        uint32_t n = hw_rand(4) ? hw_rand(600) : 0;
-        bool out = hw_rand(2);
-        sd_lun_cmd(hw_rand(3), c, 16, data, out ? n : 0, NULL, out ? 0 : n);
-        assert_false(vd_needs_reset());
-    }
+    sd_random_commands(hd, 6000);
     machine_end();
 }
 

@@ -1,111 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* SD host controller with SD cards and e.MMC devices: identification, transfers by port, SDMA and ADMA2, erasing, protection, resets, wrong guests. */
-#include "pci_test.h"
-#include "probe_disk.h"
+#include "sd_drv.h"
 #include <errno.h>
-#include "hw/sd/sdhci.h"
-
-enum { BAR = T_MEM, TABLE = HW_RAM + 0x1000, DATA = HW_RAM + 0x10000 };
-enum { R0 = 0, R2 = 1, R1 = 2, R1B = 3, SENDS = 0x20 | 2 };
-static struct dev *host, *card;
-static uint16_t rca;
-
-static uint32_t rd(uint32_t off, unsigned size) { return (uint32_t)hw_rd(BAR + off, size); }
-static void wr(uint32_t off, uint32_t v, unsigned size) { hw_wr(BAR + off, v, size); }
-static uint8_t *mem(uint64_t addr) { return hw_ram->host + (addr - HW_RAM); }
-
-/* A command with how it is answered; the errors it raised. */
-static uint16_t cmd(unsigned index, uint32_t arg, unsigned how, uint16_t mode)
-{
-    wr(0x30, UINT32_MAX, 4);
-    wr(8, arg, 4);
-    wr(0xc, mode, 2);
-    wr(0xe, index << 8 | how | (index == 12 ? 0xc0 : 0), 2);
-    t_settle();
-    return (uint16_t)rd(0x32, 2);
-}
-static uint32_t resp(void) { return rd(0x10, 4); }
-static uint16_t app(unsigned index, uint32_t arg, unsigned how, uint16_t mode)
-{
-    cmd(55, (uint32_t)rca << 16, R1, 0);
-    assert_true(resp() & SD_ST_APP_CMD);
-    return cmd(index, arg, how, mode);
-}
-static unsigned state(void)
-{
-    cmd(13, (uint32_t)rca << 16, R1, 0);
-    return resp() >> 9 & 0xf;
-}
-
-static void power_up(void)
-{
-    t_wr(host, PCI_BAR0, BAR, 4);
-    t_wr(host, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
-    wr(0x2f, 1, 1);
-    wr(0x29, 0xf, 1);
-    wr(0x2c, 1, 2);
-    assert_int_equal(rd(0x2c, 2) & 2, 2);
-    wr(0x2c, 5, 2);
-    wr(0x34, 0xffffffff, 4);
-    wr(0x38, 0xffffffff, 4);
-    rca = 0;
-}
-
-static void identify_sd(void)
-{
-    power_up();
-    cmd(0, 0, R0, 0);
-    assert_int_equal(cmd(8, 0x1aa, R1, 0), 0);
-    assert_int_equal(resp(), 0x1aa);
-    assert_int_equal(app(41, 0, R1, 0), 0);
-    assert_false(resp() & SD_OCR_READY);
-    app(41, 0x40ff8000, R1, 0);
-    assert_true(resp() & SD_OCR_READY);
-    assert_int_equal(cmd(2, 0, R2, 0), 0);
-    cmd(3, 0, R1, 0);
-    rca = (uint16_t)(resp() >> 16);
-    assert_int_equal(cmd(9, (uint32_t)rca << 16, R2, 0), 0);
-    assert_int_equal(cmd(7, (uint32_t)rca << 16, R1B, 0), 0);
-    assert_int_equal(state(), SD_TRAN);
-    wr(4, 512, 2);
-}
-
-static void machine(const char *class, const char *const opts[][2], const char *node)
-{
-    t_setup(NULL);
-    probe_fill();
-    sd_node("disk", node);
-    host = t_new_on("sdhci-pci", &t_bus->bus, "sd", NULL);
-    card = t_new_on(class, bus_find("sd.0"), "card", opts);
-    dev_reset_tree(host, RESET_COLD);
-    power_up();
-}
-
-static void machine_end(void)
-{
-    probe_go();
-    t_remove(host);
-    sd_del("disk");
-}
-
-static const char *const plain[][2] = { { "drive", "disk" }, { NULL, NULL } };
-
-static void adma(unsigned i, uint16_t attr, uint32_t len, uint32_t addr)
-{
-    st_le16(mem(TABLE) + 8 * i, attr);
-    st_le16(mem(TABLE) + 8 * i + 2, (uint16_t)len);
-    st_le32(mem(TABLE) + 8 * i + 4, addr);
-}
-
-static uint16_t transfer(unsigned index, uint32_t arg, unsigned blocks, uint16_t mode)
-{
-    wr(4, 512, 2);
-    wr(6, blocks, 2);
-    wr(0x28, mode & TM_DMA ? 0x10 : 0, 1);
-    wr(0x58, TABLE, 4);
-    wr(0x5c, 0, 4);
-    return cmd(index, arg, SENDS, mode | (blocks > 1 ? TM_MULTI | TM_COUNT : 0));
-}
+#include "crypto/cipher.h"
 
 static void test_identification(void **st)
 {
@@ -258,25 +155,6 @@ static void test_erase_and_protection(void **st)
     machine_end();
 }
 
-static void identify_mmc(void)
-{
-    power_up();
-    cmd(0, 0, R0, 0);
-    assert_int_equal(cmd(8, 0x1aa, R1, 0), ERR_CMD_TIMEOUT);
-    cmd(1, 0x40ff8000, R1, 0);
-    assert_int_equal(resp() >> 30, 3);
-    cmd(2, 0, R2, 0);
-    rca = 7;
-    assert_int_equal(cmd(3, 7u << 16, R1, 0), 0);
-    cmd(7, 7u << 16, R1B, 0);
-    assert_int_equal(state(), SD_TRAN);
-}
-
-static void mmc_switch(unsigned index, unsigned value)
-{
-    assert_int_equal(cmd(6, 3u << 24 | index << 16 | value << 8, R1B, 0), 0);
-}
-
 static void test_emmc(void **st)
 {
     machine("emmc", plain, "");
@@ -290,7 +168,11 @@ static void test_emmc(void **st)
     assert_int_equal(state(), SD_TRAN);
     mmc_switch(EXT_HS_TIMING, 3);
     cmd(13, 7u << 16, R1, 0);
-    assert_true(resp() & SD_ST_SWITCH_ERROR);                   /* no HS400 */
+    assert_true(resp() & SD_ST_SWITCH_ERROR);                   /* HS400 needs both edges */
+    mmc_switch(EXT_BUS_WIDTH, 6);
+    mmc_switch(EXT_HS_TIMING, 3);
+    cmd(13, 7u << 16, R1, 0);
+    assert_false(resp() & SD_ST_SWITCH_ERROR);
     assert_int_equal(transfer(24, 3, 1, TM_DMA), 0);            /* sectors */
     assert_memory_equal(probe_data + 3 * 512, mem(DATA), 512);
     assert_int_equal(probe_fua, 1);
@@ -308,6 +190,46 @@ static void test_emmc(void **st)
     assert_int_equal(ld_le64(probe_data + 8 * 512), 0);
     assert_int_not_equal(ld_le64(probe_data + 10 * 512), 0);
     machine_end();
+}
+
+/* HS200 with signals of 1.8 V: the controller tunes by CMD21, on 4 and on 8 lines. */
+static void test_tuning(void **st)
+{
+    static const char *const fast[][2] = { { "sd-spec-version", "3" }, { "capareg", "0x2007157cd0b4" }, { NULL, NULL } };
+    static const char *const old[][2] = { { "capareg", "0x2007157cd0b4" }, { NULL, NULL } };
+    struct err e = ERR_INIT;
+
+    machine_on(fast, "emmc", plain, "");
+    identify_mmc();
+    assert_int_equal(rd(0x6e, 2), 3);                           /* DDR50 from 208 MHz: a sixth */
+    wr(0x3e, 8, 2);
+    assert_int_equal(rd(0x3e, 2), 8);
+    wr(4, 64, 2);
+    assert_int_equal(cmd(21, 0, SENDS, TM_READ), ERR_CMD_TIMEOUT);      /* not in this mode */
+    for (int lines = 4; lines <= 8; lines += 4) {
+        mmc_switch(EXT_BUS_WIDTH, lines == 8 ? 2 : 1);
+        mmc_switch(EXT_HS_TIMING, 2);
+        wr(0x28, lines == 8 ? 0x20 : 0x02, 1);
+        wr(4, lines * 16, 2);
+        wr(0x3e, 0x48, 2);
+        assert_int_equal(cmd(21, 0, SENDS, TM_READ), 0);
+        assert_int_equal(rd(0x30, 2), INT_READ_READY);          /* and no other event */
+        assert_int_equal(rd(0x3e, 2), 0x88);
+        assert_int_equal(state(), SD_TRAN);
+    }
+    wr(0x3e, 0, 2);
+    wr(0x3e, 0x80, 2);
+    assert_int_equal(rd(0x3e, 2), 0);                           /* no guest says that it is tuned */
+    wr(0x28, 0x02, 1);                                          /* the card has 8 lines, the host 4 */
+    wr(0x3e, 0x48, 2);
+    assert_int_equal(cmd(21, 0, SENDS, TM_READ), 0);
+    assert_int_equal(rd(0x3e, 2), 0x08);
+    wr(4, 128, 2);
+    assert_int_equal(cmd(21, 0, SENDS, TM_READ), 0);            /* without the controller, the block is data */
+    assert_int_equal(rd(0x20, 4), 0xff00ffff);
+    machine_end();
+    assert_null(t_try("sdhci-pci", &t_bus->bus, "sd", old, &e));
+    assert_non_null(strstr(e.msg, "UHS-I, which begins with version 3"));
 }
 
 static void test_boot_partitions(void **st)
@@ -359,10 +281,272 @@ static void test_resets_with_a_transfer(void **st)
     machine_end();
 }
 
-static void fuzz(const char *class)
+/* CMD42: one block; the status that follows. */
+static uint32_t lock(uint8_t mode, const char *password)
 {
-    machine(class, plain, "");
-    for (int round = 0; round < 400; round++) {
+    size_t n = strlen(password);
+
+    memset(mem(DATA), 0, 512);
+    mem(DATA)[0] = mode;
+    mem(DATA)[1] = (uint8_t)n;
+    memcpy(mem(DATA) + 2, password, n);
+    assert_int_equal(cmd(16, mode == 8 ? 1 : (uint32_t)n + 2, R1, 0), 0);
+    wr(4, mode == 8 ? 1 : (uint32_t)n + 2, 2);
+    wr(6, 1, 2);
+    wr(0x28, 0x10, 1);
+    adma(0, 0x23, mode == 8 ? 1 : (uint16_t)(n + 2), DATA);
+    wr(0x58, TABLE, 4);
+    assert_int_equal(cmd(42, 0, SENDS, TM_DMA), 0);
+    cmd(13, (uint32_t)rca << 16, R1, 0);
+    uint32_t st = resp() & (SD_ST_LOCKED | SD_ST_LOCK_FAILED);
+    assert_int_equal(cmd(16, 512, R1, 0), 0);
+    return st;
+}
+
+static void test_lock(void **st)
+{
+    for (int mmc = 0; mmc < 2; mmc++) {
+        void (*identify)(void) = mmc ? identify_mmc : identify_sd;
+        machine(mmc ? "emmc" : "sd-card", plain, "");
+        identify();
+        assert_int_equal(lock(4, "none"), SD_ST_LOCK_FAILED);           /* there is no password */
+        assert_int_equal(lock(1, "12345678901234567"), SD_ST_LOCK_FAILED);
+        assert_int_equal(lock(1, "first"), 0);
+        assert_int_equal(lock(1, "firstsecond"), 0);                    /* the old one before the new one */
+        assert_int_equal(lock(4, "first"), SD_ST_LOCK_FAILED);
+        assert_int_equal(lock(4, "second"), SD_ST_LOCKED);
+        adma(0, 0x23, 512, DATA);
+        assert_int_equal(transfer(17, 0, 1, TM_READ | TM_DMA), ERR_CMD_TIMEOUT);
+        assert_int_equal(lock(0, "secon"), SD_ST_LOCKED | SD_ST_LOCK_FAILED);
+        assert_int_equal(lock(0, "second"), 0);
+        adma(0, 0x23, 512, DATA);
+        assert_int_equal(transfer(17, 0, 1, TM_READ | TM_DMA), 0);
+        identify();                                                     /* after CMD0 it is locked again */
+        cmd(13, (uint32_t)rca << 16, R1, 0);
+        assert_true(resp() & SD_ST_LOCKED);
+        assert_int_equal(lock(2, "second"), 0);
+        identify();
+        assert_int_equal(state(), SD_TRAN);
+        assert_int_equal(lock(5, "third"), SD_ST_LOCKED);               /* set and lock at once */
+        assert_int_not_equal(probe_data[16 * 512 + 3], 0);
+        assert_int_equal(lock(8, ""), 0);                               /* forgotten: everything goes */
+        for (unsigned i = 0; i < PROBE_SIZE; i++)
+            assert_int_equal(probe_data[i], 0);
+        assert_int_equal(lock(8, ""), SD_ST_LOCK_FAILED);
+        assert_int_equal(state(), SD_TRAN);
+        machine_end();
+    }
+}
+
+/* What CMD30 or CMD31 tells, its first byte foremost. */
+static uint64_t groups(unsigned index, uint32_t arg)
+{
+    unsigned n = index == 30 ? 4 : 8;
+
+    wr(4, n, 2);
+    wr(6, 1, 2);
+    wr(0x28, 0x10, 1);
+    adma(0, 0x23, (uint16_t)n, DATA);
+    wr(0x58, TABLE, 4);
+    assert_int_equal(cmd(index, arg, SENDS, TM_READ | TM_DMA), 0);
+    return n == 4 ? ld_be32(mem(DATA)) : ld_be64(mem(DATA));
+}
+
+static void test_protected_groups(void **st)
+{
+    machine("sd-card", plain, "");
+    identify_sd();
+    assert_int_equal(cmd(28, 0x10000, R1B, 0), 0);              /* the second of four groups of 64 KiB */
+    assert_int_equal(groups(30, 0), 2);
+    assert_int_equal(groups(30, 0x10000), 1);
+    adma(0, 0x23, 1024, DATA);
+    assert_int_equal(transfer(24, 0x10000, 1, TM_DMA), ERR_DATA_TIMEOUT);
+    assert_true(resp() & SD_ST_WP_VIOLATION);
+    uint8_t was = probe_data[0x10000];
+    memset(mem(DATA), ~was, 1024);
+    assert_int_equal(transfer(25, 0x10000 - 512, 2, TM_DMA), ERR_DATA_TIMEOUT);         /* into it */
+    cmd(12, 0, R1B, 0);
+    assert_true(resp() & SD_ST_WP_VIOLATION);
+    assert_int_equal(probe_data[0x10000], was);
+    cmd(32, 0xf000, R1, 0);                                     /* what is erased goes around it */
+    cmd(33, 0x20000, R1, 0);
+    assert_int_equal(cmd(38, 0, R1B, 0), 0);
+    cmd(13, (uint32_t)rca << 16, R1, 0);
+    assert_true(resp() & SD_ST_WP_ERASE_SKIP);
+    assert_int_equal(ld_le64(probe_data + 0xf000) | ld_le64(probe_data + 0x20000), 0);
+    assert_int_equal(probe_data[0x10000], was);
+    identify_sd();                                              /* it lasts */
+    assert_int_equal(groups(30, 0), 2);
+    assert_int_equal(cmd(29, 0x1ffff, R1B, 0), 0);
+    assert_int_equal(groups(30, 0), 0);
+    assert_int_equal(cmd(28, PROBE_SIZE, R1B, 0), 0);
+    assert_true(resp() & SD_ST_OUT_OF_RANGE);
+    assert_int_equal(cmd(31, 0, SENDS, TM_READ | TM_DMA), ERR_CMD_TIMEOUT);             /* e.MMC's */
+    machine_end();
+
+    machine("emmc", plain, "");
+    identify_mmc();
+    for (int kind = SD_WP_TEMPORARY; kind <= SD_WP_PERMANENT; kind++) {
+        mmc_switch(EXT_USER_WP, kind == SD_WP_TEMPORARY ? 0 : kind == SD_WP_POWER_ON ? 1 : 4);
+        assert_int_equal(cmd(28, 0, R1B, 0), 0);
+        assert_int_equal(groups(31, 0), kind);
+        cmd(29, 0, R1B, 0);
+        cmd(13, 7u << 16, R1, 0);
+        assert_int_equal(groups(31, 0), kind == SD_WP_TEMPORARY ? SD_WP_NONE : kind);
+        if (kind == SD_WP_POWER_ON) {
+            identify_mmc();
+            assert_int_equal(groups(31, 0), SD_WP_NONE);
+        }
+    }
+    adma(0, 0x23, 512, DATA);
+    assert_int_equal(transfer(24, 3, 1, TM_DMA), ERR_DATA_TIMEOUT);
+    assert_int_equal(lock(5, "x"), SD_ST_LOCKED);
+    assert_int_equal(lock(8, ""), SD_ST_LOCKED | SD_ST_LOCK_FAILED);    /* protected for good: it stays locked */
+    machine_end();
+}
+
+#ifdef CONFIG_NETTLE
+/* ---- RPMB: a frame as mmc-utils make it ---- */
+
+static const char *const with_rpmb[][2] = { { "drive", "disk" }, { "rpmb-partition-size", "128K" }, { NULL, NULL } };
+static uint8_t key[32];
+static uint8_t *frame(unsigned i) { return mem(DATA) + 512 * i; }
+
+static void sign(unsigned n)
+{
+    struct hash_mac *m = hash_mac_new("sha256", key, sizeof key);
+
+    for (unsigned i = 0; i < n; i++)
+        hash_mac_add(m, frame(i) + 228, 284);
+    hash_mac_end(m, frame(n - 1) + 196);
+}
+
+static void frames_out(unsigned type, unsigned n, bool reliable)
+{
+    for (unsigned i = 0; i < n; i++)
+        st_be16(frame(i) + 510, (uint16_t)type);
+    if (type == 3)
+        sign(n);
+    assert_int_equal(cmd(23, n | (uint32_t)reliable << 31, R1, 0), 0);
+    adma(0, 0x23, (uint16_t)(512 * n), DATA);
+    wr(6, n, 2);
+    assert_int_equal(transfer(25, 0, n, TM_MULTI | TM_COUNT | TM_DMA), 0);
+}
+
+/* The answer: its result; the MAC of @n frames is right if there is a key. */
+static unsigned frames_in(unsigned type, unsigned n, bool keyed)
+{
+    uint8_t mac[32];
+
+    memset(mem(DATA), 0xee, 512 * n);
+    assert_int_equal(cmd(23, n, R1, 0), 0);
+    adma(0, 0x23, (uint16_t)(512 * n), DATA);
+    assert_int_equal(transfer(18, 0, n, TM_MULTI | TM_COUNT | TM_DMA | TM_READ), 0);
+    assert_int_equal(ld_be16(frame(n - 1) + 510), type << 8);
+    memcpy(mac, frame(n - 1) + 196, 32);
+    if (keyed) {
+        sign(n);
+        assert_memory_equal(mac, frame(n - 1) + 196, 32);
+    }
+    return ld_be16(frame(n - 1) + 508);
+}
+
+static unsigned rpmb_write(uint32_t counter, unsigned address, unsigned n, uint8_t fill)
+{
+    memset(mem(DATA), 0, 1024);
+    for (unsigned i = 0; i < n; i++) {
+        memset(frame(i) + 228, fill + (int)i, 256);
+        st_be32(frame(i) + 500, counter);
+        st_be16(frame(i) + 504, (uint16_t)address);
+        st_be16(frame(i) + 506, (uint16_t)n);
+    }
+    frames_out(3, n, true);
+    memset(mem(DATA), 0, 1024);
+    frames_out(5, 1, false);
+    return frames_in(3, 1, true);
+}
+
+static uint32_t rpmb_counter(void)
+{
+    memset(mem(DATA), 0, 512);
+    memset(frame(0) + 484, 0x5c, 16);
+    frames_out(2, 1, false);
+    unsigned r = frames_in(2, 1, true);
+    assert_int_equal(frame(0)[490], 0x5c);              /* the nonce comes back */
+    return r ? UINT32_MAX : ld_be32(frame(0) + 500);
+}
+
+static void test_rpmb(void **st)
+{
+    machine("emmc", with_rpmb, "");
+    identify_mmc();
+    mmc_switch(EXT_PARTITION_CONFIG, 3);
+    for (unsigned i = 0; i < 32; i++)
+        key[i] = (uint8_t)(i * 7 + 1);
+    memset(mem(DATA), 0, 512);
+    frames_out(2, 1, false);
+    assert_int_equal(frames_in(2, 1, false), 7);                /* no key */
+    memset(mem(DATA), 0, 512);
+    memcpy(frame(0) + 196, key, 32);
+    frames_out(1, 1, false);
+    memset(mem(DATA), 0, 512);
+    frames_out(5, 1, false);
+    assert_int_equal(frames_in(1, 1, false), 1);                /* not a reliable write */
+    for (unsigned again = 0; again < 2; again++) {
+        memset(mem(DATA), 0, 512);
+        memcpy(frame(0) + 196, key, 32);
+        frames_out(1, 1, true);
+        memset(mem(DATA), 0, 512);
+        frames_out(5, 1, false);
+        assert_int_equal(frames_in(1, 1, false), again ? 5 : 0);        /* once for all */
+    }
+    assert_int_equal(rpmb_counter(), 0);
+    assert_int_equal(rpmb_write(0, 5, 1, 0x11), 0);
+    assert_int_equal(probe_data[5 * 256], 0x11);
+    assert_int_equal(rpmb_counter(), 1);
+    assert_int_equal(rpmb_write(0, 5, 1, 0x22), 3);             /* replayed */
+    assert_int_equal(rpmb_write(1, 512, 1, 0x22), 4);           /* behind the end */
+    assert_int_equal(rpmb_write(1, 511, 2, 0x22), 4);
+    key[0] ^= 1;
+    memset(mem(DATA), 0, 512);
+    st_be32(frame(0) + 500, 1);
+    st_be16(frame(0) + 506, 1);
+    frames_out(3, 1, true);
+    key[0] ^= 1;
+    memset(mem(DATA), 0, 512);
+    frames_out(5, 1, false);
+    assert_int_equal(frames_in(3, 1, true), 2);                 /* another key */
+    assert_int_equal(rpmb_write(1, 510, 2, 0x33), 0);
+    assert_int_equal(probe_data[510 * 256] << 8 | probe_data[511 * 256], 0x3334);
+    assert_int_equal(rpmb_counter(), 2);
+    memset(mem(DATA), 0, 512);
+    st_be16(frame(0) + 504, 509);
+    frames_out(4, 1, false);
+    assert_int_equal(frames_in(4, 3, true), 0);
+    assert_int_equal(frame(1)[228] << 8 | frame(2)[228], 0x3334);
+    memset(mem(DATA), 0, 512);
+    st_be16(frame(0) + 504, 510);
+    frames_out(4, 1, false);
+    assert_int_equal(frames_in(4, 3, true), 4);                 /* nothing of the user area */
+    assert_int_equal(frame(2)[228], 0);
+    adma(0, 0x23, 512, DATA);
+    assert_int_equal(transfer(17, 0, 1, TM_READ | TM_DMA), ERR_CMD_TIMEOUT);    /* no blocks here */
+    identify_mmc();
+    memset(mem(DATA), 0x44, 512);
+    assert_int_equal(transfer(24, 0, 1, TM_DMA), 0);            /* the user area lies behind it */
+    assert_int_equal(probe_data[128 * 1024], 0x44);
+    machine_end();
+}
+
+#else
+#define with_rpmb plain
+static void test_rpmb(void **st) { skip(); }
+#endif
+
+static void fuzz(const char *class, const char *const opts[][2])
+{
+    machine(class, opts, "");
+    for (int round = 0; round < hw_rounds(400); round++) {
         if (class[0] == 's')
             identify_sd();
         else
@@ -396,15 +580,17 @@ static void fuzz(const char *class)
     machine_end();
 }
 
-static void test_random_guests(void **st) { fuzz("sd-card"); }
-static void test_random_guests_of_emmc(void **st) { fuzz("emmc"); }
+static void test_random_guests(void **st) { fuzz("sd-card", plain); }
+static void test_random_guests_of_emmc(void **st) { fuzz("emmc", with_rpmb); }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_identification), cmocka_unit_test(test_port), cmocka_unit_test(test_adma), cmocka_unit_test(test_sdma),
-        cmocka_unit_test(test_erase_and_protection), cmocka_unit_test(test_emmc), cmocka_unit_test(test_boot_partitions),
-        cmocka_unit_test(test_resets_with_a_transfer), cmocka_unit_test(test_random_guests), cmocka_unit_test(test_random_guests_of_emmc),
+        cmocka_unit_test(test_erase_and_protection), cmocka_unit_test(test_emmc), cmocka_unit_test(test_tuning),
+        cmocka_unit_test(test_boot_partitions),
+        cmocka_unit_test(test_resets_with_a_transfer), cmocka_unit_test(test_lock), cmocka_unit_test(test_protected_groups), cmocka_unit_test(test_rpmb),
+        cmocka_unit_test(test_random_guests), cmocka_unit_test(test_random_guests_of_emmc),
     };
     t_unused();
     return cmocka_run_group_tests(tests, t_setup, NULL);

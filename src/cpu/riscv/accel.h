@@ -20,6 +20,7 @@ struct accel_option {
 struct accel_ops {
     const char *name, *desc;
     const struct accel_option *options;     /* may be NULL */
+    int32_t overrun;                        /* instructions that run() may execute beyond h->budget */
     /* Per hart, before its thread starts; sets h->accel_data. False with @e filled. */
     bool (*init)(struct hart *h, struct err *e);
     void (*fini)(struct hart *h);
@@ -35,7 +36,7 @@ struct accel_ops {
     void (*flush_page)(struct hart *h, uint64_t pa);
     /* Forget every translation (machine reset, debugger). VCPU, or the hart stands */
     void (*flush_all)(struct hart *h);
-    /* Adds its counters as "name=value" lines through @put (monitor). May be NULL. ANY */
+    /* Tells @put of each of its counters (monitor). May be NULL. ANY */
     void (*stats)(const struct hart *h, void (*put)(void *, const char *name, uint64_t v), void *arg);
 };
 

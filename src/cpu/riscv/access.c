@@ -5,7 +5,7 @@
 
 static struct rv_tlb_entry *entry_of(struct hart *h, uint64_t va)
 {
-    return &h->dtlb->e[va >> RV_PAGE_BITS & (RV_TLB_SIZE - 1)];
+    return &h->dtlb->e[rv_tlb_first(va)];
 }
 
 static const struct view_range *range_of(struct hart *h, uint64_t pa) { return view_lookup(view_get(h->mem), pa); }
@@ -32,7 +32,8 @@ static void fill(struct hart *h, uint64_t va, const struct rv_xlate *x, const st
     if (!x->r && !x->w)
         return;
     h->stats.tlb_fills++;
-    h->dtlb->used = true;
+    rv_tlb_note_fill(h->dtlb, rv_tlb_first(va));
+    rv_tlb_note_fill(h->dtlb, rv_tlb_second(va));
     if (x->page_size > RV_PAGE_SIZE)
         rv_tlb_note_large(&h->dtlb->large, va, x->page_size);
     e->pa = (x->pa & RV_PAGE_MASK) | ctz64(x->page_size);
@@ -53,21 +54,50 @@ static void fill(struct hart *h, uint64_t va, const struct rv_xlate *x, const st
                 e->wr |= RV_TLB_CODE;
         }
     }
+    h->dtlb->e[rv_tlb_second(va)] = *e;
+}
+
+/* Whether the tag is that of the page of @va, with flags or without. */
+static bool tag_is(uint64_t tag, uint64_t va) { return !(tag & RV_TLB_INVALID) && !((tag ^ va) & RV_PAGE_MASK); }
+
+static uint64_t tag_of(const struct rv_tlb_entry *e, enum rv_access acc) { return acc == RV_ACC_READ ? e->rd : e->wr; }
+
+/* Whether the TLB knows the page for such an access; then it is in the first table. */
+static bool known(struct hart *h, uint64_t va, enum rv_access acc)
+{
+    struct rv_tlb_entry *e = entry_of(h, va);
+    const struct rv_tlb_entry *second = &h->dtlb->e[rv_tlb_second(va)];
+    if (tag_is(tag_of(e, acc), va))
+        return true;
+    if (!tag_is(tag_of(second, acc), va))
+        return false;
+    *e = *second;
+    return true;
+}
+
+bool rv_tlb_fill(struct hart *h, uint64_t page, enum rv_access acc)
+{
+    struct rv_xlate x;
+    if (!known(h, page, acc)) {
+        if (!rv_walk(h, page, RV_PAGE_SIZE, acc, rv_data_priv(h), &x))
+            return false;
+        fill(h, page, &x, range_of(h, x.pa));
+    }
+    return tag_of(entry_of(h, page), acc) == page;
 }
 
 bool rv_locate(struct hart *h, uint64_t va, unsigned size, enum rv_access acc, struct rv_place *p)
 {
     struct rv_tlb_entry *e = entry_of(h, va);
-    uint64_t tag = acc == RV_ACC_READ ? e->rd : e->wr;
     const struct view_range *r;
 
     p->guarded = false;
     if (unlikely(rv_debug.n_watch) && rv_debug_access(h, va, size, acc == RV_ACC_WRITE))
         return false;
-    if (!(tag & RV_TLB_INVALID) && !((tag ^ va) & RV_PAGE_MASK)) {
+    if (known(h, va, acc)) {
         p->pa = RV_TLB_PA(e) | (va & ~RV_PAGE_MASK);
         p->ram = NULL;
-        if (!(tag & (RV_TLB_IO | RV_TLB_CODE))) {
+        if (!(tag_of(e, acc) & (RV_TLB_IO | RV_TLB_CODE))) {
             p->host = (uint8_t *)(va + e->addend);
             return true;
         }
@@ -155,6 +185,7 @@ void rv_store_noticed(struct hart *h, uint64_t va, struct rv_place *p, unsigned 
     if (e->wr == ((va & RV_PAGE_MASK) | RV_TLB_CODE) && RV_TLB_PA(e) == (p->pa & RV_PAGE_MASK) &&
         !ram_watched(p->ram, p->ram_off)) {
         e->wr = va & RV_PAGE_MASK;
+        h->dtlb->e[rv_tlb_second(va)] = *e;
         rv_tlb_note_store(h->dtlb, p->pa);
     }
 }

@@ -101,14 +101,22 @@ struct rv_xtlb_entry {
 #define RV_REGIONS 512u
 #define RV_SLOTS 16u
 #define RV_SLOT_CLASSES 4u
-#define RV_TLB_BITS 9
+#define RV_TLB_BITS 12
 #define RV_TLB_SIZE (1u << RV_TLB_BITS)
+#define RV_TLB_MORE_BITS 15
+#define RV_TLB_MORE (1u << RV_TLB_MORE_BITS)
+#define RV_TLB_GROUP 32u            /* entries that are emptied together */
 #define RV_XTLB_BITS 7
 #define RV_XTLB_SIZE (1u << RV_XTLB_BITS)
 #define RV_XSEEN_BITS 4096u
 
 struct rv_tlb {
-    struct rv_tlb_entry e[RV_TLB_SIZE];         /* index: va >> 12, low RV_TLB_BITS bits */
+    /*
+     * What the fast check looks into (index: va >> 12, low RV_TLB_BITS bits), and behind it a larger table of the same kind: each walk
+     * fills both, and what another page has displaced from the first comes back from the second. There, an entry that was never
+     * filled is zero, which is the tag of page 0 alone, whose entry is emptied at the start.
+     */
+    struct rv_tlb_entry e[RV_TLB_SIZE + RV_TLB_MORE];
     struct rv_xtlb_entry x[RV_XTLB_SIZE];
     /*
      * Identity of the set of exec translations: two look-ups with the same id and va give the same pa. Never 0, unique in the
@@ -116,13 +124,15 @@ struct rv_tlb {
      */
     uint32_t id;
     bool used;                                  /* has entries since the last flush */
+    uint64_t groups[(RV_TLB_SIZE + RV_TLB_MORE) / RV_TLB_GROUP / 64];       /* those of e that have had entries since, a bit each */
     /*
      * Where superpages are, and those fetched from: hashed regions for leaves up to a region's size, an aligned range that holds
      * all that are larger. No false "no".
      */
     struct rv_tlb_range { uint64_t seen[RV_REGIONS / 64]; bool any; uint64_t base, mask; } large, xlarge;
-    uint64_t xseen[RV_XSEEN_BITS / 64];         /* pages that exec translations were made for since the last flush of all, hashed: no false "no" */
-    uint64_t wseen[RV_XSEEN_BITS / 64];         /* physical pages that got the fast store path since the last flush, likewise */
+    uint64_t xseen[RV_XSEEN_BITS / 64];         /* pages that fetches were translated for since the last flush of all, hashed: no false "no" */
+    uint8_t xhalves;                            /* halves of the address space with such pages (bit: va >> 63) */
+    uint64_t wseen[RV_XSEEN_BITS / 64];         /* physical pages that got the fast store path since the last flush, hashed */
 };
 
 /* What a context is: index into rv_as.tlb. */
@@ -166,7 +176,6 @@ struct hart {
         uint32_t ctx;
         uint64_t share[4];
         const void *rcu_seen;
-        uint64_t ret;               /* return address of a block's own routine */
         /*
          * Pages that places in generated code went to last: [tag, tag + limit) is what an access of that class (a bound of its size)
          * may begin in, at address + addend. In force only as long as every translation is: see rv_tlb_changed().
@@ -210,6 +219,7 @@ struct hart {
     uint64_t pmpaddr[RV_PMP_COUNT];
     uint64_t pmp_lo[RV_PMP_COUNT], pmp_hi[RV_PMP_COUNT];        /* derived: inclusive bounds, lo > hi: off */
     unsigned pmp_used;              /* derived: entries up to the last active one */
+    struct rv_pmp_same { uint64_t lo, hi; uint8_t rights; } pmp_same;     /* derived: where S and U modes have the same rights all over; lo > hi: unknown */
 
     /* --- interrupts --- */
     _Atomic uint64_t irq_line;      /* ANY: level of each hardware line (bit = mip bit) */
@@ -377,7 +387,7 @@ bool rv_amo(struct hart *h, const struct rv_insn *in);
 #define RV_PMP_W 2u
 #define RV_PMP_X 4u
 #define RV_PMP_L 0x80u
-unsigned rv_pmp_check(const struct hart *h, uint64_t pa, uint64_t len, unsigned priv, bool *whole);
+unsigned rv_pmp_check(struct hart *h, uint64_t pa, uint64_t len, unsigned priv, bool *whole);
 /* Recomputes what is derived from pmpcfg and pmpaddr; the caller flushes the TLB. */
 void rv_pmp_changed(struct hart *h);
 
@@ -431,6 +441,11 @@ void rv_interp_free(struct hart *h);
 
 /* WFI: sleeps until an interrupt that mie enables is pending, or the hart is wanted for something else. VCPU */
 void hart_wait(struct hart *h);
+/* PAUSE, WRS: has nothing to do but wait for another hart, which may get its turn. VCPU */
+void hart_yield(struct hart *h);
+/* The set's harts share one thread (turns.h): time is counted, accelerators keep h->budget exact where devices are reached. */
+bool hart_by_turns(const struct hart *h);
+#define RV_INSN_PAUSE 0x0100000fu
 /* fence.i on this hart. VCPU */
 void rv_fence_i(struct hart *h);
 

@@ -158,6 +158,12 @@ static void show_tlb(unsigned n, struct str *out)
         rv_mmu_dump(cpu(n), out);
 }
 
+static void show_counters(unsigned n, struct str *out)
+{
+    if (cpu(n))
+        hart_stats(cpu(n), out);
+}
+
 static unsigned disas(uint64_t at, const uint8_t *code, size_t n, struct str *out)
 {
     struct rv_insn in;
@@ -176,7 +182,7 @@ static int reg_named(unsigned cpu, const char *name) { return rv_debug_reg_named
 static const struct debug_ops ops = {
     .n_cpus = n_cpus, .xml = xml, .reg_named = reg_named, .n_core_regs = 33, .reg_read = reg_read, .reg_write = reg_write, .pc = pc, .set_pc = set_pc,
     .translate = translate, .bp_insert = bp_insert, .bp_remove = bp_remove, .plan = plan, .code_changed = code_changed, .freeze = freeze,
-    .thread_id = thread_id, .show_regs = show_regs, .show_tlb = show_tlb, .disas = disas,
+    .thread_id = thread_id, .show_regs = show_regs, .show_tlb = show_tlb, .show_counters = show_counters, .disas = disas,
 };
 
 void rv_debug_attach(struct hart_set *s)

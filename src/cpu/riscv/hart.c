@@ -1,24 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /* Harts as threads: life, interrupts, requests from others, sleeping. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/rcu.h"
 #include "base/str.h"
+#include "base/thread.h"
 #include "cpu/riscv/accel.h"
 #include "cpu/riscv/fpu.h"
 #include "cpu/riscv/mmu.h"
+#include "cpu/riscv/turns.h"
 
 struct hart_set {
     unsigned count, planned;            /* made so far; to be made */
     struct hart *hart[HART_MAX];
+    struct turns *turns;                /* the harts share one thread; NULL: each has its own */
     struct view_listener listener;
 };
 
 static _Thread_local struct hart *self;
 
 struct hart *hart_self(void) { return self; }
+bool hart_by_turns(const struct hart *h) { return h->set->turns != NULL; }
 unsigned hart_set_count(const struct hart_set *s) { return s->count; }
 unsigned hart_set_planned(const struct hart_set *s) { return s->planned; }
 struct hart *hart_get(struct hart_set *s, unsigned index) { return s->hart[index]; }
@@ -38,6 +43,8 @@ static void kick_locked(struct hart *h)
 {
     atomic_store(&h->attention, 1);
     pthread_cond_broadcast(&h->cond);
+    if (h->set->turns)
+        turns_kick(h->set->turns);
 }
 
 static bool pop_request(struct hart *h, struct rv_request *r)
@@ -54,12 +61,14 @@ static bool pop_request(struct hart *h, struct rv_request *r)
 static void serve(struct hart *h)
 {
     struct rv_request r;
+    struct hart *was = self;
+    self = h;
     for (;;) {
         pthread_mutex_lock(&h->lock);
         bool any = pop_request(h, &r);
         pthread_mutex_unlock(&h->lock);
         if (!any)
-            return;
+            break;
         r.fn(h, r.a, r.b);
         h->stats.requests++;
         pthread_mutex_lock(&h->lock);
@@ -67,7 +76,10 @@ static void serve(struct hart *h)
         pthread_cond_broadcast(&h->cond);
         pthread_mutex_unlock(&h->lock);
     }
+    self = was;
 }
+
+void hart_serve(struct hart *h) { serve(h); }
 
 static bool try_post(struct hart *h, const struct rv_request *r, uint64_t *ticket)
 {
@@ -95,12 +107,21 @@ static uint64_t post(struct hart *h, struct rv_request r)
 
 void hart_request(struct hart *h, void (*fn)(struct hart *, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
 {
-    post(h, (struct rv_request){ fn, a, b });
+    if (turns_inside())
+        fn(h, a, b);                        /* it stands while this one has its turn */
+    else
+        post(h, (struct rv_request){ fn, a, b });
 }
 
 void hart_request_sync(struct hart_set *s, uint64_t mask, void (*fn)(struct hart *, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
 {
     uint64_t ticket[HART_MAX];
+    if (turns_inside()) {
+        for (unsigned i = 0; i < s->count; i++)
+            if (mask >> i & 1)
+                fn(s->hart[i], a, b);
+        return;
+    }
     for (unsigned i = 0; i < s->count; i++)
         if ((mask >> i & 1) && s->hart[i] != self)
             ticket[i] = post(s->hart[i], (struct rv_request){ fn, a, b });
@@ -163,9 +184,22 @@ static void wake(struct hart *h)
 {
     if (!atomic_load(&h->in_wfi))
         return;
+    if (h->set->turns) {
+        turns_wake(h->set->turns);
+        return;
+    }
     pthread_mutex_lock(&h->lock);
     pthread_cond_broadcast(&h->cond);
     pthread_mutex_unlock(&h->lock);
+}
+
+/* By the hart whose turn it is: to itself at once, to another soon. */
+static void signal_in_turn(struct hart *h)
+{
+    if (h != self)
+        turns_shorten(self, TURN_WORK_INSNS);
+    else if (rv_mip(h) & h->mie)
+        turns_shorten(self, 1);
 }
 
 void hart_irq_set(struct hart *h, unsigned bit, bool level)
@@ -174,7 +208,10 @@ void hart_irq_set(struct hart *h, unsigned bit, bool level)
     _Atomic uint64_t *w = bit == HART_IRQ_SSI ? &h->irq_soft : &h->irq_line;
     if (level) {
         atomic_fetch_or(w, BIT64(bit));
-        wake(h);
+        if (turns_inside())
+            signal_in_turn(h);
+        else
+            wake(h);
     } else {
         atomic_fetch_and(w, ~BIT64(bit));
     }
@@ -196,6 +233,8 @@ void hart_timer_fire(struct hart *h)
 
 bool hart_poll(struct hart *h)
 {
+    if (h->set->turns)
+        return turns_poll(h);
     h->retired += (uint64_t)(int64_t)(h->slice - h->budget);
     h->slice = h->budget = RV_SLICE;
     h->stats.slices++;
@@ -215,6 +254,13 @@ void hart_wait(struct hart *h)
     if (h->plan == RV_PLAN_STEP)
         return;                             /* a step over WFI ends, too: the ISA lets WFI be a no-operation */
     h->stats.wfi++;
+    if (h->set->turns) {
+        if (!(rv_mip(h) & h->mie)) {
+            atomic_store(&h->in_wfi, true);
+            turns_shorten(h, 1);
+        }
+        return;
+    }
     rv_fpu_leave(h);
     rcu_read_unlock();
     pthread_mutex_lock(&h->lock);
@@ -229,6 +275,12 @@ void hart_wait(struct hart *h)
     h->slice = h->budget = 0;               /* look around at once */
 }
 
+void hart_yield(struct hart *h)
+{
+    if (h->set->turns && h->smp)
+        turns_shorten(h, 1);
+}
+
 /* One instruction for the debugger; false start where requests wait: then it is tried again. */
 static void step_once(struct hart *h)
 {
@@ -238,8 +290,10 @@ static void step_once(struct hart *h)
     rv_debug_stop(h, DEBUG_STOP_STEP, 0);
 }
 
-static void run_slices(struct hart *h)
+void hart_run_slices(struct hart *h, const struct accel_ops *a)
 {
+    struct hart *was = self;
+    self = h;
     rcu_read_lock();
     if (atomic_exchange(&h->view_stale, false))
         rv_tlb_flush_all(h);
@@ -247,9 +301,16 @@ static void run_slices(struct hart *h)
     if (h->plan == RV_PLAN_STEP)
         step_once(h);
     else
-        (rv_debug_on() ? &accel_interp : h->accel)->run(h);
+        a->run(h);
     rv_fpu_leave(h);
     rcu_read_unlock();
+    self = was;
+}
+
+static void *set_thread(void *arg)
+{
+    turns_thread(arg);
+    return NULL;
 }
 
 static void *hart_thread(void *arg)
@@ -271,7 +332,7 @@ static void *hart_thread(void *arg)
         } else {
             h->paused = false;
             pthread_mutex_unlock(&h->lock);
-            run_slices(h);
+            hart_run_slices(h, rv_debug_on() ? &accel_interp : h->accel);
             pthread_mutex_lock(&h->lock);
         }
     }
@@ -288,7 +349,9 @@ void hart_power(struct hart *h, bool on)
         h->paused = h->want_pause;
     kick_locked(h);
     pthread_mutex_unlock(&h->lock);
-    if (!on && self == h)
+    if (!on && self == h && h->set->turns)
+        turns_shorten(h, 1);
+    else if (!on && self == h)
         h->slice -= h->budget, h->budget = 0;   /* leaves after this instruction */
 }
 
@@ -298,6 +361,7 @@ void hart_park(struct hart *h)
     h->want_pause = true;
     kick_locked(h);
     pthread_mutex_unlock(&h->lock);
+    turns_shorten(h, 0);
 }
 
 /* On, or off but not standing yet. */
@@ -311,12 +375,14 @@ bool hart_is_on(struct hart *h)
 
 void hart_set_pause(struct hart_set *s)
 {
+    turns_freeze(s->turns);
     for (unsigned i = 0; i < s->count; i++) {
         pthread_mutex_lock(&s->hart[i]->lock);
         s->hart[i]->want_pause = true;
         kick_locked(s->hart[i]);
         pthread_mutex_unlock(&s->hart[i]->lock);
     }
+    turns_thaw(s->turns);
     for (unsigned i = 0; i < s->count; i++) {
         pthread_mutex_lock(&s->hart[i]->lock);
         while (!s->hart[i]->paused)
@@ -328,6 +394,7 @@ void hart_set_pause(struct hart_set *s)
 
 void hart_set_resume(struct hart_set *s)
 {
+    turns_freeze(s->turns);
     for (unsigned i = 0; i < s->count; i++) {
         struct hart *h = s->hart[i];
         if (h->plan == RV_PLAN_STAND)
@@ -338,6 +405,7 @@ void hart_set_resume(struct hart_set *s)
         kick_locked(h);
         pthread_mutex_unlock(&h->lock);
     }
+    turns_thaw(s->turns);
 }
 
 /* ---- reset and start ---- */
@@ -376,6 +444,7 @@ void hart_reset(struct hart *h)
     atomic_fetch_and(&h->irq_line, ~BIT64(HART_IRQ_STI));
     atomic_store(&h->stimecmp, UINT64_MAX);
     h->exec_local = false;
+    atomic_store(&h->in_wfi, false);
     rv_pmp_changed(h);
     rv_ctx_update(h);
     rv_tlb_flush_all(h);
@@ -421,6 +490,15 @@ static void view_changed(struct view_listener *l)
     }
 }
 
+static bool start_thread(pthread_t *t, void *(*fn)(void *), void *arg, unsigned i, bool *up, struct err *e)
+{
+    char name[16];
+    snprintf(name, sizeof name, "CPU %u", i);
+    int r = thread_start(t, name, fn, arg);
+    *up = !r;
+    return !r || err_os(e, r, "a thread for CPU %u", i);
+}
+
 static struct hart *hart_new(struct hart_set *s, const struct hart_set_config *cfg, unsigned i, struct err *e)
 {
     struct hart *h = aligned_alloc(64, (sizeof *h + 63) & ~(size_t)63);
@@ -444,25 +522,25 @@ static struct hart *hart_new(struct hart_set *s, const struct hart_set_config *c
     s->hart[s->count++] = h;
     if (!h->accel->init(h, e))
         return NULL;
+    h->jit.once = s->turns != NULL;         /* no slice begins inside translated code */
     hart_reset(h);
-    int r = pthread_create(&h->thread, NULL, hart_thread, h);
-    if (r) {
-        err_os(e, r, "a thread for CPU %u", i);
-        return NULL;
-    }
-    h->thread_up = true;
-    return h;
+    return s->turns || start_thread(&h->thread, hart_thread, h, i, &h->thread_up, e) ? h : NULL;
 }
 
 struct hart_set *hart_set_new(const struct hart_set_config *cfg, struct err *e)
 {
     struct hart_set *s = xnew(struct hart_set);
     s->planned = cfg->count;
+    s->turns = cfg->by_turns ? turns_new(s) : NULL;
     for (unsigned i = 0; i < cfg->count; i++)
         if (!hart_new(s, cfg, i, e)) {
             hart_set_free(s);
             return NULL;
         }
+    if (s->turns && !start_thread(&s->hart[0]->thread, set_thread, s->turns, 0, &s->hart[0]->thread_up, e)) {
+        hart_set_free(s);
+        return NULL;
+    }
     s->listener.changed = view_changed;
     view_listen(&as_memory, &s->listener);
     rv_debug_attach(s);
@@ -492,5 +570,6 @@ void hart_set_free(struct hart_set *s)
         pthread_cond_destroy(&h->cond);
         free(h);
     }
+    turns_free(s->turns);
     free(s);
 }

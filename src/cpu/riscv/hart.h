@@ -29,6 +29,8 @@ struct rv_cpu {
     uint32_t vendor_id;         /* mvendorid */
     uint64_t arch_id, imp_id;   /* marchid, mimpid */
     bool sv48, sv57;            /* widest address translation: sv57 implies sv48 implies sv39 */
+    int sv39_opt, sv48_opt, sv57_opt;                   /* enum tri: what the user says of it; auto: as the model has it */
+    bool absent;                /* an extension was asked for that is not here: never true once the model is made */
     uint16_t cbom_block, cboz_block, cbop_block;        /* bytes */
 };
 extern const struct obj_class rv_cpu_class;             /* abstract base of all models */
@@ -71,6 +73,7 @@ struct hart_set_config {
     const struct hart_env *env;
     unsigned count;             /* 1..HART_MAX */
     uint64_t base_id;           /* mhartid of the first */
+    bool by_turns;              /* on one thread, counting time in instructions (turns.h) */
 };
 
 /* Makes the harts, powered off, their threads asleep. NULL with @e filled. LOOP (main) */
@@ -127,9 +130,9 @@ bool hart_reg_read(struct hart *h, unsigned n, uint64_t *v);
 bool hart_reg_write(struct hart *h, unsigned n, uint64_t v);
 /* Virtual to physical as the hart sees it now, without side effects; false: unmapped. Paused. */
 bool hart_translate(struct hart *h, uint64_t va, uint64_t *pa);
-/* "info registers" text; counters as lines. ANY, best paused. */
+/* "info registers" text; "info jit": its counters and its accelerator's. ANY, best paused. */
 void hart_dump(struct hart *h, struct str *out);
-void hart_stats(struct hart *h, void (*put)(void *arg, const char *name, uint64_t v), void *arg);
+void hart_stats(const struct hart *h, struct str *out);
 extern const struct state_desc hart_state;
 
 #endif

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "base/str.h"
+#include "cpu/riscv/accel.h"
 #include "cpu/riscv/mmu.h"
 
 enum { REG_PC = 32, REG_F0 = 33, REG_CSR0 = 65, REG_PRIV = 4161 };
@@ -71,17 +72,18 @@ void hart_dump(struct hart *h, struct str *out)
         str_printf(out, " f%u/%-5s %016" PRIx64 "%s", i, rv_freg_names[i], h->f[i], i % 4 == 3 ? "\n" : "");
 }
 
-void hart_stats(struct hart *h, void (*put)(void *arg, const char *name, uint64_t v), void *arg)
+static void put_counter(void *out, const char *name, uint64_t v) { str_printf(out, " %-18s %" PRIu64 "\n", name, v); }
+
+void hart_stats(const struct hart *h, struct str *out)
 {
-    put(arg, "instructions", rv_retired(h));
-    put(arg, "slices", h->stats.slices);
-    put(arg, "traps", h->stats.traps);
-    put(arg, "interrupts", h->stats.irqs);
-    put(arg, "tlb-fills", h->stats.tlb_fills);
-    put(arg, "io-reads", h->stats.io_reads);
-    put(arg, "io-writes", h->stats.io_writes);
-    put(arg, "pages-decoded", h->stats.blocks_built);
-    put(arg, "slow-steps", h->stats.slow_steps);
-    put(arg, "wfi", h->stats.wfi);
-    put(arg, "requests", h->stats.requests);
+    const struct { const char *name; uint64_t v; } rows[] = {
+        { "instructions", rv_retired(h) }, { "slices", h->stats.slices }, { "traps", h->stats.traps }, { "interrupts", h->stats.irqs },
+        { "tlb-fills", h->stats.tlb_fills }, { "io-reads", h->stats.io_reads }, { "io-writes", h->stats.io_writes },
+        { "pages-decoded", h->stats.blocks_built }, { "slow-steps", h->stats.slow_steps }, { "wfi", h->stats.wfi },
+        { "requests", h->stats.requests },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        put_counter(out, rows[i].name, rows[i].v);
+    if (h->accel->stats)
+        h->accel->stats(h, put_counter, out);
 }

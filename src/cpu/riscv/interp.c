@@ -66,6 +66,8 @@ static void prepare(struct hart *h, uint32_t raw, struct slot *s)
     unsigned f = rv_insn_rows[s->in.op].fmt;
     s->exact = f == RV_FMT_NONE || f == RV_FMT_CSR || f == RV_FMT_CSRI || f == RV_FMT_FENCE || f == RV_FMT_CBO || f == RV_FMT_SFENCE ||
                f == RV_FMT_AMO;
+    bool reaches_devices = f == RV_FMT_LD || f == RV_FMT_ST || f == RV_FMT_FLD || f == RV_FMT_FST;
+    s->exact = s->exact || (reaches_devices && hart_by_turns(h));
 }
 
 /* In place of an instruction at an offset where some page has a breakpoint. */
@@ -200,6 +202,8 @@ void interp_step(struct hart *h)
     struct slot s;
     h->stats.slow_steps++;
     if (!fetch_once(h, &s)) {
+        h->budget--;
+        h->retired--;
         rv_trap_take(h, h->pc);
         return;
     }

@@ -86,6 +86,8 @@ enum step interp_system(struct hart *h, const struct rv_insn *in, uint64_t pc)
 {
     switch (in->op) {
     case RV_OP_FENCE:
+        if (in->raw == RV_INSN_PAUSE)
+            hart_yield(h);
         atomic_thread_fence(memory_order_seq_cst);
         return NEXT;
     case RV_OP_FENCE_I:
@@ -110,6 +112,7 @@ enum step interp_system(struct hart *h, const struct rv_insn *in, uint64_t pc)
     case RV_OP_SFENCE_W_INVAL: case RV_OP_SFENCE_INVAL_IR:
         return h->priv == RV_U ? illegal(h, in) : NEXT;
     case RV_OP_WRS_NTO: case RV_OP_WRS_STO:
+        hart_yield(h);
         return LEAVE;                       /* may end at any time */
     default:
         return illegal(h, in);

@@ -28,7 +28,7 @@ static void context_update(struct jit *j)
     struct hart *h = j->h;
     if (unlikely(h->tlb_next_id >> 30 != j->era)) {
         rv_tlb_flush_all(h);
-        memset(j->jump, 0, sizeof *j->jump * JIT_JUMP_SIZE);
+        jit_code_forget_jumps(j);
         j->era = h->tlb_next_id >> 30;
     }
     h->jit.ctx = context(h);
@@ -183,10 +183,20 @@ static void pages_free(struct jit *j)
 
 /* ---- blocks ---- */
 
-static bool full(const struct jit *j)
+/*
+ * Takes the time of every 16th translation, less what a look at the clock takes: that is a system call, which may take longer than
+ * the translation of a block.
+ */
+static uint32_t timed_translate(struct jit *j, struct jit_page *p, const uint8_t *host, unsigned off, unsigned fp, unsigned variant)
 {
-    return j->size - j->used < JIT_ROOM || j->max_blocks - j->blocks < 2 || j->max_sites - j->sites < 5 * JIT_INSNS ||
-           j->max_links - j->links < 2 * JIT_INSNS;
+    enum { OF = 16 };
+    if (!jit_options.stats || j->n.blocks % OF)
+        return jit_translate(j, p, host, off, fp, variant);
+    uint64_t first = jit_thread_ns(), before = jit_thread_ns();
+    uint32_t b = jit_translate(j, p, host, off, fp, variant);
+    uint64_t took = jit_thread_ns() - before, look = before - first;
+    j->n.ns += took > look ? (took - look) * OF : 0;
+    return b;
 }
 
 static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, struct jit_page *p, unsigned off, unsigned fp, unsigned variant)
@@ -195,7 +205,7 @@ static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, struct j
     for (uint32_t b = j->hash[jit_hash(key)]; b; b = j->block[b].next)
         if (j->block[b].key == key)
             return b;
-    if (unlikely(full(j))) {
+    if (unlikely(!jit_code_room(j))) {
         jit_code_reset(j);
         pages_free(j);
         j->n.flushes++;
@@ -203,10 +213,7 @@ static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, struct j
         p->ext = j->h->ext;
         p->epoch = j->epoch;                /* it is watched, as it was before */
     }
-    uint64_t before = jit_options.stats ? jit_thread_ns() : 0;
-    uint32_t b = jit_translate(j, p, x->host, off, fp, variant);
-    j->n.ns += jit_options.stats ? jit_thread_ns() - before : 0;
-    return b;
+    return timed_translate(j, p, x->host, off, fp, variant);
 }
 
 uint32_t jit_block_at_pc(struct jit *j, unsigned variant)
@@ -348,7 +355,7 @@ static void jit_flush_all(struct hart *h)
     j->epoch++;
     if (h->pages)                           /* the interpreter's, which runs in its place for a debugger */
         accel_interp.flush_all(h);
-    memset(j->jump, 0, sizeof *j->jump * JIT_JUMP_SIZE);
+    jit_code_forget_jumps(j);
     h->jit.changes++;                       /* leaves the block that runs */
     h->jit.ctx = 0;
 }
@@ -385,6 +392,6 @@ static void jit_stats(const struct hart *h, void (*put)(void *, const char *name
 }
 
 const struct accel_ops accel_jit = {
-    .name = "jit", .desc = "Translator to x86-64 code", .options = jit_option_rows, .init = jit_init, .fini = jit_fini, .run = jit_run,
+    .name = "jit", .desc = "Translator to x86-64 code", .options = jit_option_rows, .overrun = JIT_INSNS, .init = jit_init, .fini = jit_fini, .run = jit_run,
     .flush_page = jit_flush_page, .flush_all = jit_flush_all, .stats = jit_stats,
 };

@@ -195,9 +195,10 @@ void jit_check_block(struct jit *j, uint32_t b)
         }
         take_back(h, c);
         h->budget = 1;                  /* a jump out of it, or back in it, ends it */
+        bool once = h->jit.once;
         h->jit.once = true;
         run_alone(j, b);
-        h->jit.once = false;
+        h->jit.once = once;
         unsigned n = (unsigned)(1 - h->budget);
         save(h, &is);
         h->budget = budget - (int32_t)n;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The memory of translated code and the routines every block uses: entry, exit, the call of a handler, the look at the budget. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -7,6 +8,7 @@
 #include "base/rcu.h"
 #include "cpu/riscv/fpu.h"
 #include "cpu/riscv/jit_int.h"
+#include "cpu/riscv/mmu.h"
 
 #define STUBS_SIZE 4096u
 
@@ -96,7 +98,7 @@ static void make_slow(struct jit *j, struct emit *e, bool fp, uint32_t spilled)
 
 /*
  * Called where the budget is used up, with eax = offset in the page (poll_at: rax = pc, kept). Does what hart_poll() does when
- * nothing is wanted, and returns; else leaves to C with h->pc set.
+ * nothing is wanted, and returns with flags that say that the budget is greater than 0; else leaves to C with h->pc set.
  */
 static void make_poll(struct jit *j, struct emit *e, bool fp)
 {
@@ -124,6 +126,7 @@ static void make_poll(struct jit *j, struct emit *e, bool fp)
     x86_mov_imm(e, R15, RV_SLICE);
     x86_rm(e, X_MOV_TO, false, R15, RBP, JIT_DISP(slice));
     x86_mi(e, G_ADD, true, RBP, JIT_DISP(stats.slices), 1);
+    x86_rr(e, X_TEST, false, R15, R15);
     x86_ret(e);
     for (unsigned i = 0; i < ARRAY_SIZE(leave); i++)
         x86_patch(e, leave[i], emit_here(e));
@@ -143,6 +146,60 @@ static void make_stale(struct jit *j, struct emit *e, bool fp)
     x86_rm(e, X_MOV_TO, true, RAX, RBP, JIT_DISP(pc));
     x86_mov_imm(e, RAX, JIT_STALE);
     x86_jmp(e, j->stub[fp].exit);
+}
+
+/* Pushed and popped around a call of C that knows nothing of guest registers. */
+static const uint8_t clobbered[] = { RCX, RDX, RDI, R8, R9, R10, R11 };
+enum { FIRST_XMM = 4, XMM_BYTES = (16 - FIRST_XMM) * 8 };
+
+/*
+ * Called with rdx = a page and rcx = the first table's entry that was asked for it. Where that is the page's, puts its translation
+ * into it, from the second table or from a walk. Returns with flags: equal, if the entry's tag (for stores: @store) is the page now.
+ * Changes no other register, and never leaves.
+ */
+static void make_fill(struct jit *j, struct emit *e, bool fp, bool store)
+{
+    size_t tag = store ? offsetof(struct rv_tlb_entry, wr) : offsetof(struct rv_tlb_entry, rd);
+    int32_t second = RV_TLB_SIZE * sizeof(struct rv_tlb_entry);
+    j->stub[fp].fill[store] = emit_here(e);
+    x86_push(e, RAX);
+    x86_push(e, RSI);
+    jit_tlb_entry(e, RSI, RDX, RV_TLB_SIZE);
+    x86_rr(e, X_CMP, true, RSI, RCX);
+    uint8_t *out = x86_jcc(e, CC_NE, 0);
+    jit_tlb_entry(e, RAX, RDX, RV_TLB_MORE);
+    x86_rm(e, X_CMP, true, RDX, RAX, second + (int32_t)tag);
+    uint8_t *walk = x86_jcc(e, CC_NE, 0);
+    for (unsigned i = 0; i < sizeof(struct rv_tlb_entry); i += 8) {
+        x86_rm(e, X_MOV, true, RSI, RAX, second + (int32_t)i);
+        x86_rm(e, X_MOV_TO, true, RSI, RCX, (int32_t)i);
+    }
+    x86_rr(e, X_CMP, false, RAX, RAX);
+    x86_patch(e, out, emit_here(e));
+    uint32_t back = emit_here(e);
+    x86_pop(e, RSI);
+    x86_pop(e, RAX);
+    x86_ret(e);
+    x86_patch(e, walk, emit_here(e));
+    for (unsigned i = 0; i < sizeof clobbered; i++)
+        x86_push(e, clobbered[i]);
+    static_assert((sizeof clobbered + 3) % 2 == 0 && XMM_BYTES % 16 == 0, "the stack's alignment at the call");
+    x86_ri(e, G_SUB, true, RSP, XMM_BYTES);
+    for (unsigned i = FIRST_XMM; i < 16 && fp; i++)
+        x86_rm(e, X_MOVSD_TO, false, i, RSP, (int32_t)(i - FIRST_XMM) * 8);
+    x86_rm(e, X_LEA, true, RDI, RBP, -JIT_BIAS);
+    x86_rr(e, X_MOV, true, RSI, RDX);
+    x86_mov_imm(e, RDX, store ? RV_ACC_WRITE : RV_ACC_READ);
+    x86_mov_imm(e, RAX, (uintptr_t)rv_tlb_fill);
+    x86_call_reg(e, RAX);
+    x86_rr(e, X_MOVZX8, false, RAX, RAX);
+    for (unsigned i = FIRST_XMM; i < 16 && fp; i++)
+        x86_rm(e, X_MOVSD, false, i, RSP, (int32_t)(i - FIRST_XMM) * 8);
+    x86_ri(e, G_ADD, true, RSP, XMM_BYTES);
+    x86_ri(e, G_CMP, false, RAX, true);
+    for (unsigned i = sizeof clobbered; i-- > 0;)
+        x86_pop(e, clobbered[i]);
+    x86_jmp(e, back);
 }
 
 static struct emit emit_at(struct jit *j, uint32_t run)
@@ -176,17 +233,50 @@ static void make_stubs(struct jit *j)
         make_slow(j, &e, fp, make_exit(j, &e, fp));
         make_poll(j, &e, fp);
         make_stale(j, &e, fp);
+        make_fill(j, &e, fp, false);
+        make_fill(j, &e, fp, true);
     }
+    assert(e.p <= j->w + STUBS_SIZE);
     j->stubs = STUBS_SIZE;
+}
+
+/* Opens an area up to @end at least; false where it ends before, or the host has nothing to give. */
+static bool open_to(struct jit_area *a, size_t end)
+{
+    enum { PIECE = 4 * JIT_ROOM };
+    if (likely(end <= a->open))
+        return true;
+    size_t to = MIN(align_up(end, PIECE), a->size);
+    if (end > a->size || mprotect((uint8_t *)a->at + a->open, to - a->open, a->prot))
+        return false;
+    if (a->prot & PROT_WRITE)
+        madvise((uint8_t *)a->at + a->open, to - a->open, MADV_POPULATE_WRITE);        /* where the host cannot, there will be faults */
+    a->open = to;
+    return true;
+}
+
+bool jit_code_room(struct jit *j)
+{
+    return open_to(&j->area[JIT_AREA_W], j->used + JIT_ROOM) && open_to(&j->area[JIT_AREA_X], j->used + JIT_ROOM) &&
+           open_to(&j->area[JIT_AREA_BLOCKS], (j->blocks + 1) * sizeof *j->block) &&
+           open_to(&j->area[JIT_AREA_SITES], (j->sites + 5 * JIT_INSNS) * sizeof *j->site) &&
+           open_to(&j->area[JIT_AREA_LINKS], (j->links + 2 * JIT_INSNS) * sizeof *j->link);
+}
+
+void jit_code_forget_jumps(struct jit *j)
+{
+    if (j->blocks > 1)
+        memset(j->jump, 0, sizeof *j->jump * JIT_JUMP_SIZE);
 }
 
 void jit_code_reset(struct jit *j)
 {
+    jit_code_forget_jumps(j);
+    if (j->blocks > 1)
+        memset(j->hash, 0, sizeof j->hash);
     j->used = j->stubs;
     j->sites = j->links = 0;
     j->blocks = 1;
-    memset(j->hash, 0, sizeof j->hash);
-    memset(j->jump, 0, sizeof *j->jump * JIT_JUMP_SIZE);
 }
 
 static void make_constants(struct jit *j)
@@ -208,24 +298,36 @@ static void *low_map(size_t size, int prot, int flags)
     return mmap(NULL, size, prot, flags | MAP_32BIT, -1, 0);
 }
 
+/* Sets aside an area, closed; NULL: there is no room. @low: generated code names its addresses with 32 bits. */
+static void *set_aside(struct jit_area *a, size_t size, bool low)
+{
+    void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (low ? MAP_32BIT : 0), -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    *a = (struct jit_area){ .at = p, .size = size, .prot = PROT_READ | PROT_WRITE };
+    return p;
+}
+
 bool jit_code_init(struct jit *j, size_t size, struct err *e)
 {
+    size_t most = size / 128;               /* blocks, handler calls, jumps: fewer than code has room for */
     j->size = size;
     j->x = low_map(size, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS);
     j->w = j->x == MAP_FAILED ? MAP_FAILED : mremap(j->x, 0, size, MREMAP_MAYMOVE);         /* 0: the same memory once more */
-    if (j->w == MAP_FAILED || mprotect(j->w, size, PROT_READ | PROT_WRITE) || mprotect(j->x, size, PROT_READ | PROT_EXEC))
+    j->area[JIT_AREA_W] = (struct jit_area){ .at = j->w, .size = size, .prot = PROT_READ | PROT_WRITE };
+    j->area[JIT_AREA_X] = (struct jit_area){ .at = j->x, .size = size, .prot = PROT_READ | PROT_EXEC };
+    if (j->w == MAP_FAILED)
         return err_os(e, errno, "%zu MiB for translated code below 2 GiB", size >> 20);
-    j->max_sites = j->max_links = (unsigned)(size / 128);
-    j->max_blocks = (unsigned)(size / 128);
     int none = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     j->jump = low_map(sizeof *j->jump * JIT_JUMP_SIZE, PROT_READ | PROT_WRITE, none);
     j->constants = low_map(sizeof *j->constants * JIT_CONSTANTS + 64, PROT_READ | PROT_WRITE, none);
-    j->site = low_map(sizeof *j->site * j->max_sites, PROT_READ | PROT_WRITE, none);
-    j->link = low_map(sizeof *j->link * j->max_links, PROT_READ | PROT_WRITE, none);
-    j->block = mmap(NULL, sizeof *j->block * j->max_blocks, PROT_READ | PROT_WRITE, none, -1, 0);
-    if (j->jump == MAP_FAILED || j->constants == MAP_FAILED || j->site == MAP_FAILED || j->link == MAP_FAILED ||
-        j->block == MAP_FAILED)
+    j->site = set_aside(&j->area[JIT_AREA_SITES], sizeof *j->site * most, true);
+    j->link = set_aside(&j->area[JIT_AREA_LINKS], sizeof *j->link * most, true);
+    j->block = set_aside(&j->area[JIT_AREA_BLOCKS], sizeof *j->block * most, false);
+    if (j->jump == MAP_FAILED || j->constants == MAP_FAILED || !j->site || !j->link || !j->block)
         return err_set(e, ERR_GENERIC, "no room for the tables of translated code below 2 GiB");
+    if (!jit_code_room(j))
+        return err_os(e, errno, "memory for translated code");
     make_constants(j);
     make_stubs(j);
     jit_code_reset(j);
@@ -240,11 +342,8 @@ static void unmap(void *p, size_t size)
 
 void jit_code_fini(struct jit *j)
 {
-    unmap(j->w, j->size);
-    unmap(j->x, j->size);
+    for (unsigned i = 0; i < JIT_AREAS; i++)
+        unmap(j->area[i].at, j->area[i].size);
     unmap(j->jump, sizeof *j->jump * JIT_JUMP_SIZE);
     unmap(j->constants, sizeof *j->constants * JIT_CONSTANTS + 64);
-    unmap(j->site, sizeof *j->site * j->max_sites);
-    unmap(j->link, sizeof *j->link * j->max_links);
-    unmap(j->block, sizeof *j->block * j->max_blocks);
 }

@@ -8,8 +8,8 @@ static const struct jit_stubs *stubs(const struct jit_tr *t) { return &t->j->stu
 
 unsigned jit_src(struct jit_tr *t, unsigned r, unsigned tmp)
 {
-    if (t->reg[r] >= 0)
-        return (unsigned)t->reg[r];
+    if (t->now.reg[r] >= 0)
+        return (unsigned)t->now.reg[r];
     jit_get(t, tmp, r);
     return tmp;
 }
@@ -18,31 +18,31 @@ void jit_get(struct jit_tr *t, unsigned host, unsigned r)
 {
     if (!r)
         x86_rr(&t->e, X_XOR, false, host, host);
-    else if (t->reg[r] < 0)
+    else if (t->now.reg[r] < 0)
         x86_rm(&t->e, X_MOV, true, host, RBP, JIT_X(r));
-    else if ((unsigned)t->reg[r] != host)
-        x86_rr(&t->e, X_MOV, true, host, (unsigned)t->reg[r]);
+    else if ((unsigned)t->now.reg[r] != host)
+        x86_rr(&t->e, X_MOV, true, host, (unsigned)t->now.reg[r]);
 }
 
 unsigned jit_dst(struct jit_tr *t, unsigned rd, unsigned tmp)
 {
-    return rd < 32 && t->reg[rd] >= 0 ? (unsigned)t->reg[rd] : tmp;
+    return rd < 32 && t->now.reg[rd] >= 0 ? (unsigned)t->now.reg[rd] : tmp;
 }
 
 void jit_put(struct jit_tr *t, unsigned rd, unsigned host)
 {
     if (rd >= 32 || !rd)
         return;
-    if (t->reg[rd] < 0)
+    if (t->now.reg[rd] < 0)
         x86_rm(&t->e, X_MOV_TO, true, host, RBP, JIT_X(rd));
-    else if ((unsigned)t->reg[rd] != host)
-        x86_rr(&t->e, X_MOV, true, (unsigned)t->reg[rd], host);
+    else if ((unsigned)t->now.reg[rd] != host)
+        x86_rr(&t->e, X_MOV, true, (unsigned)t->now.reg[rd], host);
 }
 
 void jit_op(struct jit_tr *t, unsigned op, bool w, unsigned dst, unsigned r)
 {
-    if (t->reg[r] >= 0)
-        x86_rr(&t->e, op, w, dst, (unsigned)t->reg[r]);
+    if (t->now.reg[r] >= 0)
+        x86_rr(&t->e, op, w, dst, (unsigned)t->now.reg[r]);
     else
         x86_rm(&t->e, op, w, dst, RBP, JIT_X(r));       /* x0 is there, too, and 0 */
 }
@@ -52,7 +52,7 @@ void jit_op(struct jit_tr *t, unsigned op, bool w, unsigned dst, unsigned r)
 struct jit_cold *jit_cold(struct jit_tr *t, enum jit_cold_kind kind, uint8_t *from)
 {
     struct jit_cold *c = &t->cold[t->n_cold++];
-    *c = (struct jit_cold){ .kind = kind, .from = from };
+    *c = (struct jit_cold){ .kind = kind, .from = from, .place = (uint8_t)t->at_place };
     return c;
 }
 
@@ -65,14 +65,40 @@ static uint32_t site(struct jit_tr *t, bool leave)
     return (uint32_t)(uintptr_t)s;
 }
 
-void jit_cold_slow(struct jit_tr *t, uint8_t *from)
+/* From registers as they are before an instruction to what they are after it. */
+static void call_slow(struct jit_tr *t, uint32_t record, const struct jit_place *before)
+{
+    jit_move(t, before, &t->home);
+    x86_mov_imm(&t->e, RAX, record);
+    x86_call(&t->e, stubs(t)->slow);
+    jit_move(t, &t->home, before + 1);
+}
+
+/* The same, one for all places of the instruction. */
+static uint32_t slow_site(struct jit_tr *t)
 {
     for (unsigned i = t->first_cold; i < t->n_cold; i++)
-        if (t->cold[i].kind == COLD_SLOW) {
-            jit_cold(t, COLD_SLOW, from)->arg = t->cold[i].arg;
-            return;
-        }
-    jit_cold(t, COLD_SLOW, from)->arg = site(t, false);
+        if (t->cold[i].kind == COLD_SLOW || (t->cold[i].kind == COLD_FILL && t->cold[i].target < 0))
+            return t->cold[i].arg;
+    return site(t, false);
+}
+
+void jit_cold_slow(struct jit_tr *t, uint8_t *from)
+{
+    uint32_t s = slow_site(t);
+    jit_cold(t, COLD_SLOW, from)->arg = s;
+}
+
+void jit_cold_fill(struct jit_tr *t, uint8_t *from, bool store)
+{
+    bool alone = t->group[t->i];
+    uint32_t s = alone ? 0 : slow_site(t);
+    struct jit_cold *c = jit_cold(t, COLD_FILL, from);
+    c->back = emit_here(&t->e);
+    c->variant = store;
+    c->arg = s;
+    c->target = alone ? t->insn[t->i].off : -1;
+    c->done = (int16_t)t->i;
 }
 
 void jit_cold_leave(struct jit_tr *t, uint8_t *from)
@@ -82,8 +108,7 @@ void jit_cold_leave(struct jit_tr *t, uint8_t *from)
 
 void jit_call_handler(struct jit_tr *t)
 {
-    x86_mov_imm(&t->e, RAX, site(t, false));
-    x86_call(&t->e, t->slow);
+    call_slow(t, site(t, false), &t->place[2 * t->i]);
 }
 
 /* ---- ways out ---- */
@@ -100,18 +125,19 @@ static uint32_t find_near(struct jit_tr *t, unsigned off, unsigned variant)
     return 0;
 }
 
-static void spend(struct jit_tr *t, unsigned done, enum jit_cold_kind poll, uint32_t arg)
+static struct jit_cold *spend(struct jit_tr *t, unsigned done, enum jit_cold_kind poll)
 {
     x86_ri(&t->e, G_SUB, false, R15, (int32_t)done);
     struct jit_cold *c = jit_cold(t, poll, x86_jcc(&t->e, CC_LE, 0));
-    c->arg = arg;
     c->back = emit_here(&t->e);
+    return c;
 }
 
 void jit_spend_loop(struct jit_tr *t, unsigned k, unsigned off, int adjust)
 {
-    spend(t, t->i + 1 - k, COLD_POLL_LOOP, off);
-    t->cold[t->n_cold - 1].done = (int16_t)adjust;
+    struct jit_cold *c = spend(t, t->i + 1 - k, COLD_POLL_LOOP);
+    c->arg = off;
+    c->done = (int16_t)adjust;
 }
 
 void jit_jump_forward(struct jit_tr *t, uint8_t *from, unsigned k)
@@ -123,6 +149,7 @@ void jit_jump_forward(struct jit_tr *t, uint8_t *from, unsigned k)
 
 void jit_jump_back(struct jit_tr *t, unsigned k)
 {
+    jit_widen(t, k, t->arrive[k].narrow);
     jit_spend_loop(t, k, t->insn[k].off, -(int)k);
     x86_jmp(&t->e, t->at[k]);
 }
@@ -132,9 +159,8 @@ static void exit_rax(struct jit_tr *t, unsigned done)
 {
     struct emit *e = &t->e;
     uint32_t line = (uint32_t)(uintptr_t)t->j->jump;
-    spend(t, done, COLD_POLL_AT, 0);
-    x86_rr(e, X_MOV, false, RCX, RAX);
-    x86_shift_i(e, G_SHR, false, RCX, 11);
+    spend(t, done, COLD_POLL_AT);
+    x86_rorx(e, false, RCX, RAX, 11);       /* jit_jump_hash(): what comes in above is masked */
     x86_rr(e, X_XOR, false, RCX, RAX);
     x86_ri(e, G_AND, false, RCX, (JIT_JUMP_SIZE - 1) << 1);
     x86_rx(e, X_CMP, true, RAX, RCX, 3, line + offsetof(struct jit_jump, pc));
@@ -148,7 +174,7 @@ static void exit_rax(struct jit_tr *t, unsigned done)
 
 void jit_exit_rax(struct jit_tr *t, unsigned done)
 {
-    jit_registers_leave(t);
+    jit_move(t, &t->now, &t->home);
     exit_rax(t, done);
 }
 
@@ -158,9 +184,9 @@ static bool same_page(const struct jit_tr *t, int64_t target)
     return target >= 0 && target <= (int64_t)RV_PAGE_SIZE - 4;
 }
 
-static void exit_to(struct jit_tr *t, int64_t target, unsigned done, unsigned variant)
+static void exit_to(struct jit_tr *t, const struct jit_place *from, int64_t target, unsigned done, unsigned variant)
 {
-    jit_registers_leave(t);
+    jit_move(t, from, &t->home);
     if (!same_page(t, target)) {
         x86_rm(&t->e, X_MOV, true, RAX, RBP, JIT_DISP(jit.vbase));
         if (target)
@@ -168,9 +194,12 @@ static void exit_to(struct jit_tr *t, int64_t target, unsigned done, unsigned va
         exit_rax(t, done);
         return;
     }
-    spend(t, done, COLD_POLL, (uint32_t)target);
-    uint32_t to = find_near(t, (unsigned)target, variant);
-    uint8_t *at = x86_jmp(&t->e, to);
+    x86_ri(&t->e, G_SUB, false, R15, (int32_t)done);
+    uint32_t to = find_near(t, (unsigned)target, variant), jump = emit_here(&t->e);
+    uint8_t *at = x86_jcc(&t->e, CC_G, to);
+    x86_mov_imm(&t->e, RAX, (uint64_t)target);
+    x86_call(&t->e, stubs(t)->poll);
+    x86_jmp(&t->e, jump);
     if (!to) {
         struct jit_cold *c = jit_cold(t, COLD_LINK, at);
         c->arg = (uint32_t)target;
@@ -180,7 +209,7 @@ static void exit_to(struct jit_tr *t, int64_t target, unsigned done, unsigned va
 
 void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done)
 {
-    exit_to(t, target, done, 0);
+    exit_to(t, &t->now, target, done, 0);
 }
 
 void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned done)
@@ -196,43 +225,64 @@ void jit_exit_alone(struct jit_tr *t, uint8_t *from)
     t->cold[t->n_cold - 1].variant = 1;
 }
 
+/* The present instruction ends at @end: there go on those that do what it does out of line. */
+static void cold_ends(struct jit_tr *t, uint32_t end)
+{
+    for (unsigned i = t->first_cold; i < t->n_cold; i++) {
+        if (t->cold[i].kind == COLD_SLOW)
+            t->cold[i].back = end;
+        t->cold[i].end = end;
+    }
+}
+
 static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
 {
     struct emit *e = &t->e;
+    const struct jit_place *place = &t->place[c->place];
     x86_patch(e, c->from, emit_here(e));
     switch (c->kind) {
-    case COLD_SLOW: case COLD_LEAVE:
-        x86_mov_imm(e, RAX, c->arg);
-        x86_call(e, t->slow);
-        if (c->kind == COLD_SLOW)
-            x86_jmp(e, c->back);
-        break;
-    case COLD_POLL:
-        x86_mov_imm(e, RAX, c->arg);
-        x86_call(e, stubs(t)->poll);
+    case COLD_SLOW:
+        call_slow(t, c->arg, place);
         x86_jmp(e, c->back);
+        break;
+    case COLD_LEAVE:
+        call_slow(t, c->arg, place);
         break;
     case COLD_POLL_AT:
         x86_call(e, stubs(t)->poll_at);
         x86_jmp(e, c->back);
         break;
     case COLD_POLL_LOOP:
+        jit_move(t, place, &t->home);
         x86_rm(e, X_LEA, false, R15, R15, c->done);
         x86_mov_imm(e, RAX, c->arg);
-        x86_call(e, t->poll);
+        x86_call(e, stubs(t)->poll);
         x86_rm(e, X_LEA, false, R15, R15, -c->done);
+        jit_move(t, &t->home, place);
         x86_jmp(e, c->back);
         break;
     case COLD_SLOT:
         t->i = (unsigned)c->done;
+        t->at_place = c->place;
+        t->now = *place;
         t->first_cold = t->n_cold;
         jit_slot_miss(t, c);
-        for (unsigned i = t->first_cold; i < t->n_cold; i++)
-            t->cold[i].back = c->end;
+        cold_ends(t, c->end);
+        break;
+    case COLD_FILL:
+        x86_call(e, stubs(t)->fill[c->variant]);
+        x86_jcc(e, CC_E, c->back);
+        if (c->target >= 0) {
+            exit_to(t, place, c->target, (unsigned)c->done, 1);
+            break;
+        }
+        call_slow(t, c->arg, place);
+        x86_jmp(e, c->end);
         break;
     case COLD_FORWARD:
         if (c->done)
             x86_rm(e, X_LEA, false, R15, R15, c->done);
+        jit_move(t, place, &t->arrive[c->arg]);
         x86_jmp(e, t->at[c->arg]);
         break;
     case COLD_LINK: {
@@ -243,7 +293,7 @@ static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
         break;
     }
     case COLD_EXIT:
-        exit_to(t, c->target, (unsigned)c->done, c->variant);
+        exit_to(t, place, c->target, (unsigned)c->done, c->variant);
         break;
     }
 }
@@ -277,12 +327,21 @@ static bool ends_block(const struct rv_insn *in)
 static bool wanted(const struct jit_tr *t, int64_t off)
 {
     for (unsigned i = 0; i < t->n; i++)
-        if (rv_insn_rows[t->insn[i].in.op].fmt == RV_FMT_B && (int64_t)t->insn[i].off + t->insn[i].in.imm == off)
+        if (rv_insn_rows[t->insn[i].in.op].fmt == RV_FMT_B && jit_side(t, i) == off)
             return true;
     return false;
 }
 
-/* Follows the guest's code from @off: over branches forward and back into the block, through direct jumps within the page. */
+/* The block can go on at page offset @target. */
+static bool follows(const struct jit_tr *t, int64_t target)
+{
+    return same_page(t, target) && (!(target & 3) || rv_has(t->h, RV_EXT_C));
+}
+
+/*
+ * Follows the guest's code from @off: over branches forward and back into the block, through direct jumps within the page, and
+ * along branches back to what is not in the block: a loop that was entered in its middle.
+ */
 static void collect(struct jit_tr *t, unsigned off)
 {
     bool went_back = false;
@@ -300,12 +359,18 @@ static void collect(struct jit_tr *t, unsigned off)
         t->insn[t->n++].off = (uint16_t)off;
         int64_t target = (int64_t)off + in->imm;
         bool branch = rv_insn_rows[in->op].fmt == RV_FMT_B;
-        if (ends_block(in) || (branch && in->imm <= 0 && (t->variant || jit_find_insn(t, target) < 0)))
+        bool back = branch && in->imm <= 0 && (t->variant || jit_find_insn(t, target) < 0);
+        t->stops = ends_block(in);
+        if (t->stops || (back && (t->variant || !follows(t, target))))
             return;
         off += in->len;
+        if (back) {
+            t->turned[t->n - 1] = went_back = true;
+            off = (unsigned)target;
+        }
         if (in->op != RV_OP_JAL)
             continue;
-        if (!same_page(t, target) || (target & 3 && !rv_has(t->h, RV_EXT_C)))
+        if (!follows(t, target))
             return;
         if (jit_find_insn(t, target) < 0) {
             went_back = went_back || target < (int64_t)off;
@@ -320,22 +385,25 @@ static void emit_insn(struct jit_tr *t)
 {
     const struct rv_insn *in = &t->insn[t->i].in;
     t->first_cold = t->n_cold;
-    t->at[t->i] = emit_here(&t->e);
     if (t->label[t->i]) {                               /* other ways lead here */
         t->boxed = 0;
         t->fs_dirty = false;
+        jit_widen(t, t->i, t->words_at[t->i]);
+        t->arrive[t->i] = t->now;
+        if (t->from[t->i] < 0)
+            x86_align(&t->e, 32);                       /* a loop */
     }
+    t->at[t->i] = emit_here(&t->e);
+    t->at_place = 2 * t->i;
+    t->place[2 * t->i] = t->place[2 * t->i + 1] = t->now;
     if (t->skip[t->i])
         return;
+    jit_place_insn(t);
     if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in) && !jit_emit_amo(t, in) && !jit_emit_sys(t, in)) {
         jit_call_handler(t);
         t->boxed &= ~(1u << (in->rd & 31));             /* whatever it has written */
     }
-    for (unsigned i = t->first_cold; i < t->n_cold; i++) {
-        if (t->cold[i].kind == COLD_SLOW)
-            t->cold[i].back = emit_here(&t->e);
-        t->cold[i].end = emit_here(&t->e);
-    }
+    cold_ends(t, emit_here(&t->e));
 }
 
 static uint32_t new_block(struct jit_tr *t)
@@ -370,8 +438,14 @@ static void replace_stale(struct jit_tr *t, uint32_t n)
 uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, unsigned off, unsigned fp, unsigned variant)
 {
     struct jit_tr *t = &j->tr;
-    *t = (struct jit_tr){ .j = j, .h = j->h, .page = p, .host = host, .fp = fp, .variant = variant,
-                          .e = { .p = j->w + j->used, .run_delta = j->x - j->w } };
+    memset(t, 0, offsetof(struct jit_tr, insn));
+    t->j = j;
+    t->h = j->h;
+    t->page = p;
+    t->host = host;
+    t->fp = fp;
+    t->variant = variant;
+    t->e = (struct emit){ .p = j->w + j->used, .run_delta = j->x - j->w };
     collect(t, off);
     jit_plan_jumps(t);
     jit_optimize(t);
@@ -380,7 +454,6 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
         jit_plan_slots(t);
     }
     jit_plan_registers(t);
-    jit_region_routines(t);
     uint32_t n = new_block(t), far = emit_here(&t->e);
     if (off)
         x86_ri(&t->e, G_SUB, true, RAX, (int32_t)off);
@@ -391,12 +464,15 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     j->block[n].lines = t->lines;
     j->block[n].insns = (uint8_t)t->n;
     replace_stale(t, n);
-    jit_registers_enter(t);
+    jit_move(t, &t->home, &t->now);
     for (t->i = 0; t->i < t->n; t->i++)
         emit_insn(t);
-    const struct rv_insn *last = &t->insn[t->n - 1].in;
-    if (!t->ended)
-        jit_exit_to(t, last->op == RV_OP_JAL ? t->insn[t->n - 1].off + last->imm : t->insn[t->n - 1].off + last->len, t->n);
+    t->i = t->n - 1;
+    t->at_place = 2 * t->i + 1;
+    if (t->close >= 0)
+        jit_jump_back(t, (unsigned)t->close);
+    else if (!t->ended)
+        jit_exit_to(t, jit_next(t, t->i), t->n);
     for (unsigned i = 0; i < t->n_cold; i++)
         emit_cold(t, &t->cold[i]);
     j->n.blocks++;

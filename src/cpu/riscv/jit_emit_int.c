@@ -17,7 +17,7 @@ static void move_op_imm(struct jit_tr *t, const struct rv_insn *in, unsigned gro
     unsigned d = jit_dst(t, in->rd, RAX);
     jit_get(t, d, in->rs1);
     x86_ri(&t->e, group, w, d, in->imm);
-    if (!w)
+    if (!w || t->widen)
         extend(t, d, d);
     jit_put(t, in->rd, d);
 }
@@ -32,17 +32,21 @@ static void add_imm(struct jit_tr *t, const struct rv_insn *in)
             x86_mov_imm(&t->e, d, (uint64_t)(int64_t)in->imm);
         return;
     }
-    if (in->rd == in->rs1 && t->reg[in->rd] < 0) {
+    if (in->rd == in->rs1 && t->now.reg[in->rd] < 0) {
         x86_mi(&t->e, G_ADD, true, RBP, JIT_X(in->rd), in->imm);
         return;
     }
-    unsigned s = jit_src(t, in->rs1, RAX);
-    if (s == d && in->imm)
+    unsigned s = jit_src(t, in->rs1, d);
+    if (!in->imm && !t->widen) {            /* mv */
+        jit_put(t, in->rd, s);
+        return;
+    }
+    if (!in->imm)
+        x86_rr(&t->e, X_MOVSXD, true, d, s);
+    else if (s == d)
         x86_ri(&t->e, G_ADD, true, d, in->imm);
-    else if (in->imm)
+    else
         x86_rm(&t->e, X_LEA, true, d, s, in->imm);
-    else if (s != d)
-        x86_rr(&t->e, X_MOV, true, d, s);
     jit_put(t, in->rd, d);
 }
 
@@ -65,15 +69,18 @@ static void add_imm_word(struct jit_tr *t, const struct rv_insn *in)
     jit_put(t, in->rd, d);
 }
 
-/* andi; with 255 that is zext.b. */
+/* andi; with 255 that is zext.b. A mask that is not negative clears bits 31 and up. */
 static void and_imm(struct jit_tr *t, const struct rv_insn *in)
 {
-    if (in->imm != 255) {
-        move_op_imm(t, in, G_AND, in->imm < 0 && !t->low[t->i]);
-        return;
+    unsigned d = jit_dst(t, in->rd, RAX);
+    if (in->imm == 255) {
+        jit_op(t, X_MOVZX8, false, d, in->rs1);
+    } else {
+        jit_get(t, d, in->rs1);
+        x86_ri(&t->e, G_AND, in->imm < 0, d, in->imm);
+        if (t->widen)
+            extend(t, d, d);
     }
-    unsigned d = jit_dst(t, in->rd, RAX), s = jit_src(t, in->rs1, RAX);
-    x86_rr(&t->e, X_MOVZX8, false, d, s);
     jit_put(t, in->rd, d);
 }
 
@@ -89,7 +96,7 @@ static void two_ops(struct jit_tr *t, const struct rv_insn *in, unsigned op, boo
         d = RAX;                            /* b is needed after a was moved */
     jit_get(t, d, a);
     jit_op(t, op, w, d, b);
-    if (!w)
+    if (!w || t->widen)
         extend(t, jit_dst(t, in->rd, d), d), d = jit_dst(t, in->rd, d);
     jit_put(t, in->rd, d);
 }
@@ -99,8 +106,8 @@ static void add_regs(struct jit_tr *t, const struct rv_insn *in)
     unsigned d = jit_dst(t, in->rd, RAX);
     if (!in->rs1 || !in->rs2)               /* mv */
         jit_put(t, in->rd, jit_src(t, in->rs1 | in->rs2, d));
-    else if (d != RAX && in->rd != in->rs1 && in->rd != in->rs2 && t->reg[in->rs1] >= 0 && t->reg[in->rs2] >= 0)
-        x86_rmx(&t->e, X_LEA, true, d, (unsigned)t->reg[in->rs1], (unsigned)t->reg[in->rs2], 0, 0);
+    else if (d != RAX && in->rd != in->rs1 && in->rd != in->rs2 && t->now.reg[in->rs1] >= 0 && t->now.reg[in->rs2] >= 0)
+        x86_rmx(&t->e, X_LEA, true, d, (unsigned)t->now.reg[in->rs1], (unsigned)t->now.reg[in->rs2], 0, 0);
     else
         two_ops(t, in, X_ADD, true, true);
 }
@@ -145,42 +152,74 @@ static void rotate_reg(struct jit_tr *t, const struct rv_insn *in, unsigned grou
     jit_put(t, in->rd, RAX);
 }
 
-static void compare(struct jit_tr *t, unsigned a, unsigned b)
+static void compare(struct jit_tr *t, unsigned a, unsigned b, bool w)
 {
     if (b)
-        jit_op(t, X_CMP, true, jit_src(t, a, RAX), b);
-    else if (t->reg[a] >= 0)
-        x86_rr(&t->e, X_TEST, true, (unsigned)t->reg[a], (unsigned)t->reg[a]);
+        jit_op(t, X_CMP, w, jit_src(t, a, RAX), b);
+    else if (t->now.reg[a] >= 0)
+        x86_rr(&t->e, X_TEST, w, (unsigned)t->now.reg[a], (unsigned)t->now.reg[a]);
     else
-        x86_mi(&t->e, G_CMP, true, RBP, JIT_X(a), 0);
+        x86_mi(&t->e, G_CMP, w, RBP, JIT_X(a), 0);
+}
+
+/* Words compare as their lower halves do, with a sign and without. */
+static void compare_sources(struct jit_tr *t, const struct rv_insn *in) { compare(t, in->rs1, in->rs2, !t->words[t->i]); }
+
+/* Clears rd before a comparison that it is to hold the outcome of; false: it is compared itself, or lives in memory. */
+static bool clear_flag(struct jit_tr *t, const struct rv_insn *in)
+{
+    unsigned d = jit_dst(t, in->rd, RAX);
+    bool clear = d != RAX && in->rd != in->rs1 && in->rd != in->rs2;
+    if (clear)
+        x86_rr(&t->e, X_XOR, false, d, d);
+    return clear;
+}
+
+/* rd = 1 where @cc holds, else 0. */
+static void set_flag(struct jit_tr *t, const struct rv_insn *in, unsigned cc, bool cleared)
+{
+    unsigned d = jit_dst(t, in->rd, RAX);
+    x86_setcc8(&t->e, cc, cleared ? d : RAX);
+    if (!cleared)
+        x86_rr(&t->e, X_MOVZX8, false, d, RAX);
+    jit_put(t, in->rd, d);
 }
 
 /* compare() leaves carry clear where the second is x0, as cmp with 0 would. */
 static void set_less(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
 {
-    compare(t, in->rs1, in->rs2);
-    x86_setcc(&t->e, cc, RAX);
-    jit_put(t, in->rd, RAX);
+    bool cleared = clear_flag(t, in);
+    compare_sources(t, in);
+    set_flag(t, in, cc, cleared);
 }
 
 static void set_less_imm(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
 {
-    if (t->reg[in->rs1] >= 0)
-        x86_ri(&t->e, G_CMP, true, (unsigned)t->reg[in->rs1], in->imm);
+    bool cleared = clear_flag(t, in);
+    if (t->now.reg[in->rs1] >= 0)
+        x86_ri(&t->e, G_CMP, !t->words[t->i], (unsigned)t->now.reg[in->rs1], in->imm);
     else
-        x86_mi(&t->e, G_CMP, true, RBP, JIT_X(in->rs1), in->imm);
-    x86_setcc(&t->e, cc, RAX);
-    jit_put(t, in->rd, RAX);
+        x86_mi(&t->e, G_CMP, !t->words[t->i], RBP, JIT_X(in->rs1), in->imm);
+    set_flag(t, in, cc, cleared);
 }
 
 /* ---- multiplication and division ---- */
 
-static void multiply_high(struct jit_tr *t, const struct rv_insn *in, unsigned group)
+static void multiply_high(struct jit_tr *t, const struct rv_insn *in)
 {
     jit_get(t, RAX, in->rs1);
     unsigned b = jit_src(t, in->rs2, RCX);
-    x86_f7(&t->e, group, true, b);
+    x86_f7(&t->e, G_IMUL, true, b);
     jit_put(t, in->rd, RDX);
+}
+
+/* mulx: rdx times an operand; the lower half goes to rax. */
+static void multiply_high_u(struct jit_tr *t, const struct rv_insn *in)
+{
+    unsigned d = jit_dst(t, in->rd, RCX);
+    jit_get(t, RDX, in->rs1);
+    x86_vex_rrr(&t->e, 2, 3, 0xf6, true, d, RAX, jit_src(t, in->rs2, RCX));
+    jit_put(t, in->rd, d);
 }
 
 /* mulhsu: the unsigned high product, less b where a is negative. */
@@ -236,16 +275,18 @@ static void divide(struct jit_tr *t, const struct rv_insn *in, bool is_signed, b
 
 /* ---- Zba, Zbb, Zbs, Zicond ---- */
 
+/* rs1, shifted, + rs2 + imm, which is 0 but for jit_opt.c. */
 static void shift_add(struct jit_tr *t, const struct rv_insn *in, unsigned n, bool uw)
 {
-    unsigned a = RAX, b = jit_src(t, in->rs2, RCX), d = jit_dst(t, in->rd, RAX);
-    if (uw) {
-        jit_get(t, RAX, in->rs1);
-        x86_rr(&t->e, X_MOV, false, RAX, RAX);
-    } else {
+    unsigned a = RAX, d = jit_dst(t, in->rd, RAX);
+    if (uw)
+        jit_op(t, X_MOV, false, RAX, in->rs1);
+    else
         a = jit_src(t, in->rs1, RAX);
-    }
-    x86_rmx(&t->e, X_LEA, true, d, b, a, n, 0);
+    if (in->rs2)
+        x86_rmx(&t->e, X_LEA, true, d, jit_src(t, in->rs2, RCX), a, n, in->imm);
+    else
+        x86_rx(&t->e, X_LEA, true, d, a, n, (uint32_t)in->imm);
     jit_put(t, in->rd, d);
 }
 
@@ -264,6 +305,8 @@ static void with_not(struct jit_tr *t, const struct rv_insn *in, unsigned op)
     jit_get(t, RAX, in->rs2);
     x86_f7(&t->e, G_NOT, true, RAX);
     jit_op(t, op, true, RAX, in->rs1);
+    if (t->widen)
+        extend(t, RAX, RAX);
     jit_put(t, in->rd, RAX);
 }
 
@@ -299,7 +342,7 @@ static void czero(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
 {
     jit_get(t, RAX, in->rs1);
     x86_rr(&t->e, X_XOR, false, RCX, RCX);
-    compare(t, in->rs2, 0);
+    compare(t, in->rs2, 0, true);
     x86_rr(&t->e, X_CMOV | cc, true, RAX, RCX);
     jit_put(t, in->rd, RAX);
 }
@@ -428,21 +471,24 @@ static bool branch(struct jit_tr *t, const struct rv_insn *in, unsigned cc)
 {
     int64_t off = t->insn[t->i].off;
     int k = t->target[t->i];
+    if (t->turned[t->i])
+        cc ^= 1;
     if (k >= 0 && k <= (int)t->i) {             /* counted as if it were taken */
+        jit_widen(t, (unsigned)k, t->arrive[k].narrow);
         jit_spend_loop(t, (unsigned)k, (unsigned)off, 1 - k);
-        compare(t, in->rs1, in->rs2);
+        compare_sources(t, in);
         x86_jcc(&t->e, cc, t->at[k]);
         x86_rm(&t->e, X_LEA, false, R15, R15, (int32_t)(t->i + 1) - k);
         return true;
     }
-    compare(t, in->rs1, in->rs2);
+    compare_sources(t, in);
     uint8_t *taken = x86_jcc(&t->e, cc, 0);
-    if (misaligned(t, in))
+    if (misaligned(t, in) && !t->turned[t->i])
         jit_cold_slow(t, taken);
     else if (k >= 0)
         jit_jump_forward(t, taken, (unsigned)k);
     else
-        jit_exit_cold(t, taken, off + in->imm, t->i + 1);
+        jit_exit_cold(t, taken, jit_side(t, t->i), t->i + 1);
     return true;
 }
 
@@ -490,8 +536,8 @@ static bool emit_muldiv(struct jit_tr *t, const struct rv_insn *in)
     switch (in->op) {
     case RV_OP_MUL: two_ops(t, in, X_IMUL, true, true); return true;
     case RV_OP_MULW: two_ops(t, in, X_IMUL, false, true); return true;
-    case RV_OP_MULH: multiply_high(t, in, G_IMUL); return true;
-    case RV_OP_MULHU: multiply_high(t, in, G_MUL); return true;
+    case RV_OP_MULH: multiply_high(t, in); return true;
+    case RV_OP_MULHU: multiply_high_u(t, in); return true;
     case RV_OP_MULHSU: multiply_high_su(t, in); return true;
     case RV_OP_DIV: divide(t, in, true, false, true); return true;
     case RV_OP_DIVU: divide(t, in, false, false, true); return true;

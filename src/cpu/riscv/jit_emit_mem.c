@@ -6,40 +6,44 @@
 
 static_assert(sizeof(struct rv_tlb_entry) == 32 && offsetof(struct rv_tlb, e) == 0, "the index below");
 
-/* rcx = TLB entry that rcx, an address, belongs to. */
-static void tlb_entry(struct jit_tr *t)
+/* A rotation is a shift that copies, for the mask drops what comes in above. */
+void jit_tlb_entry(struct emit *e, unsigned to, unsigned at, unsigned size)
 {
-    x86_shift_i(&t->e, G_SHR, false, RCX, RV_PAGE_BITS - 5);
-    x86_ri(&t->e, G_AND, false, RCX, (RV_TLB_SIZE - 1) << 5);
-    x86_rm(&t->e, X_ADD, true, RCX, RBP, JIT_DISP(dtlb));
+    static_assert((uint64_t)RV_TLB_MORE << 5 <= 1 << (32 - (RV_PAGE_BITS - 5)), "the mask");
+    x86_rorx(e, false, to, at, RV_PAGE_BITS - 5);
+    x86_ri(e, G_AND, false, to, (int32_t)(size - 1) << 5);
+    x86_rm(e, X_ADD, true, to, RBP, JIT_DISP(dtlb));
 }
 
 /*
- * rcx = TLB entry of the page of rs1 + lo, if the last byte of [lo, hi) is in it, too, and the tags allow it; else the jumps that
- * are returned are taken. Nothing need be aligned. rax = rs1 + lo.
+ * rcx = TLB entry of the page of base + n->lo, if the last byte of [lo, hi) is in it, too, and the tags allow what is asked for; else
+ * the TLB is filled. Where that does not help, the handler or the variant without groups goes on. Nothing need be aligned. base, a host
+ * register, stays.
  */
-static unsigned look_up(struct jit_tr *t, unsigned rs1, int32_t lo, int32_t hi, bool rd, bool wr, uint8_t *fail[2])
+static void look_up(struct jit_tr *t, unsigned base, const struct jit_share *n)
 {
     struct emit *e = &t->e;
-    unsigned base = jit_src(t, rs1, RAX), n = 0;
-    if (base != RAX || lo)
-        x86_rm(e, X_LEA, true, RAX, base, lo);
-    x86_rr(e, X_MOV, false, RCX, RAX);
-    if (hi - lo > 1)
-        x86_rm(e, X_LEA, true, RDX, RAX, hi - lo - 1);
+    bool stores = jit_is_store(&t->insn[t->i].in);
+    if (n->lo)
+        x86_rm(e, X_LEA, false, RCX, base, n->lo);
+    jit_tlb_entry(e, RCX, n->lo ? RCX : base, RV_TLB_SIZE);
+    if (n->hi != 1)
+        x86_rm(e, X_LEA, true, RDX, base, n->hi - 1);
     else
-        x86_rr(e, X_MOV, true, RDX, RAX);
-    tlb_entry(t);
+        x86_rr(e, X_MOV, true, RDX, base);
     x86_ri(e, G_AND, true, RDX, -(int32_t)RV_PAGE_SIZE);
-    if (rd) {
-        x86_rm(e, X_CMP, true, RDX, RCX, offsetof(struct rv_tlb_entry, rd));
-        fail[n++] = x86_jcc(e, CC_NE, 0);
-    }
-    if (wr) {
+    if (n->wr && stores) {                      /* a walk for stores tells of loads, too */
         x86_rm(e, X_CMP, true, RDX, RCX, offsetof(struct rv_tlb_entry, wr));
-        fail[n++] = x86_jcc(e, CC_NE, 0);
+        jit_cold_fill(t, x86_jcc(e, CC_NE, 0), true);
     }
-    return n;
+    if (n->rd) {
+        x86_rm(e, X_CMP, true, RDX, RCX, offsetof(struct rv_tlb_entry, rd));
+        jit_cold_fill(t, x86_jcc(e, CC_NE, 0), false);
+    }
+    if (n->wr && !stores) {                     /* the page must not become dirty before a store is reached */
+        x86_rm(e, X_CMP, true, RDX, RCX, offsetof(struct rv_tlb_entry, wr));
+        jit_exit_alone(t, x86_jcc(e, CC_NE, 0));
+    }
 }
 
 /* Bounds of the sizes that a slot is asked for. */
@@ -59,10 +63,10 @@ static struct jit_share wanted(const struct jit_tr *t, const struct rv_insn *in,
 }
 
 /* Jumps to the cold side if the slot's page is another. */
-static void ask_slot(struct jit_tr *t, const struct jit_share *g)
+static void ask_slot(struct jit_tr *t, unsigned base, const struct jit_share *g)
 {
     struct emit *e = &t->e;
-    unsigned base = jit_src(t, g->base, RAX), class = 0;
+    unsigned class = 0;
     while (slot_span[class] < g->hi - g->lo)
         class++;
     if (g->lo)
@@ -82,81 +86,59 @@ static void ask_slot(struct jit_tr *t, const struct jit_share *g)
 void jit_slot_miss(struct jit_tr *t, const struct jit_cold *c)
 {
     struct emit *e = &t->e;
-    uint8_t *fail[2];
-    unsigned base = t->insn[t->i].in.rs1, n = look_up(t, base, (int32_t)c->target, (int32_t)(c->target + c->arg), true, c->variant, fail);
-    while (n--) {
-        if (t->group[t->i])
-            jit_exit_alone(t, fail[n]);
-        else
-            jit_cold_slow(t, fail[n]);
-    }
+    const struct jit_share n = { .lo = (int32_t)c->target, .hi = (int32_t)(c->target + c->arg), .rd = true, .wr = c->variant };
+    look_up(t, jit_src(t, t->insn[t->i].in.rs1, RAX), &n);
     x86_rm(e, X_MOV_TO, true, RDX, RBP, slot_disp(t, offsetof(struct rv_slot, tag)));
     x86_rm(e, X_MOV, true, RDX, RCX, offsetof(struct rv_tlb_entry, addend));
     x86_rm(e, X_MOV_TO, true, RDX, RBP, slot_disp(t, offsetof(struct rv_slot, addend)));
     for (unsigned i = 0; i < RV_SLOT_CLASSES; i++)
         x86_mov_mi(e, RBP, slot_disp(t, offsetof(struct rv_slot, limit) + i * sizeof(uint64_t)), (int32_t)RV_PAGE_SIZE - slot_span[i] + 1);
-    jit_src(t, base, RAX);
     x86_jmp(e, c->back);
 }
 
 /* The first of a group looks for all. */
-static void lead(struct jit_tr *t, const struct jit_share *g)
+static void lead(struct jit_tr *t, unsigned base, const struct jit_share *g)
 {
-    uint8_t *fail[2];
-    unsigned addend = g->slot ? RCX : R12;
+    unsigned addend = g->slot ? RDX : R12;
     if (t->slot[t->i]) {
-        ask_slot(t, g);
+        ask_slot(t, base, g);
         x86_rm(&t->e, X_MOV, true, addend, RBP, slot_disp(t, offsetof(struct rv_slot, addend)));
     } else {
-        unsigned n = look_up(t, g->base, g->lo, g->hi, g->rd, g->wr, fail);
-        while (n--)
-            jit_exit_alone(t, fail[n]);
+        look_up(t, base, g);
         x86_rm(&t->e, X_MOV, true, addend, RCX, offsetof(struct rv_tlb_entry, addend));
     }
     if (g->slot)
-        x86_rm(&t->e, X_MOV_TO, true, RCX, RBP, JIT_DISP(jit.share[g->slot]));
+        x86_rm(&t->e, X_MOV_TO, true, RDX, RBP, JIT_DISP(jit.share[g->slot]));
 }
 
 void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store)
 {
-    unsigned group = t->group[t->i];
     struct jit_share want = wanted(t, in, size, store);
-    if (group) {
-        if (t->i == want.first)
-            lead(t, &want);
-        t->index = want.slot ? RDX : R12;
-        if (want.slot && t->i == want.first)
-            x86_rr(&t->e, X_MOV, true, RDX, RCX);
-        else if (want.slot)
+    unsigned base = jit_src(t, in->rs1, RAX);
+    bool in_group = t->group[t->i];
+    t->base = base;
+    t->disp = in->imm;
+    t->index = in_group && !want.slot ? R12 : RDX;
+    if (in_group && t->i == want.first) {
+        lead(t, base, &want);
+    } else if (in_group) {
+        if (want.slot)
             x86_rm(&t->e, X_MOV, true, RDX, RBP, JIT_DISP(jit.share[want.slot]));
-        t->base = jit_src(t, in->rs1, RAX);
-        t->disp = in->imm;
-        return;
-    }
-    if (t->slot[t->i]) {
-        ask_slot(t, &want);
+    } else if (t->slot[t->i]) {
+        ask_slot(t, base, &want);
         x86_rm(&t->e, X_MOV, true, RDX, RBP, slot_disp(t, offsetof(struct rv_slot, addend)));
-        t->index = RDX;
-        t->base = t->reg[in->rs1] >= 0 ? (unsigned)t->reg[in->rs1] : RAX;
-        t->disp = in->imm;
-        return;
+    } else {
+        look_up(t, base, &want);
+        x86_rm(&t->e, X_MOV, true, RDX, RCX, offsetof(struct rv_tlb_entry, addend));
     }
-    uint8_t *fail[2];
-    look_up(t, in->rs1, in->imm, in->imm + (int32_t)size, !store, store, fail);
-    jit_cold_slow(t, fail[0]);
-    x86_rm(&t->e, X_ADD, true, RAX, RCX, offsetof(struct rv_tlb_entry, addend));
-    t->base = RAX;
-    t->index = 0;
-    t->disp = 0;
 }
 
 void jit_atomic_address(struct jit_tr *t, const struct rv_insn *in, unsigned size)
 {
     struct emit *e = &t->e;
     jit_get(t, RAX, in->rs1);
-    x86_rr(e, X_MOV, false, RCX, RAX);
     x86_rr(e, X_MOV, true, RDX, RAX);
-    tlb_entry(t);
+    jit_tlb_entry(e, RCX, RAX, RV_TLB_SIZE);
     x86_ri(e, G_AND, true, RDX, -(int32_t)RV_PAGE_SIZE | (int32_t)(size - 1));
     x86_rm(e, X_CMP, true, RDX, RCX, offsetof(struct rv_tlb_entry, wr));
     jit_cold_slow(t, x86_jcc(e, CC_NE, 0));
@@ -165,10 +147,7 @@ void jit_atomic_address(struct jit_tr *t, const struct rv_insn *in, unsigned siz
 
 void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg)
 {
-    if (t->index)
-        x86_rmx(&t->e, op, w, reg, t->base, t->index, 0, t->disp);
-    else
-        x86_rm(&t->e, op, w, reg, t->base, t->disp);
+    x86_rmx(&t->e, op, w, reg, t->base, t->index, 0, t->disp);
 }
 
 static void load_to(struct jit_tr *t, const struct rv_insn *in, unsigned op, bool w, unsigned size)
@@ -182,10 +161,13 @@ static void load_to(struct jit_tr *t, const struct rv_insn *in, unsigned op, boo
 static void store_from(struct jit_tr *t, const struct rv_insn *in, unsigned size)
 {
     jit_address(t, in, size, true);
-    unsigned v = jit_src(t, in->rs2, RCX);
+    bool zero = !in->rs2;
+    unsigned v = zero ? 0 : jit_src(t, in->rs2, RCX), op = size == 1 ? zero ? X_MOV8_IMM : X_MOV8_TO : zero ? X_MOV_IMM : X_MOV_TO;
     if (size == 2)
         emit_8(&t->e, 0x66);
-    jit_mem(t, size == 1 ? X_MOV8_TO : X_MOV_TO, size == 8, v);
+    jit_mem(t, op, size == 8, v);
+    for (unsigned i = 0; zero && i < MIN(size, 4); i++)
+        emit_8(&t->e, 0);
 }
 
 bool jit_emit_mem(struct jit_tr *t, const struct rv_insn *in)
@@ -203,6 +185,8 @@ bool jit_emit_mem(struct jit_tr *t, const struct rv_insn *in)
     case RV_OP_SW: store_from(t, in, 4); return true;
     case RV_OP_SD: store_from(t, in, 8); return true;
     case RV_OP_FENCE:
+        if (in->raw == RV_INSN_PAUSE && hart_by_turns(t->h))
+            return false;
         if ((in->imm & 0x10) && (in->imm & 0x2)) {      /* earlier stores before later loads: all that this host reorders */
             emit_8(&t->e, 0xf0);                        /* lock or dword [rsp], 0 */
             x86_mi(&t->e, G_OR, false, RSP, 0, 0);

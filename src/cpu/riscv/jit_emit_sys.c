@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The CSRs that a supervisor touches on every trap, and the floating-point flags, in line. A block does not know its privilege: each checks that, and leaves
- * whatever is not plain to the handler.
+ * The CSRs that a supervisor touches on every trap, the floating-point flags, and cbo.zero, which clears a kernel's pages, in line.
+ * A block does not know its privilege: each checks that, and leaves whatever is not plain to the handler.
  */
+#include <assert.h>
+
 #include "cpu/riscv/jit_int.h"
 
 enum { CSR_FFLAGS = 1, CSR_SSTATUS = 0x100, CSR_SSCRATCH = 0x140, CSR_SEPC, CSR_SCAUSE, CSR_STVAL };
@@ -103,7 +105,10 @@ static bool sstatus(struct jit_tr *t, const struct rv_insn *in)
     return true;
 }
 
-/* fflags is what fflags holds and what the host has collected since. */
+/*
+ * fflags is what fflags holds and what the host has collected since. A write leaves the host's alone if it sets all of those, as
+ * where a program puts back what it had read before a comparison: to load MXCSR takes long.
+ */
 static bool fflags(struct jit_tr *t, const struct rv_insn *in)
 {
     struct emit *e = &t->e;
@@ -113,9 +118,9 @@ static bool fflags(struct jit_tr *t, const struct rv_insn *in)
     x86_rm(e, X_MXCSR, false, 3, RBP, JIT_DISP(jit.mxcsr));                 /* stmxcsr */
     x86_rm(e, X_MOV, false, RCX, RBP, JIT_DISP(jit.mxcsr));
     x86_ri(e, G_AND, false, RCX, 0x3f);
-    x86_rx(e, X_MOVZX8, false, RDX, RCX, 0, (uint32_t)(uintptr_t)t->j->flags);
-    x86_rm(e, X_MOVZX8, false, RAX, RBP, JIT_DISP(fflags));
-    x86_rr(e, X_OR, false, RDX, RAX);
+    x86_rx(e, X_MOVZX8, false, RCX, RCX, 0, (uint32_t)(uintptr_t)t->j->flags);
+    x86_rm(e, X_MOVZX8, false, RDX, RBP, JIT_DISP(fflags));
+    x86_rr(e, X_OR, false, RDX, RCX);
     if (writes) {
         if (immediate(in))
             x86_mov_imm(e, RAX, in->rs1);
@@ -123,7 +128,8 @@ static bool fflags(struct jit_tr *t, const struct rv_insn *in)
             jit_get(t, RAX, in->rs1);
         x86_ri(e, G_AND, false, RAX, 31);
         x86_rm(e, X_MOV8_TO, false, RAX, RBP, JIT_DISP(fflags));
-        x86_rr(e, X_TEST, false, RCX, RCX);
+        x86_f7(e, G_NOT, false, RAX);
+        x86_rr(e, X_TEST, false, RAX, RCX);
         uint8_t *clean = x86_jcc(e, CC_E, 0);
         x86_mi(e, G_AND, false, RBP, JIT_DISP(jit.mxcsr), ~0x3f);
         x86_rm(e, X_MXCSR, false, 2, RBP, JIT_DISP(jit.mxcsr));             /* ldmxcsr */
@@ -134,9 +140,28 @@ static bool fflags(struct jit_tr *t, const struct rv_insn *in)
     return true;
 }
 
+/* A block of 64 bytes, aligned, where stores need not be noticed. */
+static bool zero_block(struct jit_tr *t, const struct rv_insn *in)
+{
+    struct emit *e = &t->e;
+    if (t->h->cpu->cboz_block != 64 || !rv_has(t->h, RV_EXT_S))
+        return false;
+    need_supervisor(t);
+    static_assert(ENVCFG_CBZE == 0x80, "the sign of menvcfg's lowest byte");
+    x86_mi8(e, G_CMP, RBP, JIT_DISP(menvcfg), 0);
+    jit_cold_slow(t, x86_jcc(e, CC_GE, 0));
+    jit_atomic_address(t, in, 64);
+    x86_rr(e, X_XORPS, false, 0, 0);
+    for (int i = 0; i < 64; i += 16)
+        x86_rm(e, X_MOVAPS_TO, false, 0, RAX, i);
+    return true;
+}
+
 bool jit_emit_sys(struct jit_tr *t, const struct rv_insn *in)
 {
     unsigned f = rv_insn_rows[in->op].fmt;
+    if (in->op == RV_OP_CBO_ZERO)
+        return zero_block(t, in);
     if ((f != RV_FMT_CSR && f != RV_FMT_CSRI) || (in->imm >= CSR_SSTATUS && !rv_has(t->h, RV_EXT_S)))
         return false;                       /* misa may have turned off what the CSR belongs to */
     switch (in->imm) {

@@ -10,7 +10,7 @@
  * by line of what was translated, and drops the blocks of lines that differ: their entries jump to C, and to the new block once there is one.
  *
  * Registers of generated code: rbp = the hart (+ JIT_BIAS), r15d = budget, r12 = an addend of the soft TLB within a group of
- * accesses, or a guest register of a loop, rax, rcx, rdx free; the rest holds guest registers (jit_reg). xmm0..xmm3 are free; in blocks that compute in
+ * accesses, else a guest register; rax, rcx, rdx free; the rest holds guest registers (jit_reg between blocks, t->now in them). xmm0..xmm3 are free; in blocks that compute in
  * floating point (mode not JIT_FP_SLOW) the others hold guest registers, too (jit_freg).
  * Thread: VCPU.
  */
@@ -36,7 +36,7 @@ enum jit_const { JIT_BOX, JIT_SIGN_S, JIT_SIGN_D, JIT_MAG_S, JIT_MAG_D, JIT_MINU
 
 /* One line of the jump cache: code (its far entry) for virtual address pc in context ctx. */
 struct jit_jump { uint64_t pc; uint32_t ctx, code; };
-#define JIT_JUMP_BITS 13
+#define JIT_JUMP_BITS 15
 #define JIT_JUMP_SIZE (1u << JIT_JUMP_BITS)
 /* Index times two of a jump-cache line. */
 static inline uint32_t jit_jump_hash(uint64_t pc)
@@ -87,7 +87,7 @@ static inline uint64_t jit_key(uint64_t pa, unsigned off, unsigned fp, unsigned 
 }
 
 /* Where generated code goes that is rarely run: after the block. */
-enum jit_cold_kind { COLD_SLOW, COLD_LEAVE, COLD_POLL, COLD_POLL_AT, COLD_POLL_LOOP, COLD_LINK, COLD_EXIT, COLD_FORWARD, COLD_SLOT };
+enum jit_cold_kind { COLD_SLOW, COLD_LEAVE, COLD_POLL_AT, COLD_POLL_LOOP, COLD_LINK, COLD_EXIT, COLD_FORWARD, COLD_SLOT, COLD_FILL };
 struct jit_cold {
     enum jit_cold_kind kind;
     uint8_t *from;                      /* displacement to patch */
@@ -96,12 +96,25 @@ struct jit_cold {
     int64_t target;
     int16_t done;                       /* instructions; an adjustment of the budget; the instruction's index */
     uint8_t variant;
+    uint8_t place;                      /* index of the place[] that holds where the jump is */
 };
+
+/*
+ * Where guest registers are: in a host register, or (-1) in memory. Stale: what is in memory is not the value. Narrow: the value is
+ * the lower half, sign-extended; the upper half may be anything.
+ */
+struct jit_place { int8_t reg[32]; uint32_t stale, narrow; };
 
 /* Accesses base + [lo, hi) of instructions first..last that share a look at the TLB; its addend is in r12 (slot 0) or memory. */
 #define JIT_GROUPS 12u
 #define JIT_SHARES 4
 struct jit_share { int32_t lo, hi; uint8_t base, first, last, count, slot; bool rd, wr; };
+
+/* What an instruction does with the integer registers. */
+struct jit_effect {
+    uint32_t reads, writes;             /* bit = register, never x0 */
+    bool seen;                          /* whoever sees the state may do so here: traps, jumps */
+};
 
 /* A translation under way. */
 struct jit;
@@ -114,52 +127,71 @@ struct jit_tr {
     uint64_t lines;                     /* of the page that were read */
     unsigned fp, variant;
     unsigned n, i;                      /* instructions; the present one */
-    struct { struct rv_insn in; uint16_t off; } insn[JIT_INSNS];
     uint32_t head;                      /* near entry */
     unsigned first_cold;                /* of the present instruction */
-    struct jit_cold cold[JIT_INSNS * 8];
     unsigned n_cold;
-    unsigned base, index;               /* of the address that jit_address() made; index 0 (rax): none */
+    unsigned base, index;               /* of the address that jit_address() made */
     int32_t disp;
     bool ended;                         /* nothing falls out of the last instruction */
     /* jumps within the block (jit_region.c) */
+    bool turned[JIT_INSNS];             /* a branch whose target is the next instruction here: the one behind it is where it may go */
+    bool stops;                         /* whatever follows the last instruction is for C to find */
     int8_t target[JIT_INSNS];           /* index of the instruction that a branch or jump goes to; -1: not in the block */
+    int8_t close;                       /* index of the one that follows the last; -1: not in the block */
     bool label[JIT_INSNS];              /* such a target */
     int8_t from[JIT_INSNS];             /* of a label: first jump to it; -1: one from behind */
-    uint32_t at[JIT_INSNS];             /* where its code begins */
-    bool loops;                         /* jumps back within the block: guest registers may be held elsewhere than outside */
-    int8_t reg[32];                     /* host register of a guest register in this block; -1: in memory */
-    uint32_t slow, poll;                /* routines that call the stubs from this block's registers */
+    bool loops;                         /* jumps back within the block */
+    /* where guest registers are (jit_place.c) */
+    struct jit_place home, now;         /* between blocks; here */
+    uint32_t hosts;                     /* the host registers in use between blocks */
+    unsigned at_place;                  /* index of the place[] that code out of line begins with */
     /* what jit_opt.c found out */
     bool skip[JIT_INSNS];               /* computes what nobody sees */
-    bool low[JIT_INSNS];                /* only the lower 32 bits of the result matter */
+    bool low[JIT_INSNS];                /* the upper half of the result is not needed, or only outside the block: it is narrow */
+    bool whole[JIT_INSNS];              /* it is narrow just as what it reads is */
+    bool words[JIT_INSNS];              /* all that it reads is sign-extended from 32 bits */
+    uint32_t words_at[JIT_INSNS];       /* the registers that are, at a label */
+    uint32_t wanted_at[JIT_INSNS];      /* there, those whose upper half somebody may want */
+    bool widen;                         /* the present instruction is to sign-extend what it makes of narrow registers */
     bool fs_dirty;                      /* mstatus.FS was set in this block */
     uint32_t boxed;                     /* f registers known to hold a boxed single */
     struct jit_share share[JIT_GROUPS]; /* groups of accesses that share a look at the TLB (jit_plan.c) */
     unsigned n_share;
     uint8_t group[JIT_INSNS];           /* 1 + group of a load or store; 0: none */
     uint8_t slot[JIT_INSNS];            /* 1 + the hart's slot that a load, a store or a group's first asks before the TLB; 0: none */
+    /* from here on nothing is cleared before a translation: there is something only of the instructions that were collected */
+    struct { struct rv_insn in; uint16_t off; } insn[JIT_INSNS];
+    struct jit_effect effect[JIT_INSNS];
+    uint32_t at[JIT_INSNS];             /* where its code begins */
+    struct jit_place place[2 * JIT_INSNS]; /* before each instruction, as it begins to compute, and after it */
+    struct jit_place arrive[JIT_INSNS]; /* where jumps come to it */
+    uint8_t next_read[JIT_INSNS + 1][32], uses_left[JIT_INSNS + 1][32];
+    struct jit_cold cold[JIT_INSNS * 8];
 };
 
 #define JIT_HASH 131072u
+/* The code to write and to run, and what is kept for each block, each call of a handler, each jump. */
+enum { JIT_AREA_W, JIT_AREA_X, JIT_AREA_BLOCKS, JIT_AREA_SITES, JIT_AREA_LINKS, JIT_AREAS };
 struct jit {
     struct hart *h;
     /* code: one memory, mapped to be written and to be run */
     uint8_t *w, *x;
     size_t size, stubs, used;
+    /* Memory that grows with what is translated: [0, open) may be touched. The host refuses the rest, so that -overcommit pins what is used. */
+    struct jit_area { void *at; size_t size, open; int prot; } area[JIT_AREAS];
     uint64_t (*enter[2])(struct hart *h, uint32_t code);
-    struct jit_stubs { uint32_t exit, slow, poll, poll_at, miss, stale, stale_near; } stub[2];     /* [1]: floating-point registers are live */
+    struct jit_stubs { uint32_t exit, slow, poll, poll_at, miss, stale, stale_near, fill[2]; } stub[2];     /* [1]: floating-point registers are live */
     /* data that generated code names with 32 bits */
     struct { uint64_t lo, hi; } *constants;
     uint8_t *flags;                     /* fflags of the six flags of MXCSR */
     struct jit_jump *jump;
     struct jit_site *site;
-    unsigned sites, max_sites;
+    unsigned sites;
     struct jit_link *link;
-    unsigned links, max_links;
+    unsigned links;
     /* what has been translated */
     struct jit_block *block;
-    unsigned blocks, max_blocks;
+    unsigned blocks;
     uint32_t hash[JIT_HASH];
     struct jit_page *page[4096];        /* hash chains */
     uint64_t epoch;                     /* a page of another must be looked at before it is used */
@@ -178,6 +210,13 @@ void jit_code_fini(struct jit *j);
 /* Makes the entries of a dropped block lead to C; or, once it was made again, to the new one. */
 void jit_block_kill(struct jit *j, uint32_t b);
 void jit_block_forward(struct jit *j, uint32_t old, uint32_t b);
+/*
+ * Whether there is room for another block in the memory set aside. Asks the host for it in pieces: a fault for each page of code would
+ * take far longer. False: all must be forgotten first.
+ */
+bool jit_code_room(struct jit *j);
+/* Forgets where jumps by register led. Costs nothing before the first block. */
+void jit_code_forget_jumps(struct jit *j);
 /* Forgets all translated code; the stubs stay. */
 void jit_code_reset(struct jit *j);
 
@@ -211,28 +250,33 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
 /* jit_plan.c */
 void jit_plan_shares(struct jit_tr *t);
 void jit_plan_slots(struct jit_tr *t);
-/* jit_opt.c: what an instruction does with the integer registers. */
-struct jit_effect {
-    uint32_t reads, writes;             /* bit = register, never x0 */
-    bool seen;                          /* whoever sees the state may do so here: traps, jumps */
-};
-struct jit_effect jit_effect(const struct rv_insn *in);
-/* Puts cheaper instructions for those collected, and marks those that do nothing. */
+/* Of the loads and stores that may share. */
+bool jit_is_store(const struct rv_insn *in);
+/* jit_opt.c: puts cheaper instructions for those collected, and marks those that do nothing. */
 void jit_optimize(struct jit_tr *t);
 
 /* jit_region.c */
+/* Where a branch or jump goes that does not go on with the next instruction here; where one that goes on comes to: page offsets. */
+int64_t jit_side(const struct jit_tr *t, unsigned i);
+int64_t jit_next(const struct jit_tr *t, unsigned i);
 /* The index of the instruction at offset @off of the page; -1: not collected. */
 int jit_find_insn(const struct jit_tr *t, int64_t off);
-/* Finds the jumps within the block, then which guest registers its loops hold in host registers. */
+/* Finds the jumps within the block. */
 void jit_plan_jumps(struct jit_tr *t);
 /* The innermost loop around instruction @i: its first and last; false: none. */
 bool jit_loop_around(const struct jit_tr *t, unsigned i, unsigned *first, unsigned *last);
+/* Where instruction @e goes to, or the block's end (as @e = n); -1: not within the block. */
+int jit_jump_of(const struct jit_tr *t, unsigned e);
+
+/* jit_place.c */
+/* Sets out from where guest registers are between blocks to t->now. */
 void jit_plan_registers(struct jit_tr *t);
-/* Code between the registers as all blocks share them and as this one holds them. */
-void jit_registers_enter(struct jit_tr *t);
-void jit_registers_leave(struct jit_tr *t);
-/* The routines t->slow and t->poll. */
-void jit_region_routines(struct jit_tr *t);
+/* Before the present instruction is translated: brings in what it needs and makes room for what it makes. */
+void jit_place_insn(struct jit_tr *t);
+/* Code that moves guest registers; the flags and rax stay. */
+void jit_move(struct jit_tr *t, const struct jit_place *from, const struct jit_place *to);
+/* Makes whole what is narrow here, but the registers in @may and those that nobody wants at label @k, where it goes on. */
+void jit_widen(struct jit_tr *t, unsigned k, uint32_t may);
 
 /* Helpers of the emitters: jit_emit.c */
 extern const int8_t jit_reg[32], jit_freg[32];          /* host register of a guest register between blocks; -1: in memory */
@@ -248,6 +292,8 @@ void jit_op(struct jit_tr *t, unsigned op, bool w, unsigned dst, unsigned r);
 struct jit_cold *jit_cold(struct jit_tr *t, enum jit_cold_kind kind, uint8_t *from);
 /* The jump whose displacement is at @from goes to the handler of the present instruction, then to the next. */
 void jit_cold_slow(struct jit_tr *t, uint8_t *from);
+/* The jump comes from a look at the TLB that failed (jit_tlb_entry() in rcx, the page in rdx): fills it, else as above, or to the variant. */
+void jit_cold_fill(struct jit_tr *t, uint8_t *from, bool store);
 /* The same, but leaves the block then: what was assumed in it does not hold. */
 void jit_cold_leave(struct jit_tr *t, uint8_t *from);
 /* Calls the handler of the present instruction in line. */
@@ -266,7 +312,9 @@ void jit_spend_loop(struct jit_tr *t, unsigned k, unsigned off, int adjust);
 /* Ends the block with a jump to the address in rax. */
 void jit_exit_rax(struct jit_tr *t, unsigned done);
 
-/* jit_emit_mem.c: makes the host address of rs1 + imm; jit_mem() then emits `op reg, [that address]`. rcx is free after it. */
+/* jit_emit_mem.c: host register @to = the TLB entry of the address in register @at, in the first of the context's tables (of @size entries). */
+void jit_tlb_entry(struct emit *e, unsigned to, unsigned at, unsigned size);
+/* Makes the host address of rs1 + imm; jit_mem() then emits `op reg, [that address]`. rcx is free after it. */
 void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store);
 void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg);
 /* rax = host address of rs1, aligned, for a store that need not be noticed; else the handler. */

@@ -8,7 +8,7 @@
 #include "base/str.h"
 #include "cpu/riscv/jit_int.h"
 
-struct jit_options jit_options = { .cache = 32u << 20, .insns = JIT_INSNS };
+struct jit_options jit_options = { .cache = 256u << 20, .insns = JIT_INSNS };
 
 static FILE *map;                           /* one for all harts: a line is written with one call */
 
@@ -56,7 +56,7 @@ static bool set_block(const char *value, struct err *e)
 
 const struct accel_option jit_option_rows[] = {
     { "block", "Instructions translated together, at most (default 64)", set_block },
-    { "cache", "Translated code of each hart, at most (default 32M, less with very many harts); what does not fit is translated again", set_cache },
+    { "cache", "Translated code of each hart, at most (default 256M, less with three harts or more); what does not fit is translated again", set_cache },
     { "check", "on: blocks are run on the interpreter, too, and the program ends where they differ (one CPU)", set_check },
     { "perf", "on: names translated blocks for perf(1), in /tmp/perf-PID.map", set_perf },
     { "stats", "on: prints at the end what was translated, and the time it took", set_stats },

@@ -26,7 +26,7 @@ static unsigned access_size(const struct jit_tr *t, const struct rv_insn *in)
     }
 }
 
-static bool is_store(const struct rv_insn *in)
+bool jit_is_store(const struct rv_insn *in)
 {
     unsigned f = rv_insn_rows[in->op].fmt;
     return f == RV_FMT_ST || f == RV_FMT_FST;
@@ -56,7 +56,7 @@ static bool writes_x(const struct rv_insn *in, unsigned r)
 static bool join(struct jit_share *g, const struct rv_insn *in, unsigned size, bool past_branch)
 {
     int32_t lo = in->imm < g->lo ? in->imm : g->lo, hi = in->imm + (int32_t)size > g->hi ? in->imm + (int32_t)size : g->hi;
-    bool store = is_store(in);
+    bool store = jit_is_store(in);
     if (hi - lo > SPAN_MAX || (store && past_branch && !g->wr))
         return false;                       /* what may never run must not ask for more rights */
     g->lo = lo;
@@ -160,7 +160,7 @@ void jit_plan_slots(struct jit_tr *t)
     for (unsigned i = 0; i < t->n; i++) {
         const struct rv_insn *in = &t->insn[i].in;
         const struct jit_share *g = t->group[i] ? &t->share[t->group[i] - 1] : NULL;
-        bool store = g ? g->wr : is_store(in);
+        bool store = g ? g->wr : jit_is_store(in);
         if (!access_size(t, in) || (g && g->first != i))
             continue;
         for (unsigned k = 0; k < sizeof own_slot; k++)

@@ -147,13 +147,32 @@ void x86_mov_mi(struct emit *e, unsigned base, int32_t disp, int32_t imm)
     emit_32(e, (uint32_t)imm);
 }
 
-void x86_setcc(struct emit *e, unsigned cc, unsigned reg)
+void x86_setcc8(struct emit *e, unsigned cc, unsigned reg)
 {
     emit_8(e, 0x40 | reg >> 3);
     emit_8(e, 0x0f);
     emit_8(e, 0x90 | cc);
     modrm_rr(e, 0, reg);
+}
+
+void x86_setcc(struct emit *e, unsigned cc, unsigned reg)
+{
+    x86_setcc8(e, cc, reg);
     x86_rr(e, X_MOVZX8, false, reg, reg);
+}
+
+void x86_align(struct emit *e, unsigned n)
+{
+    static const uint8_t nop[8][8] = {          /* those that the SDM recommends, by length less one */
+        { 0x90 }, { 0x66, 0x90 }, { 0x0f, 0x1f, 0x00 }, { 0x0f, 0x1f, 0x40 }, { 0x0f, 0x1f, 0x44 }, { 0x66, 0x0f, 0x1f, 0x44 },
+        { 0x0f, 0x1f, 0x80 }, { 0x0f, 0x1f, 0x84 },
+    };
+    for (unsigned left = -(uintptr_t)e->p & (n - 1); left;) {
+        unsigned len = left < 8 ? left : 8;
+        memcpy(e->p, nop[len - 1], len);
+        e->p += len;
+        left -= len;
+    }
 }
 
 void x86_push(struct emit *e, unsigned reg)

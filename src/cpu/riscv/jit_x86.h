@@ -19,14 +19,16 @@ enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC
 /* Opcodes with a ModRM operand: reg is the destination unless it says "to". */
 enum {
     X_ADD = 0x03, X_OR = 0x0b, X_AND = 0x23, X_SUB = 0x2b, X_XOR = 0x33, X_CMP = 0x3b, X_TEST = 0x85, X_MOV = 0x8b, X_MOV_TO = 0x89,
-    X_LEA = 0x8d, X_ADD_TO = 0x01, X_OR_TO = 0x09, X_AND_TO = 0x21, X_XOR_TO = 0x31, X_MOVSXD = 0x63, X_IMUL = 0x0faf, X_MOVZX8 = 0x0fb6, X_MOVZX16 = 0x0fb7, X_MOVSX8 = 0x0fbe, X_MOVSX16 = 0x0fbf,
-    X_MOV8_TO = 0x88, X_CMOV = 0x0f40, X_POPCNT = 0xf30fb8, X_LZCNT = 0xf30fbd, X_TZCNT = 0xf30fbc, X_BT = 0x0fa3,
+    X_LEA = 0x8d, X_ADD_TO = 0x01, X_OR_TO = 0x09, X_AND_TO = 0x21, X_XOR_TO = 0x31, X_MOVSXD = 0x63, X_IMUL = 0x0faf,
+    X_MOVZX8 = 0x0fb6, X_MOVZX16 = 0x0fb7, X_MOVSX8 = 0x0fbe, X_MOVSX16 = 0x0fbf,
+    X_MOV8_TO = 0x88, X_MOV8_IMM = 0xc6, X_MOV_IMM = 0xc7,
+    X_CMOV = 0x0f40, X_POPCNT = 0xf30fb8, X_LZCNT = 0xf30fbd, X_TZCNT = 0xf30fbc, X_BT = 0x0fa3,
     /* scalar floating point; ^ X_SINGLE for single precision */
     X_SINGLE = 0x010000, X_UCOMISS = 0x0f2e, X_COMISS = 0x0f2f, X_MOVSS = 0xf30f10, X_MOVSS_TO = 0xf30f11, X_ANDPS = 0x0f54, X_ORPS = 0x0f56,
     X_MOVSD = 0xf20f10, X_MOVSD_TO = 0xf20f11, X_ADDSD = 0xf20f58, X_MULSD = 0xf20f59, X_SUBSD = 0xf20f5c, X_DIVSD = 0xf20f5e,
     X_SQRTSD = 0xf20f51, X_CVTSI2SD = 0xf20f2a, X_CVTTSD2SI = 0xf20f2c, X_CVTSD2SI = 0xf20f2d, X_CVTSD2SS = 0xf20f5a,
     X_CVTSS2SD = 0xf30f5a, X_UCOMISD = 0x660f2e, X_COMISD = 0x660f2f, X_MOVQ_X = 0x660f6e, X_MOVQ_TO = 0x660f7e, X_XORPS = 0x0f57,
-    X_MOVAPS = 0x0f28, X_PCMPEQB = 0x660f74, X_MXCSR = 0x0fae,
+    X_MOVAPS = 0x0f28, X_MOVAPS_TO = 0x0f29, X_PCMPEQB = 0x660f74, X_MXCSR = 0x0fae,
 };
 /* Digits of the group opcodes 81 (arithmetic with an immediate), C1 (shifts) and F7 (one operand). */
 enum { G_ADD, G_OR, G_ADC, G_SBB, G_AND, G_SUB, G_XOR, G_CMP };
@@ -75,8 +77,11 @@ void x86_f7(struct emit *e, unsigned group, bool w, unsigned rm);
 void x86_mov_imm(struct emit *e, unsigned reg, uint64_t v);
 /* mov qword [base + disp], imm (sign-extended). */
 void x86_mov_mi(struct emit *e, unsigned base, int32_t disp, int32_t imm);
-/* setcc r8 and zero-extension to the whole register. */
+/* setcc r8, the rest of the register stays; the same and zero-extension to the whole register. */
+void x86_setcc8(struct emit *e, unsigned cc, unsigned reg);
 void x86_setcc(struct emit *e, unsigned cc, unsigned reg);
+/* Goes on at a multiple of @n, a power of two, with instructions that do nothing in between. */
+void x86_align(struct emit *e, unsigned n);
 void x86_push(struct emit *e, unsigned reg);
 void x86_pop(struct emit *e, unsigned reg);
 void x86_ret(struct emit *e);

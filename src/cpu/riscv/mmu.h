@@ -48,6 +48,20 @@ static inline void rv_tlb_changed(struct hart *h)
         memset(h->jit.slot[i].limit, 0, sizeof h->jit.slot[i].limit);
     h->jit.changes++;
 }
+/* Where a context keeps the translation of @va: in the table of the fast check, and in the larger one. */
+static inline unsigned rv_tlb_first(uint64_t va) { return va >> RV_PAGE_BITS & (RV_TLB_SIZE - 1); }
+static inline unsigned rv_tlb_second(uint64_t va) { return RV_TLB_SIZE + (va >> RV_PAGE_BITS & (RV_TLB_MORE - 1)); }
+/* Entry @n of a context is filled. */
+static inline void rv_tlb_note_fill(struct rv_tlb *t, unsigned n)
+{
+    t->used = true;
+    t->groups[n / RV_TLB_GROUP / 64] |= BIT64(n / RV_TLB_GROUP % 64);
+}
+/*
+ * Fills the entry of @page in the present data context for READ or WRITE accesses that are going to be made; whether the fast check
+ * passes now. Else nothing is said of the access: rv_load() and rv_store() know. VCPU
+ */
+bool rv_tlb_fill(struct hart *h, uint64_t page, enum rv_access acc);
 /* Frees every context. */
 void rv_tlb_free(struct hart *h);
 /* Notes a superpage in the context, so that a flush of any address in it finds it; a page that was translated for fetches. */

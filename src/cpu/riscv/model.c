@@ -11,20 +11,66 @@ static const struct { const char *name; uint8_t needs; } exts[] = {
 #undef RV_EXT
 };
 
+/* Extensions that harts elsewhere have: off is what they are here, and on is refused by name. */
+static bool is_absent(struct obj *o, const struct prop *p, struct err *e)
+{
+    if (!((struct rv_cpu *)o)->absent)
+        return true;
+    err_set(e, ERR_NOT_BUILT, "%s: this extension is not in this build", p->name);
+    return err_hint(e, "leave %s out, or write %s=off; what there is: -cpu rv64,help", p->name, p->name);
+}
+#define ABSENT(nm) { .name = nm, .doc = "An extension that is not in this build", .type = PROP_T_BOOL, .flags = PF_HIDDEN, \
+                     PROP_OFF(struct rv_cpu, absent), .changed = is_absent }
+static const struct prop absent_props[] = {
+    ABSENT("e"), ABSENT("h"), ABSENT("v"), ABSENT("zve32f"), ABSENT("zve32x"), ABSENT("zve64d"), ABSENT("zve64f"), ABSENT("zve64x"),
+    ABSENT("zvfh"), ABSENT("zvfhmin"), ABSENT("zvfbfmin"), ABSENT("zvfbfwma"), ABSENT("zvbb"), ABSENT("zvbc"), ABSENT("zvkb"), ABSENT("zvkg"),
+    ABSENT("zvkned"), ABSENT("zvknha"), ABSENT("zvknhb"), ABSENT("zvksed"), ABSENT("zvksh"), ABSENT("zvkn"), ABSENT("zvknc"), ABSENT("zvkng"),
+    ABSENT("zvks"), ABSENT("zvksc"), ABSENT("zvksg"), ABSENT("zfh"), ABSENT("zfbfmin"), ABSENT("zfinx"), ABSENT("zdinx"), ABSENT("zhinx"),
+    ABSENT("zhinxmin"), ABSENT("zcb"), ABSENT("zcmp"), ABSENT("zcmt"), ABSENT("zabha"), ABSENT("zimop"), ABSENT("zcmop"), ABSENT("zicfilp"),
+    ABSENT("zicfiss"), ABSENT("zbkb"), ABSENT("zbkc"), ABSENT("zbkx"), ABSENT("zknd"), ABSENT("zkne"), ABSENT("zknh"), ABSENT("zksed"),
+    ABSENT("zksh"), ABSENT("zkr"), ABSENT("zkn"), ABSENT("zks"), ABSENT("zk"), ABSENT("smepmp"), ABSENT("smrnmi"), ABSENT("smcntrpmf"),
+    ABSENT("smcdeleg"), ABSENT("ssccfg"), ABSENT("smcsrind"), ABSENT("sscsrind"), ABSENT("smdbltrp"), ABSENT("ssdbltrp"), ABSENT("smctr"),
+    ABSENT("ssctr"), ABSENT("ssnpm"), ABSENT("smnpm"), ABSENT("smmpm"), ABSENT("svrsw60t59b"),
+    PROP_END
+};
+
 static const struct prop cpu_props[] = {
 #define RV_EXT(id, nm, d, needs, ds) PROP_BIT(struct rv_cpu, ext, RV_EXT_##id, nm, d, ds),
 #include "cpu/riscv/ext.def"
 #undef RV_EXT
-    PROP_BOOL(struct rv_cpu, sv48, "sv48", true, "Address translation up to 48 bits"),
-    PROP_BOOL(struct rv_cpu, sv57, "sv57", true, "Address translation up to 57 bits"),
+    PROP_TRI(struct rv_cpu, sv39_opt, "sv39", TRI_AUTO, "on: address translation up to 39 bits, unless a wider one is on, too"),
+    PROP_TRI(struct rv_cpu, sv48_opt, "sv48", TRI_AUTO, "Address translation up to 48 bits; off: 39"),
+    PROP_TRI(struct rv_cpu, sv57_opt, "sv57", TRI_AUTO, "Address translation up to 57 bits; off: 48"),
     PROP_U16(struct rv_cpu, cbom_block, "cbom_blocksize", 64, 16, 4096, "Block size of cache management"),
     PROP_U16(struct rv_cpu, cboz_block, "cboz_blocksize", 64, 16, 4096, "Block size of cache zeroing"),
     PROP_U16(struct rv_cpu, cbop_block, "cbop_blocksize", 64, 16, 4096, "Block size of prefetching"),
     PROP_U32(struct rv_cpu, vendor_id, "mvendorid", 0, 0, UINT32_MAX, "Value of mvendorid"),
     PROP_U64(struct rv_cpu, arch_id, "marchid", 0, 0, UINT64_MAX, "Value of marchid"),
     PROP_U64(struct rv_cpu, imp_id, "mimpid", 0, 0, UINT64_MAX, "Value of mimpid"),
+    { .name = "", .doc = "", .type = PROP_T_INCLUDE, .of = absent_props },
     PROP_END,
 };
+
+/* The widest translation; auto leaves the model's, but not one wider than the widest that is on. */
+static bool choose_width(struct rv_cpu *c, struct err *e)
+{
+    if (c->sv39_opt == TRI_OFF || (c->sv48_opt == TRI_OFF && c->sv57_opt == TRI_ON)) {
+        err_set(e, ERR_VALUE, c->sv39_opt == TRI_OFF ? "sv39=off: a hart that translates addresses has Sv39"
+                                                     : "sv48=off: a hart with sv57=on has Sv48, too");
+        return err_hint(e, c->sv39_opt == TRI_OFF ? "s=off is a hart without translation" : "leave sv57 out, or write sv57=off");
+    }
+    bool on[3] = { c->sv39_opt == TRI_ON, c->sv48_opt == TRI_ON, c->sv57_opt == TRI_ON };
+    c->sv57 = on[2] || (c->sv57 && c->sv57_opt != TRI_OFF && c->sv48_opt != TRI_OFF && !on[0] && !on[1]);
+    c->sv48 = c->sv57 || on[1] || (c->sv48 && c->sv48_opt != TRI_OFF && !on[0]);
+    return true;
+}
+
+static bool cpu_init(struct obj *o, struct err *e)
+{
+    struct rv_cpu *c = (struct rv_cpu *)o;
+    c->sv48 = c->sv57 = true;
+    return true;
+}
 
 static bool cpu_check(struct obj *o, struct err *e)
 {
@@ -36,15 +82,16 @@ static bool cpu_check(struct obj *o, struct err *e)
             err_set(e, ERR_VALUE, "%s=on needs %s=on", exts[i].name, exts[exts[i].needs].name);
             return err_hint(e, "%s=off, or leave %s on", exts[i].name, exts[exts[i].needs].name);
         }
-    if (c->sv57)
-        c->sv48 = true;
+    if (!choose_width(c, e))
+        return false;
     if (!is_pow2(c->cbom_block) || !is_pow2(c->cboz_block) || !is_pow2(c->cbop_block))
         return err_set(e, ERR_VALUE, "cache block sizes are powers of two");
     return true;
 }
 
 const struct obj_class rv_cpu_class = {
-    .name = "riscv-cpu", .desc = "RISC-V CPU model", .size = sizeof(struct rv_cpu), .flags = OCF_ABSTRACT, .props = cpu_props, .check = cpu_check,
+    .name = "riscv-cpu", .desc = "RISC-V CPU model", .size = sizeof(struct rv_cpu), .flags = OCF_ABSTRACT, .props = cpu_props, .init = cpu_init,
+    .check = cpu_check,
 };
 OBJ_CLASS(&rv_cpu_class);
 

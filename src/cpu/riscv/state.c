@@ -49,7 +49,7 @@ static const struct state_field fields[] = {
     STATE_UINT(struct hart, retired),
     STATE_SKIP(struct hart, slice, "folded into retired"),
     STATE_ARRAY(struct hart, pmpcfg), STATE_ARRAY(struct hart, pmpaddr),
-    STATE_SKIP(struct hart, pmp_lo, DERIVED), STATE_SKIP(struct hart, pmp_hi, DERIVED), STATE_SKIP(struct hart, pmp_used, DERIVED),
+    STATE_SKIP(struct hart, pmp_lo, DERIVED), STATE_SKIP(struct hart, pmp_hi, DERIVED), STATE_SKIP(struct hart, pmp_used, DERIVED), STATE_SKIP(struct hart, pmp_same, DERIVED),
     STATE_UINT(struct hart, irq_line), STATE_UINT(struct hart, irq_soft), STATE_UINT(struct hart, stimecmp),
     STATE_SKIP(struct hart, timer_lock, HOST),
     STATE_SKIP(struct hart, xtlb_once, CACHE), STATE_SKIP(struct hart, probe, "false while nobody looks"), STATE_SKIP(struct hart, as, CACHE),

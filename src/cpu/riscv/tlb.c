@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The soft TLB's contexts: which one is in force, and what fences take out of them. */
+#include <assert.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "cpu/riscv/mmu.h"
 
@@ -11,11 +13,18 @@ static uint32_t new_id(struct hart *h)
     return h->tlb_next_id;
 }
 
+/* Runs through the entries of data translations that may hold something. */
+#define EACH_USED(t, e)                                                                                                 \
+    for (unsigned w_ = 0; w_ < ARRAY_SIZE((t)->groups); w_++)                                                           \
+        for (uint64_t left_ = (t)->groups[w_]; left_; left_ &= left_ - 1)                                               \
+            for (struct rv_tlb_entry *e = (t)->e + (w_ * 64 + ctz64(left_)) * RV_TLB_GROUP, *end_ = e + RV_TLB_GROUP; e < end_; e++)
+
 static void tlb_clear(struct hart *h, struct rv_tlb *t)
 {
     if (t->used) {
-        for (unsigned i = 0; i < RV_TLB_SIZE; i++)
-            t->e[i].rd = t->e[i].wr = RV_TLB_NONE;
+        EACH_USED(t, e)
+            e->rd = e->wr = RV_TLB_NONE;
+        memset(t->groups, 0, sizeof t->groups);
         for (unsigned i = 0; i < RV_XTLB_SIZE; i++)
             t->x[i].va = RV_TLB_NONE;
         memset(t->wseen, 0, sizeof t->wseen);
@@ -25,34 +34,40 @@ static void tlb_clear(struct hart *h, struct rv_tlb *t)
     memset(&t->large, 0, sizeof t->large);
     memset(&t->xlarge, 0, sizeof t->xlarge);
     memset(t->xseen, 0, sizeof t->xseen);
+    t->xhalves = 0;
     t->id = new_id(h);
 }
 
 static struct rv_tlb *tlb_get(struct hart *h, struct rv_tlb **slot)
 {
     if (!*slot) {
-        *slot = aligned_alloc(64, (sizeof(struct rv_tlb) + 63) & ~(size_t)63);
-        if (!*slot)
+        struct rv_tlb *t = mmap(NULL, sizeof *t, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (t == MAP_FAILED)
             abort();
-        (*slot)->used = true;
-        tlb_clear(h, *slot);
+        for (unsigned i = 0; i < RV_TLB_SIZE; i++)
+            rv_tlb_note_fill(t, i);
+        rv_tlb_note_fill(t, rv_tlb_second(0));
+        tlb_clear(h, t);
+        *slot = t;
     }
     return *slot;
+}
+
+static void tlb_free(struct rv_tlb **slot)
+{
+    if (*slot)
+        munmap(*slot, sizeof **slot);
+    *slot = NULL;
 }
 
 void rv_tlb_free(struct hart *h)
 {
     for (unsigned i = 0; i < RV_AS_SLOTS; i++)
-        for (unsigned k = 0; k < RV_TLBK_COUNT; k++) {
-            free(h->as[i].tlb[k]);
-            h->as[i].tlb[k] = NULL;
-        }
-    for (unsigned i = 0; i < 2; i++) {
-        free(h->tlb_bare[i]);
-        h->tlb_bare[i] = NULL;
-    }
-    free(h->tlb_global);
-    h->tlb_global = NULL;
+        for (unsigned k = 0; k < RV_TLBK_COUNT; k++)
+            tlb_free(&h->as[i].tlb[k]);
+    for (unsigned i = 0; i < 2; i++)
+        tlb_free(&h->tlb_bare[i]);
+    tlb_free(&h->tlb_global);
     h->dtlb = h->xtlb = NULL;
 }
 
@@ -142,17 +157,24 @@ void rv_tlb_note_large(struct rv_tlb_range *r, uint64_t va, uint64_t span)
     r->mask = mask;
 }
 
-static bool in_range(const struct rv_tlb_range *r, uint64_t va)
-{
-    return (r->any && (va & r->mask) == r->base) || (r->seen[region_bit(va) / 64] >> region_bit(va) % 64 & 1);
-}
+static bool in_wide_leaf(const struct rv_tlb_range *r, uint64_t va) { return r->any && (va & r->mask) == r->base; }
+static bool in_region_leaf(const struct rv_tlb_range *r, uint64_t va) { return r->seen[region_bit(va) / 64] >> region_bit(va) % 64 & 1; }
+static bool in_range(const struct rv_tlb_range *r, uint64_t va) { return in_wide_leaf(r, va) || in_region_leaf(r, va); }
 static unsigned xseen_bit(uint64_t va) { return (va >> RV_PAGE_BITS ^ va >> (RV_PAGE_BITS + 12)) & (RV_XSEEN_BITS - 1); }
 
 void rv_tlb_note_exec(struct rv_tlb *t, uint64_t va, uint64_t span)
 {
+    t->xhalves |= (uint8_t)(1u << (va >> 63));
     t->xseen[xseen_bit(va) / 64] |= BIT64(xseen_bit(va) % 64);
     if (span > RV_PAGE_SIZE)
         rv_tlb_note_large(&t->xlarge, va, span);
+}
+
+/* Whether code may have run in the page. A kernel's context, whose filter is full, lets the user's half be. */
+static bool has_run(const struct rv_tlb *t, uint64_t va)
+{
+    bool seen = t->xseen[xseen_bit(va) / 64] >> xseen_bit(va) % 64 & 1;
+    return (t->xhalves >> (va >> 63) & 1) && (seen || in_range(&t->xlarge, va));
 }
 
 /* Whether a tag's page lies in the leaf of 2^shift bytes around @va. */
@@ -165,24 +187,40 @@ static void flush_entry(struct rv_tlb_entry *e, uint64_t va)
         e->rd = e->wr = RV_TLB_NONE;
 }
 
+/* @va may lie in a superpage: all of its pages that have entries. */
+static void flush_leaves(struct rv_tlb *t, uint64_t va)
+{
+    const unsigned pages = 1u << (RV_REGION_BITS - RV_PAGE_BITS);
+    static_assert(RV_TLB_BITS >= RV_REGION_BITS - RV_PAGE_BITS, "the pages of a region have entries side by side");
+    if (in_wide_leaf(&t->large, va)) {
+        EACH_USED(t, e)
+            flush_entry(e, va);
+        return;
+    }
+    const unsigned first[] = { rv_tlb_first(va) & ~(pages - 1), rv_tlb_second(va) & ~(pages - 1) };
+    for (unsigned i = 0; i < ARRAY_SIZE(first); i++)
+        for (struct rv_tlb_entry *e = t->e + first[i]; e < t->e + first[i] + pages; e++)
+            flush_entry(e, va);
+}
+
 static void flush_va(struct hart *h, struct rv_tlb *t, uint64_t va)
 {
     if (!t->used)
         return;
     rv_tlb_changed(h);
     if (in_range(&t->large, va)) {
-        for (unsigned i = 0; i < RV_TLB_SIZE; i++)
-            flush_entry(&t->e[i], va);
+        flush_leaves(t, va);
         for (unsigned i = 0; i < RV_XTLB_SIZE; i++)
             if (same_leaf(t->x[i].va, va, t->x[i].shift))
                 t->x[i].va = RV_TLB_NONE;
     } else {
         struct rv_xtlb_entry *x = &t->x[va >> RV_PAGE_BITS & (RV_XTLB_SIZE - 1)];
-        flush_entry(&t->e[va >> RV_PAGE_BITS & (RV_TLB_SIZE - 1)], va);
+        flush_entry(&t->e[rv_tlb_first(va)], va);
+        flush_entry(&t->e[rv_tlb_second(va)], va);
         if (same_leaf(x->va, va, x->shift))
             x->va = RV_TLB_NONE;
     }
-    if (in_range(&t->xlarge, va) || (t->xseen[xseen_bit(va) / 64] >> xseen_bit(va) % 64 & 1))
+    if (has_run(t, va))
         t->id = new_id(h);
 }
 
@@ -220,7 +258,7 @@ static void protect(struct rv_tlb *t, uint64_t pa)
 {
     if (!t || !t->used || !(t->wseen[wseen_bit(pa) / 64] >> wseen_bit(pa) % 64 & 1))
         return;
-    for (struct rv_tlb_entry *e = t->e; e < t->e + RV_TLB_SIZE; e++)
+    EACH_USED(t, e)
         if (RV_TLB_PA(e) == pa && !(e->wr & (RV_TLB_INVALID | RV_TLB_IO)))
             e->wr |= RV_TLB_CODE;
 }

@@ -61,13 +61,13 @@ static void co_ide_quiesce(struct dev *dev)
     }
 }
 
-#define IDE_CLASS(cname, text, rows, commands)                                                                            \
+#define IDE_CLASS(cname, text, rows, commands, pdt)                                                                       \
     { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_disk_class.obj, .size = sizeof(struct scsi_disk), .props = rows }, \
                .cat = "Storage", .plugs_into = &ide_bus_class, .realize = ide_realize, .unrealize = ide_unrealize,        \
                .reset = scsi_disk_reset, .co_quiesce = co_ide_quiesce, .state = &scsi_disk_state, .hotplug = true },                  \
-      .cmds = commands, .has = scsi_disk_has, .ready = scsi_disk_ready, .reset = scsi_disk_to_default }
+      .cmds = commands, .type = pdt, .has = scsi_disk_has, .co_ready = co_scsi_disk_ready, .reset = scsi_disk_to_default }
 
-static const struct scsi_dev_class hd_class = IDE_CLASS("ide-hd", "SATA disk", scsi_hd_props, scsi_hd_cmds);
-static const struct scsi_dev_class cd_class = IDE_CLASS("ide-cd", "SATA CD-ROM drive", scsi_cd_props, scsi_cd_cmds);
+static const struct scsi_dev_class hd_class = IDE_CLASS("ide-hd", "SATA disk", scsi_hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);
+static const struct scsi_dev_class cd_class = IDE_CLASS("ide-cd", "SATA CD-ROM drive", scsi_cd_props, scsi_cd_cmds, SCSI_TYPE_ROM);
 OBJ_CLASS(&hd_class.dev.obj);
 OBJ_CLASS(&cd_class.dev.obj);

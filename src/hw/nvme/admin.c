@@ -114,7 +114,7 @@ static uint16_t co_delete_sq(struct nvme_req *r)
 static void events_deliver(struct nvme *n)
 {
     for (unsigned i = 0; i < n->n_events && n->n_aer;) {
-        uint32_t ev = n->events[i];
+        uint64_t ev = n->events[i];
 
         if (n->masked_events >> (ev & 7) & 1) {
             i++;
@@ -140,14 +140,17 @@ static uint32_t config_bit(unsigned type_info)
     case NVME_EV_FW_START: return 1u << 9;
     case NVME_EV_TELEMETRY: return 1u << 10;
     case NVME_EV_ANA: return 1u << 11;
+    case NVME_EV_LBA_STATUS: return 1u << 13;
+    case NVME_EV_ENDGRP: return 1u << 14;
     case NVME_EV_ZONES: return 1u << 27;
     default: return 0;
     }
 }
 
-void nvme_event(struct nvme *n, unsigned type_info, uint8_t log)
+void nvme_event_about(struct nvme *n, unsigned type_info, uint8_t log, uint32_t what)
 {
-    uint32_t ev = type_info >> 8 | (type_info & 0xff) << 8 | (uint32_t)log << 16, bit = config_bit(type_info);
+    uint64_t ev = type_info >> 8 | (type_info & 0xff) << 8 | (uint32_t)log << 16 | (uint64_t)what << 32;
+    uint32_t bit = config_bit(type_info);
 
     if (bit && !(n->feat[NVME_FEAT_ASYNC] & bit))
         return;
@@ -155,12 +158,14 @@ void nvme_event(struct nvme *n, unsigned type_info, uint8_t log)
         if (n->events[i] == ev)
             return;
     if (n->n_events == MIN(n->aer_max_queued, NVME_EVENTS_MAX)) {
-        log_guest("nvme '%s': asynchronous event %x lost, too many wait", n->pci.dev.obj.id, ev);
+        log_guest("nvme '%s': asynchronous event %x lost, too many wait", n->pci.dev.obj.id, (unsigned)ev);
         return;
     }
     n->events[n->n_events++] = ev;
     events_deliver(n);
 }
+
+void nvme_event(struct nvme *n, unsigned type_info, uint8_t log) { nvme_event_about(n, type_info, log, 0); }
 
 void nvme_event_unmask(struct nvme *n, uint8_t type)
 {
@@ -256,6 +261,8 @@ const struct nvme_op nvme_admin_ops[] = {
     { NVME_ADM_VIRT_MGMT, "virtualization-management", 0, NVME_OP_SANITIZE | NVME_OP_VIRT, co_nvme_virt_mgmt },
     { NVME_ADM_DBBUF, "doorbell-buffers", 0, NVME_OP_SANITIZE | NVME_OP_DBBUF, co_nvme_dbbuf },
     { NVME_ADM_FORMAT, "format", EFF_LBCC | EFF_NCC | EFF_CSE_NS, NVME_OP_NS | NVME_OP_ALL_NS, co_nvme_format },
+    { NVME_ADM_SECURITY_SEND, "security-send", 0, 0, co_nvme_security_send },
+    { NVME_ADM_SECURITY_RECV, "security-receive", 0, 0, co_nvme_security_receive },
     { NVME_ADM_SANITIZE, "sanitize", EFF_LBCC | EFF_CSE_ALL, NVME_OP_SANITIZE, co_nvme_sanitize },
     { NVME_ADM_LBA_STATUS, "lba-status", 0, NVME_OP_NS | NVME_OP_BLOCKS, co_nvme_lba_status },
     { 0, NULL, 0, 0, NULL }
@@ -270,6 +277,9 @@ const struct nvme_op *nvme_op_find(const struct nvme_op *t, uint8_t opcode)
 }
 
 /* ---- dispatch ---- */
+
+/* Whether the host enabled more than the NVM command set. */
+static bool all_sets(const struct nvme *n) { return (n->cc & NVME_CC_CSS) >> NVME_CC_CSS_SHIFT == NVME_CSS_IOCS; }
 
 /* Finds the namespace of a command that needs one. */
 static uint16_t take_ns(struct nvme_req *r, const struct nvme_op *op)
@@ -287,6 +297,8 @@ static uint16_t take_ns(struct nvme_req *r, const struct nvme_op *op)
         return NVME_INVALID_OPCODE | NVME_DNR;
     if (op->flags & NVME_OP_ZONED && r->ns->csi != NVME_CSI_ZONED)
         return NVME_INVALID_OPCODE | NVME_DNR;
+    if (r->sq->id && !all_sets(r->n) && (r->ns->kv || op->flags & NVME_OP_ZONED))
+        return NVME_INVALID_OPCODE | NVME_DNR;          /* commands of a set that is not enabled, 3.1.3.5 */
     return r->sq->id ? nvme_io_allowed(r, op) : NVME_OK;
 }
 

@@ -12,6 +12,8 @@ uint16_t co_nvme_fused(struct nvme_req *r);
 void nvme_keep_alive(struct nvme *n);
 
 static inline uint64_t nvme_slba(const struct nvme_cmd *c) { return c->cdw10 | (uint64_t)c->cdw11 << 32; }
+/* Of a write that the command wants to last (@fua), or that must because the volatile write cache is off (5.27.1.4). */
+static inline unsigned nvme_write_flags(const struct nvme_req *r, bool fua) { return fua || !r->n->feat[NVME_FEAT_WRITE_CACHE] ? BLK_FUA : 0; }
 static inline uint64_t nvme_nlb(const struct nvme_cmd *c) { return (c->cdw12 & 0xffff) + 1; }
 
 /* A vendor's id as configuration space has it at @off; a virtual function's are its physical function's. */
@@ -26,9 +28,11 @@ static inline const char *nvme_model(const struct nvme *n)
 void nvme_identify_caps(const struct nvme *n, uint8_t *b);
 void nvme_identify_csi(const struct nvme_ns *ns, uint8_t csi, uint8_t *b);
 uint8_t nvme_rescap(const struct nvme_ns *ns);
-/* 5.16.1.18: false where the feature is not known. */
-bool nvme_feature_effects(uint8_t fid, uint32_t *effects);
-void nvme_check_temperature(struct nvme *n);
+/* 5.16.1.18: false where the feature is not there. */
+bool nvme_feature_effects(const struct nvme *n, uint8_t fid, uint32_t *effects);
+
+/* Room for @n more bytes of a log page, zeroed. */
+uint8_t *nvme_log_room(struct str *s, size_t n);
 
 /* Handlers in files of their own. */
 uint16_t co_nvme_dsm(struct nvme_req *r);
@@ -50,6 +54,8 @@ uint16_t co_nvme_sanitize(struct nvme_req *r);
 uint16_t co_nvme_self_test(struct nvme_req *r);
 uint16_t co_nvme_fw_download(struct nvme_req *r);
 uint16_t co_nvme_fw_commit(struct nvme_req *r);
+uint16_t co_nvme_security_send(struct nvme_req *r);
+uint16_t co_nvme_security_receive(struct nvme_req *r);
 uint16_t co_nvme_dbbuf(struct nvme_req *r);
 uint16_t co_nvme_directive_recv(struct nvme_req *r);
 uint16_t co_nvme_directive_send(struct nvme_req *r);

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "hw/nvme/atomic.h"
 #include "hw/nvme/media.h"
+#include "hw/nvme/notice.h"
 #include "hw/nvme/zns.h"
 
 #define DSM_RANGES 256u
@@ -35,7 +36,7 @@ struct source {
 /* Takes the tags of a long descriptor: storage and reference tag as one number. */
 static void long_tags(const struct nvme_ns *ns, const uint8_t *p, struct source *s)
 {
-    unsigned all = ns->pif == NVME_PIF_32 ? 80 : 48, bits = all - ns->sts;
+    unsigned all = ns->pif == PIF_32 ? 80 : 48, bits = all - ns->sts;
     unsigned __int128 v = 0;
 
     for (unsigned i = 0; i < 10; i++)
@@ -84,16 +85,16 @@ static uint16_t source_ns(struct nvme_req *r, const uint8_t *p, unsigned format,
 }
 
 /* One range to @slba, in pieces. */
-static uint16_t co_copy_range(struct nvme_req *r, const struct source *s, uint64_t slba, struct nvme_pi *wr)
+static uint16_t co_copy_range(struct nvme_req *r, const struct source *s, uint64_t slba, struct pi *wr)
 {
     uint32_t dw12 = r->cmd.cdw12;
     uint8_t prinfor = dw12 >> 12 & 15, prinfow = dw12 >> 26 & 15;
     uint64_t chunk = MAX(COPY_CHUNK >> s->ns->shift, 1u);
     uint8_t *data = nvme_bounce(r, (chunk << s->ns->shift) + chunk * s->ns->ms), *meta = data + (chunk << s->ns->shift);
-    struct nvme_pi rd = *wr;
+    struct pi rd = *wr;
     uint16_t st = data ? NVME_OK : NVME_INTERNAL;
 
-    rd.prinfo = prinfor;
+    rd.checks = prinfor;
     rd.app = s->app;
     rd.app_mask = s->app_mask;
     rd.ref = s->ref;
@@ -107,18 +108,18 @@ static uint16_t co_copy_range(struct nvme_req *r, const struct source *s, uint64
         if (!st && rd.type)
             st = nvme_pi_check_read(&rd, data, meta, n);
         if (!st && wr->type && prinfow & NVME_PRACT)
-            nvme_pi_generate(wr, data, meta, n);
+            pi_generate(wr, data, meta, n);
         else if (!st && wr->type)
             st = nvme_pi_check(wr, data, meta, n);
         if (!st)
-            st = co_nvme_media_write(r, r->ns, slba + at, n, data, meta, dw12 & FUA ? BLK_FUA : 0);
+            st = co_nvme_media_write(r, r->ns, slba + at, n, data, meta, nvme_write_flags(r, dw12 & FUA));
         rd.ref += rd.type == 3 ? 0 : n;
         wr->ref += wr->type == 3 ? 0 : n;
     }
     return st;
 }
 
-static uint16_t co_copy_ranges(struct nvme_req *r, const uint8_t *list, unsigned count, unsigned format, struct nvme_pi *wr)
+static uint16_t co_copy_ranges(struct nvme_req *r, const uint8_t *list, unsigned count, unsigned format, struct pi *wr)
 {
     unsigned size = format & 1 ? NVME_COPY_RANGE_LONG : sizeof(struct nvme_copy_range);
     uint64_t to = nvme_slba(&r->cmd);
@@ -160,10 +161,10 @@ uint16_t co_nvme_copy(struct nvme_req *r)
     uint64_t slba = nvme_slba(&r->cmd), total = 0;
     uint8_t list[256 * NVME_COPY_RANGE_LONG];
     struct nvme_range g;
-    struct nvme_pi wr;
+    struct pi wr;
     uint16_t st;
 
-    if (format > 3 || (format >= 2 && !(r->n->host_behavior[4] >> format & 1)) || (ns->pi && (format & 1) != (ns->pif != NVME_PIF_16)))
+    if (format > 3 || (format >= 2 && !(r->n->host_behavior[4] >> format & 1)) || (ns->pi && (format & 1) != (ns->pif != PIF_16)))
         return NVME_INVALID_FIELD | NVME_DNR;
     if (count > ns->msrc + 1u)
         return NVME_SIZE_LIMIT | NVME_DNR;
@@ -252,6 +253,8 @@ uint16_t co_nvme_write_uncor(struct nvme_req *r)
     if (!st && ns->zones)
         nvme_zone_write_end(ns, slba, nlb);
     nvme_write_end(ns);
+    if (!st)
+        nvme_lba_alert(ns);
     return st;
 }
 

@@ -5,12 +5,14 @@
 #include "hw/nvme/ctrl_int.h"
 #include "hw/nvme/firmware.h"
 #include "hw/nvme/maint.h"
+#include "hw/nvme/notice.h"
 #include "hw/nvme/pel.h"
 #include "hw/nvme/virt.h"
 
 void nvme_fail(struct nvme *n, const char *why)
 {
     n->csts |= NVME_CSTS_CFS;
+    n->ocp_data.panics++;
     log_guest("nvme '%s': fatal: %s", n->pci.dev.obj.id, why);
 }
 
@@ -286,6 +288,7 @@ void nvme_ctrl_forget(struct nvme *n)
 {
     timer_disarm(&n->keep_alive);
     nvme_test_reset(n);
+    nvme_notice_reset(n);
     nvme_fw_activate(n);
     nvme_fw_forget(n);
     pthread_mutex_lock(&n->ss->lock);
@@ -302,6 +305,7 @@ void nvme_told(void *arg)
     struct nvme *n = arg;
 
     nvme_virt_online(n);
+    nvme_notice_told(n);
     if (atomic_exchange(&n->nssr, false)) {
         nvme_ctrl_reset(n, false);
         n->csts = NVME_CSTS_NSSRO;

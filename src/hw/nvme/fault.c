@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "hw/nvme/timing.h"
+#include "hw/nvme/zns.h"
 #include "pci/link.h"
 
 #define ALWAYS 1000000u
@@ -14,6 +15,8 @@ enum { Q_ANY, Q_ADMIN, Q_IO };
 static const char *const queue_names[] = { "any", "admin", "io", NULL };
 const char *const nvme_link_names[] = { "up", "down", "removed", NULL };
 
+static const char *const zone_names[] = { "unchanged", "finished", "read-only", "offline", "reset-recommended", "finish-recommended", NULL };
+
 /* One rule: which commands, how often, and what happens to them. */
 struct nvme_fault {
     int queue;
@@ -21,6 +24,7 @@ struct nvme_fault {
     uint64_t slba, nlb, skip, count, delay_ns, seed;
     bool drop, fatal, corrupt;
     int link;                           /* enum pci_link */
+    int zone;                           /* enum nvme_zone_fault */
     /* state */
     uint64_t seen, hits, random;
 };
@@ -40,6 +44,7 @@ static const struct prop fault_props[] = {
     PROP_BOOL(struct nvme_fault, drop, "drop", false, "The completion never comes"),
     PROP_BOOL(struct nvme_fault, fatal, "fatal", false, "The controller reports a fatal status and stops"),
     PROP_ENUM(struct nvme_fault, link, "link", nvme_link_names, PCI_LINK_UP, "The link goes down, or the controller is pulled out of its slot"),
+    PROP_ENUM(struct nvme_fault, zone, "zone", zone_names, NVME_ZONE_NO_FAULT, "What the zone that the command names does by itself; its host is told"),
     PROP_BOOL(struct nvme_fault, corrupt, "corrupt", false, "One bit of the data that the host gets is wrong"),
     PROP_END
 };
@@ -101,6 +106,8 @@ uint16_t co_nvme_fault_before(struct nvme_req *r, const struct nvme_fault *f)
         r->park = true;                 /* begins again when the machine runs */
         return NVME_INTERNAL;
     }
+    if (rule.zone != NVME_ZONE_NO_FAULT && r->sq->id && nvme_ns_at(r->n, r->cmd.nsid))
+        nvme_zone_changes_itself(nvme_ns_at(r->n, r->cmd.nsid), nvme_slba(&r->cmd), (enum nvme_zone_fault)rule.zone);
     if (rule.fatal)
         nvme_fail(r->n, "a fault that was asked for");
     if (rule.link != PCI_LINK_UP)

@@ -16,6 +16,7 @@ bool nvme_fdp_init(struct nvme_fdp *f, struct err *e)
         return true;
     if (!f->nruh || !f->nrg || !f->runs)
         return err_set(e, ERR_VALUE, "fdp=on needs fdp.nruh, fdp.nrg and fdp.runs");
+    f->there = true;
     f->rgif = 0;
     while (1u << f->rgif < f->nrg)
         f->rgif++;
@@ -191,9 +192,7 @@ uint16_t nvme_fdp_get(struct nvme_req *r)
 
 uint16_t co_nvme_fdp_set(struct nvme_req *r, uint32_t v)
 {
-    const struct nvme_fdp *f = &r->n->ss->fdp;
-
-    if ((v & 0xffff) != 1 || (r->cmd.cdw12 & 1) > f->on || r->cmd.cdw12 >> 8 & 0xff)
+    if ((v & 0xffff) != 1 || r->cmd.cdw12 >> 8 & 0xff)
         return NVME_INVALID_FIELD | NVME_DNR;
     for (unsigned i = 1; i <= NVME_NS_MAX; i++)
         if (nvme_ns_allocated(r->n->ss, i))
@@ -261,10 +260,8 @@ uint16_t nvme_fdp_log(struct nvme_req *r, struct str *s)
     pthread_mutex_lock(&r->n->ss->lock);
     switch (lid) {
     case NVME_LOG_FDP_CONFIGS:
-        len = f->on ? 16 + 64 + 4u * f->nruh : 16;
+        len = 16 + 64 + 4u * f->nruh;
         st_le32(b + 4, len);
-        if (!f->on)
-            break;
         st_le16(b + 16, (uint16_t)(64 + 4 * f->nruh));
         b[18] = 0x80 | f->rgif;
         st_le32(b + 20, f->nrg);

@@ -2,7 +2,12 @@
 /* Get and Set Features (5.15, 5.27). A row says what a feature can; values are scalars unless a row has its own code. */
 #include "hw/nvme/fdp.h"
 #include "hw/nvme/kv.h"
+#include "hw/nvme/lbatype.h"
+#include "hw/nvme/notice.h"
+#include "hw/nvme/ocp.h"
 #include "hw/nvme/pel.h"
+#include "hw/nvme/resv.h"
+#include "hw/nvme/thermal.h"
 
 enum { F_SAVE = 1, F_NS = 2, F_CHANGE = 4 };            /* as Get Features with Select 3 tells them */
 enum { SEL_CURRENT, SEL_DEFAULT, SEL_SAVED, SEL_CAPS };
@@ -15,45 +20,6 @@ struct feature {
 };
 
 /* ---- those with code ---- */
-
-static uint16_t *threshold(struct nvme_req *r)
-{
-    unsigned sensor = r->cmd.cdw11 >> 16 & 15, kind = r->cmd.cdw11 >> 20 & 3;
-
-    if ((sensor != 0 && sensor != 15) || kind > 1)
-        return NULL;
-    return kind ? &r->n->temp_under : &r->n->temp_over;
-}
-
-void nvme_check_temperature(struct nvme *n)
-{
-    bool bad = n->temperature >= n->temp_over || n->temperature <= n->temp_under, was = n->critical & 2;
-
-    n->critical = (uint8_t)((n->critical & ~2) | (bad ? 2 : 0));
-    if (bad && !was)
-        nvme_event(n, NVME_EV_TEMPERATURE, NVME_LOG_SMART);
-}
-
-static uint16_t get_temperature(struct nvme_req *r)
-{
-    uint16_t *t = threshold(r);
-
-    if (!t)
-        return NVME_INVALID_FIELD | NVME_DNR;
-    r->result = *t;
-    return NVME_OK;
-}
-
-static uint16_t co_set_temperature(struct nvme_req *r, uint32_t v)
-{
-    uint16_t *t = threshold(r);
-
-    if (!t)
-        return NVME_INVALID_FIELD | NVME_DNR;
-    *t = (uint16_t)v;
-    nvme_check_temperature(r->n);
-    return NVME_OK;
-}
 
 static uint16_t co_set_power(struct nvme_req *r, uint32_t v)
 {
@@ -245,7 +211,8 @@ static uint16_t co_set_profile(struct nvme_req *r, uint32_t v)
 static const struct feature features[] = {
     { NVME_FEAT_ARBITRATION, F_SAVE | F_CHANGE, 7, 0xffffff07, NULL, NULL },
     { NVME_FEAT_POWER, F_SAVE | F_CHANGE, 0, 0xff, NULL, co_set_power },
-    { NVME_FEAT_TEMPERATURE, F_CHANGE, 0, 0, get_temperature, co_set_temperature },
+    { NVME_FEAT_LBA_RANGE, F_NS | F_CHANGE, 0, 0, nvme_lba_types_get, co_nvme_lba_types_set },
+    { NVME_FEAT_TEMPERATURE, F_CHANGE, 0, 0, nvme_threshold_get, co_nvme_threshold_set },
     { NVME_FEAT_ERROR_RECOVERY, F_NS | F_CHANGE, 0, 0x1ffff, get_recovery, co_set_recovery },
     { NVME_FEAT_WRITE_CACHE, F_SAVE | F_CHANGE, 1, 1, NULL, co_set_write_cache },
     { NVME_FEAT_QUEUES, F_CHANGE, 0, 0, get_queues, co_set_queues },
@@ -257,8 +224,11 @@ static const struct feature features[] = {
     { NVME_FEAT_HMB, F_CHANGE, 0, 1, nvme_hmb_get, co_nvme_hmb_set },
     { NVME_FEAT_TIMESTAMP, F_CHANGE, 0, 0, get_timestamp, co_set_timestamp },
     { NVME_FEAT_KEEP_ALIVE, F_CHANGE, 0, UINT32_MAX, NULL, co_set_keep_alive },
+    { NVME_FEAT_THERMAL, F_SAVE | F_CHANGE, 0, UINT32_MAX, NULL, co_nvme_thermal_set },
+    { NVME_FEAT_LBA_STATUS, F_SAVE | F_CHANGE, 0, 0xffff, NULL, NULL },
     { NVME_FEAT_HOST_BEHAVIOR, F_CHANGE, 0, 0, get_behavior, co_set_behavior },
     { NVME_FEAT_SANITIZE, F_SAVE | F_CHANGE, 0, 1, NULL, NULL },
+    { NVME_FEAT_ENDGRP_EVENT, F_SAVE | F_CHANGE, 1, 0xffffff, nvme_endgrp_config_get, co_nvme_endgrp_config_set },
     { NVME_FEAT_IOCS_PROFILE, F_CHANGE, 0, 0x1ff, NULL, co_set_profile },
     { NVME_FEAT_SW_PROGRESS, F_SAVE | F_CHANGE, 0, 0xff, NULL, NULL },
     { NVME_FEAT_HOST_ID, F_CHANGE, 0, 0, get_host_id, co_set_host_id },
@@ -266,22 +236,30 @@ static const struct feature features[] = {
     { NVME_FEAT_FDP_EVENTS, F_NS | F_CHANGE, 0, 0, nvme_fdp_events_get, co_nvme_fdp_events_set },
     { NVME_FEAT_KV_CONFIG, F_NS | F_CHANGE, 0, 0, nvme_kv_config_get, co_nvme_kv_config_set },
     { NVME_FEAT_RESV_NOTIFY, F_CHANGE, 0, 0xe, NULL, NULL },
+    { NVME_FEAT_RESV_PERSIST, F_NS | F_CHANGE, 0, 0, nvme_resv_persist_get, co_nvme_resv_persist_set },
     { NVME_FEAT_WRITE_PROTECT, F_NS | F_CHANGE, 0, 0, get_protect, co_set_protect },
+    { NVME_FEAT_OCP_CLEAR_HISTORY, F_CHANGE, 0, 0, NULL, co_nvme_ocp_clear_history },
+    { NVME_FEAT_OCP_CLEAR_BUS_ERRORS, F_CHANGE, 0, 0, NULL, co_nvme_ocp_clear_bus_errors },
 };
 
 static uint32_t default_of(const struct nvme *n, const struct feature *f) { return f->fid == NVME_FEAT_ATOMIC ? n->atomic_dn : f->def; }
 
-static const struct feature *find(uint8_t fid)
+/* What this controller offers; NULL: it does not. */
+static const struct feature *find(const struct nvme *n, uint8_t fid)
 {
+    if ((fid == NVME_FEAT_OCP_CLEAR_HISTORY || fid == NVME_FEAT_OCP_CLEAR_BUS_ERRORS) && !n->ocp)
+        return NULL;
+    if ((fid == NVME_FEAT_FDP || fid == NVME_FEAT_FDP_EVENTS) && !n->ss->fdp.there)
+        return NULL;
     for (size_t i = 0; i < ARRAY_SIZE(features); i++)
         if (features[i].fid == fid)
             return &features[i];
     return NULL;
 }
 
-bool nvme_feature_effects(uint8_t fid, uint32_t *effects)
+bool nvme_feature_effects(const struct nvme *n, uint8_t fid, uint32_t *effects)
 {
-    const struct feature *f = find(fid);
+    const struct feature *f = find(n, fid);
 
     if (f)
         *effects = 1 | (f->caps & F_NS ? 1u << 20 : 1u << 21);      /* 5.16.1.18: supported; scope */
@@ -290,7 +268,7 @@ bool nvme_feature_effects(uint8_t fid, uint32_t *effects)
 
 uint16_t co_nvme_get_feature(struct nvme_req *r)
 {
-    const struct feature *f = find((uint8_t)r->cmd.cdw10);
+    const struct feature *f = find(r->n, (uint8_t)r->cmd.cdw10);
     unsigned sel = r->cmd.cdw10 >> 8 & 7;
 
     if (!f || sel > SEL_CAPS)
@@ -298,7 +276,7 @@ uint16_t co_nvme_get_feature(struct nvme_req *r)
     switch (sel) {
     case SEL_CAPS: r->result = f->caps; return NVME_OK;
     case SEL_DEFAULT:
-        r->result = f->fid == NVME_FEAT_TEMPERATURE && !(r->cmd.cdw11 >> 20 & 3) ? NVME_TEMP_OVER : default_of(r->n, f);
+        r->result = f->fid == NVME_FEAT_TEMPERATURE && !(r->cmd.cdw11 >> 20 & 3) ? NVME_TEMP_WARNING : default_of(r->n, f);
         return NVME_OK;
     case SEL_SAVED:
         if (f->caps & F_SAVE) {
@@ -325,7 +303,7 @@ static void feature_event(const struct nvme_req *r)
 
 uint16_t co_nvme_set_feature(struct nvme_req *r)
 {
-    const struct feature *f = find((uint8_t)r->cmd.cdw10);
+    const struct feature *f = find(r->n, (uint8_t)r->cmd.cdw10);
     bool save = r->cmd.cdw10 >> 31;
     uint32_t nsid = r->cmd.nsid, v = r->cmd.cdw11;
     uint16_t st;
@@ -353,6 +331,7 @@ uint16_t co_nvme_set_feature(struct nvme_req *r)
 
 void nvme_features_reset(struct nvme *n, bool first)
 {
+    nvme_thermal_reset(n);
     for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
         const struct feature *f = &features[i];
 
@@ -364,7 +343,4 @@ void nvme_features_reset(struct nvme *n, bool first)
     memset(n->apst, 0, sizeof n->apst);
     memset(n->host_id, 0, sizeof n->host_id);
     memset(n->host_behavior, 0, sizeof n->host_behavior);
-    n->temp_over = NVME_TEMP_OVER;
-    n->temp_under = 0;
-    n->critical = 0;
 }

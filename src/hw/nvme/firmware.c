@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include "base/str.h"
 #include "block/blk.h"
+#include "hw/nvme/ocp.h"
 #include "hw/nvme/pel.h"
 
 #define BOOT_UNIT (128 * KiB)
@@ -74,8 +75,10 @@ static bool revision_ok(const uint8_t *rev)
 
 void nvme_fw_activate(struct nvme *n)
 {
-    if (n->fw_next)
+    if (n->fw_next) {
+        nvme_ocp_activated(n, n->fw_next, n->fw_action);
         n->fw_active = n->fw_next;
+    }
     n->fw_next = 0;
 }
 
@@ -114,6 +117,7 @@ static uint16_t commit_slot(struct nvme *n, unsigned slot, unsigned action)
         return NVME_FW_SLOT | NVME_DNR;
     fw_event(n, slot, action);
     n->fw_next = (uint8_t)slot;
+    n->fw_action = (uint8_t)action;
     if (action != ACTION_ACTIVATE_NOW)
         return NVME_FW_RESET | NVME_DNR;                /* done; it needs a controller reset to run */
     nvme_fw_activate(n);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "base/str.h"
 #include "hw/nvme/kv.h"
+#include "hw/nvme/lbatype.h"
 #include "hw/nvme/media.h"
 #include "hw/nvme/pel.h"
 #include "hw/nvme/resv.h"
@@ -25,6 +26,7 @@ uint16_t co_nvme_erase(struct nvme_req *r, struct nvme_ns *ns)
     if (!st && ns->pi)
         st = co_nvme_meta_fill(r, ns, 0, ns->nsze, 0xff);       /* unwritten blocks are not checked */
     nvme_uncor_free(ns);
+    nvme_lba_types_free(ns);
     nvme_kv_forget(ns);
     return st;
 }

@@ -4,7 +4,8 @@
 #include "base/str.h"
 #include "hw/nvme/kv.h"
 #include "hw/nvme/maint.h"
-#include "hw/nvme/pi.h"
+#include "block/pi.h"
+#include "hw/nvme/thermal.h"
 #include "hw/nvme/virt.h"
 
 #define ID_SIZE 4096u
@@ -30,7 +31,7 @@ static const struct id_row ctrl_rows[] = {
     { 73, 3, 0x525400 },                /* IEEE */
     { 80, 4, NVME_VERSION },
     { 84, 4, 0 }, { 88, 4, 0 },         /* RTD3R, RTD3E */
-    { 92, 4, 1u << 8 | 1u << 11 },      /* OAES: namespaces, ANA */
+    { 92, 4, 1u << 8 | 1u << 11 | 1u << 13 | 1u << 14 | 1u << 27 },     /* OAES: namespaces, ANA, LBA status, endurance group, zones */
     { 96, 4, 1u << 0 | 1u << 4 | 1u << 7 | 1u << 9 | 1u << 15 },        /* CTRATT: 128-bit host id, endurance groups, granularity, UUID list, ELBAS */
     { 111, 1, 1 },                      /* CNTRLTYPE: I/O controller */
     { 255, 1, 0 },
@@ -38,7 +39,7 @@ static const struct id_row ctrl_rows[] = {
     { 260, 1, 1 | NVME_FW_SLOTS << 1 | 1 << 4 },        /* FRMW: the first slot is read-only; no reset needed */
     { 316, 2, 1 }, { 318, 1, 1 },       /* EDSTT: minutes; DSTO: one at a time */
     { 319, 1, 1 },                      /* FWUG: 4 KiB */
-    { 328, 4, 7 | 2u << 30 },           /* SANICAP: crypto, block erase, overwrite; media not changed after */
+    { 328, 4, 7 | 1u << 30 },           /* SANICAP: crypto, block erase, overwrite; media not changed after */
     { 338, 2, 0 }, { 340, 2, 1 },       /* NSETIDMAX, ENDGIDMAX */
     { 342, 1, 10 }, { 343, 1, 0x1f | 1 << 6 },          /* ANATT; ANACAP: all states, groups do not change */
     { 344, 4, NVME_ANA_GROUPS }, { 348, 4, NVME_ANA_GROUPS },
@@ -50,7 +51,8 @@ static const struct id_row ctrl_rows[] = {
     { 352, 4, 1 },                      /* PELS: 64 KiB */
     { 262, 1, NVME_ERRORS - 1 },        /* ELPE */
     { 264, 1, 1 },                      /* AVSCC */
-    { 266, 2, 343 }, { 268, 2, 373 },   /* WCTEMP, CCTEMP */
+    { 266, 2, NVME_TEMP_WARNING }, { 268, 2, NVME_TEMP_CRITICAL },
+    { 322, 2, 1 }, { 324, 2, NVME_TMT_MIN }, { 326, 2, NVME_TMT_MAX },          /* HCTMA, MNTMT, MXTMT */
     { 512, 1, 0x66 }, { 513, 1, 0x44 },
     { 516, 4, NVME_NS_MAX },
     { 540, 4, NVME_NS_MAX },            /* MNAN */
@@ -61,8 +63,8 @@ static const struct id_row ctrl_rows[] = {
 void nvme_identify_caps(const struct nvme *n, uint8_t *b)
 {
     static const struct { uint8_t opcode, bit; } admin[] = {
-        { NVME_ADM_FORMAT, 1 }, { NVME_ADM_FW_COMMIT, 2 }, { NVME_ADM_NS_MGMT, 3 }, { NVME_ADM_SELF_TEST, 4 }, { NVME_ADM_DIRECTIVE_RECV, 5 },
-        { NVME_ADM_VIRT_MGMT, 7 }, { NVME_ADM_DBBUF, 8 }, { NVME_ADM_LBA_STATUS, 9 },
+        { NVME_ADM_SECURITY_RECV, 0 }, { NVME_ADM_FORMAT, 1 }, { NVME_ADM_FW_COMMIT, 2 }, { NVME_ADM_NS_MGMT, 3 }, { NVME_ADM_SELF_TEST, 4 },
+        { NVME_ADM_DIRECTIVE_RECV, 5 }, { NVME_ADM_VIRT_MGMT, 7 }, { NVME_ADM_DBBUF, 8 }, { NVME_ADM_LBA_STATUS, 9 },
     }, io[] = {
         { NVME_IO_COMPARE, 0 }, { NVME_IO_WRITE_UNCOR, 1 }, { NVME_IO_DSM, 2 }, { NVME_IO_WRITE_ZEROES, 3 }, { NVME_IO_RESV_REGISTER, 5 },
         { NVME_IO_VERIFY, 7 }, { NVME_IO_COPY, 8 },
@@ -85,9 +87,9 @@ void nvme_identify_csi(const struct nvme_ns *ns, uint8_t csi, uint8_t *b)
         return;
     }
     st_le64(b, ns->sts ? BIT64(ns->sts) - 1 : 0);       /* LBSTM */
-    b[8] = ns->pif == NVME_PIF_16 ? 0 : 1;              /* PIC: 16-byte tuples may be last */
+    b[8] = ns->pif == PIF_16 ? 0 : 1;              /* PIC: 16-byte tuples may be last */
     for (unsigned i = 0; i < ns->n_lbaf; i++)
-        st_le32(b + 12 + 4 * i, ns->lbaf[i].ms >= nvme_pi_size(ns->pif) ? ns->sts | (uint32_t)ns->pif << 7 : 0);
+        st_le32(b + 12 + 4 * i, ns->lbaf[i].ms >= pi_size(ns->pif) ? ns->sts | (uint32_t)ns->pif << 7 : 0);
 }
 
 uint8_t nvme_rescap(const struct nvme_ns *ns) { return ns->ss->state_path ? 0xff : 0xfe; }       /* all types, IEKEY; power loss */
@@ -123,7 +125,7 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     st_le32(b + 276, n->hmb_pages / 4);
     if (n->ctratt_mem)
         st_le32(b + 96, ld_le32(b + 96) | 1u << 16);
-    if (n->ss->fdp.on)
+    if (n->ss->fdp.there)
         st_le32(b + 96, ld_le32(b + 96) | 1u << 19);
     return NVME_OK;
 }
@@ -140,8 +142,9 @@ static void put_lbaf(const struct nvme_ns *ns, uint8_t *b)
 static void put_ns(const struct nvme_ns *ns, uint8_t *b)
 {
     uint32_t per = MAX(ns->unit->caps.discard_granularity >> ns->shift, 1u);
+    uint64_t cap = ns->zones ? nvme_zones_capacity(ns) : ns->nsze;
     const struct id_row rows[] = {
-        { 0, 8, ns->nsze }, { 8, 8, ns->zones ? nvme_zones_capacity(ns) : ns->nsze }, { 16, 8, ns->nsze },
+        { 0, 8, ns->nsze }, { 8, 8, cap }, { 16, 8, cap },
         { 24, 1, 1 << 2 | 1 << 4 | ns->atomic.on << 1 },        /* NSFEAT: DULBE, preferred sizes, atomic sizes */
         { 34, 2, ns->atomic.nawun }, { 36, 2, ns->atomic.nawupf }, { 38, 2, ns->atomic.nawun },
         { 40, 2, ns->atomic.nabsn }, { 42, 2, ns->atomic.nabo }, { 44, 2, ns->atomic.nabspf },

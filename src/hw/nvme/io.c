@@ -89,7 +89,7 @@ static uint16_t map_both(struct nvme_req *r, const struct io *io, bool dev_write
 static uint16_t co_read_meta(struct nvme_req *r, const struct io *io)
 {
     uint8_t *data, *meta;
-    struct nvme_pi pi;
+    struct pi pi;
     uint16_t st = nvme_pi_of(r, io->ns, io->slba, io->prinfo, &pi);
 
     if (!st)
@@ -129,7 +129,7 @@ static uint16_t co_read(struct nvme_req *r)
 static uint16_t co_write_meta(struct nvme_req *r, const struct io *io, unsigned fl)
 {
     uint8_t *data, *meta;
-    struct nvme_pi pi;
+    struct pi pi;
     uint16_t st = nvme_pi_of(r, io->ns, io->slba, io->prinfo, &pi);
 
     if (!st)
@@ -139,7 +139,7 @@ static uint16_t co_write_meta(struct nvme_req *r, const struct io *io, unsigned 
     memset(meta, 0, io->nlb * io->ns->ms);
     host_copy(r, io, data, meta, false);
     if (pi.type && io->prinfo & NVME_PRACT)
-        nvme_pi_generate(&pi, data, meta, io->nlb);
+        pi_generate(&pi, data, meta, io->nlb);
     else if (pi.type)
         st = nvme_pi_check(&pi, data, meta, io->nlb);
     return st ? st : co_nvme_media_write(r, io->ns, io->slba, io->nlb, data, meta, fl);
@@ -147,7 +147,7 @@ static uint16_t co_write_meta(struct nvme_req *r, const struct io *io, unsigned 
 
 static uint16_t co_write_blocks(struct nvme_req *r, const struct io *io)
 {
-    unsigned fl = r->cmd.cdw12 & FUA || !r->n->feat[NVME_FEAT_WRITE_CACHE] ? BLK_FUA : 0;
+    unsigned fl = nvme_write_flags(r, r->cmd.cdw12 & FUA);
     uint16_t st;
 
     if (io->ns->ms)
@@ -192,11 +192,10 @@ static uint16_t co_write(struct nvme_req *r) { return co_write_any(r, false); }
 static uint16_t co_append(struct nvme_req *r) { return co_write_any(r, true); }
 
 /* 3.2.8. With protection the blocks get tuples where the host asks, or ones that switch checks off. */
-static uint16_t co_zeroes(struct nvme_req *r, const struct io *io)
+static uint16_t co_zeroes_parts(struct nvme_req *r, const struct io *io, unsigned fl)
 {
     struct nvme_ns *ns = io->ns;
-    unsigned fl = (r->cmd.cdw12 & DEALLOCATE && ns->unit->caps.discard ? BLK_ZERO_UNMAP : 0) | (r->cmd.cdw12 & FUA ? BLK_FUA : 0);
-    struct nvme_pi pi;
+    struct pi pi;
     uint16_t st = nvme_pi_of(r, ns, io->slba, io->prinfo, &pi);
 
     if (!st)
@@ -213,11 +212,21 @@ static uint16_t co_zeroes(struct nvme_req *r, const struct io *io)
         uint8_t *meta = data + (chunk << ns->shift);
 
         memset(data, 0, (chunk << ns->shift) + chunk * ns->ms);
-        nvme_pi_generate(&pi, data, meta, n);
+        pi_generate(&pi, data, meta, n);
         pi.ref += pi.type == 3 ? 0 : n;
         st = co_nvme_media_write(r, ns, io->slba + at, n, data, meta, 0);
     }
     return data ? st : NVME_INTERNAL;
+}
+
+/* With metadata it goes in pieces: one flush makes all of them last. */
+static uint16_t co_zeroes(struct nvme_req *r, const struct io *io)
+{
+    struct nvme_ns *ns = io->ns;
+    unsigned unmap = r->cmd.cdw12 & DEALLOCATE && ns->unit->caps.discard ? BLK_ZERO_UNMAP : 0, fua = nvme_write_flags(r, r->cmd.cdw12 & FUA);
+    uint16_t st = co_zeroes_parts(r, io, unmap | (ns->ms ? 0 : fua));
+
+    return st || !ns->ms || !fua ? st : nvme_status_of(r, co_blk_flush(ns->unit->blk), false);
 }
 
 static uint16_t co_write_zeroes(struct nvme_req *r)
@@ -265,7 +274,7 @@ static bool differs(const struct dma_vec *v, uint64_t at, const uint8_t *buf, ui
 static bool meta_differs(struct nvme_req *r, const struct io *io, const uint8_t *data, const uint8_t *meta)
 {
     const struct nvme_ns *ns = io->ns;
-    uint64_t block = UINT64_C(1) << ns->shift, pi = ns->pi ? nvme_pi_size(ns->pif) : 0, skip = ns->pi && ns->pil ? pi : 0, n = ns->ms - pi;
+    uint64_t block = UINT64_C(1) << ns->shift, pi = ns->pi ? pi_size(ns->pif) : 0, skip = ns->pi && ns->pil ? pi : 0, n = ns->ms - pi;
     bool bad = false;
 
     for (uint64_t i = 0; i < io->nlb && !bad; i++) {
@@ -282,7 +291,7 @@ static bool meta_differs(struct nvme_req *r, const struct io *io, const uint8_t 
 static uint16_t co_compare_blocks(struct nvme_req *r, const struct io *io)
 {
     uint8_t *data, *meta;
-    struct nvme_pi pi;
+    struct pi pi;
     uint16_t st = nvme_pi_of(r, io->ns, io->slba, io->prinfo, &pi);
 
     if (!st)
@@ -310,7 +319,7 @@ static uint16_t co_compare(struct nvme_req *r)
 static uint16_t co_verify(struct nvme_req *r)
 {
     struct io io;
-    struct nvme_pi pi;
+    struct pi pi;
     uint16_t st = io_of(r, &io, false);
     uint64_t chunk;
     uint8_t *data;

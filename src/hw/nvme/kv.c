@@ -78,7 +78,7 @@ static uint16_t co_store_value(struct nvme_req *r, const struct kv_key *k, const
 {
     uint32_t options = r->cmd.cdw11 & STORE_OPTIONS;
     struct nvme_ns *ns = r->ns;
-    unsigned fl = r->n->feat[NVME_FEAT_WRITE_CACHE] ? 0 : BLK_FUA;
+    unsigned fl = nvme_write_flags(r, false);
     uint16_t st = co_begin(ns);
     bool there;
 
@@ -156,7 +156,7 @@ static uint16_t co_delete(struct nvme_req *r)
         st = co_begin(r->ns);
     if (st)
         return st;
-    e = co_kv_del(r->ns->kv->store, &k);
+    e = co_kv_del(r->ns->kv->store, &k, nvme_write_flags(r, false));
     if (e == -ENOENT && !r->ns->kv_error_on_delete)
         e = 0;
     return end(r->ns, status_of(r, e, false));

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include "base/bits.h"
 #include "base/str.h"
-#include "hw/nvme/pi.h"
+#include "block/pi.h"
 
 #define SECTOR 512u
 #define SLOT 64u                        /* bytes on the medium */
@@ -210,12 +210,12 @@ static void slot_put(const struct slot *x, uint8_t *b)
     st_le32(b + 36, x->len);
     st_le64(b + 40, x->start);
     st_le32(b + 48, x->crc);
-    st_le32(b + 4, nvme_crc32c(0, b + 8, SLOT - 8));
+    st_le32(b + 4, pi_crc32c(0, b + 8, SLOT - 8));
 }
 
 static bool slot_get(const struct kv_store *s, const uint8_t *b, struct slot *x)
 {
-    if (ld_le32(b) != SLOT_MAGIC || ld_le32(b + 4) != nvme_crc32c(0, b + 8, SLOT - 8))
+    if (ld_le32(b) != SLOT_MAGIC || ld_le32(b + 4) != pi_crc32c(0, b + 8, SLOT - 8))
         return false;
     *x = (struct slot){ .seq = ld_le64(b + 8), .key.len = b[32], .len = ld_le32(b + 36), .start = ld_le64(b + 40), .crc = ld_le32(b + 48) };
     memcpy(x->key.b, b + 16, KV_KEY_MAX);
@@ -242,7 +242,7 @@ static int co_header_write(struct kv_store *s)
     st_le64(b + 16, s->version);
     st_le64(b + 24, s->flushed);
     st_le32(b + 32, s->n_slots);
-    st_le32(b + 8, nvme_crc32c(0, b + 16, SECTOR - 16));
+    st_le32(b + 8, pi_crc32c(0, b + 16, SECTOR - 16));
     return co_write(s, (s->version & 1) * SECTOR, b, SECTOR);
 }
 
@@ -256,7 +256,7 @@ static int co_header_read(struct kv_store *s, bool *there)
     for (unsigned i = 0; !e && i < 2; i++) {
         const uint8_t *h = b + i * SECTOR;
 
-        if (ld_le64(h) != MAGIC || ld_le32(h + 8) != nvme_crc32c(0, h + 16, SECTOR - 16) || ld_le32(h + 32) != s->n_slots ||
+        if (ld_le64(h) != MAGIC || ld_le32(h + 8) != pi_crc32c(0, h + 16, SECTOR - 16) || ld_le32(h + 32) != s->n_slots ||
             (*there && ld_le64(h + 16) < s->version))
             continue;
         s->version = ld_le64(h + 16);
@@ -327,7 +327,7 @@ static int co_make(struct kv_store *s)
 static bool co_value_right(struct kv_store *s, const struct slot *x)
 {
     uint8_t *buf = malloc(x->len + 1);
-    bool ok = buf && !co_read(s, s->data_at + x->start * SECTOR, buf, x->len) && nvme_crc32c(0, buf, x->len) == x->crc;
+    bool ok = buf && !co_read(s, s->data_at + x->start * SECTOR, buf, x->len) && pi_crc32c(0, buf, x->len) == x->crc;
 
     free(buf);
     return ok;
@@ -465,7 +465,7 @@ int co_kv_put(struct kv_store *s, const struct kv_key *k, const void *value, uin
     if (e)
         return e;
     old = lookup(s, k);
-    *x = (struct slot){ .seq = ++s->seq, .start = at, .key = *k, .state = LIVE, .len = len, .crc = nvme_crc32c(0, value, len) };
+    *x = (struct slot){ .seq = ++s->seq, .start = at, .key = *k, .state = LIVE, .len = len, .crc = pi_crc32c(0, value, len) };
     mark(s, x, true);
     s->unsettled++;
     e = co_slot_write(s, x);
@@ -502,7 +502,7 @@ static bool has_older(const struct kv_store *s, const struct kv_key *k)
     return false;
 }
 
-int co_kv_del(struct kv_store *s, const struct kv_key *k)
+int co_kv_del(struct kv_store *s, const struct kv_key *k, unsigned fl)
 {
     struct slot *x = lookup(s, k);
     int e = 0;
@@ -521,5 +521,5 @@ int co_kv_del(struct kv_store *s, const struct kv_key *k)
     }
     order_remove(s, k);
     s->unsettled++;
-    return 0;
+    return fl & BLK_FUA ? co_blk_flush(s->blk) : 0;
 }

@@ -31,7 +31,7 @@ int co_kv_load(struct kv_store *s);
 int co_kv_put(struct kv_store *s, const struct kv_key *k, const void *value, uint32_t len, unsigned fl);
 /* -ENOENT: no such key. *@len: of the whole value; up to @room bytes of it are read. */
 int co_kv_get(struct kv_store *s, const struct kv_key *k, void *buf, uint32_t room, uint32_t *len);
-int co_kv_del(struct kv_store *s, const struct kv_key *k);
+int co_kv_del(struct kv_store *s, const struct kv_key *k, unsigned fl);
 int co_kv_flush(struct kv_store *s);
 
 /* After co_kv_load(). Keys are in order, shorter ones before those they begin. */

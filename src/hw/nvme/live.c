@@ -153,7 +153,7 @@ static json_t *fdp_save(const struct nvme_fdp *f)
     json_t *left = json_array(), *handles = json_array(), *events = json_array();
     unsigned n = MIN(f->n_events, NVME_FDP_EVENTS);
 
-    for (unsigned i = 0; f->on && i < f->nruh * f->nrg; i++)
+    for (unsigned i = 0; f->there && i < f->nruh * f->nrg; i++)
         json_array_append_new(left, json_integer((json_int_t)f->left[i]));
     for (unsigned i = 0; i < f->nruh; i++)
         json_array_append_new(handles, json_integer(f->ruh[i].events));
@@ -161,7 +161,7 @@ static json_t *fdp_save(const struct nvme_fdp *f)
         const struct nvme_fdp_event *ev = &f->event[(f->n_events - n + i) % NVME_FDP_EVENTS];
         json_array_append_new(events, json_pack("[I, I, i, i, i, i, i]", (json_int_t)ev->time, (json_int_t)ev->nsid, ev->pid, ev->rg, ev->type, ev->flags, ev->ruhid));
     }
-    return json_pack("{s:o, s:o, s:o, s:I, s:I}", "left", left, "handles", handles, "events", events, "host-bytes", (json_int_t)f->host_bytes,
+    return json_pack("{s:b, s:o, s:o, s:o, s:I, s:I}", "on", f->on, "left", left, "handles", handles, "events", events, "host-bytes", (json_int_t)f->host_bytes,
                      "media-bytes", (json_int_t)f->media_bytes);
 }
 
@@ -170,12 +170,13 @@ static bool fdp_load(struct nvme_fdp *f, json_t *o, struct err *e)
     json_t *left = json_object_get(o, "left"), *handles = json_object_get(o, "handles"), *one;
     size_t i;
 
-    if (json_array_size(left) != (f->on ? (size_t)f->nruh * f->nrg : 0) || json_array_size(handles) != f->nruh)
+    if (json_array_size(left) != (f->there ? (size_t)f->nruh * f->nrg : 0) || json_array_size(handles) != f->nruh)
         return err_set(e, ERR_VALUE, "nvme: the saved state has other reclaim units");
     json_array_foreach(left, i, one)
         f->left[i] = MAX(MIN((uint64_t)json_integer_value(one), f->runs), 1u);
     json_array_foreach(handles, i, one)
         f->ruh[i].events = (uint8_t)json_integer_value(one);
+    f->on = f->there && json_is_true(json_object_get(o, "on"));
     f->host_bytes = num(o, "host-bytes");
     f->media_bytes = num(o, "media-bytes");
     f->n_events = 0;

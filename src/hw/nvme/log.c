@@ -5,13 +5,16 @@
 #include "hw/nvme/firmware.h"
 #include "hw/nvme/kv.h"
 #include "hw/nvme/maint.h"
+#include "hw/nvme/notice.h"
+#include "hw/nvme/ocp.h"
 #include "hw/nvme/pel.h"
 #include "hw/nvme/resv.h"
+#include "hw/nvme/thermal.h"
+#include "hw/nvme/zns.h"
 
 #define DATA_UNITS 1000u                /* of 512 bytes, in SMART's counts */
 
-/* Room for @n more bytes, zeroed. */
-static uint8_t *room(struct str *s, size_t n)
+uint8_t *nvme_log_room(struct str *s, size_t n)
 {
     static const uint8_t zeroes[4096];
     size_t at = s->len;
@@ -40,7 +43,7 @@ static uint16_t log_error(struct nvme_req *r, struct str *s)
     const struct nvme *n = r->n;
 
     for (unsigned i = 0; i < NVME_ERRORS; i++) {
-        uint8_t *b = room(s, 64);
+        uint8_t *b = nvme_log_room(s, 64);
         const struct nvme_error *e = &n->error[(n->errors - 1 - i) % NVME_ERRORS];
 
         if (i >= n->errors)
@@ -75,9 +78,8 @@ static uint16_t log_smart(struct nvme_req *r, struct str *s)
         rd += ns ? atomic_load_explicit(&ns->units_read, memory_order_relaxed) : 0;
         wr += ns ? atomic_load_explicit(&ns->units_written, memory_order_relaxed) : 0;
     }
-    b = room(s, 512);
+    b = nvme_log_room(s, 512);
     b[0] = n->critical | n->critical_opt;
-    st_le16(b + 1, n->temperature);
     b[3] = 100;                                         /* available spare, its threshold, used */
     b[4] = 10;
     st_le64(b + 32, (rd + DATA_UNITS - 1) / DATA_UNITS);
@@ -88,7 +90,7 @@ static uint16_t log_smart(struct nvme_req *r, struct str *s)
     st_le64(b + 128, mins / 60);
     st_le64(b + 144, n->unsafe_shutdowns);
     st_le64(b + 176, n->errors);
-    st_le16(b + 200, n->temperature);
+    nvme_thermal_log(n, b);
     return NVME_OK;
 }
 
@@ -96,25 +98,25 @@ static uint16_t log_smart(struct nvme_req *r, struct str *s)
 
 static uint16_t log_firmware(struct nvme_req *r, struct str *s)
 {
-    nvme_fw_log(r->n, room(s, 512));
+    nvme_fw_log(r->n, nvme_log_room(s, 512));
     return NVME_OK;
 }
 
 static uint16_t log_test(struct nvme_req *r, struct str *s)
 {
-    nvme_test_log(r->n, room(s, 564));
+    nvme_test_log(r->n, nvme_log_room(s, 564));
     return NVME_OK;
 }
 
 static uint16_t log_reservation(struct nvme_req *r, struct str *s)
 {
-    nvme_resv_log(r->n, room(s, 64));
+    nvme_resv_log(r->n, nvme_log_room(s, 64));
     return NVME_OK;
 }
 
 static uint16_t log_sanitize(struct nvme_req *r, struct str *s)
 {
-    nvme_sanitize_log(r->n->ss, room(s, 512));
+    nvme_sanitize_log(r->n->ss, nvme_log_room(s, 512));
     return NVME_OK;
 }
 
@@ -133,7 +135,8 @@ static uint16_t log_endgrp(struct nvme_req *r, struct str *s)
         rd += ns ? atomic_load_explicit(&ns->units_read, memory_order_relaxed) : 0;
         wr += ns ? atomic_load_explicit(&ns->units_written, memory_order_relaxed) : 0;
     }
-    b = room(s, 512);
+    b = nvme_log_room(s, 512);
+    b[0] = nvme_endgrp_warnings(r->n);
     b[3] = 100;
     b[4] = 10;
     st_le64(b + 48, (rd * 512 + 999999999) / 1000000000);       /* in units of 10^9 bytes */
@@ -143,6 +146,7 @@ static uint16_t log_endgrp(struct nvme_req *r, struct str *s)
     st_le64(b + 112, r->n->writes);
     st_le64(b + 160, total);
     st_le64(b + 176, unused);
+    r->n->endgrp_event &= r->cmd.cdw10 >> 15 & 1;       /* read, and not retained */
     return NVME_OK;
 }
 
@@ -152,19 +156,19 @@ static uint16_t log_ana(struct nvme_req *r, struct str *s)
 {
     const struct nvme *n = r->n;
     bool groups_only = r->cmd.cdw10 >> 8 & 1;
-    uint8_t *b = room(s, 16);
+    uint8_t *b = nvme_log_room(s, 16);
     unsigned groups = 0;
 
     for (unsigned g = 1; g <= NVME_ANA_GROUPS; g++) {
         size_t at = s->len;
         uint32_t k = 0;
 
-        room(s, 32);
+        nvme_log_room(s, 32);
         for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
             const struct nvme_ns *ns = nvme_ns_at(n, i);
             if (!ns || ns->anagrp != g || groups_only)
                 continue;
-            st_le32(room(s, 4), i);
+            st_le32(nvme_log_room(s, 4), i);
             k++;
         }
         b = (uint8_t *)s->s + at;
@@ -189,7 +193,7 @@ static uint16_t log_telemetry(struct nvme_req *r, struct str *s)
 
     if (host && r->cmd.cdw10 >> 8 & 1)
         n->telemetry_gen++;
-    b = room(s, 512 * 4);
+    b = nvme_log_room(s, 512 * 4);
     b[0] = (uint8_t)r->cmd.cdw10;
     b[5] = 0x54;                                        /* IEEE */
     b[6] = 0x52;
@@ -206,36 +210,12 @@ static uint16_t log_telemetry(struct nvme_req *r, struct str *s)
     return NVME_OK;
 }
 
-/* ---- OCP extended health, Datacenter NVMe SSD 2.0, 4.8.5 ---- */
-
-static uint16_t log_ocp(struct nvme_req *r, struct str *s)
-{
-    static const uint8_t guid[16] = { 0xc5, 0xaf, 0x10, 0x28, 0xea, 0xbf, 0xf2, 0xa4, 0x9c, 0x4f, 0x6f, 0x7c, 0xc9, 0x14, 0xd5, 0xaf };
-    const struct nvme *n = r->n;
-    uint64_t rd = 0, wr = 0;
-    uint8_t *b;
-
-    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
-        const struct nvme_ns *ns = nvme_ns_at(n, i);
-        rd += ns ? atomic_load_explicit(&ns->units_read, memory_order_relaxed) : 0;
-        wr += ns ? atomic_load_explicit(&ns->units_written, memory_order_relaxed) : 0;
-    }
-    b = room(s, 512);
-    st_le64(b, wr * 512);                               /* physical media units written, read: bytes */
-    st_le64(b + 16, rd * 512);
-    st_le64(b + 120, 100);                              /* free blocks: per cent */
-    st_le64(b + 136, n->unsafe_shutdowns);
-    st_le16(b + 494, 3);                                /* version of the page */
-    memcpy(b + 496, guid, sizeof guid);
-    return NVME_OK;
-}
-
 /* ---- changed namespaces, 5.16.1.5 ---- */
 
 static uint16_t log_changed(struct nvme_req *r, struct str *s)
 {
     struct nvme *n = r->n;
-    uint8_t *b = room(s, 4096);
+    uint8_t *b = nvme_log_room(s, 4096);
     unsigned k = 0;
 
     for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
@@ -252,7 +232,7 @@ static uint16_t log_changed(struct nvme_req *r, struct str *s)
 
 static uint16_t log_effects(struct nvme_req *r, struct str *s)
 {
-    uint8_t csi = (uint8_t)(r->cmd.cdw14 >> 24), *b = room(s, 4096);
+    uint8_t csi = (uint8_t)(r->cmd.cdw14 >> 24), *b = nvme_log_room(s, 4096);
 
     if (csi != NVME_CSI_NVM && csi != NVME_CSI_ZONED && csi != NVME_CSI_KV)
         return NVME_INVALID_FIELD | NVME_DNR;
@@ -266,11 +246,11 @@ static uint16_t log_effects(struct nvme_req *r, struct str *s)
 
 static uint16_t log_feature_effects(struct nvme_req *r, struct str *s)
 {
-    uint8_t *b = room(s, 1024);
+    uint8_t *b = nvme_log_room(s, 1024);
 
     for (unsigned i = 0; i < 256; i++) {
         uint32_t eff = 0;
-        if (nvme_feature_effects((uint8_t)i, &eff))
+        if (nvme_feature_effects(r->n, (uint8_t)i, &eff))
             st_le32(b + 4 * i, eff);
     }
     return NVME_OK;
@@ -285,19 +265,30 @@ static uint16_t log_boot(struct nvme_req *r, struct str *s) { return NVME_OK; }
 static const struct page { uint8_t lid; int event; uint16_t (*fn)(struct nvme_req *, struct str *); } pages[] = {
     { NVME_LOG_SUPPORTED, -1, log_supported }, { NVME_LOG_ERROR, 0, log_error }, { NVME_LOG_SMART, 1, log_smart },
     { NVME_LOG_FIRMWARE, 2, log_firmware }, { NVME_LOG_CHANGED_NS, 2, log_changed }, { NVME_LOG_EFFECTS, -1, log_effects },
+    { NVME_LOG_LBA_STATUS, 2, nvme_log_lba_status }, { NVME_LOG_ENDGRP_EVENTS, 2, nvme_log_endgrp_events },
+    { NVME_LOG_CHANGED_ZONES, 2, nvme_log_changed_zones },
     { NVME_LOG_FID_EFFECTS, -1, log_feature_effects }, { NVME_LOG_SELF_TEST, -1, log_test }, { NVME_LOG_TELEMETRY_HOST, -1, log_telemetry },
     { NVME_LOG_TELEMETRY_CTRL, 2, log_telemetry }, { NVME_LOG_ENDGRP, 2, log_endgrp }, { NVME_LOG_ANA, 2, log_ana },
     { NVME_LOG_FDP_CONFIGS, -1, nvme_fdp_log }, { NVME_LOG_FDP_RUHU, -1, nvme_fdp_log }, { NVME_LOG_FDP_STATS, -1, nvme_fdp_log },
     { NVME_LOG_FDP_EVENTS, -1, nvme_fdp_log }, { NVME_LOG_RESERVATION, 6, log_reservation }, { NVME_LOG_SANITIZE, 6, log_sanitize },
-    { NVME_LOG_PERSISTENT, -1, nvme_pel_log }, { NVME_LOG_OCP_SMART, -1, log_ocp },
+    { NVME_LOG_PERSISTENT, -1, nvme_pel_log }, { NVME_LOG_OCP_SMART, -1, nvme_ocp_smart_log },
+    { NVME_LOG_OCP_RECOVERY, -1, nvme_ocp_recovery_log }, { NVME_LOG_OCP_FIRMWARE, -1, nvme_ocp_firmware_log },
     { NVME_LOG_BOOT, -1, log_boot },
 };
 
-static bool offered(const struct nvme *n, uint8_t lid) { return lid == NVME_LOG_OCP_SMART ? n->ocp : lid != NVME_LOG_BOOT || n->boot.blk; }
+static bool offered(const struct nvme *n, uint8_t lid)
+{
+    switch (lid) {
+    case NVME_LOG_FDP_CONFIGS: case NVME_LOG_FDP_RUHU: case NVME_LOG_FDP_STATS: case NVME_LOG_FDP_EVENTS: return n->ss->fdp.there;
+    case NVME_LOG_BOOT: return n->boot.blk;
+    case NVME_LOG_OCP_SMART: case NVME_LOG_OCP_RECOVERY: case NVME_LOG_OCP_FIRMWARE: return n->ocp;
+    default: return true;
+    }
+}
 
 static uint16_t log_supported(struct nvme_req *r, struct str *s)
 {
-    uint8_t *b = room(s, 1024);
+    uint8_t *b = nvme_log_room(s, 1024);
 
     for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
         st_le32(b + 4 * pages[i].lid, offered(r->n, pages[i].lid));

@@ -29,7 +29,7 @@ uint16_t co_nvme_media_read(struct nvme_req *r, struct nvme_ns *ns, uint64_t slb
 uint16_t co_nvme_media_write(struct nvme_req *r, struct nvme_ns *ns, uint64_t slba, uint64_t nlb, uint8_t *data, uint8_t *meta, unsigned fl)
 {
     struct iovec v = { data, nlb << ns->shift }, m = { meta, nlb * ns->ms };
-    int e = co_blk_pwritev(ns->unit->blk, ns->base + (slba << ns->shift), v.iov_len, &v, 1, ns->ms ? 0 : fl);
+    int e = co_blk_pwritev(ns->unit->blk, ns->base + (slba << ns->shift), v.iov_len, &v, 1, fl);
 
     if (!e && ns->ms)
         e = co_blk_pwritev(ns->unit->blk, meta_at(ns, slba), m.iov_len, &m, 1, fl);
@@ -134,6 +134,8 @@ void nvme_uncor_clear(struct nvme_ns *ns, uint64_t slba, uint64_t nlb)
         return;
     pthread_mutex_lock(&ns->ss->lock);
     if (ns->uncor) {
+        if (hit_locked(ns->uncor, slba, slba + nlb))
+            atomic_fetch_add(&ns->ss->uncor_changes, 1);
         clear_locked(ns->uncor, slba, slba + nlb);
         atomic_store(&ns->has_uncor, ns->uncor->n != 0);
     }
@@ -157,6 +159,7 @@ bool nvme_uncor_add(struct nvme_ns *ns, uint64_t slba, uint64_t nlb)
         u->r[i] = (struct uncor_range){ slba, slba + nlb };
     }
     atomic_store(&ns->has_uncor, u->n != 0);
+    atomic_fetch_add(&ns->ss->uncor_changes, 1);
     pthread_mutex_unlock(&ns->ss->lock);
     return ok;
 }
@@ -178,6 +181,8 @@ bool nvme_uncor_next(struct nvme_ns *ns, uint64_t from, uint64_t *start, uint64_
 void nvme_uncor_free(struct nvme_ns *ns)
 {
     pthread_mutex_lock(&ns->ss->lock);
+    if (ns->uncor && ns->uncor->n)
+        atomic_fetch_add(&ns->ss->uncor_changes, 1);
     free(ns->uncor);
     ns->uncor = NULL;
     atomic_store(&ns->has_uncor, false);
@@ -235,24 +240,42 @@ void nvme_alone_end(struct nvme_ns *ns) { atomic_store(&ns->alone, false); }
 
 /* ---- protection ---- */
 
-uint16_t nvme_pi_of(const struct nvme_req *r, const struct nvme_ns *ns, uint64_t slba, uint8_t prinfo, struct nvme_pi *pi)
+static uint16_t status_of_wrong(enum pi_result wrong)
+{
+    static const uint16_t status[] = { [PI_OK] = NVME_OK, [PI_WRONG_GUARD] = NVME_GUARD_CHECK, [PI_WRONG_APP] = NVME_APPTAG_CHECK,
+                                       [PI_WRONG_REF] = NVME_REFTAG_CHECK, [PI_WRONG_STORAGE] = NVME_STORAGETAG_CHECK };
+
+    return status[wrong];
+}
+
+uint16_t nvme_pi_check(const struct pi *pi, const uint8_t *data, const uint8_t *meta, uint64_t nlb)
+{
+    return status_of_wrong(pi_check(pi, data, meta, nlb, NULL));
+}
+
+uint16_t nvme_pi_check_read(const struct pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb)
+{
+    return status_of_wrong(pi_check_read(pi, data, meta, nlb));
+}
+
+uint16_t nvme_pi_of(const struct nvme_req *r, const struct nvme_ns *ns, uint64_t slba, uint8_t prinfo, struct pi *pi)
 {
     const struct nvme_cmd *c = &r->cmd;
-    unsigned bits = nvme_pi_ref_bits(ns->pif, ns->sts), all = ns->pif == NVME_PIF_16 ? 32 : ns->pif == NVME_PIF_32 ? 80 : 48;
+    unsigned bits = pi_ref_bits(ns->pif, ns->sts), all = ns->pif == PIF_16 ? 32 : ns->pif == PIF_32 ? 80 : 48;
     unsigned __int128 tags = c->cdw14;
 
-    if (ns->pif != NVME_PIF_16)
+    if (ns->pif != PIF_16)
         tags |= (unsigned __int128)c->cdw3 << 32 | (unsigned __int128)(c->cdw2 & 0xffff) << 64;
     tags &= ((unsigned __int128)1 << all) - 1;
-    *pi = (struct nvme_pi){ .type = ns->pi, .pif = ns->pif, .first = ns->pil, .sts = ns->sts, .ms = ns->ms, .block = 1u << ns->shift,
-                            .prinfo = prinfo, .check_storage = ns->sts && c->cdw12 >> 24 & 1, .app = (uint16_t)c->cdw15,
+    *pi = (struct pi){ .type = ns->pi, .pif = ns->pif, .first = ns->pil, .sts = ns->sts, .ms = ns->ms, .block = 1u << ns->shift,
+                            .checks = prinfo, .check_storage = ns->sts && c->cdw12 >> 24 & 1, .app = (uint16_t)c->cdw15,
                             .app_mask = (uint16_t)(c->cdw15 >> 16), .storage = ns->sts ? (uint64_t)(tags >> (all - ns->sts)) : 0 };
     pi->ref = (uint64_t)tags & (bits >= 64 ? UINT64_MAX : BIT64(bits) - 1);
     if (!ns->pi)
         return NVME_OK;
-    if (ns->pi == 3 && prinfo & NVME_PRCHK_REF)
+    if (ns->pi == 3 && prinfo & PI_CHECK_REF)
         return NVME_INVALID_PI | NVME_DNR;
-    if (ns->pi == 1 && prinfo & NVME_PRCHK_REF && pi->ref != (slba & (bits >= 64 ? UINT64_MAX : BIT64(bits) - 1)))
+    if (ns->pi == 1 && prinfo & PI_CHECK_REF && pi->ref != (slba & (bits >= 64 ? UINT64_MAX : BIT64(bits) - 1)))
         return NVME_INVALID_PI | NVME_DNR;
     return NVME_OK;
 }

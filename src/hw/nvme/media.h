@@ -4,7 +4,7 @@
 #define HW_NVME_MEDIA_H
 
 #include "hw/nvme/cmd_int.h"
-#include "hw/nvme/pi.h"
+#include "block/pi.h"
 
 /* Data, and metadata where the format has some (@meta is not looked at otherwise). A status. */
 uint16_t co_nvme_media_read(struct nvme_req *r, struct nvme_ns *ns, uint64_t slba, uint64_t nlb, uint8_t *data, uint8_t *meta);
@@ -28,11 +28,15 @@ void co_nvme_alone_begin(struct nvme_ns *ns);
 void nvme_alone_end(struct nvme_ns *ns);
 
 /* The protection that a command asks for; @prinfo as in dword 12. Status where it is not possible. */
-uint16_t nvme_pi_of(const struct nvme_req *r, const struct nvme_ns *ns, uint64_t slba, uint8_t prinfo, struct nvme_pi *pi);
+uint16_t nvme_pi_of(const struct nvme_req *r, const struct nvme_ns *ns, uint64_t slba, uint8_t prinfo, struct pi *pi);
+enum { NVME_PRACT = 8 };                /* PRINFO, 5.2.2; its other bits are PI_CHECK_* */
+/* pi_check() and pi_check_read(), with a status. */
+uint16_t nvme_pi_check(const struct pi *pi, const uint8_t *data, const uint8_t *meta, uint64_t nlb);
+uint16_t nvme_pi_check_read(const struct pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb);
 /* Metadata is not transferred: the controller makes and strips it (5.2.2.1). */
 static inline bool nvme_strips(const struct nvme_ns *ns, uint8_t prinfo)
 {
-    return ns->pi && prinfo & NVME_PRACT && ns->ms == nvme_pi_size(ns->pif);
+    return ns->pi && prinfo & NVME_PRACT && ns->ms == pi_size(ns->pif);
 }
 
 #endif

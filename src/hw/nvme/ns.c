@@ -6,6 +6,7 @@
 #include "hw/nvme/atomic.h"
 #include "hw/nvme/fdp.h"
 #include "hw/nvme/kv.h"
+#include "hw/nvme/lbatype.h"
 #include "hw/nvme/media.h"
 #include "hw/nvme/persist.h"
 #include "hw/nvme/resv.h"
@@ -224,7 +225,7 @@ static void uuid_default(uint8_t u[16])
     u[8] = (uint8_t)((u[8] & 0x3f) | 0x80);
 }
 
-bool nvme_pi_fits(unsigned pi, uint8_t pif, uint16_t ms) { return pi <= 3 && (!pi || ms >= nvme_pi_size(pif)); }
+bool nvme_pi_fits(unsigned pi, uint8_t pif, uint16_t ms) { return pi <= 3 && (!pi || ms >= pi_size(pif)); }
 
 /* The format that the options ask for. */
 static bool ns_format(struct nvme_ns *ns, const struct blk_front_opts *opt, const struct nvme_ns_opts *no, struct err *e)
@@ -232,7 +233,7 @@ static bool ns_format(struct nvme_ns *ns, const struct blk_front_opts *opt, cons
     if (opt->logical_block_size > 64 * KiB)
         return err_set(e, ERR_VALUE, "logical_block_size is %u, but the most that a namespace has is 65536", opt->logical_block_size);
     if (!nvme_pi_fits(no->pi, no->pif, no->ms))
-        return err_set(e, ERR_VALUE, "pi=%u needs %u bytes of metadata, but ms is %u", no->pi, nvme_pi_size(no->pif), no->ms);
+        return err_set(e, ERR_VALUE, "pi=%u needs %u bytes of metadata, but ms is %u", no->pi, pi_size(no->pif), no->ms);
     nvme_ns_set_format(ns, nvme_format_for(ns, (uint8_t)ctz64(opt->logical_block_size), no->ms), no->mset, no->pi, no->pil);
     return ns->nsze || err_set(e, ERR_VALUE, "'%s' is too small for one block of %u bytes", ((struct obj *)opt->drive)->id, opt->logical_block_size);
 }
@@ -254,7 +255,7 @@ static bool make(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, st
     ns->mcl = no->mcl;
     ns->msrc = no->msrc;
     ns->pif = no->pif;
-    ns->sts = no->pif == NVME_PIF_32 ? 16 : 0;
+    ns->sts = no->pif == PIF_32 ? 16 : 0;
     ns->anagrp = no->anagrp;
     ns->atomic = no->atomic;
     ns->atomic.on = no->atomic.nawun || no->atomic.nawupf || no->atomic.nabsn || no->atomic.nabspf;
@@ -328,6 +329,7 @@ void nvme_ns_identify_as(struct nvme_ns *ns) { uuid_default(ns->uuid); }
 void nvme_ns_clear(struct nvme_ns *ns)
 {
     nvme_uncor_free(ns);
+    nvme_lba_types_free(ns);
     nvme_resv_free(ns);
 }
 

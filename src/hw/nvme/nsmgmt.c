@@ -135,7 +135,7 @@ static uint16_t co_create(struct nvme_req *r)
 static uint16_t co_delete_one(struct nvme_req *r, struct nvme_ns *ns)
 {
     nvme_ns_destroy(ns);
-    while (atomic_load(&ns->in_flight) && !nvme_stale(r))
+    while (atomic_load(&ns->in_flight))                 /* a reset does not end it: what ran then uses what is taken down here */
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 50000);
     nvme_ns_clean(ns);
     nvme_ns_changed(ns->ss, ns->nsid, r->n);

@@ -9,6 +9,8 @@
 #include "hw/nvme/fault.h"
 #include "hw/nvme/firmware.h"
 #include "hw/nvme/maint.h"
+#include "hw/nvme/notice.h"
+#include "hw/nvme/thermal.h"
 #include "hw/nvme/persist.h"
 #include "hw/nvme/subsys_int.h"
 #include "hw/nvme/timing.h"
@@ -169,7 +171,9 @@ static void posts_init(struct nvme *n)
     n->warn_post = (struct post){ .fn = nvme_warned, .arg = n, .dom = dom };
     n->drained_post = (struct post){ .fn = drained_look, .arg = n, .dom = dom };
     nvme_keep_alive_init(n);
+    n->thermal_post = (struct post){ .fn = nvme_thermal_changed, .arg = n, .dom = dom };
     nvme_maint_init(n);
+    nvme_notice_init(n);
     run_resume_init(&n->resume, dom, resumed, n);
 }
 
@@ -178,9 +182,11 @@ static void posts_fini(struct nvme *n)
     run_resume_fini(&n->resume);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->events_post);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->warn_post);
+    loop_post_cancel(domain_loop(n->pci.dev.dom), &n->thermal_post);
     loop_post_cancel(domain_loop(n->pci.dev.dom), &n->drained_post);
     timer_fini(&n->keep_alive);
     timer_fini(&n->test_timer);
+    nvme_notice_fini(n);
 }
 
 static bool own_namespace(struct nvme *n, struct err *e)
@@ -206,7 +212,8 @@ bool nvme_ctrl_begin(struct nvme *n, struct nvme_subsys *ss, struct err *e)
     n->vectors = n->msix_qsize;
     n->qpairs = n->max_ioqpairs;
     n->cap = nvme_cap_value(n);
-    n->temperature = 0x143;
+    n->thermal.temperature = n->thermal.option;
+    n->thermal.since = clock_now(CLOCK_VM);
     n->fw_active = 1;
     memset(n->fw_slot[1], ' ', NVME_FW_REV);           /* the slot that is read-only */
     memcpy(n->fw_slot[1], n->fw_rev ? n->fw_rev : BP_VERSION, MIN(strlen(n->fw_rev ? n->fw_rev : BP_VERSION), NVME_FW_REV));
@@ -342,7 +349,7 @@ static const struct prop nvme_props[] = {
     PROP_BOOL(struct nvme, auto_transition, "zoned.auto_transition", true, "Namespaces may close a zone that was opened by a write"),
     PROP_U8(struct nvme, vsl, "vsl", 7, 0, 16, "Longest verify: 2^N pages of 4 KiB; 0: no limit"),
     PROP_BOOL(struct nvme, dbcs, "dbcs", true, "Doorbell buffers"),
-    PROP_BOOL(struct nvme, ocp, "ocp", true, "The extended health log page of the Open Compute Project"),
+    PROP_BOOL(struct nvme, ocp, "ocp", true, "Log pages and features of the Open Compute Project: extended health, error recovery, firmware that ran"),
     PROP_BOOL(struct nvme, exclusive_bar, "msix-exclusive-bar", false, "The MSI-X table has a BAR of its own (4)"),
     PROP_JSON(struct nvme, queue_map_opt, "iothread-queue-mapping", 0,
               "Threads that share the I/O queues out: [{\"iothread\":ID},...], or with a list \"queues\" of queue numbers in each (JSON only)"),

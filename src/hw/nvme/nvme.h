@@ -33,6 +33,7 @@
 #define NVME_MODEL "backplane NVMe Controller"
 #define NVME_FW_SLOTS 3u
 #define NVME_FW_REV 8u
+#define NVME_FW_CHANGES 20u
 #define NVME_FW_MAX (4 * MiB)
 #define NVME_STREAMS 16u                /* of a subsystem */
 #define NVME_HMB_LIST 4096u
@@ -40,7 +41,6 @@
 #define NVME_FORMATS 16u               /* that every namespace offers */
 #define NVME_MPS_MAX 4u                 /* CAP.MPSMAX: 64 KiB */
 #define NVME_MDTS_MAX 9u
-#define NVME_TEMP_OVER 343u             /* kelvin */
 #define NVME_HELD 0xffffu               /* a handler's "status": the command completes later */
 #define NVME_ERRORS 64u                 /* entries of the error log */
 
@@ -192,13 +192,14 @@ struct nvme_ns {
     struct nvme_kv *kv;
     struct nvme_resv *resv;
     struct nvme_uncor *uncor;           /* ranges that Write Uncorrectable made */
+    struct nvme_lba_types *lba_types;   /* what the host noted of ranges; NULL: nothing */
     _Atomic uint64_t units_read, units_written;     /* 512 bytes */
 };
 
 struct nvme_ruh { uint8_t used, events; };      /* reclaim unit handle; events: a bit a host event that is logged */
 struct nvme_fdp_event { uint64_t time; uint32_t nsid; uint16_t pid, rg; uint8_t type, flags, ruhid; };
 struct nvme_fdp {
-    bool on;
+    bool there, on;                     /* the subsystem can; it is enabled (5.27.1.23) */
     uint8_t rgif;                       /* bits of a placement id that name the reclaim group */
     uint16_t nrg, nruh;
     uint64_t runs;                      /* bytes of a reclaim unit */
@@ -241,6 +242,21 @@ struct nvme_cmb {
     void *xlate_arg;
 };
 
+struct nvme_thermal {
+    uint16_t option;                    /* the temperature that the option says: kelvin */
+    uint16_t temperature, over, under;  /* now, and what is told of as an event */
+    uint32_t entered[2];                /* times that each level of thermal management began */
+    int64_t since, ns[4];               /* accounted up to here: time in each level, above the warning and the critical temperature */
+};
+
+struct nvme_fw_change { uint64_t time, cycles; char from[NVME_FW_REV], to[NVME_FW_REV]; uint16_t number; uint8_t slot, action; };
+/* What ocp.c tells. */
+struct nvme_ocp {
+    uint32_t panics;                    /* fatal statuses */
+    uint32_t changes, kept;             /* of the firmware that runs: all, those that @change still has */
+    struct nvme_fw_change change[NVME_FW_CHANGES];
+};
+
 /* A secondary controller, as its primary knows it; under the subsystem's lock. */
 struct nvme_secondary {
     uint16_t cntlid, nvq, nvi;          /* queues (the admin one too) and vectors assigned */
@@ -264,6 +280,7 @@ struct nvme_subsys {
     struct nvme *ctrl[NVME_CTRL_MAX];
     struct nvme_ns *ns[NVME_NS_MAX + 1];
     struct list units;
+    _Atomic uint16_t uncor_changes;     /* generation of the LBA status log */
     atomic_bool atomic_writes;          /* some controller promises writes of several blocks */
     bool own;                           /* of one controller that names no subsystem */
     struct nvme_fdp fdp;
@@ -304,7 +321,7 @@ struct nvme {
     struct nvme_unit own_unit;          /* of drive=, and its namespace */
     struct timer keep_alive;
     struct run_resume resume;
-    struct post events_post, warn_post;
+    struct post events_post, warn_post, thermal_post;
     uint16_t cntlid, vectors;           /* vectors: that it may use now; */
     uint32_t qpairs;                    /* of max_ioqpairs, too */
     struct nvme_virt virt;              /* of a primary controller; */
@@ -331,8 +348,13 @@ struct nvme {
     /* events */
     uint16_t aer[NVME_AER_MAX];
     uint32_t n_aer, n_events, masked_events;
-    uint32_t events[NVME_EVENTS_MAX];   /* type, information << 8, log page << 16 */
+    uint64_t events[NVME_EVENTS_MAX];   /* type, information << 8, log page << 16, what it is about << 32 */
     _Atomic uint32_t changed_ns[(NVME_NS_MAX + 32) / 32];       /* set by any controller of the subsystem */
+    _Atomic uint32_t changed_zones[(NVME_NS_MAX + 32) / 32];    /* namespaces, by nvme_zone_changes_itself() */
+    atomic_bool lba_alert;              /* some block cannot be read any more */
+    struct timer lba_timer;             /* the next alert, not sooner than the host wants it */
+    int64_t lba_alerted;                /* when the last one was */
+    bool endgrp_event;                  /* the endurance group has news */
     atomic_bool ns_change, ana_change, nssr, resv_event, sanitize_event;
     /* features */
     uint32_t feat[256], feat_saved[256];
@@ -343,7 +365,6 @@ struct nvme {
     uint8_t timestamp_origin;
     uint8_t host_behavior[6];
     bool host_id_wide, clean_shutdown;
-    uint16_t temp_over, temp_under;
     /* counters */
     _Atomic uint64_t reads, writes, errors;
     uint64_t power_cycles, unsafe_shutdowns;
@@ -351,7 +372,7 @@ struct nvme {
     char *state_opt;
     int64_t powered_ns;
     struct nvme_error error[NVME_ERRORS];
-    uint16_t temperature;               /* kelvin */
+    struct nvme_thermal thermal;
     uint8_t critical;
     struct nvme_resv_note resv_note[NVME_RESV_NOTES];       /* under the subsystem's lock */
     uint32_t resv_notes;
@@ -369,7 +390,8 @@ struct nvme {
     uint8_t *fw_buf;                    /* what was downloaded */
     uint64_t fw_cap;
     struct nvme_boot boot;
-    uint8_t fw_active, fw_next;
+    uint8_t fw_active, fw_next, fw_action;      /* fw_action: that committed fw_next */
+    struct nvme_ocp ocp_data;
     uint64_t fw_len;                    /* downloaded so far */
     uint64_t telemetry_gen;
     struct nvme_cmb cmb;
@@ -457,6 +479,8 @@ static inline bool nvme_op_offered(const struct nvme *n, const struct nvme_op *o
 void co_nvme_command(void *req);
 /* An asynchronous event (5.2.1). Domain lock held. */
 void nvme_event(struct nvme *n, unsigned type_info, uint8_t log);
+/* The same with an event specific parameter. */
+void nvme_event_about(struct nvme *n, unsigned type_info, uint8_t log, uint32_t what);
 void nvme_events_reset(struct nvme *n);
 /* The host read the log page: events of the type may come again. */
 void nvme_event_unmask(struct nvme *n, uint8_t type);

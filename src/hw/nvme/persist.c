@@ -2,17 +2,17 @@
 /*
  * What a subsystem keeps on the host between runs (state=FILE): namespaces with their format, zones, unreadable ranges and
  * reservations by the block node they are on; saved features, counters and firmware by the controller's serial number. The
- * file is JSON, replaced as a whole: written beside it, synced, renamed. Flush waits for it.
+ * file is JSON, replaced as a whole (base/file_replace.h). Flush waits for it.
  */
 #include "hw/nvme/persist.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "base/file_replace.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "hw/nvme/lbatype.h"
 #include "hw/nvme/media.h"
 #include "hw/nvme/resv.h"
 #include "hw/nvme/zns.h"
@@ -68,6 +68,8 @@ json_t *nvme_ns_to_json(struct nvme_ns *ns)
                   "nguid", hex(ns->nguid, 16), "uuid", hex(ns->uuid, 16), "attached", attached, "uncorrectable", nvme_uncor_to_json(ns));
     if (ns->zones)
         json_object_set_new(o, "zones", nvme_zones_to_json(ns));
+    if (ns->lba_types)
+        json_object_set_new(o, "ranges", nvme_lba_types_to_json(ns));
     if (nvme_resv_kept(ns))
         json_object_set_new(o, "reservations", nvme_resv_to_json(ns));
     return o;
@@ -128,25 +130,8 @@ struct save { const char *path; char *text; };
 static int write_file(void *arg)
 {
     struct save *s = arg;
-    char *tmp = xasprintf("%s.new", s->path);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), e = 0;
-    size_t len = strlen(s->text);
 
-    for (size_t at = 0; fd >= 0 && at < len && !e;) {
-        ssize_t n = write(fd, s->text + at, len - at);
-        if (n < 0)
-            e = errno == EINTR ? 0 : errno;
-        else
-            at += (size_t)n;
-    }
-    if (fd < 0 || (!e && fsync(fd)))
-        e = errno;
-    if (fd >= 0)
-        close(fd);
-    if (!e && rename(tmp, s->path))
-        e = errno;
-    free(tmp);
-    return -e;
+    return file_replace(s->path, s->text, strlen(s->text));
 }
 
 static void told(struct nvme_subsys *ss, int e)
@@ -211,20 +196,6 @@ static void at_end(struct run_listener *l, enum run_cause c, bool guest) { nvme_
 
 /* ---- loading ---- */
 
-/* Better now than at the first write. */
-static bool can_write(const char *path, struct err *e)
-{
-    char *tmp = xasprintf("%s.new", path);
-    int fd = *path ? open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0644) : -1, why = *path ? errno : ENOENT;
-
-    if (fd >= 0) {
-        close(fd);
-        unlink(tmp);
-    }
-    free(tmp);
-    return fd >= 0 || err_os(e, why, "state '%s' cannot be written", path);
-}
-
 bool nvme_persist_open(struct nvme_subsys *ss, const char *path, struct err *e)
 {
     json_error_t je;
@@ -232,7 +203,7 @@ bool nvme_persist_open(struct nvme_subsys *ss, const char *path, struct err *e)
 
     if (!path)
         return true;
-    if (!can_write(path, e))
+    if (!file_replace_possible(path, "state", e))
         return false;
     ss->saved = json_load_file(path, 0, &je);
     if (!ss->saved && access(path, F_OK) == 0)
@@ -296,6 +267,7 @@ bool nvme_persist_ns(struct nvme_ns *ns, json_t *o, struct err *e)
             ns->attach[json_integer_value(id) / 32] |= 1u << (json_integer_value(id) & 31);
     nvme_uncor_from_json(ns, json_object_get(o, "uncorrectable"));
     nvme_resv_from_json(ns, json_object_get(o, "reservations"));
+    nvme_lba_types_from_json(ns, json_object_get(o, "ranges"));
     return ns->nsze || err_set(e, ERR_VALUE, "namespace %u in the state file has no room for a block", ns->nsid);
 }
 

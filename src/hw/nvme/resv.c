@@ -308,6 +308,40 @@ void nvme_resv_log(struct nvme *n, uint8_t *b)
     pthread_mutex_unlock(&n->ss->lock);
 }
 
+uint16_t nvme_resv_persist_get(struct nvme_req *r)
+{
+    struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
+
+    if (!ns)
+        return NVME_INVALID_NSID | NVME_DNR;
+    pthread_mutex_lock(&ns->ss->lock);
+    r->result = ns->resv && ns->resv->ptpl;
+    pthread_mutex_unlock(&ns->ss->lock);
+    return NVME_OK;
+}
+
+uint16_t co_nvme_resv_persist_set(struct nvme_req *r, uint32_t v)
+{
+    struct nvme_ns *one = nvme_ns_at(r->n, r->cmd.nsid);
+
+    if (!one && r->cmd.nsid != UINT32_MAX)
+        return NVME_INVALID_NSID | NVME_DNR;
+    if (v & 1 && !r->n->ss->state_path)
+        return NVME_INVALID_FIELD | NVME_DNR;           /* RESCAP: not kept through power loss */
+    pthread_mutex_lock(&r->n->ss->lock);
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        struct nvme_ns *ns = nvme_ns_at(r->n, i);
+
+        if (!ns || (one && ns != one))
+            continue;
+        ns->resv = ns->resv ? ns->resv : xnew(struct nvme_resv);
+        ns->resv->ptpl = v & 1;
+    }
+    pthread_mutex_unlock(&r->n->ss->lock);
+    nvme_state_dirty(r->n->ss);
+    return NVME_OK;
+}
+
 bool nvme_resv_held(const struct nvme_ns *ns) { return ns->resv && ns->resv->type; }
 
 void nvme_resv_free(struct nvme_ns *ns)

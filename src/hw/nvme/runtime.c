@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include "hw/nvme/ctrl_int.h"
 #include "hw/nvme/fault.h"
+#include "hw/nvme/notice.h"
+#include "hw/nvme/thermal.h"
 #include "hw/nvme/timing.h"
 
 /* By enum nvme_ana, but the last. */
@@ -73,6 +75,7 @@ void nvme_warned(void *arg)
                                        NVME_EV_RELIABILITY };
     struct nvme *n = arg;
 
+    nvme_endgrp_warned(n);
     for (unsigned i = 0; i < ARRAY_SIZE(events); i++)
         if (n->critical_opt >> i & 1)
             nvme_event(n, events[i], NVME_LOG_SMART);
@@ -84,6 +87,15 @@ static bool critical_changed(struct obj *o, const struct prop *p, struct err *e)
 
     if (n->pci.dev.realized)
         domain_post(&n->warn_post);
+    return true;
+}
+
+static bool temperature_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    struct nvme *n = (struct nvme *)o;
+
+    if (n->pci.dev.realized)
+        domain_post(&n->thermal_post);
     return true;
 }
 
@@ -115,8 +127,10 @@ const struct prop nvme_runtime_props[] = {
       PROP_OFF(struct nvme, ana_groups_opt), .flags = PF_RUNTIME, .changed = ana_changed },
     { .name = "smart_critical_warning", .doc = "Bits of the health log's critical warning that are set; new ones are events", .type = PROP_T_U8,
       PROP_OFF(struct nvme, critical_opt), .max = 0x3f, .flags = PF_RUNTIME, .changed = critical_changed },
+    { .name = "temperature", .doc = "The composite temperature, kelvin", .type = PROP_T_U16, PROP_OFF(struct nvme, thermal.option),
+      .def = NVME_TEMP_DEFAULT, .max = 1000, .flags = PF_RUNTIME, .changed = temperature_changed },
     { .name = "faults", .doc = "Faults on purpose: a list of rules, faults.N.KEY=VALUE with the keys queue, opcode, nsid, slba, nlb, skip, count, "
-      "probability, seed, status, delay-ns, drop, fatal, link, corrupt", .type = PROP_T_JSON, PROP_OFF(struct nvme, faults_opt), .flags = PF_RUNTIME,
+      "probability, seed, status, delay-ns, drop, fatal, link, zone, corrupt", .type = PROP_T_JSON, PROP_OFF(struct nvme, faults_opt), .flags = PF_RUNTIME,
       .changed = faults_changed },
     { .name = "link", .doc = "The controller's link: up, down, or pulled out of its slot without a word before; up is a reset", .type = PROP_T_ENUM,
       PROP_OFF(struct nvme, link_option), .of = nvme_link_names, .flags = PF_RUNTIME, .changed = link_changed },

@@ -5,8 +5,10 @@
 #include "hw/nvme/ctrl_int.h"
 #include "hw/nvme/firmware.h"
 #include "hw/nvme/maint.h"
+#include "hw/nvme/ocp.h"
 #include "hw/nvme/persist.h"
 #include "hw/nvme/queue_int.h"
+#include "hw/nvme/thermal.h"
 #include "hw/nvme/virt.h"
 
 #define SQ(f, ...) STATE_UINT(struct nvme_sq, f, __VA_ARGS__)
@@ -219,7 +221,7 @@ static const struct state_field fields[] = {
     HOST(aerl), HOST(zasl), HOST(vsl), HOST(dbcs), HOST(ocp), HOST(exclusive_bar), HOST(auto_transition),
     HOST(intel_id),
     HOST(has_cache), STATE_CUSTOM(struct nvme, own_ss, &nvme_own_live), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
-    HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(resume), IDLE(events_post), IDLE(warn_post),
+    HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(resume), IDLE(events_post), IDLE(warn_post), IDLE(thermal_post),
     HOST(cntlid), N(vectors, .max = 2048), N(qpairs), STATE_STRUCT(struct nvme, virt, &nvme_virt_state), STATE_BOOL(struct nvme, online), N(times_off),
     IDLE(virt_changed), HOST(cap),
     N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), IDLE(starved), IDLE(credit), STATE_BOOL(struct nvme, queues_made),
@@ -234,22 +236,25 @@ static const struct state_field fields[] = {
     IDLE(free_reqs), STATE_CUSTOM(struct nvme, parked, &reqs_custom), IDLE(n_free), HOST(n_queues), HOST(ns),
     STATE_ARRAY(struct nvme, aer),
     N(n_aer, .max = NVME_AER_MAX), N(n_events, .max = NVME_EVENTS_MAX), N(masked_events), STATE_ARRAY(struct nvme, events),
-    STATE_ARRAY(struct nvme, changed_ns), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), IDLE(resv_event), IDLE(sanitize_event),
+    STATE_ARRAY(struct nvme, changed_ns), STATE_ARRAY(struct nvme, changed_zones), IDLE(lba_alert), IDLE(lba_timer), N(lba_alerted),
+    STATE_BOOL(struct nvme, endgrp_event), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), IDLE(resv_event), IDLE(sanitize_event),
     IDLE(background), STATE_ARRAY(struct nvme, feat),
     STATE_ARRAY(struct nvme, feat_saved), STATE_ARRAY(struct nvme, vector_off), STATE_ARRAY(struct nvme, host_id),
     STATE_ARRAY(struct nvme, apst),
     N(timestamp_set), N(timestamp), N(timestamp_origin), STATE_ARRAY(struct nvme, host_behavior),
     STATE_BOOL(struct nvme, host_id_wide),
-    STATE_BOOL(struct nvme, clean_shutdown), N(temp_over), N(temp_under), N(reads), N(writes), N(errors), N(power_cycles),
+    STATE_BOOL(struct nvme, clean_shutdown), N(reads), N(writes), N(errors), N(power_cycles),
     N(unsafe_shutdowns),
-    N(powered_ns), STATE_STRUCTS(struct nvme, error, &error_state), N(temperature), N(critical),
+    N(powered_ns), STATE_STRUCTS(struct nvme, error, &error_state), STATE_STRUCT(struct nvme, thermal, &nvme_thermal_state), N(critical),
     STATE_STRUCTS(struct nvme, resv_note, &note_state), N(resv_notes, .max = NVME_RESV_NOTES), N(resv_count), HOST(ana_option), HOST(ana_groups_opt),
     HOST(ana), N(ana_changes),
     STATE_STRUCT(struct nvme, test, &test_state), IDLE(test_timer), N(shadow_db), N(shadow_ei), HOST(hmb_pages),
     STATE_STRUCT(struct nvme, hmb, &hmb_state), STATE_BYTES(struct nvme, fw_slot), STATE_CUSTOM(struct nvme, fw_buf, &nvme_fw_image), HOST(fw_cap),
     STATE_STRUCT(struct nvme, boot, &nvme_boot_state),
-    N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), HOST(fw_len), N(telemetry_gen),
-    STATE_STRUCT(struct nvme, cmb, &cmb_state), STATE_STRUCT(struct nvme, pel, &pel_state), HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), HOST(faults), HOST(n_faults),
+    N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), N(fw_action, .max = 7),
+    STATE_STRUCT(struct nvme, ocp_data, &nvme_ocp_state), HOST(fw_len), N(telemetry_gen),
+    STATE_STRUCT(struct nvme, cmb, &cmb_state), STATE_STRUCT(struct nvme, pel, &pel_state),
+    HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), HOST(faults), HOST(n_faults),
     N(fault_hits), HOST(link_option), HOST(timing_opt), HOST(timing), N(timed_commands), N(timed_ns), STATE_END
 };
 const struct state_desc nvme_state = { .name = "nvme", .version = 1, .fields = fields, .post_load = loaded };

@@ -11,45 +11,29 @@ enum { ZSA_CLOSE = 1, ZSA_FINISH = 2, ZSA_OPEN = 3, ZSA_RESET = 4, ZSA_OFFLINE =
 
 /* ---- send ---- */
 
-/* Which zones an action on all goes to (figure "Zone Send Action", Select All). */
-static bool selected(uint8_t action, uint8_t state)
+static enum zone_result transition(struct zones *z, struct zone *x, enum zone_op op, bool zrwa)
 {
-    switch (action) {
-    case ZSA_CLOSE: return state == ZONE_IOPEN || state == ZONE_EOPEN;
-    case ZSA_FINISH: return state == ZONE_IOPEN || state == ZONE_EOPEN || state == ZONE_CLOSED;
-    case ZSA_OPEN: return state == ZONE_CLOSED;
-    case ZSA_RESET: return state != ZONE_EMPTY && state != ZONE_READ_ONLY && state != ZONE_OFFLINE;
-    case ZSA_OFFLINE: return state == ZONE_READ_ONLY;
-    default: return false;
+    switch (op) {
+    case ZONE_OP_CLOSE: return zone_close(z, x);
+    case ZONE_OP_FINISH: return zone_finish(z, x);
+    case ZONE_OP_OPEN: return zone_open(z, x, true, zrwa);
+    case ZONE_OP_OFFLINE: return zone_offline(z, x);
+    case ZONE_OP_RESET: break;
     }
-}
-
-static uint16_t transition(struct nvme_zones *z, struct nvme_zone *x, uint8_t action, bool zrwa)
-{
-    switch (action) {
-    case ZSA_CLOSE: return zone_close(z, x);
-    case ZSA_FINISH: return zone_finish(z, x);
-    case ZSA_OPEN: return zone_open(z, x, true, zrwa);
-    case ZSA_OFFLINE: return zone_offline(z, x);
-    default: return NVME_INVALID_FIELD | NVME_DNR;
-    }
+    return ZONE_BAD_REQUEST;
 }
 
 /* what was written is gone; reads give zeroes. */
-static uint16_t co_reset_zone(struct nvme_req *r, struct nvme_zone *x)
+static uint16_t co_reset_zone(struct nvme_req *r, struct zone *x)
 {
     struct nvme_ns *ns = r->ns;
-    struct nvme_zones *z = ns->zones;
+    struct zones *z = &ns->zones->m;
     uint64_t start = zone_start(z, x);
-    uint16_t st = NVME_OK;
+    uint16_t st;
     bool written;
 
     pthread_mutex_lock(&ns->ss->lock);
-    written = x->state != ZONE_EMPTY;
-    if (x->state == ZONE_READ_ONLY || x->state == ZONE_OFFLINE)
-        st = NVME_ZONE_TRANSITION | NVME_DNR;
-    else
-        x->busy = written;
+    st = nvme_zone_status(zone_reset_begin(x, &written));
     pthread_mutex_unlock(&ns->ss->lock);
     if (st || !written)
         return st;
@@ -58,28 +42,26 @@ static uint16_t co_reset_zone(struct nvme_req *r, struct nvme_zone *x)
         st = co_nvme_meta_fill(r, ns, start, z->cap, ns->pi ? 0xff : 0);
     nvme_uncor_clear(ns, start, z->cap);
     pthread_mutex_lock(&ns->ss->lock);
-    if (!st)
-        zone_empty(z, x);
-    x->busy = false;
+    zone_reset_end(z, x, !st);
     pthread_mutex_unlock(&ns->ss->lock);
     return st;
 }
 
-static uint16_t co_one_zone(struct nvme_req *r, struct nvme_zone *x, uint8_t action, bool zrwa)
+static uint16_t co_one_zone(struct nvme_req *r, struct zone *x, enum zone_op op, bool zrwa)
 {
-    uint16_t st;
+    enum zone_result st;
 
-    if (action == ZSA_RESET)
+    if (op == ZONE_OP_RESET)
         return co_reset_zone(r, x);
     pthread_mutex_lock(&r->ns->ss->lock);
-    st = transition(r->ns->zones, x, action, zrwa);
+    st = transition(&r->ns->zones->m, x, op, zrwa);
     pthread_mutex_unlock(&r->ns->ss->lock);
-    return st;
+    return nvme_zone_status(st);
 }
 
-static uint16_t co_all_zones(struct nvme_req *r, uint8_t action)
+static uint16_t co_all_zones(struct nvme_req *r, enum zone_op op)
 {
-    struct nvme_zones *z = r->ns->zones;
+    struct zones *z = &r->ns->zones->m;
     uint16_t st = NVME_OK;
 
     for (uint32_t i = 0; !st && i < z->n; i++) {
@@ -88,16 +70,16 @@ static uint16_t co_all_zones(struct nvme_req *r, uint8_t action)
         if (r->abort)
             return NVME_ABORT_REQUESTED;
         pthread_mutex_lock(&r->ns->ss->lock);
-        hit = selected(action, z->zone[i].state);
+        hit = zone_op_selects(op, z->zone[i].state);
         pthread_mutex_unlock(&r->ns->ss->lock);
         if (hit)
-            st = co_one_zone(r, &z->zone[i], action, false);
+            st = co_one_zone(r, &z->zone[i], op, false);
     }
     return st;
 }
 
 /* The zone becomes closed, and active. */
-static uint16_t set_extension(struct nvme_req *r, struct nvme_zone *x)
+static uint16_t set_extension(struct nvme_req *r, struct zone *x)
 {
     struct nvme_zones *z = r->ns->zones;
     uint8_t *buf;
@@ -110,12 +92,12 @@ static uint16_t set_extension(struct nvme_req *r, struct nvme_zone *x)
     pthread_mutex_lock(&r->ns->ss->lock);
     if (!st && x->state != ZONE_EMPTY)
         st = NVME_ZONE_TRANSITION | NVME_DNR;
-    if (!st && z->max_active && z->n_active >= z->max_active)
+    if (!st && z->m.max_active && z->m.n_active >= z->m.max_active)
         st = NVME_ZONE_TOO_MANY_ACTIVE | NVME_DNR;
     if (!st) {
-        memcpy(z->ext + (size_t)(x - z->zone) * z->ext_size, buf, z->ext_size);
+        memcpy(nvme_zone_ext(z, x), buf, z->ext_size);
         x->attr |= ZONE_ATTR_EXT;
-        zone_set(z, x, ZONE_CLOSED);
+        zone_set(&z->m, x, ZONE_CLOSED);
     }
     pthread_mutex_unlock(&r->ns->ss->lock);
     free(buf);
@@ -124,28 +106,30 @@ static uint16_t set_extension(struct nvme_req *r, struct nvme_zone *x)
 
 uint16_t co_nvme_zone_send(struct nvme_req *r)
 {
+    static const enum zone_op op_of[] = { [ZSA_CLOSE] = ZONE_OP_CLOSE, [ZSA_FINISH] = ZONE_OP_FINISH, [ZSA_OPEN] = ZONE_OP_OPEN,
+                                          [ZSA_RESET] = ZONE_OP_RESET, [ZSA_OFFLINE] = ZONE_OP_OFFLINE };
     struct nvme_ns *ns = r->ns;
-    struct nvme_zones *z = ns->zones;
+    struct zones *z = &ns->zones->m;
     uint64_t slba = nvme_slba(&r->cmd);
     uint8_t action = (uint8_t)r->cmd.cdw13;
-    bool all = r->cmd.cdw13 >> 8 & 1, zrwa = r->cmd.cdw13 >> 9 & 1;
-    struct nvme_zone *x = slba / z->size < z->n ? &z->zone[slba / z->size] : NULL;
+    bool all = r->cmd.cdw13 >> 8 & 1, zrwa = r->cmd.cdw13 >> 9 & 1, known = action >= ZSA_CLOSE && action <= ZSA_OFFLINE;
+    struct zone *x = zone_at(z, slba);
     uint16_t st;
 
     if (ns->write_protect || ns->unit->caps.read_only)
         return NVME_WRITE_PROTECTED | NVME_DNR;
     if (all && action != ZSA_SET_EXT && action != ZSA_FLUSH) {
-        st = action >= ZSA_CLOSE && action <= ZSA_OFFLINE ? co_all_zones(r, action) : NVME_INVALID_FIELD | NVME_DNR;
+        st = known ? co_all_zones(r, op_of[action]) : NVME_INVALID_FIELD | NVME_DNR;
     } else if (!x) {
         st = NVME_LBA_RANGE | NVME_DNR;
     } else if (action == ZSA_FLUSH) {
         pthread_mutex_lock(&ns->ss->lock);
-        st = zone_flush_zrwa(z, x, slba);
+        st = nvme_zone_status(zone_flush_zrwa(z, x, slba));
         pthread_mutex_unlock(&ns->ss->lock);
-    } else if (slba != zone_start(z, x) || (zrwa && !z->numzrwa)) {
+    } else if (slba != zone_start(z, x) || (zrwa && !z->numzrwa) || (!known && action != ZSA_SET_EXT)) {
         st = NVME_INVALID_FIELD | NVME_DNR;
     } else {
-        st = action == ZSA_SET_EXT ? set_extension(r, x) : co_one_zone(r, x, action, zrwa);
+        st = action == ZSA_SET_EXT ? set_extension(r, x) : co_one_zone(r, x, op_of[action], zrwa);
     }
     nvme_ns_dirty(ns);
     return st;
@@ -160,18 +144,16 @@ static bool reported(uint8_t filter, uint8_t state)
     return !filter || state == of_filter[filter];
 }
 
-static void put_zone(const struct nvme_zones *z, const struct nvme_zone *x, uint8_t *d, bool extended)
+static void put_zone(const struct nvme_zones *z, const struct zone *x, uint8_t *d, bool extended)
 {
-    bool has_wp = x->state != ZONE_FULL && x->state != ZONE_READ_ONLY && x->state != ZONE_OFFLINE;
-
     d[0] = 2;                           /* sequential write required */
     d[1] = (uint8_t)(x->state << 4);
     d[2] = x->attr;
-    st_le64(d + 8, z->cap);
-    st_le64(d + 16, zone_start(z, x));
-    st_le64(d + 24, has_wp ? x->wp : UINT64_MAX);
+    st_le64(d + 8, z->m.cap);
+    st_le64(d + 16, zone_start(&z->m, x));
+    st_le64(d + 24, zone_has_wp(x) ? x->wp : UINT64_MAX);
     if (extended && x->attr & ZONE_ATTR_EXT)
-        memcpy(d + DESC, z->ext + (size_t)(x - z->zone) * z->ext_size, z->ext_size);
+        memcpy(d + DESC, nvme_zone_ext(z, x), z->ext_size);
 }
 
 uint16_t co_nvme_zone_recv(struct nvme_req *r)
@@ -190,12 +172,12 @@ uint16_t co_nvme_zone_recv(struct nvme_req *r)
     room = (uint32_t)((len - DESC) / each);
     buf = xcalloc(1, len);
     pthread_mutex_lock(&r->ns->ss->lock);
-    for (uint64_t i = slba / z->size; i < z->n && !(partial && put == room); i++) {
-        if (!reported(filter, z->zone[i].state))
+    for (uint64_t i = slba / z->m.size; i < z->m.n && !(partial && put == room); i++) {
+        if (!reported(filter, z->m.zone[i].state))
             continue;
         found++;
         if (put < room)
-            put_zone(z, &z->zone[i], buf + DESC + (size_t)put++ * each, extended);
+            put_zone(z, &z->m.zone[i], buf + DESC + (size_t)put++ * each, extended);
     }
     pthread_mutex_unlock(&r->ns->ss->lock);
     st_le64(buf, partial ? put : found);
@@ -213,7 +195,7 @@ uint16_t nvme_zone_append_at(struct nvme_req *r)
     return nvme_nlb(&r->cmd) << r->ns->shift > limit ? NVME_INVALID_FIELD | NVME_DNR : NVME_OK;
 }
 
-uint64_t nvme_zones_capacity(const struct nvme_ns *ns) { return ns->zones->n * ns->zones->cap; }
+uint64_t nvme_zones_capacity(const struct nvme_ns *ns) { return (uint64_t)ns->zones->m.n * ns->zones->m.cap; }
 
 /* ---- identify ---- */
 
@@ -222,17 +204,17 @@ void nvme_zones_identify(const struct nvme_ns *ns, uint8_t *b)
     const struct nvme_zones *z = ns->zones;
 
     st_le16(b, 0);                                      /* ZOC: capacities do not change */
-    st_le16(b + 2, (uint16_t)(z->cross_read | (z->numzrwa ? 2 : 0)));
-    st_le32(b + 4, z->max_active - 1);                  /* 0 becomes "no limit" */
-    st_le32(b + 8, z->max_open - 1);
-    if (z->numzrwa) {
-        st_le32(b + 36, z->numzrwa - 1);
-        st_le16(b + 40, (uint16_t)z->zrwafg);
-        st_le16(b + 42, (uint16_t)z->zrwas);
+    st_le16(b + 2, (uint16_t)(z->m.cross_read | (z->m.numzrwa ? 2 : 0)));
+    st_le32(b + 4, z->m.max_active - 1);                  /* 0 becomes "no limit" */
+    st_le32(b + 8, z->m.max_open - 1);
+    if (z->m.numzrwa) {
+        st_le32(b + 36, z->m.numzrwa - 1);
+        st_le16(b + 40, (uint16_t)z->m.zrwafg);
+        st_le16(b + 42, (uint16_t)z->m.zrwas);
         b[44] = 1;                                      /* ZRWACAP: explicit flush */
     }
     for (unsigned i = 0; i < ns->n_lbaf; i++) {
-        st_le64(b + 2816 + 16 * i, (z->size << ns->shift) >> ns->lbaf[i].ds);
+        st_le64(b + 2816 + 16 * i, (z->m.size << ns->shift) >> ns->lbaf[i].ds);
         b[2816 + 16 * i + 8] = (uint8_t)(z->ext_size / 64);
     }
 }

@@ -165,7 +165,7 @@ static const struct mmio_ops queue_ops = { .read = queue_read, .write = queue_ig
 
 bool megasas_is_ld(const struct megasas *s, const struct scsi_dev *d)
 {
-    return !s->use_jbod && SCSI_DEV_CLASS(d)->type == SCSI_TYPE_DISK;
+    return !s->use_jbod && d->type == SCSI_TYPE_DISK;
 }
 
 static void unit_plugged(struct scsi_bus *b, struct scsi_dev *d, bool came)

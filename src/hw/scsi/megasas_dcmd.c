@@ -94,7 +94,7 @@ static uint8_t pds(struct mfi_cmd *c, bool exposed)
         if (!d || (exposed && megasas_is_ld(s, d)))
             continue;
         l->addr[n++] = (struct mfi_pd_address){ .device = htole16((uint16_t)id), .encl_device = htole16(NO_ENCLOSURE), .slot = (uint8_t)id,
-            .scsi_type = SCSI_DEV_CLASS(d)->type, .ports = 1, .sas_addr = { htole64(sas_port(s) + id + 1) } };
+            .scsi_type = d->type, .ports = 1, .sas_addr = { htole64(sas_port(s) + id + 1) } };
     }
     l->size = htole32((uint32_t)(sizeof *l + n * sizeof l->addr[0]));
     l->count = htole32(n);
@@ -116,7 +116,7 @@ static uint8_t pd_info(struct mfi_cmd *c, bool *later)
         return MFI_STAT_DEVICE_NOT_FOUND;
     n = htole64(sectors(d));
     i.device = htole16(id);
-    i.inquiry[0] = i.scsi_type = SCSI_DEV_CLASS(d)->type;
+    i.inquiry[0] = i.scsi_type = d->type;
     i.inquiry[2] = 7;
     i.ports = i.paths = 1;
     i.state = htole16(megasas_is_ld(s, d) ? MFI_PD_ONLINE : MFI_PD_SYSTEM);

@@ -140,6 +140,8 @@ static uint32_t outcome(const struct mpt_req *q)
     switch (q->r.host) {
     case SCSI_HOST_OK: return ld_le32(q->f + MPI_IO_CONTROL) & MPI_IO_DIRECTION && q->r.done < want ? MPI_SCSI_DATA_UNDERRUN : MPI_SUCCESS;
     case SCSI_HOST_OVERRUN: return MPI_SCSI_DATA_OVERRUN;
+    case SCSI_HOST_NO_TARGET: return MPI_SCSI_DEVICE_NOT_THERE;
+    case SCSI_HOST_BUSY: return MPI_BUSY;
     default: return MPI_SCSI_TASK_TERMINATED;
     }
 }

@@ -45,7 +45,9 @@ extern const struct bus_class scsi_bus_class;
 struct scsi_data { const struct dma_vec *v; uint64_t off, len; };
 
 enum scsi_host { SCSI_HOST_OK, SCSI_HOST_OVERRUN /* the buffer is shorter than the medium's data */, SCSI_HOST_ABORTED, SCSI_HOST_RESET,
-                 SCSI_HOST_STOPPED /* the machine stops (werror=stop); run it again when it goes on */ };
+                 SCSI_HOST_STOPPED /* the machine stops (werror=stop); run it again when it goes on */,
+                 /* of the host's device; an adapter without a word for it gives the status, which is CHECK CONDITION then */
+                 SCSI_HOST_NO_TARGET, SCSI_HOST_BUSY, SCSI_HOST_TRANSPORT, SCSI_HOST_TARGET, SCSI_HOST_NEXUS, SCSI_HOST_FAILURE };
 
 struct scsi_req {
     /* filled by the adapter */
@@ -53,6 +55,7 @@ struct scsi_req {
     uint64_t lun;                       /* as the initiator addressed it, for units that do not exist */
     uint8_t cdb[SCSI_CDB_MAX];
     struct scsi_data out, in;           /* from and to the initiator */
+    struct scsi_data pi_out, pi_in;     /* protection information apart from them; len 0: what there is of it is among the data */
     /* results */
     enum scsi_host host;
     uint8_t status, sense[SCSI_SENSE_MAX], sense_len;
@@ -67,13 +70,18 @@ struct scsi_req {
 struct scsi_cmd {
     uint8_t op;
     int8_t sa;                          /* service action, -1: none */
-    uint8_t flags, len;                 /* SCF_*; bytes of the command block */
+    uint16_t flags;                     /* SCF_* */
+    uint8_t len;                        /* bytes of the command block */
     void (*co_run)(struct scsi_req *);
     const char *usage;                  /* CDB usage map without its first byte, len - 1 bytes (SPC-5, 6.35.3) */
 };
 enum { SCF_ALWAYS = 1 /* served with a unit attention pending, a stopped unit, a foreign reservation */, SCF_MEDIUM = 2 /* needs one */,
        SCF_WRITE = 4 /* changes the medium */, SCF_NO_UA = 8 /* served before a unit attention is told */,
-       SCF_DISCARD = 16 /* there where the back end can discard */ };
+       SCF_DISCARD = 16 /* there where the back end can discard */, SCF_SHARED = 32 /* served whoever has a reservation */,
+       SCF_ALTERS = 64 /* changes the unit, not its medium: like a write to a reservation */,
+       SCF_NEXUS = 128 /* there where the unit knows who asks */, SCF_ZONED = 256 /* of zones only */, SCF_RANDOM = 512 /* not of zones */,
+       SCF_GROUPS = 2048 /* there where the unit is behind groups of ports */,
+       SCF_PROTECTED = 1024 /* there where the medium can have protection information */ };
 
 struct scsi_dev {
     struct dev dev;                     /* first */
@@ -83,18 +91,22 @@ struct scsi_dev {
     uint32_t n_reqs;
     struct co_event idle;               /* n_reqs == 0 */
     uint32_t ua[SCSI_UA_MAX], n_ua;     /* unit attention conditions, the oldest first */
+    uint8_t type;                       /* peripheral device type: the class's, unless realize finds another */
     bool desc_sense;                    /* D_SENSE of the control mode page */
 };
 
 struct scsi_dev_class {
     struct dev_class dev;
     const struct scsi_cmd *cmds;        /* ends with co_run NULL */
+    void (*co_other)(struct scsi_req *);        /* what to do with commands that have no row. NULL: they are refused */
     uint8_t type;                       /* peripheral device type */
     /* Blocks of the medium and the size of one; for adapters that tell it themselves. NULL: none */
     uint64_t (*capacity)(const struct scsi_dev *, uint32_t *block);
     bool (*has)(const struct scsi_dev *, const struct scsi_cmd *);      /* this unit has the command. NULL: all */
     /* Sense to refuse a command of these flags with (no medium, stopped, sanitizing...), 0: go on */
-    uint32_t (*ready)(struct scsi_dev *, const struct scsi_cmd *);
+    uint32_t (*co_ready)(struct scsi_dev *, const struct scsi_cmd *);
+    /* A reservation of another nexus keeps the command out: the status is set. May be NULL */
+    bool (*conflict)(struct scsi_req *, const struct scsi_cmd *);
     void (*reset)(struct scsi_dev *);   /* to power-on state. May be NULL */
 };
 #define SCSI_DEV_CLASS(d) ((const struct scsi_dev_class *)(d)->dev.obj.cls)
@@ -149,5 +161,8 @@ void scsi_report_opcodes(struct scsi_req *r);
 /* Command block fields (SPC-5, 4.2). */
 uint64_t scsi_cdb_lba(const uint8_t *cdb);
 uint32_t scsi_cdb_len(const uint8_t *cdb);
+uint16_t scsi_cdb_action(const uint8_t *cdb);           /* the service action, where there are some */
+/* The byte with the PROTECT field, DPO, FUA and BYTCHK. */
+static inline uint8_t scsi_cdb_flags(const uint8_t *cdb) { return cdb[0] == OP_VARIABLE_LENGTH ? cdb[10] : cdb[1]; }
 
 #endif

@@ -132,6 +132,7 @@ static bool scsi_dev_init(struct obj *o, struct err *e)
 
     list_init(&d->on_bus);
     list_init(&d->reqs);
+    d->type = SCSI_DEV_CLASS(d)->type;
     return true;
 }
 
@@ -283,21 +284,29 @@ const struct scsi_cmd *scsi_cmd_find(const struct scsi_dev *d, uint8_t op, uint1
 static void co_execute(struct scsi_req *r)
 {
     struct scsi_dev *d = r->dev;
-    const struct scsi_cmd *c = scsi_cmd_find(d, r->cdb[0], r->cdb[1] & 0x1f);
+    const struct scsi_cmd *c = scsi_cmd_find(d, r->cdb[0], scsi_cdb_action(r->cdb));
+    unsigned control;
     uint32_t why;
 
     if (!c) {
-        if (!tell_attention(r))
+        if (r->cdb[0] != OP_REQUEST_SENSE && tell_attention(r))
+            return;
+        if (SCSI_DEV_CLASS(d)->co_other)
+            SCSI_DEV_CLASS(d)->co_other(r);
+        else
             scsi_fail_field(r, SENSE_INVALID_OPCODE, 0);
         return;
     }
     if (!(c->flags & SCF_NO_UA) && tell_attention(r))
         return;
-    if (r->cdb[c->len - 1] & 0x04) {            /* NACA: SAM-5, 5.2; there is no ACA */
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, c->len - 1u);
+    control = c->op == OP_VARIABLE_LENGTH ? 1 : c->len - 1u;
+    if (r->cdb[control] & 0x04) {               /* NACA: SAM-5, 5.2; there is no ACA */
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, control);
         return;
     }
-    why = SCSI_DEV_CLASS(d)->ready ? SCSI_DEV_CLASS(d)->ready(d, c) : 0;
+    if (SCSI_DEV_CLASS(d)->conflict && SCSI_DEV_CLASS(d)->conflict(r, c))
+        return;
+    why = SCSI_DEV_CLASS(d)->co_ready ? SCSI_DEV_CLASS(d)->co_ready(d, c) : 0;
     if (why)
         scsi_fail(r, why);
     else
@@ -406,6 +415,7 @@ uint64_t scsi_cdb_lba(const uint8_t *c)
 {
     switch (c[0] >> 5) {
     case 0: return ld_be32(c) & 0x1fffff;
+    case 3: return ld_be64(c + 12);             /* variable length: READ(32)... */
     case 4: return ld_be64(c + 2);
     default: return ld_be32(c + 2);
     }
@@ -415,8 +425,14 @@ uint32_t scsi_cdb_len(const uint8_t *c)
 {
     switch (c[0] >> 5) {
     case 0: return c[4];
+    case 3: return ld_be32(c + 28);
     case 4: return ld_be32(c + 10);
     case 5: return ld_be32(c + 6);
     default: return ld_be16(c + 7);
     }
+}
+
+uint16_t scsi_cdb_action(const uint8_t *c)
+{
+    return c[0] == OP_VARIABLE_LENGTH ? ld_be16(c + 8) : c[1] & 0x1f;
 }

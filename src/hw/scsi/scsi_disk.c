@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include "core/cmd.h"
+#include "core/flags.h"
 
 #define CD_BLOCK 2048u
 
@@ -11,11 +12,13 @@ static struct scsi_disk *disk(struct dev *dev) { return (struct scsi_disk *)dev;
 
 bool scsi_disk_is_cd(const struct scsi_disk *d)
 {
-    return SCSI_DEV_CLASS(&d->s)->cmds == scsi_cd_cmds;
+    return SCSI_DEV_CLASS(&d->s)->type == SCSI_TYPE_ROM;
 }
 
 uint64_t scsi_disk_blocks(const struct scsi_disk *d)
 {
+    if (d->pi_blocks)
+        return d->pi_blocks;
     return d->tray_open ? 0 : blk_size(d->blk) / d->opt.logical_block_size;
 }
 
@@ -56,12 +59,19 @@ void scsi_disk_tray(struct scsi_disk *d, bool open)
     qmp_event("DEVICE_TRAY_MOVED", json_pack("{s:s, s:s, s:b}", "device", "", "id", d->s.dev.obj.id, "tray-open", open));
 }
 
+/* What the back end can do. Under -compat qemu UNMAP is there in any case, a hint that may have no effect: QEMU's discard=ignore hides nothing. */
+static void take_caps(struct scsi_disk *d)
+{
+    blk_get_caps(d->blk, &d->caps);
+    d->caps.discard |= cli_flags.compat_qemu;
+}
+
 /* The back end got another size or medium: lock held, on the home loop. */
 static void medium_changed(void *arg)
 {
     struct scsi_disk *d = arg;
 
-    blk_get_caps(d->blk, &d->caps);
+    take_caps(d);
     if (d->blocks == scsi_disk_blocks(d))
         return;
     d->blocks = scsi_disk_blocks(d);
@@ -78,10 +88,12 @@ static void tray_move(void *arg, bool open) { scsi_disk_tray(arg, open); }
 static void tray_ask(void *arg) { ((struct scsi_disk *)arg)->media_event = 1; /* eject request */ }
 static const struct blk_tray tray = { tray_is_open, tray_is_locked, tray_move, tray_ask };
 
-uint32_t scsi_disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
+uint32_t co_scsi_disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
 {
     struct scsi_disk *d = (struct scsi_disk *)s;
 
+    if (d->port_group && scsi_access_sense(d, c))
+        return scsi_access_sense(d, c);
     if (d->overwriting && !(c->flags & SCF_ALWAYS))
         return d->overwriting;
     if (d->overwrite_failed && c->flags & SCF_MEDIUM && c->op != OP_SANITIZE && c->op != OP_FORMAT_UNIT)
@@ -92,13 +104,21 @@ uint32_t scsi_disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
         return SENSE_NOT_READY_STOPPED;
     if (c->flags & SCF_WRITE && scsi_disk_read_only(d))
         return SENSE_WRITE_PROTECTED;
-    return 0;
+    return c->flags & SCF_MEDIUM && co_scsi_pi_load(d) ? SENSE_READ_ERROR : 0;
 }
 
 bool scsi_disk_has(const struct scsi_dev *s, const struct scsi_cmd *c)
 {
     const struct scsi_disk *d = (const struct scsi_disk *)s;
 
+    if (c->flags & SCF_NEXUS && !d->path.lu)
+        return false;
+    if (c->flags & (d->caps.zoned.size ? SCF_RANDOM : SCF_ZONED))
+        return false;
+    if (c->flags & SCF_GROUPS && !d->port_group)
+        return false;
+    if (c->flags & SCF_PROTECTED && !d->protection)
+        return false;
     return !(c->flags & SCF_DISCARD) || (d->caps.discard && !scsi_disk_read_only(d));
 }
 
@@ -138,7 +158,7 @@ bool scsi_disk_open(struct scsi_disk *d, struct err *e)
     d->blk = blk_front_open(&d->opt, &dev->obj, dev->dom, !cd, e);
     if (!d->blk)
         return false;
-    blk_get_caps(d->blk, &d->caps);
+    take_caps(d);
     if (!usable_size(d, e)) {
         scsi_disk_close(d);
         return false;
@@ -159,9 +179,23 @@ void scsi_disk_close(struct scsi_disk *d)
     d->blk = NULL;
 }
 
+static void disk_unrealize(struct dev *dev)
+{
+    scsi_lu_leave(disk(dev));
+    scsi_disk_close(disk(dev));
+}
+
 static bool disk_realize(struct dev *dev, struct err *e)
 {
-    return scsi_disk_open(disk(dev), e) && scsi_dev_attach(&disk(dev)->s, e);
+    struct scsi_disk *d = disk(dev);
+
+    d->opt.knows_zones = !scsi_disk_is_cd(d);
+    if (!scsi_disk_open(d, e))
+        return false;
+    if (scsi_zones_fit(d, e) && scsi_pi_fit(d, e) && scsi_lu_join(d, e) && scsi_dev_attach(&d->s, e))
+        return true;
+    disk_unrealize(dev);
+    return false;
 }
 
 /* A self-test may read for hours; it is not what is waited for. */
@@ -171,11 +205,6 @@ static void co_disk_quiesce(struct dev *dev)
     co_scsi_dev_quiesce(dev);
 }
 
-static void disk_unrealize(struct dev *dev)
-{
-    scsi_disk_close(disk(dev));
-}
-
 /* Power on and every reset of the unit (SAM-5, 6.3). Reservations survive all but power on. */
 void scsi_disk_to_default(struct scsi_dev *s)
 {
@@ -183,7 +212,7 @@ void scsi_disk_to_default(struct scsi_dev *s)
 
     d->stopped = d->locked = false;
     scsi_self_test_stop(d, true);
-    s->desc_sense = false;
+    s->desc_sense = d->ato = false;
     blk_set_write_cache(d->blk, d->wce_at_reset);
 }
 
@@ -192,7 +221,7 @@ void scsi_disk_reset(struct dev *dev, enum reset_kind k)
     struct scsi_disk *d = disk(dev);
 
     scsi_disk_to_default(&d->s);
-    d->pr = (struct scsi_pr){ 0 };
+    scsi_lu_power_lost(d);
     memset(d->count, 0, sizeof d->count);
     memset(d->tests, 0, sizeof d->tests);
     d->echo_len = 0;
@@ -210,13 +239,18 @@ static const struct state_field test_fields[] = {
     STATE_UINT(struct scsi_self_test, lba), STATE_END
 };
 static const struct state_desc test_state = { .name = "scsi-self-test", .version = 1, .fields = test_fields };
+static const struct state_field clock_fields[] = {
+    STATE_UINT(struct scsi_clock, origin, .max = 2), STATE_UINT(struct scsi_clock, offset), STATE_END
+};
+static const struct state_desc clock_state = { .name = "scsi-clock", .version = 1, .fields = clock_fields };
 static const struct state_field disk_fields[] = {
     STATE_STRUCT(struct scsi_disk, s, &scsi_dev_state), STATE_UINT(struct scsi_disk, blocks), STATE_BOOL(struct scsi_disk, stopped),
+    STATE_BOOL(struct scsi_disk, ato), STATE_UINT(struct scsi_disk, port_state, .max = 5),
     STATE_BOOL(struct scsi_disk, locked), STATE_BOOL(struct scsi_disk, tray_open), STATE_UINT(struct scsi_disk, media_event, .max = 3),
     STATE_UINT(struct scsi_disk, overwrite_failed, .max = 0x0fffff),
     STATE_STRUCTS(struct scsi_disk, count, &count_state),
     STATE_STRUCTS(struct scsi_disk, tests, &test_state), STATE_BYTES(struct scsi_disk, buffer), STATE_UINT(struct scsi_disk, echo_len, .max = SCSI_BUFFER),
-    STATE_STRUCT(struct scsi_disk, pr, &scsi_pr_state), STATE_END
+    STATE_STRUCT(struct scsi_disk, saved_pr, &scsi_pr_state), STATE_STRUCT(struct scsi_disk, saved_clock, &clock_state), STATE_END
 };
 
 static bool disk_post_load(void *obj, struct err *e)
@@ -224,9 +258,21 @@ static bool disk_post_load(void *obj, struct err *e)
     struct scsi_disk *d = obj;
 
     d->tray_open &= d->removable;
+    d->ato &= d->protection;
+    d->port_state = d->port_group ? d->port_state : 0;
+    scsi_access_load(d);
+    scsi_lu_load(d, &d->saved_pr, &d->saved_clock);
     return true;
 }
-const struct state_desc scsi_disk_state = { .name = "scsi-disk", .version = 1, .fields = disk_fields, .post_load = disk_post_load };
+
+static void disk_pre_save(void *obj)
+{
+    struct scsi_disk *d = obj;
+
+    scsi_lu_save(d, &d->saved_pr, &d->saved_clock);
+}
+const struct state_desc scsi_disk_state = { .name = "scsi-disk", .version = 1, .fields = disk_fields, .post_load = disk_post_load,
+                                                    .pre_save = disk_pre_save };
 
 /* ---- options ---- */
 
@@ -243,11 +289,20 @@ const struct state_desc scsi_disk_state = { .name = "scsi-disk", .version = 1, .
     PROP_SIZE(struct scsi_disk, max_unmap_size, "max_unmap_size", 1 * GiB, 4096, INT64_MAX, "Most bytes that one UNMAP frees"), \
     PROP_SIZE(struct scsi_disk, max_io_size, "max_io_size", SCSI_TRANSFER_MAX, 4096, SCSI_TRANSFER_MAX, "Most bytes of one request")
 
-const struct prop scsi_hd_props[] = {
-    COMMON_PROPS("QEMU HARDDISK"),
-    PROP_U16(struct scsi_disk, rotation_rate, "rotation_rate", 0, 0, 0xfffe, "Turns a minute; 1: a solid state disk; 0: as the back end"),
-    PROP_BOOL(struct scsi_disk, removable, "removable", false, "The medium can be removed"),
-    PROP_BOOL(struct scsi_disk, dpofua, "dpofua", true, "Offer writes through the cache (FUA)"),
+#define HD_PROPS                                                                                                          \
+    COMMON_PROPS("QEMU HARDDISK"),                                                                                        \
+    PROP_U16(struct scsi_disk, rotation_rate, "rotation_rate", 0, 0, 0xfffe, "Turns a minute; 1: a solid state disk; 0: as the back end"), \
+    PROP_BOOL(struct scsi_disk, removable, "removable", false, "The medium can be removed"),                              \
+    PROP_BOOL(struct scsi_disk, dpofua, "dpofua", true, "Offer writes through the cache (FUA)")
+
+const struct prop scsi_hd_props[] = { HD_PROPS, PROP_END };
+static const struct prop hd_props[] = {
+    HD_PROPS,
+    PROP_U16(struct scsi_disk, port_group, "port_group", 0, 0, UINT16_MAX, "Group of the target's port (asymmetric access); 0: none"),
+    { .name = "port_state", .doc = "How the unit can be reached through the port's group", .type = PROP_T_ENUM, PROP_OFF(struct scsi_disk, port_state),
+      .of = scsi_access_names, .flags = PF_RUNTIME, .changed = scsi_access_changed },
+    PROP_BOOL(struct scsi_disk, protection, "protection", false, "Keep room for protection information (T10 PI) behind the blocks, which FORMAT UNIT enables"),
+    PROP_STR(struct scsi_disk, pr_file, "pr_file", 0, "File that keeps persistent reservations which are to outlive the power (APTPL)"),
     PROP_END
 };
 const struct prop scsi_cd_props[] = { COMMON_PROPS("QEMU CD-ROM"), PROP_END };
@@ -272,6 +327,7 @@ static bool disk_init(struct obj *o, struct err *e)
 
     list_init(&d->on_bus);
     list_init(&d->reqs);
+    d->type = SCSI_DEV_CLASS(d)->type;
     return true;
 }
 
@@ -287,9 +343,10 @@ OBJ_CLASS(&scsi_disk_class.obj);
                         .check = disk_check },                                                                            \
                .cat = "Storage", .plugs_into = &scsi_bus_class, .realize = disk_realize, .unrealize = disk_unrealize,     \
                .reset = scsi_disk_reset, .co_quiesce = co_disk_quiesce, .state = &scsi_disk_state, .hotplug = true },           \
-      .cmds = commands, .type = pdt, .capacity = disk_capacity, .has = scsi_disk_has, .ready = scsi_disk_ready, .reset = scsi_disk_to_default }
+      .cmds = commands, .type = pdt, .capacity = disk_capacity, .has = scsi_disk_has, .co_ready = co_scsi_disk_ready, .conflict = scsi_lu_conflict, \
+      .reset = scsi_disk_to_default }
 
-static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", scsi_hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);
+static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);
 static const struct scsi_dev_class cd_class = DISK_CLASS("scsi-cd", "SCSI CD-ROM drive", scsi_cd_props, scsi_cd_cmds, SCSI_TYPE_ROM);
 OBJ_CLASS(&hd_class.dev.obj);
 OBJ_CLASS(&cd_class.dev.obj);

@@ -4,14 +4,13 @@
 #define HW_SCSI_SCSI_DISK_H
 
 #include "block/blk.h"
+#include "block/pi.h"
 #include "hw/scsi/scsi.h"
+#include "hw/scsi/scsi_lu.h"
 
 #define SCSI_STEP (512 * KiB)                   /* of commands that need no buffer of the guest */
 #define SCSI_UNMAP_DESCRIPTORS 255u
 #define SCSI_CAW_BYTES (128 * KiB)              /* COMPARE AND WRITE */
-
-/* SPC-5, 5.14: reservations as one initiator sees them. */
-struct scsi_pr { bool registered; uint8_t type; /* 0: no reservation */ uint64_t key; uint32_t generation; };
 
 /* What the log pages tell. */
 enum scsi_counter { SCSI_COUNT_READ, SCSI_COUNT_WRITE, SCSI_COUNT_VERIFY, SCSI_COUNTERS };
@@ -24,14 +23,18 @@ struct scsi_disk {
     struct scsi_dev s;                          /* first */
     /* options */
     struct blk_front_opts opt;
-    char *serial, *vendor, *product, *version, *device_id;
+    char *serial, *vendor, *product, *version, *device_id, *pr_file;
     uint64_t wwn, max_unmap_size, max_io_size;
     uint64_t port_wwn;
-    uint16_t rotation_rate, port_index;
-    bool removable, dpofua;
+    uint16_t rotation_rate, port_index, port_group;
+    int port_state;                             /* row of scsi_access_names; main loop */
+    atomic_uint access;                         /* the same, enum scsi_access */
+    bool removable, dpofua, protection;
     /* state */
     struct blk *blk;
     struct blk_caps caps;
+    uint64_t pi_blocks;                         /* where there is room for protection information: how many blocks; else 0 */
+    bool ato;                                   /* of the control mode page: initiators own the application tag */
     uint64_t blocks;                            /* as the initiator was told last */
     bool stopped, locked, tray_open;
     bool wce_at_reset;
@@ -41,7 +44,9 @@ struct scsi_disk {
     uint32_t writers;                           /* writes in flight, and who needs them away */
     bool exclusive;
     struct co_queue turn;
-    struct scsi_pr pr;
+    struct scsi_path path;                      /* what it shares with other disks on its node */
+    struct scsi_pr saved_pr;                    /* of that, in a snapshot only */
+    struct scsi_clock saved_clock;
     struct scsi_io_count count[SCSI_COUNTERS];
     struct scsi_self_test tests[SCSI_SELF_TESTS];       /* the newest first */
     uint32_t test_gen;                          /* raised when a self-test is stopped */
@@ -71,7 +76,7 @@ bool scsi_disk_open(struct scsi_disk *d, struct err *e) MUST_CHECK;     /* in re
 void scsi_disk_close(struct scsi_disk *d);
 void scsi_disk_reset(struct dev *dev, enum reset_kind k);
 bool scsi_disk_has(const struct scsi_dev *s, const struct scsi_cmd *c);
-uint32_t scsi_disk_ready(struct scsi_dev *s, const struct scsi_cmd *c);
+uint32_t co_scsi_disk_ready(struct scsi_dev *s, const struct scsi_cmd *c);
 void scsi_disk_to_default(struct scsi_dev *s);
 
 /* scsi_vpd.c */
@@ -96,9 +101,39 @@ void co_scsi_compare_and_write(struct scsi_req *r);
 void co_scsi_sanitize(struct scsi_req *r);
 /*
  * Overwrites the medium with @block (the callee's; NULL: zeroes), before the answer or behind it. Meanwhile commands fail with
- * @now, and if it fails with @failed until it has been done.
+ * @now, and if it fails with @failed until it has been done. Where there is room for protection information, the medium is formatted with it (@type).
  */
-void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, uint8_t *block, bool immed);
+void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, uint8_t *block, unsigned type, bool immed);
+/* scsi_alua.c: asymmetric logical unit access (SPC-5, 5.15) */
+enum scsi_access { ACCESS_OPTIMIZED = 0, ACCESS_NON_OPTIMIZED = 1, ACCESS_STANDBY = 2, ACCESS_UNAVAILABLE = 3, ACCESS_OFFLINE = 14, ACCESS_TRANSITION = 15 };
+extern const char *const scsi_access_names[];
+bool scsi_access_changed(struct obj *o, const struct prop *p, struct err *e);
+void scsi_access_load(struct scsi_disk *d);     /* port_state has come from a snapshot */
+uint32_t scsi_access_sense(const struct scsi_disk *d, const struct scsi_cmd *c);       /* to refuse a command with; 0: it goes on */
+void scsi_report_port_groups(struct scsi_req *r);
+void co_scsi_set_port_groups(struct scsi_req *r);
+/* scsi_pi.c: protection information */
+bool scsi_pi_fit(struct scsi_disk *d, struct err *e) MUST_CHECK;        /* in realize */
+unsigned scsi_pi_type(const struct scsi_disk *d);       /* how the medium is formatted: 0: without, 1 to 3 */
+int co_scsi_pi_load(struct scsi_disk *d);               /* finds that out, if it is not known. 0 or -errno */
+int co_scsi_pi_format(struct scsi_disk *d, unsigned type);      /* all tuples and the header anew */
+int co_scsi_pi_forget(struct scsi_disk *d, uint64_t lba, uint64_t blocks);      /* these blocks have no information any more */
+/* The PROTECT field is one that the medium's format allows; else the request fails. */
+bool scsi_pi_allowed(struct scsi_req *r);
+/* Commands on a medium of type 1 to 3; range and field are right. */
+void co_scsi_pi_read(struct scsi_req *r, uint64_t lba, uint32_t blocks);
+bool co_scsi_pi_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fua);
+void co_scsi_pi_verify(struct scsi_req *r, uint64_t lba, uint32_t blocks, unsigned bytchk);
+void co_scsi_pi_write_same(struct scsi_req *r, uint64_t lba, uint64_t blocks, bool no_data);
+/* Data from elsewhere, in a write that is alone. */
+bool co_scsi_pi_store(struct scsi_req *r, uint64_t lba, uint32_t blocks, const uint8_t *data, bool fua);
+/* scsi_zbc.c: disks of zones (ZBC), those of the back end */
+bool scsi_zones_fit(struct scsi_disk *d, struct err *e) MUST_CHECK;     /* in realize: what SCSI can tell of them */
+uint32_t scsi_zone_sense(const struct scsi_disk *d, int error);         /* of what a zone refuses; 0: it is no such error */
+void co_scsi_report_zones(struct scsi_req *r);
+void co_scsi_zone_op(struct scsi_req *r);
+/* All that can be written is zeroes, and zones are empty. 0 or -errno */
+int co_scsi_zones_clear(struct scsi_disk *d);
 /* scsi_format.c */
 void co_scsi_format_unit(struct scsi_req *r);
 void scsi_read_buffer(struct scsi_req *r);
@@ -117,10 +152,6 @@ void co_scsi_write_begin(struct scsi_disk *d);
 void scsi_write_end(struct scsi_disk *d);
 void co_scsi_alone_begin(struct scsi_disk *d);
 void scsi_alone_end(struct scsi_disk *d);
-/* scsi_pr.c */
-void scsi_pr_in(struct scsi_req *r);
-void scsi_pr_out(struct scsi_req *r);
-extern const struct state_desc scsi_pr_state;
 /* scsi_mmc.c */
 void scsi_read_toc(struct scsi_req *r);
 void scsi_get_configuration(struct scsi_req *r);

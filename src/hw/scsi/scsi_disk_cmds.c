@@ -76,32 +76,35 @@ static void seek(struct scsi_req *r)
 
 /* Rows shared by both sets. Usage maps are without the first byte. */
 #define PRIMARY_COMMANDS                                                                                                  \
-    { OP_TEST_UNIT_READY, -1, SCF_MEDIUM, 6, test_unit_ready, "\x00\x00\x00\x00\x00" },                                   \
+    { OP_TEST_UNIT_READY, -1, SCF_MEDIUM | SCF_SHARED, 6, test_unit_ready, "\x00\x00\x00\x00\x00" },                                   \
     { OP_REQUEST_SENSE, -1, SCF_NO_UA | SCF_ALWAYS, 6, request_sense, "\x01\x00\x00\xff\x00" },                           \
     { OP_INQUIRY, -1, SCF_NO_UA | SCF_ALWAYS, 6, scsi_inquiry, "\x01\xff\xff\xff\x00" },                                  \
-    { OP_MODE_SELECT_6, -1, 0, 6, scsi_mode_select, "\x11\x00\x00\xff\x00" },                                             \
+    { OP_MODE_SELECT_6, -1, SCF_ALTERS, 6, scsi_mode_select, "\x11\x00\x00\xff\x00" },                                             \
     { OP_MODE_SENSE_6, -1, 0, 6, scsi_mode_sense, "\x08\xff\xff\xff\x00" },                                               \
-    { OP_START_STOP_UNIT, -1, 0, 6, co_start_stop, "\x01\x00\x00\xf3\x00" },                                              \
-    { OP_SEND_DIAGNOSTIC, -1, 0, 6, co_scsi_send_diagnostic, "\xe4\x00\x00\x00\x00" },                                    \
-    { OP_LOG_SENSE, -1, 0, 10, scsi_log_sense, "\x00\xff\xff\x00\xff\xff\xff\xff\x00" },                           \
-    { OP_LOG_SELECT, -1, 0, 10, scsi_log_select, "\x02\xff\xff\x00\x00\x00\xff\xff\x00" },                                 \
+    { OP_START_STOP_UNIT, -1, SCF_ALTERS, 6, co_start_stop, "\x01\x00\x00\xf3\x00" },                                              \
+    { OP_SEND_DIAGNOSTIC, -1, SCF_ALTERS, 6, co_scsi_send_diagnostic, "\xe4\x00\x00\x00\x00" },                                    \
+    { OP_LOG_SENSE, -1, SCF_SHARED, 10, scsi_log_sense, "\x00\xff\xff\x00\xff\xff\xff\xff\x00" },                           \
+    { OP_LOG_SELECT, -1, SCF_ALTERS, 10, scsi_log_select, "\x02\xff\xff\x00\x00\x00\xff\xff\x00" },                                 \
     { OP_READ_BUFFER, -1, 0, 10, scsi_read_buffer, "\x1f\xff\xff\xff\xff\xff\xff\xff\x00" },                               \
-    { OP_WRITE_BUFFER, -1, 0, 10, scsi_write_buffer, "\x1f\xff\xff\xff\xff\xff\xff\xff\x00" },                             \
-    { OP_MODE_SELECT_10, -1, 0, 10, scsi_mode_select, "\x11\x00\x00\x00\x00\x00\xff\xff\x00" },                           \
+    { OP_WRITE_BUFFER, -1, SCF_ALTERS, 10, scsi_write_buffer, "\x1f\xff\xff\xff\xff\xff\xff\xff\x00" },                             \
+    { OP_MODE_SELECT_10, -1, SCF_ALTERS, 10, scsi_mode_select, "\x11\x00\x00\x00\x00\x00\xff\xff\x00" },                           \
     { OP_MODE_SENSE_10, -1, 0, 10, scsi_mode_sense, "\x18\xff\xff\x00\x00\x00\xff\xff\x00" },                             \
     { OP_REPORT_LUNS, -1, SCF_NO_UA | SCF_ALWAYS, 12, report_luns, "\x00\xff\x00\x00\x00\xff\xff\xff\xff\x00\x00" },      \
     { OP_MAINTENANCE_IN, SA_REPORT_OPCODES, SCF_ALWAYS, 12, scsi_report_opcodes, "\x1f\x87\xff\xff\xff\xff\xff\xff\xff\x00\x00" }, \
     { OP_MAINTENANCE_IN, SA_REPORT_TMF, SCF_ALWAYS, 12, scsi_report_tmf, "\x1f\x80\x00\x00\x00\xff\xff\xff\xff\x00\x00" }, \
-    { OP_PREVENT_ALLOW, -1, 0, 6, prevent_allow, "\x00\x00\x00\x01\x00" },                                                \
-    { OP_READ_CAPACITY_10, -1, SCF_MEDIUM, 10, scsi_read_capacity_10, "\x00\x00\x00\x00\x00\x00\x00\x00\x00" },           \
+    { OP_PREVENT_ALLOW, -1, SCF_ALTERS, 6, prevent_allow, "\x00\x00\x00\x01\x00" },                                                \
+    { OP_READ_CAPACITY_10, -1, SCF_MEDIUM | SCF_SHARED, 10, scsi_read_capacity_10, "\x00\x00\x00\x00\x00\x00\x00\x00\x00" },           \
     { OP_READ_10, -1, SCF_MEDIUM, 10, co_scsi_read, USE_RW_10 }, { OP_READ_12, -1, SCF_MEDIUM, 12, co_scsi_read, USE_RW_12 },   \
     { OP_SEEK_10, -1, SCF_MEDIUM, 10, seek, "\x00\xff\xff\xff\xff\x00\x00\x00\x00" },                                     \
-    { OP_SYNCHRONIZE_CACHE_10, -1, SCF_MEDIUM, 10, co_scsi_sync_cache, "\x02\xff\xff\xff\xff\x00\xff\xff\x00" },          \
+    { OP_SYNCHRONIZE_CACHE_10, -1, SCF_MEDIUM | SCF_ALTERS, 10, co_scsi_sync_cache, "\x02\xff\xff\xff\xff\x00\xff\xff\x00" },          \
     { OP_VERIFY_10, -1, SCF_MEDIUM, 10, co_scsi_verify, "\x16\xff\xff\xff\xff\x00\xff\xff\x00" }
 
 #define USE_RW_10 "\x18\xff\xff\xff\xff\x00\xff\xff\x00"
 #define USE_RW_12 "\x18\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00"
 #define USE_RW_16 "\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00"
+#define USE_32(flags) "\x00\x00\x00\x00\x00\x00\x18\x00\x1f" flags "\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+#define USE_REPORT_ZONES "\x1f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xbf\x00"
+#define USE_ZONE_OP "\x1f\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00\x01\x00"
 #define W (SCF_MEDIUM | SCF_WRITE)
 
 const struct scsi_cmd scsi_hd_cmds[] = {
@@ -119,24 +122,41 @@ const struct scsi_cmd scsi_hd_cmds[] = {
     { OP_VERIFY_16, -1, SCF_MEDIUM, 16, co_scsi_verify, "\x16\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
     { OP_PREFETCH_10, -1, SCF_MEDIUM, 10, scsi_prefetch, "\x02\xff\xff\xff\xff\x00\xff\xff\x00" },
     { OP_PREFETCH_16, -1, SCF_MEDIUM, 16, scsi_prefetch, "\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
-    { OP_SYNCHRONIZE_CACHE_16, -1, SCF_MEDIUM, 16, co_scsi_sync_cache, "\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_SYNCHRONIZE_CACHE_16, -1, SCF_MEDIUM | SCF_ALTERS, 16, co_scsi_sync_cache, "\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
     { OP_WRITE_SAME_10, -1, W, 10, co_scsi_write_same, "\x08\xff\xff\xff\xff\x00\xff\xff\x00" },
     { OP_WRITE_SAME_16, -1, W, 16, co_scsi_write_same, "\x09\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
-    { OP_COMPARE_AND_WRITE, -1, W, 16, co_scsi_compare_and_write, "\x18\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\xff\x00\x00" },
+    { OP_COMPARE_AND_WRITE, -1, W | SCF_RANDOM, 16, co_scsi_compare_and_write, "\x18\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\xff\x00\x00" },
     { OP_FORMAT_UNIT, -1, W, 6, co_scsi_format_unit, "\x38\x00\x00\x00\x00" },
     { OP_SANITIZE, -1, W, 10, co_scsi_sanitize, "\x9f\x00\x00\x00\x00\x00\xff\xff\x00" },
-    { OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, SCF_MEDIUM, 16, scsi_read_capacity_16,
+    { OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, SCF_MEDIUM | SCF_SHARED, 16, scsi_read_capacity_16,
       "\x10\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
     { OP_SERVICE_ACTION_IN_16, SA_GET_LBA_STATUS, SCF_MEDIUM | SCF_DISCARD, 16, co_scsi_get_lba_status,
       "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
-    { OP_PERSISTENT_RESERVE_IN, -1, 0, 10, scsi_pr_in, "\x1f\x00\x00\x00\x00\x00\xff\xff\x00" },
-    { OP_PERSISTENT_RESERVE_OUT, -1, 0, 10, scsi_pr_out, "\x1f\xff\x00\x00\xff\xff\xff\xff\x00" },
+    { OP_PERSISTENT_RESERVE_IN, -1, SCF_SHARED | SCF_NEXUS, 10, scsi_pr_in, "\x1f\x00\x00\x00\x00\x00\xff\xff\x00" },
+    { OP_PERSISTENT_RESERVE_OUT, -1, SCF_SHARED | SCF_NEXUS, 10, co_scsi_pr_out, "\x1f\xff\x00\x00\xff\xff\xff\xff\x00" },
+    { OP_MAINTENANCE_IN, SA_PORT_GROUPS, SCF_ALWAYS | SCF_GROUPS, 12, scsi_report_port_groups, "\xff\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
+    { OP_MAINTENANCE_OUT, SA_PORT_GROUPS, SCF_ALTERS | SCF_GROUPS, 12, co_scsi_set_port_groups, "\x1f\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
+    { OP_MAINTENANCE_IN, SA_TIMESTAMP, SCF_SHARED | SCF_NEXUS, 12, scsi_report_timestamp, "\x1f\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
+    { OP_MAINTENANCE_OUT, SA_TIMESTAMP, SCF_ALTERS | SCF_NEXUS, 12, scsi_set_timestamp, "\x1f\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
+    { OP_VARIABLE_LENGTH, SA_READ_32, SCF_MEDIUM | SCF_PROTECTED, 32, co_scsi_read, USE_32("\xf8") },
+    { OP_VARIABLE_LENGTH, SA_VERIFY_32, SCF_MEDIUM | SCF_PROTECTED, 32, co_scsi_verify, USE_32("\xf6") },
+    { OP_VARIABLE_LENGTH, SA_WRITE_32, W | SCF_PROTECTED, 32, co_scsi_write, USE_32("\xf8") },
+    { OP_VARIABLE_LENGTH, SA_WRITE_AND_VERIFY_32, W | SCF_PROTECTED, 32, co_scsi_write_verify, USE_32("\xf2") },
+    { OP_VARIABLE_LENGTH, SA_WRITE_SAME_32, W | SCF_PROTECTED, 32, co_scsi_write_same, USE_32("\xe9") },
+    { OP_ZBC_IN, SA_REPORT_ZONES, SCF_MEDIUM | SCF_ZONED, 16, co_scsi_report_zones, USE_REPORT_ZONES },
+    { OP_ZBC_OUT, SA_CLOSE_ZONE, W | SCF_ZONED, 16, co_scsi_zone_op, USE_ZONE_OP },
+    { OP_ZBC_OUT, SA_FINISH_ZONE, W | SCF_ZONED, 16, co_scsi_zone_op, USE_ZONE_OP },
+    { OP_ZBC_OUT, SA_OPEN_ZONE, W | SCF_ZONED, 16, co_scsi_zone_op, USE_ZONE_OP },
+    { OP_ZBC_OUT, SA_RESET_WP, W | SCF_ZONED, 16, co_scsi_zone_op, USE_ZONE_OP },
     { OP_UNMAP, -1, W | SCF_DISCARD, 10, co_scsi_unmap, "\x00\x00\x00\x00\x00\x00\xff\xff\x00" },
     { 0 }
 };
 
 const struct scsi_cmd scsi_cd_cmds[] = {
     PRIMARY_COMMANDS,
+    /* The drive knows writes, its medium takes none: WRITE PROTECTED, before anything is done (SPC-5, table F.2: 27h/00h). */
+    { OP_WRITE_10, -1, W, 10, co_scsi_write, USE_RW_10 }, { OP_WRITE_12, -1, W, 12, co_scsi_write, USE_RW_12 },
+    { OP_WRITE_AND_VERIFY_10, -1, W, 10, co_scsi_write_verify, "\x12\xff\xff\xff\xff\x00\xff\xff\x00" },
     { OP_READ_TOC, -1, SCF_MEDIUM, 10, scsi_read_toc, "\x02\x0f\x00\x00\x00\xff\xff\xff\xc0" },
     { OP_GET_CONFIGURATION, -1, SCF_NO_UA | SCF_ALWAYS, 10, scsi_get_configuration, "\x03\xff\xff\x00\x00\x00\xff\xff\x00" },
     { OP_GET_EVENT_STATUS, -1, SCF_NO_UA | SCF_ALWAYS, 10, scsi_get_event_status, "\x01\x00\x00\xff\x00\x00\xff\xff\x00" },

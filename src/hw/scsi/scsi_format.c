@@ -6,8 +6,25 @@ enum { BUF_DATA = 0x02, BUF_DESCRIPTOR = 0x03, BUF_ECHO = 0x0a, BUF_ECHO_DESCRIP
 
 /* ---- FORMAT UNIT: the blocks stay as long as they are, and all of them become zeroes ---- */
 
+/* Table 41: FMTPINFO of the command block with PROTECTION FIELD USAGE of the list. False after scsi_fail(). */
+static bool format_type(struct scsi_req *r, unsigned usage, unsigned *type)
+{
+    unsigned info = r->cdb[1] >> 6;
+
+    if (info == 1 || (info && !disk_of(r)->protection)) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        return false;
+    }
+    if (usage > (info == 3 ? 1u : 0u)) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, 0);
+        return false;
+    }
+    *type = info == 3 ? 2 + usage : info == 2 ? 1 : 0;
+    return true;
+}
+
 /* The parameter list (5.4.2): a short or long header, no defects. False after scsi_fail(). */
-static bool format_list(struct scsi_req *r, bool *immed)
+static bool format_list(struct scsi_req *r, bool *immed, unsigned *usage)
 {
     bool is_long = r->cdb[1] & 0x20;
     unsigned head = is_long ? 8 : 4;
@@ -18,8 +35,9 @@ static bool format_list(struct scsi_req *r, bool *immed)
         return false;
     }
     *immed = b[1] & 0x02;
-    if (b[0] & 0x07 || b[1] & 0x08 || (is_long ? ld_be32(b + 4) || b[3] : ld_be16(b + 2))) {      /* protection, a pattern, defects */
-        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, b[0] & 0x07 ? 0 : b[1] & 0x08 ? 1 : 2);
+    *usage = b[0] & 0x07;
+    if (b[1] & 0x08 || (is_long ? ld_be32(b + 4) || b[3] : ld_be16(b + 2))) {       /* a pattern, parts of blocks, defects */
+        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, b[1] & 0x08 ? 1 : is_long ? b[3] ? 3 : 4 : 2);
         return false;
     }
     return true;
@@ -28,14 +46,14 @@ static bool format_list(struct scsi_req *r, bool *immed)
 void co_scsi_format_unit(struct scsi_req *r)
 {
     bool immed = false;
+    unsigned usage = 0, type = 0;
 
-    if (r->cdb[1] & 0xc0 || r->cdb[1] & 0x07) {         /* protection information; lists of defects of any format */
+    if (r->cdb[1] & 0x07) {                             /* lists of defects of any format */
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
         return;
     }
-    if (r->cdb[1] & 0x10 && !format_list(r, &immed))
-        return;
-    co_scsi_overwrite_all(r, SENSE_FORMAT_IN_PROGRESS, SENSE_FORMAT_FAILED, NULL, immed);
+    if ((!(r->cdb[1] & 0x10) || format_list(r, &immed, &usage)) && format_type(r, usage, &type))
+        co_scsi_overwrite_all(r, SENSE_FORMAT_IN_PROGRESS, SENSE_FORMAT_FAILED, NULL, type, immed);
 }
 
 /* ---- buffers ---- */

@@ -15,13 +15,14 @@ static const struct row rows[] = {
     { OP_COMPARE_AND_WRITE, OUT_TWICE, 13, 1 }, { OP_WRITE_SAME_10, OUT_ONE, 0, 0 }, { OP_WRITE_SAME_16, OUT_ONE, 0, 0 },
     { OP_VERIFY_10, OUT_VERIFY, 0, 0 }, { OP_VERIFY_12, OUT_VERIFY, 0, 0 }, { OP_VERIFY_16, OUT_VERIFY, 0, 0 },
     { OP_INQUIRY, IN_FIELD, 3, 2 }, { OP_REQUEST_SENSE, IN_FIELD, 4, 1 }, { OP_MODE_SENSE_6, IN_FIELD, 4, 1 }, { OP_MODE_SENSE_10, IN_FIELD, 7, 2 },
-    { OP_LOG_SENSE, IN_FIELD, 7, 2 }, { OP_SERVICE_ACTION_IN_16, IN_FIELD, 10, 4 }, { OP_REPORT_LUNS, IN_FIELD, 6, 4 },
+    { OP_LOG_SENSE, IN_FIELD, 7, 2 }, { OP_SERVICE_ACTION_IN_16, IN_FIELD, 10, 4 }, { OP_ZBC_IN, IN_FIELD, 10, 4 }, { OP_REPORT_LUNS, IN_FIELD, 6, 4 },
     { OP_MAINTENANCE_IN, IN_FIELD, 6, 4 }, { OP_PERSISTENT_RESERVE_IN, IN_FIELD, 7, 2 }, { OP_READ_BUFFER, IN_FIELD, 6, 3 }, { OP_READ_TOC, IN_FIELD, 7, 2 },
     { OP_GET_CONFIGURATION, IN_FIELD, 7, 2 }, { OP_GET_EVENT_STATUS, IN_FIELD, 7, 2 }, { OP_READ_DISC_INFORMATION, IN_FIELD, 7, 2 },
     { OP_READ_TRACK_INFORMATION, IN_FIELD, 7, 2 }, { OP_MECHANISM_STATUS, IN_FIELD, 8, 2 }, { OP_READ_DVD_STRUCTURE, IN_FIELD, 8, 2 },
     { OP_READ_CAPACITY_10, IN_FIXED, 0, 8 },
     { OP_MODE_SELECT_6, OUT_FIELD, 4, 1 }, { OP_MODE_SELECT_10, OUT_FIELD, 7, 2 }, { OP_LOG_SELECT, OUT_FIELD, 7, 2 }, { OP_WRITE_BUFFER, OUT_FIELD, 6, 3 },
-    { OP_PERSISTENT_RESERVE_OUT, OUT_FIELD, 5, 4 }, { OP_UNMAP, OUT_FIELD, 7, 2 }, { OP_SANITIZE, OUT_FIELD, 7, 2 }, { OP_SEND_DIAGNOSTIC, OUT_FIELD, 3, 2 }, { OP_FORMAT_UNIT, OUT_FORMAT, 0, 0 },
+    { OP_PERSISTENT_RESERVE_OUT, OUT_FIELD, 5, 4 }, { OP_MAINTENANCE_OUT, OUT_FIELD, 6, 4 }, { OP_UNMAP, OUT_FIELD, 7, 2 },
+    { OP_SANITIZE, OUT_FIELD, 7, 2 }, { OP_SEND_DIAGNOSTIC, OUT_FIELD, 3, 2 }, { OP_FORMAT_UNIT, OUT_FORMAT, 0, 0 },
 };
 
 static uint32_t blocks_of(const uint8_t *cdb)
@@ -54,10 +55,30 @@ static uint64_t length(const struct row *r, const uint8_t *cdb, uint32_t bs)
     }
 }
 
+/* SBC-4: commands of 32 bytes as those of 16 that do the same. */
+static const uint8_t *as_16(const uint8_t *cdb, uint8_t own[16])
+{
+    static const uint8_t op[] = { [SA_READ_32] = OP_READ_16, [SA_VERIFY_32] = OP_VERIFY_16, [SA_WRITE_32] = OP_WRITE_16,
+                                  [SA_WRITE_AND_VERIFY_32] = OP_WRITE_AND_VERIFY_16, [SA_WRITE_SAME_32] = OP_WRITE_SAME_16 };
+    uint16_t action = scsi_cdb_action(cdb);
+
+    if (cdb[0] != OP_VARIABLE_LENGTH || action >= sizeof op || !op[action])
+        return cdb;
+    memset(own, 0, 16);
+    own[0] = op[action];
+    own[1] = scsi_cdb_flags(cdb);
+    st_be64(own + 2, scsi_cdb_lba(cdb));
+    st_be32(own + 10, scsi_cdb_len(cdb));
+    return own;
+}
+
 uint32_t scsi_transfer_len(const struct scsi_dev *d, const uint8_t *cdb, bool *to_device)
 {
+    uint8_t own[16];
     uint32_t bs = 512;
     uint64_t n = 0;
+
+    cdb = as_16(cdb, own);
 
     *to_device = false;
     if (SCSI_DEV_CLASS(d)->capacity)
@@ -66,7 +87,9 @@ uint32_t scsi_transfer_len(const struct scsi_dev *d, const uint8_t *cdb, bool *t
         const struct row *r = &rows[i];
         if (r->op != cdb[0])
             continue;
-        if (!(r->op == OP_UNMAP && SCSI_DEV_CLASS(d)->type == SCSI_TYPE_ROM)) {     /* READ SUB-CHANNEL there */
+        if (cdb[0] >= 0x20 && cdb[1] >> 5)      /* blocks come with their protection information */
+            bs += r->kind >= IN_BLOCKS && r->kind <= OUT_VERIFY ? 8 : 0;
+        if (!(r->op == OP_UNMAP && d->type == SCSI_TYPE_ROM)) {     /* READ SUB-CHANNEL there */
             *to_device = r->kind >= OUT_BLOCKS && r->kind != IN_FIELD && r->kind != IN_FIXED;
             n = length(r, cdb, bs);
         } else {

@@ -28,11 +28,22 @@ static void get_control(struct scsi_disk *d, uint8_t *p)
 {
     p[0] = d->s.desc_sense ? 0x04 : 0;          /* D_SENSE */
     p[1] = 0x10;                                /* queue algorithm: unrestricted reordering */
+    p[3] = d->ato ? 0x80 : 0;                   /* ATO */
     st_be16(p + 6, 0xffff);                     /* busy timeout: unlimited */
 }
 
-static void mask_control(struct scsi_disk *d, uint8_t *p) { p[0] = 0x04; }
-static void set_control(struct scsi_disk *d, const uint8_t *p) { d->s.desc_sense = p[0] & 0x04; }
+static void mask_control(struct scsi_disk *d, uint8_t *p)
+{
+    p[0] = 0x04;
+    p[3] = d->protection ? 0x80 : 0;
+}
+
+static void set_control(struct scsi_disk *d, const uint8_t *p)
+{
+    d->s.desc_sense = p[0] & 0x04;
+    d->ato = p[3] & 0x80;
+}
+
 static void get_exceptions(struct scsi_disk *d, uint8_t *p) { p[0] = 0x08; /* DEXCPT */ }
 static void get_power(struct scsi_disk *d, uint8_t *p) { }
 
@@ -84,7 +95,7 @@ static unsigned put_page(struct scsi_disk *d, const struct mode_page *m, unsigne
     if (control == MODE_DEFAULT && m->page == MODE_CACHING)
         p[2] = d->wce_at_reset ? 0x04 : 0;
     if (control == MODE_DEFAULT && m->page == MODE_CONTROL)
-        p[2] = 0;
+        p[2] = p[5] = 0;
     return m->len + 2u;
 }
 

@@ -1,164 +1,329 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Persistent reservations (SPC-5, 5.14, 6.15, 6.16). An adapter is one initiator and its bus has no other, so what is kept is the one
- * registration there can be, and a reservation is always its own. They are lost at power on (APTPL is refused).
- */
-#include "hw/scsi/scsi_disk.h"
+#include "hw/scsi/scsi_pr.h"
 
-enum { IN_READ_KEYS, IN_READ_RESERVATION, IN_REPORT_CAPABILITIES, IN_READ_FULL_STATUS };
-enum { OUT_REGISTER, OUT_RESERVE, OUT_RELEASE, OUT_CLEAR, OUT_PREEMPT, OUT_PREEMPT_AND_ABORT, OUT_REGISTER_AND_IGNORE };
-#define TYPES ((1u << 1) | (1u << 3) | (1u << 5) | (1u << 6) | (1u << 7) | (1u << 8))   /* 6.15.3.4 */
+#include <string.h>
+#include "base/bits.h"
+#include "hw/scsi/scsi_spec.h"
+
+#define TYPES (1u << PR_WRITE_EXCLUSIVE | 1u << PR_EXCLUSIVE | 1u << PR_WRITE_EXCLUSIVE_RO | 1u << PR_EXCLUSIVE_RO | \
+               1u << PR_WRITE_EXCLUSIVE_AR | 1u << PR_EXCLUSIVE_AR)
+#define TID_SAS 0x06            /* 7.6.4: format 0, protocol SAS */
+#define NOBODY (-1)
 
 /* All registrants: any of them holds the reservation, and its key is shown as zero. */
-static bool all_registrants(uint8_t type) { return type >= 7; }
+static bool all_hold(const struct scsi_pr *p) { return p->type >= PR_WRITE_EXCLUSIVE_AR; }
+static bool same(const struct scsi_nexus *a, const struct scsi_nexus *b) { return a->initiator == b->initiator && a->port == b->port; }
 
-static unsigned read_reservation(const struct scsi_pr *p, uint8_t *b)
+static int find(const struct scsi_pr *p, const struct scsi_nexus *n)
+{
+    for (unsigned i = 0; i < SCSI_PR_MAX; i++)
+        if (p->reg[i].key && same(&p->reg[i].nexus, n))
+            return (int)i;
+    return NOBODY;
+}
+
+static bool holds(const struct scsi_pr *p, int i) { return p->type && i >= 0 && (all_hold(p) || p->holder == i); }
+
+static unsigned count(const struct scsi_pr *p)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < SCSI_PR_MAX; i++)
+        n += p->reg[i].key != 0;
+    return n;
+}
+
+bool scsi_pr_registered(const struct scsi_pr *p, const struct scsi_nexus *n) { return find(p, n) >= 0; }
+
+bool scsi_pr_keeps_out(const struct scsi_pr *p, const struct scsi_nexus *n, bool changes)
+{
+    int i = find(p, n);
+    bool exclusive = p->type == PR_EXCLUSIVE || p->type == PR_EXCLUSIVE_RO || p->type == PR_EXCLUSIVE_AR;
+
+    if (!p->type || (p->type >= PR_WRITE_EXCLUSIVE_RO ? i >= 0 : holds(p, i)))
+        return false;
+    return changes || exclusive;
+}
+
+/* ---- what others are told ---- */
+
+static void note(struct scsi_pr_outcome *o, const struct scsi_nexus *to, uint8_t what)
+{
+    o->note[o->notes].to = *to;
+    o->note[o->notes++].what = what;
+}
+
+static void note_others(const struct scsi_pr *p, struct scsi_pr_outcome *o, const struct scsi_nexus *by, uint8_t what)
+{
+    for (unsigned i = 0; i < SCSI_PR_MAX; i++)
+        if (p->reg[i].key && !same(&p->reg[i].nexus, by))
+            note(o, &p->reg[i].nexus, what);
+}
+
+static void conflict(struct scsi_pr_outcome *o) { o->status = SCSI_RESERVATION_CONFLICT; }
+
+static void wrong(struct scsi_pr_outcome *o, uint32_t sense, int field)
+{
+    o->status = SCSI_CHECK_CONDITION;
+    o->sense = sense;
+    o->field = field;
+}
+
+/* ---- actions ---- */
+
+/* 5.14.11.3: with its holder, or the last of all who hold it, a reservation goes. Those who are left of "registrants only" are told. */
+static void unregister(struct scsi_pr *p, int i, struct scsi_pr_outcome *o)
+{
+    const struct scsi_nexus by = p->reg[i].nexus;
+    bool was = holds(p, i) && (!all_hold(p) || count(p) == 1);
+
+    p->reg[i].key = 0;
+    if (!was)
+        return;
+    if (p->type >= PR_WRITE_EXCLUSIVE_RO)
+        note_others(p, o, &by, PR_NOTE_RELEASED);
+    p->type = 0;
+}
+
+/* The place of @n with key @key, made where it has none; NOBODY: all places are taken. */
+static int put(struct scsi_pr *p, const struct scsi_nexus *n, uint64_t key)
+{
+    int at = find(p, n);
+
+    for (unsigned i = 0; at < 0 && i < SCSI_PR_MAX; i++)
+        if (!p->reg[i].key)
+            at = (int)i;
+    if (at >= 0)
+        p->reg[at] = (struct scsi_pr_reg){ key, *n };
+    return at;
+}
+
+static void do_register(struct scsi_pr *p, const struct scsi_nexus *by, const struct scsi_pr_op *op, struct scsi_pr_outcome *o)
+{
+    int i = find(p, by);
+
+    if (op->action == PR_REGISTER && op->key != (i >= 0 ? p->reg[i].key : 0)) {
+        conflict(o);
+        return;
+    }
+    if (!op->arg && i < 0)              /* 5.14.7: nothing to take away */
+        return;
+    if (!op->arg)
+        unregister(p, i, o);
+    else if (put(p, by, op->arg) < 0) {
+        wrong(o, SENSE_INSUFFICIENT_REGISTRATION, -1);
+        return;
+    }
+    p->aptpl = op->aptpl;
+    p->generation++;
+}
+
+static bool type_ok(const struct scsi_pr_op *op, struct scsi_pr_outcome *o)
+{
+    if (!op->scope && op->type < 32 && TYPES >> op->type & 1)
+        return true;
+    wrong(o, SENSE_INVALID_FIELD_CDB, 2);
+    return false;
+}
+
+static void reserve(struct scsi_pr *p, int by, const struct scsi_pr_op *op, struct scsi_pr_outcome *o)
+{
+    if (!type_ok(op, o))
+        return;
+    if (p->type && (!holds(p, by) || p->type != op->type)) {
+        conflict(o);
+        return;
+    }
+    if (!p->type)
+        p->holder = (uint8_t)by;
+    p->type = op->type;
+}
+
+static void release(struct scsi_pr *p, int by, const struct scsi_pr_op *op, struct scsi_pr_outcome *o)
+{
+    if (!holds(p, by))                  /* 5.14.11.2: no error, nothing happens */
+        return;
+    if (p->type != op->type || op->scope) {
+        wrong(o, SENSE_INVALID_RELEASE, -1);
+        return;
+    }
+    if (p->type >= PR_WRITE_EXCLUSIVE_RO)
+        note_others(p, o, &p->reg[by].nexus, PR_NOTE_RELEASED);
+    p->type = 0;
+}
+
+static void clear(struct scsi_pr *p, int by, struct scsi_pr_outcome *o)
+{
+    note_others(p, o, &p->reg[by].nexus, PR_NOTE_PREEMPTED);
+    memset(p->reg, 0, sizeof p->reg);
+    p->type = 0;
+    p->generation++;
+}
+
+/* Others with @key (0: all others) go and are told. Whether anybody has the key; who asks keeps its own. */
+static bool put_out(struct scsi_pr *p, int by, uint64_t key, struct scsi_pr_outcome *o)
+{
+    bool any = !key || p->reg[by].key == key;
+
+    for (int i = 0; i < (int)SCSI_PR_MAX; i++)
+        if (p->reg[i].key && i != by && (!key || p->reg[i].key == key)) {
+            note(o, &p->reg[i].nexus, PR_NOTE_UNREGISTERED);
+            p->reg[i].key = 0;
+            any = true;
+        }
+    return any;
+}
+
+/* 5.14.11.4: whoever has the key is out; if that is the holder's, its reservation becomes one of who asks. */
+static void preempt(struct scsi_pr *p, int by, const struct scsi_pr_op *op, struct scsi_pr_outcome *o)
+{
+    bool takes = p->type && op->arg == (all_hold(p) ? 0 : p->reg[p->holder].key);
+
+    if (!op->arg && !takes) {
+        wrong(o, SENSE_INVALID_FIELD_PARAM, 8);
+        return;
+    }
+    if (takes && !type_ok(op, o))
+        return;
+    if (!put_out(p, by, op->arg, o)) {
+        conflict(o);
+        return;
+    }
+    if (takes) {
+        if (p->type != op->type)        /* who stays registered gets another kind of reservation */
+            note_others(p, o, &p->reg[by].nexus, PR_NOTE_RELEASED);
+        p->type = op->type;
+        p->holder = (uint8_t)by;
+    }
+    p->generation++;
+}
+
+/* 5.14.8 */
+static void move(struct scsi_pr *p, int by, const struct scsi_pr_op *op, struct scsi_pr_outcome *o)
+{
+    int to;
+
+    if (!holds(p, by) || all_hold(p)) {
+        conflict(o);
+        return;
+    }
+    if (!op->arg || same(&p->reg[by].nexus, &op->to)) {
+        wrong(o, SENSE_INVALID_FIELD_PARAM, op->arg ? 24 : 8);
+        return;
+    }
+    to = put(p, &op->to, op->arg);
+    if (to < 0) {
+        wrong(o, SENSE_INSUFFICIENT_REGISTRATION, -1);
+        return;
+    }
+    p->holder = (uint8_t)to;
+    if (op->unregister)
+        p->reg[by].key = 0;
+    p->aptpl = op->aptpl;
+    p->generation++;
+}
+
+void scsi_pr_apply(struct scsi_pr *p, const struct scsi_nexus *by, const struct scsi_pr_op *op, struct scsi_pr_outcome *o)
+{
+    int i = find(p, by);
+
+    *o = (struct scsi_pr_outcome){ .status = SCSI_GOOD, .field = -1 };
+    if (op->action == PR_REGISTER || op->action == PR_REGISTER_AND_IGNORE) {
+        do_register(p, by, op, o);
+        return;
+    }
+    if (i < 0 || op->key != p->reg[i].key) {
+        conflict(o);
+        return;
+    }
+    switch (op->action) {
+    case PR_RESERVE: reserve(p, i, op, o); break;
+    case PR_RELEASE: release(p, i, op, o); break;
+    case PR_CLEAR: clear(p, i, o); break;
+    case PR_REGISTER_AND_MOVE: move(p, i, op, o); break;
+    default: preempt(p, i, op, o); break;
+    }
+}
+
+void scsi_pr_forget(struct scsi_pr *p, bool (*gone)(const struct scsi_nexus *, void *), void *arg)
+{
+    for (int i = 0; i < (int)SCSI_PR_MAX; i++)
+        if (p->reg[i].key && gone(&p->reg[i].nexus, arg)) {
+            if (holds(p, i) && (!all_hold(p) || count(p) == 1))
+                p->type = 0;
+            p->reg[i].key = 0;
+        }
+}
+
+/* ---- PERSISTENT RESERVE IN: 6.15 ---- */
+
+unsigned scsi_pr_keys(const struct scsi_pr *p, uint8_t *b)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < SCSI_PR_MAX; i++)
+        if (p->reg[i].key) {
+            st_be64(b + n, p->reg[i].key);
+            n += 8;
+        }
+    return n;
+}
+
+unsigned scsi_pr_reservation(const struct scsi_pr *p, uint8_t *b)
 {
     if (!p->type)
         return 0;
-    st_be64(b, all_registrants(p->type) ? 0 : p->key);
+    memset(b, 0, 16);
+    st_be64(b, all_hold(p) ? 0 : p->reg[p->holder].key);
     b[13] = p->type;
     return 16;
 }
 
-static unsigned full_status(const struct scsi_pr *p, uint8_t *b)
+unsigned scsi_pr_full_status(const struct scsi_pr *p, uint8_t *b)
 {
-    if (!p->registered)
-        return 0;
-    st_be64(b, p->key);
-    b[12] = p->type ? 1 : 0;                    /* R_HOLDER */
-    b[13] = p->type;
-    st_be16(b + 18, 1);                         /* relative target port */
-    st_be32(b + 20, 24);                        /* 7.6.4.5: a TransportID of parallel SCSI, id 7, port 1 */
-    b[24] = 0x01;
-    st_be16(b + 26, 7);
-    st_be16(b + 30, 1);
-    return 48;
-}
-
-void scsi_pr_in(struct scsi_req *r)
-{
-    const struct scsi_pr *p = &disk_of(r)->pr;
-    uint8_t b[64] = { 0 };
     unsigned n = 0;
 
-    st_be32(b, p->generation);
-    switch (r->cdb[1] & 0x1f) {
-    case IN_READ_KEYS:
-        if (p->registered) {
-            st_be64(b + 8, p->key);
-            n = 8;
+    for (unsigned i = 0; i < SCSI_PR_MAX; i++) {
+        uint8_t *d = b + n;
+
+        if (!p->reg[i].key)
+            continue;
+        memset(d, 0, 48);
+        st_be64(d, p->reg[i].key);
+        if (holds(p, (int)i)) {
+            d[12] = 1;                  /* R_HOLDER */
+            d[13] = p->type;
         }
-        break;
-    case IN_READ_RESERVATION: n = read_reservation(p, b + 8); break;
-    case IN_READ_FULL_STATUS: n = full_status(p, b + 8); break;
-    case IN_REPORT_CAPABILITIES:
-        st_be16(b, 8);
-        b[2] = 0;                               /* no ATP_C, SIP_C, PTPL_C */
-        b[3] = 0x80;                            /* TMV */
-        b[4] = 0xea;                            /* types 7, 6, 5, 3 and 1 */
-        b[5] = 0x01;                            /* type 8 */
-        scsi_reply(r, b, 8, ld_be16(r->cdb + 7));
-        return;
-    default:
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
-        return;
+        st_be16(d + 18, p->reg[i].nexus.port);
+        st_be32(d + 20, 24);
+        d[24] = TID_SAS;
+        st_be64(d + 28, p->reg[i].nexus.initiator);
+        n += 48;
     }
-    st_be32(b + 4, n);
-    scsi_reply(r, b, 8 + n, ld_be16(r->cdb + 7));
+    return n;
 }
 
-static void do_register(struct scsi_req *r, struct scsi_pr *p, uint64_t key, uint64_t new_key, bool ignore)
-{
-    if (!ignore && key != (p->registered ? p->key : 0)) {
-        r->status = SCSI_RESERVATION_CONFLICT;
-        return;
-    }
-    if (!new_key && p->registered)              /* 5.14.11.3: unregistering releases */
-        p->type = 0;
-    p->registered = new_key != 0;
-    p->key = new_key;
-    p->generation++;
-}
+/* ---- saved state ---- */
 
-static void reserve(struct scsi_req *r, struct scsi_pr *p, uint8_t type)
-{
-    if (r->cdb[2] >> 4 || type > 8 || !(TYPES >> type & 1))
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 2);
-    else if (p->type && p->type != type)
-        r->status = SCSI_RESERVATION_CONFLICT;
-    else
-        p->type = type;
-}
-
-static void release(struct scsi_req *r, struct scsi_pr *p, uint8_t type)
-{
-    if (p->type && p->type != type)
-        scsi_fail(r, SENSE_INVALID_RELEASE);
-    else
-        p->type = 0;
-}
-
-/* 5.14.11.4: whoever has the key is out, and the reservation of its holder is taken. */
-static void preempt(struct scsi_req *r, struct scsi_pr *p, uint8_t type, uint64_t victim)
-{
-    if (p->type && all_registrants(p->type) && !victim) {
-        p->type = type;                         /* all others go: there is none */
-    } else if (!victim) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, 8);
-        return;
-    } else if (victim != p->key) {
-        r->status = SCSI_RESERVATION_CONFLICT;  /* nobody has it */
-        return;
-    } else if (p->type) {
-        p->type = type;                         /* its own: the type changes */
-    }
-    p->generation++;
-}
-
-void scsi_pr_out(struct scsi_req *r)
-{
-    struct scsi_pr *p = &disk_of(r)->pr;
-    uint8_t b[24], sa = r->cdb[1] & 0x1f, type = r->cdb[2] & 0x0f;
-    uint64_t key, arg;
-
-    if (ld_be32(r->cdb + 5) != sizeof b || scsi_take(r, 0, b, sizeof b) != sizeof b) {
-        scsi_fail(r, SENSE_PARAM_LENGTH);
-        return;
-    }
-    key = ld_be64(b);
-    arg = ld_be64(b + 8);
-    if (b[20] & 0x0d) {                         /* SPEC_I_PT, ALL_TG_PT, APTPL */
-        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, 20);
-        return;
-    }
-    if (sa == OUT_REGISTER || sa == OUT_REGISTER_AND_IGNORE) {
-        do_register(r, p, key, arg, sa == OUT_REGISTER_AND_IGNORE);
-        return;
-    }
-    if (sa > OUT_PREEMPT_AND_ABORT) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
-        return;
-    }
-    if (!p->registered || key != p->key) {
-        r->status = SCSI_RESERVATION_CONFLICT;
-        return;
-    }
-    switch (sa) {
-    case OUT_RESERVE: reserve(r, p, type); break;
-    case OUT_RELEASE: release(r, p, type); break;
-    case OUT_CLEAR:
-        p->registered = false;
-        p->type = 0;
-        p->key = 0;
-        p->generation++;
-        break;
-    default: preempt(r, p, type, arg); break;
-    }
-}
-
-static const struct state_field pr_fields[] = {
-    STATE_BOOL(struct scsi_pr, registered), STATE_UINT(struct scsi_pr, type, .max = 8), STATE_UINT(struct scsi_pr, key),
-    STATE_UINT(struct scsi_pr, generation), STATE_END
+static const struct state_field nexus_fields[] = {
+    STATE_UINT(struct scsi_nexus, initiator), STATE_UINT(struct scsi_nexus, port), STATE_END
 };
-const struct state_desc scsi_pr_state = { .name = "scsi-reservation", .version = 1, .fields = pr_fields };
+static const struct state_desc nexus_state = { .name = "scsi-nexus", .version = 1, .fields = nexus_fields };
+static const struct state_field reg_fields[] = {
+    STATE_UINT(struct scsi_pr_reg, key), STATE_STRUCT(struct scsi_pr_reg, nexus, &nexus_state), STATE_END
+};
+static const struct state_desc reg_state = { .name = "scsi-registration", .version = 1, .fields = reg_fields };
+static const struct state_field pr_fields[] = {
+    STATE_STRUCTS(struct scsi_pr, reg, &reg_state), STATE_UINT(struct scsi_pr, generation),
+    STATE_UINT(struct scsi_pr, type, .max = PR_EXCLUSIVE_AR),
+    STATE_UINT(struct scsi_pr, holder, .max = SCSI_PR_MAX - 1), STATE_BOOL(struct scsi_pr, aptpl), STATE_END
+};
+static bool pr_post_load(void *obj, struct err *e)
+{
+    struct scsi_pr *p = obj;
+
+    if (p->type && (!(TYPES >> p->type & 1) || !count(p) || (!all_hold(p) && !p->reg[p->holder].key)))
+        return err_set(e, ERR_VALUE, "a reservation that nobody holds");
+    return true;
+}
+const struct state_desc scsi_pr_state = { .name = "scsi-reservation", .version = 1, .fields = pr_fields, .post_load = pr_post_load };

@@ -26,10 +26,17 @@ static uint32_t sense_of(int error, bool is_read)
 
 bool scsi_disk_result(struct scsi_req *r, int error, bool is_read, uint64_t lba)
 {
+    uint32_t zone;
+
     if (!error)
         return true;
     if (scsi_aborted(r))
         return false;
+    zone = scsi_zone_sense(disk_of(r), error);
+    if (zone) {
+        scsi_fail_info(r, zone, lba);
+        return false;
+    }
     switch (blk_error_action(disk_of(r)->blk, is_read, -error)) {
     case BLK_ACT_IGNORE: return true;
     case BLK_ACT_STOP: r->host = SCSI_HOST_STOPPED; return false;
@@ -47,18 +54,16 @@ static uint32_t transfer_len(const uint8_t *cdb)
     return cdb[0] < 0x20 && !n ? 256 : n;
 }
 
-/* Protection information and everything else that would change what is transferred; there is none (RDPROTECT, WRPROTECT). */
-static bool plain_transfer(struct scsi_req *r, uint64_t lba, uint32_t n)
+/* What is asked for can be transferred. */
+static bool transfer_fits(struct scsi_req *r, uint64_t lba, uint32_t n)
 {
     const struct scsi_disk *d = disk_of(r);
     uint64_t most = MIN(d->max_io_size, SCSI_TRANSFER_MAX);
 
-    if (r->cdb[0] >= 0x20 && r->cdb[1] & 0xe0) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+    if (!scsi_pi_allowed(r))
         return false;
-    }
     if ((uint64_t)n * scsi_disk_bs(d) > most) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, r->cdb[0] >> 5 == 4 ? 10 : r->cdb[0] >> 5 == 5 ? 6 : 7);
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, r->cdb[0] >> 5 == 3 ? 28 : r->cdb[0] >> 5 == 4 ? 10 : r->cdb[0] >> 5 == 5 ? 6 : 7);
         return false;
     }
     return scsi_disk_range(r, lba, n);
@@ -66,7 +71,7 @@ static bool plain_transfer(struct scsi_req *r, uint64_t lba, uint32_t n)
 
 static bool wants_fua(const struct scsi_req *r)
 {
-    return r->cdb[0] >= 0x20 && r->cdb[1] & 0x08;
+    return r->cdb[0] >= 0x20 && scsi_cdb_flags(r->cdb) & 0x08;
 }
 
 /* The first @len bytes of the initiator's buffer; NULL (with host OVERRUN) if it has fewer. */
@@ -92,8 +97,12 @@ void co_scsi_read(struct scsi_req *r)
     struct iovec *own = NULL, *iov;
     unsigned n;
 
-    if (!plain_transfer(r, lba, blocks) || !blocks)
+    if (!transfer_fits(r, lba, blocks) || !blocks)
         return;
+    if (scsi_pi_type(d)) {
+        co_scsi_pi_read(r, lba, blocks);
+        return;
+    }
     len = (uint64_t)blocks * scsi_disk_bs(d);
     iov = buffer(r, &r->in, len, &n, &own);
     if (iov && scsi_disk_result(r, co_blk_preadv(d->blk, lba * scsi_disk_bs(d), len, iov, n, 0), true, lba))
@@ -112,6 +121,8 @@ static bool co_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fua
     unsigned n;
     bool ok;
 
+    if (scsi_pi_type(d))
+        return co_scsi_pi_write(r, lba, blocks, fua);
     iov = buffer(r, &r->out, len, &n, &own);
     if (!iov)
         return false;
@@ -130,7 +141,7 @@ void co_scsi_write(struct scsi_req *r)
     uint64_t lba = scsi_cdb_lba(r->cdb);
     uint32_t blocks = transfer_len(r->cdb);
 
-    if (plain_transfer(r, lba, blocks) && blocks)
+    if (transfer_fits(r, lba, blocks) && blocks)
         co_write(r, lba, blocks, wants_fua(r));
 }
 
@@ -168,16 +179,22 @@ static bool co_compare(struct scsi_req *r, uint64_t lba, uint32_t blocks, unsign
 
 void co_scsi_verify(struct scsi_req *r)
 {
-    unsigned bytchk = r->cdb[1] >> 1 & 3;
+    unsigned bytchk = scsi_cdb_flags(r->cdb) >> 1 & 3;
     uint64_t lba = scsi_cdb_lba(r->cdb), bs = scsi_disk_bs(disk_of(r));
     uint32_t blocks = scsi_cdb_len(r->cdb);
 
-    if (r->cdb[1] & 0xe0 || bytchk == 2) {
+    if (!scsi_pi_allowed(r))
+        return;
+    if (bytchk == 2) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
         return;
     }
-    if (!scsi_disk_range(r, lba, blocks) || !blocks || (bytchk == 1 && !plain_transfer(r, lba, blocks)))
+    if (!scsi_disk_range(r, lba, blocks) || !blocks || (bytchk == 1 && !transfer_fits(r, lba, blocks)))
         return;
+    if (scsi_pi_type(disk_of(r))) {
+        co_scsi_pi_verify(r, lba, blocks, bytchk);
+        return;
+    }
     if (r->out.len < (bytchk == 1 ? blocks * bs : bytchk == 3 ? bs : 0)) {
         r->host = SCSI_HOST_OVERRUN;
         return;
@@ -188,7 +205,7 @@ void co_scsi_verify(struct scsi_req *r)
 /* 5.49: written to the medium, read back, and compared if BYTCHK asks for it. */
 void co_scsi_write_verify(struct scsi_req *r)
 {
-    unsigned bytchk = r->cdb[1] >> 1 & 3;
+    unsigned bytchk = scsi_cdb_flags(r->cdb) >> 1 & 3;
     uint64_t lba = scsi_cdb_lba(r->cdb);
     uint32_t blocks = scsi_cdb_len(r->cdb);
 
@@ -196,7 +213,11 @@ void co_scsi_write_verify(struct scsi_req *r)
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
         return;
     }
-    if (plain_transfer(r, lba, blocks) && blocks && co_write(r, lba, blocks, true))
+    if (!transfer_fits(r, lba, blocks) || !blocks || !co_write(r, lba, blocks, true))
+        return;
+    if (scsi_pi_type(disk_of(r)))
+        co_scsi_pi_verify(r, lba, blocks, bytchk);
+    else
         co_compare(r, lba, blocks, bytchk);
 }
 
@@ -250,6 +271,10 @@ void scsi_read_capacity_16(struct scsi_req *r)
     }
     st_be64(b, d->blocks - 1);
     st_be32(b + 8, scsi_disk_bs(d));
+    if (scsi_pi_type(d))
+        b[12] = (uint8_t)((scsi_pi_type(d) - 1) << 1 | 1);      /* P_TYPE, PROT_EN */
+    if (d->caps.zoned.size)
+        b[12] = 0x10;                           /* RC BASIS: the last block of all zones */
     b[13] = (uint8_t)ctz64(d->opt.physical_block_size / scsi_disk_bs(d));
     if (d->caps.discard && !scsi_disk_read_only(d))
         b[14] = 0x80;                           /* LBPME */

@@ -12,10 +12,12 @@ void co_scsi_write_begin(struct scsi_disk *d)
     while (d->exclusive)
         co_queue_wait(&d->turn);
     d->writers++;
+    co_scsi_lu_write_begin(d);
 }
 
 void scsi_write_end(struct scsi_disk *d)
 {
+    scsi_lu_write_end(d);
     if (!--d->writers)
         co_queue_wake_all(&d->turn);
 }
@@ -27,10 +29,12 @@ void co_scsi_alone_begin(struct scsi_disk *d)
     d->exclusive = true;
     while (d->writers)
         co_queue_wait(&d->turn);
+    co_scsi_lu_alone_begin(d);
 }
 
 void scsi_alone_end(struct scsi_disk *d)
 {
+    scsi_lu_alone_end(d);
     d->exclusive = false;
     co_queue_wake_all(&d->turn);
 }
@@ -44,7 +48,8 @@ static bool co_unmap_ranges(struct scsi_req *r, const uint8_t *p, unsigned n)
 
     for (unsigned i = 0; i < n && !scsi_aborted(r); i++) {
         uint64_t lba = ld_be64(p + 16 * i), len = ld_be32(p + 16 * i + 8);
-        if (len && !scsi_disk_result(r, co_blk_discard(d->blk, lba * bs, len * bs), false, lba))
+        int res = len ? co_blk_discard(d->blk, lba * bs, len * bs) : 0;
+        if (!scsi_disk_result(r, res ? res : co_scsi_pi_forget(d, lba, len), false, lba))
             return false;
     }
     return true;
@@ -159,12 +164,15 @@ static bool co_fill(struct scsi_req *r, uint64_t lba, uint64_t blocks, const uin
 void co_scsi_write_same(struct scsi_req *r)
 {
     struct scsi_disk *d = disk_of(r);
-    bool sixteen = r->cdb[0] == OP_WRITE_SAME_16, no_data = sixteen && r->cdb[1] & 1, unmap = r->cdb[1] & 0x08;
+    uint8_t flags = scsi_cdb_flags(r->cdb);
+    bool ten = r->cdb[0] == OP_WRITE_SAME_10, no_data = !ten && flags & 1, unmap = flags & 0x08;
     uint64_t lba = scsi_cdb_lba(r->cdb), n = scsi_cdb_len(r->cdb), bs = scsi_disk_bs(d);
     uint8_t *block;
 
-    /* WRPROTECT, ANCHOR, the obsolete PBDATA and LBDATA; UNMAP where nothing can be unmapped */
-    if (r->cdb[1] & 0xf6 || (!sixteen && r->cdb[1] & 1) || (unmap && !d->caps.discard)) {
+    if (!scsi_pi_allowed(r))
+        return;
+    /* ANCHOR, the obsolete PBDATA and LBDATA; UNMAP where nothing can be unmapped */
+    if (flags & 0x16 || (ten && flags & 1) || (unmap && !d->caps.discard)) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
         return;
     }
@@ -183,9 +191,12 @@ void co_scsi_write_same(struct scsi_req *r)
     }
     if (!no_data)
         scsi_take(r, 0, block, bs);
-    if (n) {
+    if (scsi_pi_type(d) && n && !(unmap && all_zero(block, bs))) {
+        co_scsi_pi_write_same(r, lba, n, no_data);
+    } else if (n) {
         co_scsi_write_begin(d);
-        co_fill(r, lba, n, block, unmap ? BLK_ZERO_UNMAP : 0);
+        if (co_fill(r, lba, n, block, unmap ? BLK_ZERO_UNMAP : 0))
+            scsi_disk_result(r, co_scsi_pi_forget(d, lba, n), false, lba);
         scsi_write_end(d);
     }
     free(block);
@@ -199,6 +210,7 @@ static void co_compare_alone(struct scsi_req *r, uint64_t lba, uint64_t len, uin
     struct scsi_disk *d = disk_of(r);
     uint64_t off = lba * scsi_disk_bs(d);
     struct iovec in = { disk, len }, out = { given + len, len };
+    bool fua = r->cdb[1] & 0x08;
 
     if (!scsi_disk_result(r, co_blk_preadv(d->blk, off, len, &in, 1, 0), true, lba))
         return;
@@ -207,8 +219,12 @@ static void co_compare_alone(struct scsi_req *r, uint64_t lba, uint64_t len, uin
             scsi_fail_info(r, SENSE_MISCOMPARE, i);
             return;
         }
-    if (!scsi_aborted(r))
-        scsi_disk_result(r, co_blk_pwritev(d->blk, off, len, &out, 1, r->cdb[1] & 0x08 ? BLK_FUA : 0), false, lba);
+    if (scsi_aborted(r))
+        return;
+    if (scsi_pi_type(d))
+        co_scsi_pi_store(r, lba, (uint32_t)(len / scsi_disk_bs(d)), given + len, fua);
+    else
+        scsi_disk_result(r, co_blk_pwritev(d->blk, off, len, &out, 1, fua ? BLK_FUA : 0), false, lba);
 }
 
 void co_scsi_compare_and_write(struct scsi_req *r)
@@ -248,7 +264,7 @@ void co_scsi_compare_and_write(struct scsi_req *r)
 
 enum { SANITIZE_OVERWRITE = 1, SANITIZE_BLOCK_ERASE = 2, SANITIZE_EXIT_FAILURE = 0x1f };
 
-struct overwrite { struct scsi_disk *d; uint8_t *block; uint64_t blocks; uint32_t failed; };
+struct overwrite { struct scsi_disk *d; uint8_t *block; uint64_t blocks; uint32_t failed; unsigned type; };
 
 /* 0, or -errno of the step that failed. @r is NULL when nobody waits for the status. */
 static int co_overwrite(struct scsi_disk *d, const uint8_t *block, uint64_t blocks)
@@ -281,7 +297,9 @@ static void co_overwrite_run(void *arg)
     int res;
 
     co_scsi_alone_begin(d);
-    res = co_overwrite(d, w->block, w->blocks);
+    res = d->caps.zoned.size ? co_scsi_zones_clear(d) : co_overwrite(d, w->block, w->blocks);
+    if (!res && d->pi_blocks)
+        res = co_scsi_pi_format(d, w->type);
     scsi_alone_end(d);
     d->overwriting = 0;
     d->overwrite_failed = res ? w->failed : 0;
@@ -291,7 +309,7 @@ static void co_overwrite_run(void *arg)
     co_wake(&d->s.idle);
 }
 
-void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, uint8_t *block, bool immed)
+void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, uint8_t *block, unsigned type, bool immed)
 {
     struct scsi_disk *d = disk_of(r);
     struct overwrite *w = xnew(struct overwrite);
@@ -300,6 +318,7 @@ void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, ui
     w->blocks = scsi_disk_blocks(d);
     w->block = block ? block : xcalloc(1, scsi_disk_bs(d));
     w->failed = failed;
+    w->type = type;
     d->overwriting = now;
     d->progress = 0;
     d->s.n_reqs++;                              /* the unit stays until it is done */
@@ -348,7 +367,7 @@ void co_scsi_sanitize(struct scsi_req *r)
     }
     block = xcalloc(1, scsi_disk_bs(d));
     if (sanitize_pattern(r, sa, block))
-        co_scsi_overwrite_all(r, SENSE_SANITIZE_IN_PROGRESS, SENSE_SANITIZE_FAILED, block, r->cdb[1] & 0x80);
+        co_scsi_overwrite_all(r, SENSE_SANITIZE_IN_PROGRESS, SENSE_SANITIZE_FAILED, block, scsi_pi_type(d), r->cdb[1] & 0x80);
     else
         free(block);
 }

@@ -16,15 +16,16 @@ static void standard_inquiry(struct scsi_req *r)
 {
     struct scsi_disk *d = disk_of(r);
     bool cd = scsi_disk_is_cd(d);
-    /* 6.6.2, table 145: SAM-5, SPC-5, and SBC-4 or MMC-6 */
-    const uint16_t versions[] = { 0x00a0, 0x05c0, cd ? 0x04e0 : 0x0600 };
+    /* 6.6.2, table 145: SAM-5, SPC-5, SBC-4 or MMC-6, ZBC */
+    const uint16_t versions[] = { 0x00a0, 0x05c0, cd ? 0x04e0 : 0x0600, d->s.type == SCSI_TYPE_ZONED ? 0x0620 : 0 };
     uint8_t b[96] = { 0 };
 
-    b[0] = cd ? SCSI_TYPE_ROM : SCSI_TYPE_DISK;
+    b[0] = d->s.type;
     b[1] = d->removable ? 0x80 : 0;
     b[2] = 7;
     b[3] = 0x12;                                /* HISUP, response data format 2 */
     b[4] = sizeof b - 5;
+    b[5] = (uint8_t)(d->protection | (d->port_group ? 0x30 : 0));       /* PROTECT; TPGS: states change by themselves and as asked for */
     b[7] = 0x02;                                /* CMDQUE */
     put_text(b + 8, 8, d->vendor);
     put_text(b + 16, 16, d->product);
@@ -73,11 +74,16 @@ static unsigned vpd_identification(struct scsi_disk *d, uint8_t *p)
         st_be32(naa, d->port_index);
         n += designator(p + n, 0x61, 0x94, naa, 4);         /* relative target port */
     }
+    if (d->port_group) {
+        st_be32(naa, d->port_group);
+        n += designator(p + n, 0x61, 0x95, naa, 4);         /* target port group */
+    }
     return n;
 }
 
 static unsigned vpd_extended(struct scsi_disk *d, uint8_t *p)
 {
+    p[0] = d->protection ? 0x3f : 0;            /* byte 4: SPT: types 1 to 3; GRD_CHK, APP_CHK, REF_CHK */
     p[1] = 0x07;                                /* byte 5: HEADSUP, ORDSUP, SIMPSUP */
     p[2] = 0x01;                                /* byte 6: V_SUP, the cache is volatile */
     return 60;
@@ -96,7 +102,7 @@ static unsigned vpd_limits(struct scsi_disk *d, uint8_t *p)
 
     p -= 4;                                     /* offsets as in the standard's table */
     p[4] = 0;                                   /* WSNZ: WRITE SAME of zero blocks goes to the end */
-    p[5] = (uint8_t)MIN(SCSI_CAW_BYTES / scsi_disk_bs(d), 255u);
+    p[5] = d->caps.zoned.size ? 0 : (uint8_t)MIN(SCSI_CAW_BYTES / scsi_disk_bs(d), 255u);
     st_be16(p + 6, (uint16_t)MIN(d->opt.min_io_size / scsi_disk_bs(d), 0xffffu));
     st_be32(p + 8, in_blocks(d, MIN(d->max_io_size, SCSI_TRANSFER_MAX)));
     st_be32(p + 12, in_blocks(d, d->opt.opt_io_size));
@@ -128,16 +134,28 @@ static unsigned vpd_provisioning(struct scsi_disk *d, uint8_t *p)
     return 4;
 }
 
+/* ZBC, 6.5.2: what is behind a write pointer can be read; how many zones can be open. */
+static unsigned vpd_zones(struct scsi_disk *d, uint8_t *p)
+{
+    p[0] = 0x01;                                /* URSWRZ */
+    memset(p + 4, 0xff, 8);                     /* of zones where order is only preferred: not reported */
+    st_be32(p + 12, d->caps.zoned.max_open ? d->caps.zoned.max_open : UINT32_MAX);
+    return 60;
+}
+
 struct vpd_page { uint8_t page; bool disk_only, needs_discard; unsigned (*build)(struct scsi_disk *, uint8_t *); };
 static const struct vpd_page pages[] = {
     { VPD_SERIAL, false, false, vpd_serial }, { VPD_IDENTIFICATION, false, false, vpd_identification },
     { VPD_EXTENDED_INQUIRY, false, false, vpd_extended }, { VPD_BLOCK_LIMITS, true, false, vpd_limits },
     { VPD_BLOCK_CHARACTERISTICS, true, false, vpd_characteristics }, { VPD_PROVISIONING, true, true, vpd_provisioning },
+    { VPD_ZONES, true, false, vpd_zones },
 };
 
 static bool has_page(const struct scsi_disk *d, const struct vpd_page *p)
 {
     if (p->page == VPD_SERIAL && !(d->serial && *d->serial))
+        return false;
+    if (p->page == VPD_ZONES && !d->caps.zoned.size)
         return false;
     return !(p->disk_only && scsi_disk_is_cd(d)) && !(p->needs_discard && (!d->caps.discard || scsi_disk_read_only(d)));
 }
@@ -180,7 +198,7 @@ void scsi_inquiry(struct scsi_req *r)
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 2);
         return;
     }
-    b[0] = scsi_disk_is_cd(d) ? SCSI_TYPE_ROM : SCSI_TYPE_DISK;
+    b[0] = d->s.type;
     b[1] = page;
     st_be16(b + 2, (uint16_t)n);
     scsi_reply(r, b, 4 + n, ld_be16(r->cdb + 3));

@@ -6,7 +6,11 @@
 
 #define ST(s) (1u << SD_##s)
 #define ACTIVE (ST(STBY) | ST(TRAN) | ST(DATA) | ST(RCV) | ST(PRG) | ST(DIS))
-enum { OCR_BUSY_VOLTAGE = 0x00ffffff, VHS_27_36 = 1 };
+enum { OCR_BUSY_VOLTAGE = 0x00ffffff, VHS_27_36 = 1, SECTOR = 128 /* write blocks, to erase and to protect at once */ };
+
+/* 5.3.2, TRAN_SPEED of each access mode: 25, 50, 100, 200, 100 Mbit/s a line */
+static const uint8_t tran_speed[] = { [SD_SDR12] = 0x32, [SD_SDR25] = 0x5a, [SD_SDR50] = 0x0b, [SD_SDR104] = 0x2b, [SD_DDR50] = 0x0b };
+static bool has_uhs(const struct sd_card *c) { return c->spec_version >= 3 && c->high_capacity; }
 
 /* ---- registers ---- */
 
@@ -22,6 +26,7 @@ static bool csd_size_1(struct sd_card *c)
             sd_bits_set(c->csd, 16, 49, 47, mult);
             sd_bits_set(c->csd, 16, 83, 80, len);
             sd_bits_set(c->csd, 16, 25, 22, len);
+            c->wp_size = (uint64_t)SECTOR << len;
             return true;
         }
     return false;
@@ -32,12 +37,13 @@ static void csd_fill(struct sd_card *c)
     memset(c->csd, 0, sizeof c->csd);
     sd_bits_set(c->csd, 16, 127, 126, c->high_capacity);
     sd_bits_set(c->csd, 16, 119, 112, c->high_capacity ? 0x0e : 0x26);  /* TAAC */
-    sd_bits_set(c->csd, 16, 103, 96, 0x32);             /* 25 MHz */
-    sd_bits_set(c->csd, 16, 95, 84, 0x535);             /* classes 0, 2, 4, 5, 8, 10 */
+    sd_bits_set(c->csd, 16, 103, 96, tran_speed[SD_SDR12]);
+    sd_bits_set(c->csd, 16, 95, 84, c->high_capacity ? 0x5b5 : 0x5f5);  /* classes 0, 2, 4, 5, 7, 8, 10; 6 ends at 2 GiB */
     sd_bits_set(c->csd, 16, 83, 80, 9);
     sd_bits_set(c->csd, 16, 79, 79, !c->high_capacity); /* READ_BL_PARTIAL */
     sd_bits_set(c->csd, 16, 46, 46, 1);                 /* ERASE_BLK_EN */
-    sd_bits_set(c->csd, 16, 45, 39, 0x7f);
+    sd_bits_set(c->csd, 16, 45, 39, SECTOR - 1);
+    sd_bits_set(c->csd, 16, 31, 31, !c->high_capacity); /* WP_GRP_ENABLE; a group is a sector */
     sd_bits_set(c->csd, 16, 28, 26, 2);                 /* R2W_FACTOR */
     sd_bits_set(c->csd, 16, 25, 22, 9);
     sd_bits_set(c->csd, 16, 0, 0, 1);
@@ -71,7 +77,7 @@ static void sd_reset_registers(struct sd_card *c)
 {
     c->ocr = SD_OCR_VOLTAGES;
     sd_bits_set(c->csd, 16, 12, 12, 0);                 /* TMP_WRITE_PROTECT */
-    sd_bits_set(c->csd, 16, 103, 96, 0x32);
+    sd_bits_set(c->csd, 16, 103, 96, tran_speed[SD_SDR12]);
 }
 
 /* ---- commands: 4.7.4 ---- */
@@ -99,23 +105,40 @@ static bool op_cond(struct sd_card *c, uint32_t arg)
     if (c->high_capacity && !(arg & SD_OCR_CCS))
         return true;
     c->ocr |= SD_OCR_READY | (c->high_capacity ? SD_OCR_CCS : 0);
+    if (arg & SD_OCR_S18 && has_uhs(c) && !c->low_voltage)
+        c->ocr |= SD_OCR_S18;
     c->state = SD_READY;
     return true;
 }
 
-/* CMD6: group 1 has the default and the high speed, every other group its default. 4.3.10 */
+/* CMD11: 4.2.4.2. The lines are low until the host has switched, too. */
+static bool voltage_switch(struct sd_card *c, uint32_t arg)
+{
+    c->to_low_voltage = c->ocr & SD_OCR_S18;
+    return c->to_low_voltage;
+}
+
+static bool tuning(struct sd_card *c, uint32_t arg)
+{
+    if (!c->low_voltage)
+        return false;
+    sd_data_send(c, sd_tuning_block(c->buf, 4));
+    return true;
+}
+
+/* CMD6: group 1 has the access modes - those of UHS-I with signals of 1.8 V -, every other group its default. 4.3.10 */
 static bool switch_func(struct sd_card *c, uint32_t arg)
 {
-    uint8_t want = arg & 0xf, now;
+    uint8_t want = arg & 0xf, now, last = c->low_voltage ? SD_DDR50 : SD_SDR25;
 
     if (c->spec_version < 2)
         return false;
-    now = want == 0xf ? c->access_mode : want <= 1 ? want : 0xf;
+    now = want == 0xf ? c->access_mode : want <= last ? want : 0xf;
     memset(c->buf, 0, 64);
     st_be16(c->buf, now == 0xf ? 0 : 100);              /* mA */
     for (unsigned group = 6; group > 1; group--)
         st_be16(c->buf + 2 + 2 * (6 - group), 0x8001);
-    st_be16(c->buf + 12, 0x8003);
+    st_be16(c->buf + 12, (uint16_t)(0x8000 | ((2u << last) - 1)));
     for (unsigned group = 6; group > 1; group--) {
         uint8_t f = arg >> 4 * (group - 1) & 0xf, sel = f == 0 || f == 0xf ? 0 : 0xf;
         sd_bits_set(c->buf + 14, 3, 4 * group - 1, 4 * group - 4, sel);
@@ -123,7 +146,7 @@ static bool switch_func(struct sd_card *c, uint32_t arg)
     sd_bits_set(c->buf + 14, 3, 3, 0, now);
     if (arg >> 31 && now != 0xf) {
         c->access_mode = now;
-        sd_bits_set(c->csd, 16, 103, 96, now ? 0x5a : 0x32);    /* 50 MHz, 25 MHz */
+        sd_bits_set(c->csd, 16, 103, 96, tran_speed[now]);
     }
     sd_data_send(c, 64);
     return true;
@@ -186,38 +209,27 @@ static bool scr(struct sd_card *c, uint32_t arg)
     return true;
 }
 
+static enum sd_wp sd_wp_kind(const struct sd_card *c) { return SD_WP_TEMPORARY; }
 static bool count_blocks(struct sd_card *c, uint32_t arg) { return c->spec_version >= 3 && sd_run_block_count(c, arg); }
 
 static const struct sd_cmd sd_cmds[] = {
-    { 0, false, 0x7fff, SD_NONE, sd_run_go_idle },
-    { 2, false, ST(READY), SD_R2_CID, sd_run_all_send_cid },
-    { 3, false, ST(IDENT) | ST(STBY), SD_R6, relative_addr },
-    { 6, false, ST(TRAN), SD_R1, switch_func },
-    { 7, false, ST(STBY) | ST(TRAN) | ST(DATA) | ST(PRG) | ST(DIS), SD_R1B, sd_run_select },
-    { 8, false, ST(IDLE), SD_R7, if_cond },
-    { 9, false, ST(STBY), SD_R2_CSD, sd_run_addressed },
-    { 10, false, ST(STBY), SD_R2_CID, sd_run_addressed },
-    { 12, false, ST(DATA) | ST(RCV), SD_R1B, sd_run_stop },
-    { 13, false, ACTIVE, SD_R1, sd_run_addressed },
-    { 15, false, ACTIVE, SD_NONE, sd_run_inactive },
-    { 16, false, ST(TRAN), SD_R1, sd_run_block_len },
-    { 17, false, ST(TRAN), SD_R1, sd_run_read_single },
-    { 18, false, ST(TRAN), SD_R1, sd_run_read_multiple },
-    { 23, false, ST(TRAN), SD_R1, count_blocks },
-    { 24, false, ST(TRAN), SD_R1, sd_run_write_single },
-    { 25, false, ST(TRAN), SD_R1, sd_run_write_multiple },
-    { 27, false, ST(TRAN), SD_R1, sd_run_program_csd },
-    { 32, false, ST(TRAN), SD_R1, sd_run_erase_start },
-    { 33, false, ST(TRAN), SD_R1, sd_run_erase_end },
-    { 38, false, ST(TRAN), SD_R1B, erase },
-    { 55, false, ST(IDLE) | ACTIVE, SD_R1, app_cmd },
-    { 6, true, ST(TRAN), SD_R1, bus_width },
-    { 13, true, ST(TRAN), SD_R1, sd_status },
-    { 22, true, ST(TRAN), SD_R1, written_blocks },
-    { 23, true, ST(TRAN), SD_R1, NULL },                /* how much may be erased ahead: a hint */
-    { 41, true, ST(IDLE), SD_R3, op_cond },
-    { 42, true, ST(TRAN), SD_R1, NULL },                /* the resistor of card detection */
-    { 51, true, ST(TRAN), SD_R1, scr },
+    { 3, 0, ST(IDENT) | ST(STBY), SD_R6, relative_addr },
+    { 6, SD_UNLOCKED, ST(TRAN), SD_R1, switch_func },
+    { 8, 0, ST(IDLE), SD_R7, if_cond },
+    { 11, 0, ST(READY), SD_R1, voltage_switch },
+    { SD_SEND_TUNING, SD_UNLOCKED, ST(TRAN), SD_R1, tuning },
+    { 23, SD_UNLOCKED, ST(TRAN), SD_R1, count_blocks },
+    { 32, SD_UNLOCKED, ST(TRAN), SD_R1, sd_run_erase_start },
+    { 33, SD_UNLOCKED, ST(TRAN), SD_R1, sd_run_erase_end },
+    { 38, SD_UNLOCKED, ST(TRAN), SD_R1B, erase },
+    { 55, 0, ST(IDLE) | ACTIVE, SD_R1, app_cmd },
+    { 6, SD_APP | SD_UNLOCKED, ST(TRAN), SD_R1, bus_width },
+    { 13, SD_APP | SD_UNLOCKED, ST(TRAN), SD_R1, sd_status },
+    { 22, SD_APP | SD_UNLOCKED, ST(TRAN), SD_R1, written_blocks },
+    { 23, SD_APP | SD_UNLOCKED, ST(TRAN), SD_R1, NULL },        /* how much may be erased ahead: a hint */
+    { 41, SD_APP, ST(IDLE), SD_R3, op_cond },
+    { 42, SD_APP | SD_UNLOCKED, ST(TRAN), SD_R1, NULL },        /* the resistor of card detection */
+    { 51, SD_APP | SD_UNLOCKED, ST(TRAN), SD_R1, scr },
     { 0 }
 };
 
@@ -269,7 +281,8 @@ void sd_card_unrealize(struct dev *dev)
     struct sd_card *c = (struct sd_card *)dev;
 
     blk_close(c->blk);
-    c->blk = NULL;
+    blk_close(c->rpmb.blk);
+    c->blk = c->rpmb.blk = NULL;
 }
 
 void sd_card_reset(struct dev *dev, enum reset_kind k)
@@ -280,11 +293,22 @@ void sd_card_reset(struct dev *dev, enum reset_kind k)
 /* ---- saved state ---- */
 
 #define U(f, ...) STATE_UINT(struct sd_card, f, __VA_ARGS__)
+#define R(f, ...) STATE_UINT(struct sd_rpmb, f, __VA_ARGS__)
+static const struct state_field sd_rpmb_fields[] = {
+    STATE_BOOL(struct sd_rpmb, reliable), STATE_BOOL(struct sd_rpmb, key_set), STATE_BYTES(struct sd_rpmb, key), STATE_BYTES(struct sd_rpmb, frames),
+    R(counter), R(frame_count, .max = 2), R(total, .max = 0xffff), R(request), R(result), R(done), STATE_END
+};
+static const struct state_desc sd_rpmb_state = { .name = "rpmb", .version = 1, .fields = sd_rpmb_fields };
+
 const struct state_field sd_card_fields[] = {
+    STATE_STRUCT(struct sd_card, rpmb, &sd_rpmb_state),
     U(state, .max = SD_INACTIVE), STATE_BOOL(struct sd_card, app), U(rca), U(status), U(block_len, .max = SD_BLOCK), U(block_count, .max = 0xffff),
-    U(written), U(ocr), U(width, .max = 2), U(access_mode, .max = 1), STATE_BYTES(struct sd_card, csd), STATE_BYTES(struct sd_card, ext_csd),
+    U(written), U(ocr), U(width, .max = 2), U(access_mode, .max = SD_DDR50), STATE_BOOL(struct sd_card, low_voltage),
+    STATE_BOOL(struct sd_card, to_low_voltage), STATE_BYTES(struct sd_card, csd), STATE_BYTES(struct sd_card, ext_csd),
     U(erase_from), U(erase_to), U(erase_seq, .max = 2), U(busy, .max = SD_BUSY_FLUSH), STATE_BOOL(struct sd_card, erase_discards),
-    U(data, .max = SD_DATA_WRITE), U(pos), U(left), STATE_BYTES(struct sd_card, buf), U(buf_len, .max = 512), U(buf_pos, .max = 512), STATE_END
+    STATE_BOOL(struct sd_card, locked), STATE_BYTES(struct sd_card, password), U(password_len, .max = SD_PASSWORD), U(lock_len, .max = SD_BLOCK),
+    STATE_BYTES(struct sd_card, wp), U(take, .max = SD_TAKE_LOCK), U(data, .max = SD_DATA_WRITE),
+    U(pos), U(left), STATE_BYTES(struct sd_card, buf), U(buf_len, .max = 512), U(buf_pos, .max = 512), STATE_END
 };
 
 /* The capacity is the image's; what was to be erased lies on it. */
@@ -297,9 +321,10 @@ bool sd_card_loaded(void *obj, struct err *e)
         struct err ignored = ERR_INIT;
         (void)!SD_CARD_CLASS(c)->describe(c, &ignored);
         c->csd[14] = wp;
-        sd_bits_set(c->csd, 16, 103, 96, c->access_mode ? 0x5a : 0x32);
+        sd_bits_set(c->csd, 16, 103, 96, tran_speed[c->access_mode]);
     }
     c->block_len = c->block_len && !c->high_capacity ? c->block_len : SD_BLOCK;
+    c->lock_len = c->lock_len ? c->lock_len : SD_BLOCK;
     c->buf_pos = MIN(c->buf_pos, c->buf_len);
     if (c->erase_to > c->size || c->erase_from > c->erase_to)
         c->erase_from = c->erase_to = c->erase_seq = 0;
@@ -317,6 +342,6 @@ static const struct sd_card_class sd_class = {
     .dev = { .obj = { .name = "sd-card", .desc = "SD memory card", .base = &dev_obj_class, .size = sizeof(struct sd_card), .props = sd_props },
              .cat = "Storage", .plugs_into = &sd_bus_class, .realize = sd_card_realize, .unrealize = sd_card_unrealize, .reset = sd_card_reset,
              .co_quiesce = co_sd_quiesce, .state = &sd_card_state, .hotplug = true },
-    .cmds = sd_cmds, .describe = sd_describe, .power_on = sd_reset_registers, .taken = sd_csd_taken,
+    .cmds = sd_cmds, .describe = sd_describe, .power_on = sd_reset_registers, .wp_kind = sd_wp_kind,
 };
 OBJ_CLASS(&sd_class.dev.obj);

@@ -44,28 +44,58 @@ void sd_power_on(struct sd_card *c)
     c->app = false;
     c->rca = 0;
     c->status = c->late = 0;
-    c->block_len = SD_BLOCK;
+    c->block_len = c->lock_len = SD_BLOCK;
     c->block_count = 0;
     c->erase_seq = c->busy = 0;
     c->width = c->access_mode = 0;
-    c->ocr &= ~(uint32_t)(SD_OCR_READY | SD_OCR_CCS);
+    c->low_voltage = c->to_low_voltage = false;
+    c->ocr &= ~(uint32_t)(SD_OCR_READY | SD_OCR_CCS | SD_OCR_S18);
+    sd_protect_power_on(c);
     SD_CARD_CLASS(c)->power_on(c);
 }
 
-bool sd_run_go_idle(struct sd_card *c, uint32_t arg)
+/* Everything but the signals' voltage, which only goes with the power. */
+static bool go_idle(struct sd_card *c, uint32_t arg)
 {
+    bool low = c->low_voltage;
+
     sd_power_on(c);
+    c->low_voltage = low;
     return true;
 }
 
-bool sd_run_all_send_cid(struct sd_card *c, uint32_t arg)
+void sd_low_voltage(struct sd_card *c)
+{
+    c->low_voltage |= c->to_low_voltage;
+    c->to_low_voltage = false;
+}
+
+unsigned sd_tuning_block(uint8_t *buf, unsigned lines)
+{
+    /* A digit is what four lines carry at once; on eight lines both halves carry it. */
+    static const char digits[] = "ff0fff00ffccc3ccc33cccfffefffeefffdfffddfffbfffbbfff7fff77f7bdef"
+                                 "fff0fff00ffccc3ccc33cccfffefffeefffdfffddfffbfffbbfff7fff77f7bde";
+    unsigned n = lines == 8 ? 128 : 64;
+
+    memset(buf, 0, n);
+    for (unsigned i = 0; digits[i]; i++) {
+        uint8_t v = (uint8_t)(digits[i] <= '9' ? digits[i] - '0' : digits[i] - 'a' + 10);
+        if (lines == 8)
+            buf[i] = (uint8_t)(v * 0x11);
+        else
+            buf[i / 2] |= (uint8_t)(i % 2 ? v : v << 4);
+    }
+    return n;
+}
+
+static bool all_send_cid(struct sd_card *c, uint32_t arg)
 {
     c->state = SD_IDENT;
     return true;
 }
 
 /* CMD7: the one that is named is selected, every other is not. */
-bool sd_run_select(struct sd_card *c, uint32_t arg)
+static bool select_card(struct sd_card *c, uint32_t arg)
 {
     bool me = c->rca && arg >> 16 == c->rca;
 
@@ -82,16 +112,16 @@ bool sd_run_select(struct sd_card *c, uint32_t arg)
     return me;
 }
 
-bool sd_run_addressed(struct sd_card *c, uint32_t arg) { return arg >> 16 == c->rca; }
+static bool addressed(struct sd_card *c, uint32_t arg) { return arg >> 16 == c->rca; }
 
-bool sd_run_inactive(struct sd_card *c, uint32_t arg)
+static bool inactive(struct sd_card *c, uint32_t arg)
 {
     if (arg >> 16 == c->rca)
         c->state = SD_INACTIVE;
     return false;
 }
 
-bool sd_run_stop(struct sd_card *c, uint32_t arg)
+static bool stop(struct sd_card *c, uint32_t arg)
 {
     sd_data_end(c);
     return true;
@@ -99,11 +129,14 @@ bool sd_run_stop(struct sd_card *c, uint32_t arg)
 
 /* ---- blocks ---- */
 
-bool sd_run_block_len(struct sd_card *c, uint32_t arg)
+static bool block_len(struct sd_card *c, uint32_t arg)
 {
-    if (!arg || arg > SD_BLOCK)
+    if (!arg || arg > SD_BLOCK) {
         c->status |= SD_ST_BLOCK_LEN_ERROR;
-    else if (!c->high_capacity)
+        return true;
+    }
+    c->lock_len = arg;
+    if (!c->high_capacity)
         c->block_len = arg;
     return true;
 }
@@ -111,6 +144,7 @@ bool sd_run_block_len(struct sd_card *c, uint32_t arg)
 bool sd_run_block_count(struct sd_card *c, uint32_t arg)
 {
     c->block_count = arg & 0xffff;              /* e.MMC: above them, reliable write and tags, which every write is good enough for */
+    c->rpmb.reliable = arg >> 31;
     return true;
 }
 
@@ -118,30 +152,35 @@ static bool begin(struct sd_card *c, bool write, uint32_t arg, uint64_t blocks)
 {
     uint64_t pos;
 
-    if (write && sd_write_protected(c))
+    if (c->rpmb.here) {
+        c->rpmb.total = (uint32_t)blocks;
+        c->rpmb.frame_count = 0;
+        sd_data_blocks(c, write, 0, blocks);
+    } else if (write && sd_write_protected(c))
         c->status |= SD_ST_WP_VIOLATION;
     else if (write && c->block_len != SD_BLOCK)
         c->status |= SD_ST_BLOCK_LEN_ERROR;     /* WRITE_BL_PARTIAL is 0 */
-    else if (sd_address(c, arg, &pos))
+    else if (!sd_address(c, arg, &pos))
+        ;                                       /* told by it */
+    else if (write && sd_group_protected(c, pos, SD_BLOCK))
+        c->status |= SD_ST_WP_VIOLATION;
+    else
         sd_data_blocks(c, write, pos, blocks);
     if (write)
         c->written = 0;
     return true;
 }
 
-bool sd_run_read_single(struct sd_card *c, uint32_t arg) { return begin(c, false, arg, 1); }
-bool sd_run_read_multiple(struct sd_card *c, uint32_t arg) { return begin(c, false, arg, c->block_count); }
-bool sd_run_write_single(struct sd_card *c, uint32_t arg) { return begin(c, true, arg, 1); }
+static bool read_single(struct sd_card *c, uint32_t arg) { return !c->rpmb.here && begin(c, false, arg, 1); }
+static bool read_multiple(struct sd_card *c, uint32_t arg) { return begin(c, false, arg, c->block_count); }
+bool sd_run_write_single(struct sd_card *c, uint32_t arg) { return !c->rpmb.here && begin(c, true, arg, 1); }
 bool sd_run_write_multiple(struct sd_card *c, uint32_t arg) { return begin(c, true, arg, c->block_count); }
 
 /* ---- CSD: bits that a host may write ---- */
 
-bool sd_run_program_csd(struct sd_card *c, uint32_t arg)
+static bool program_csd(struct sd_card *c, uint32_t arg)
 {
-    c->data = SD_DATA_TAKE;
-    c->buf_len = 16;
-    c->buf_pos = 0;
-    c->state = SD_RCV;
+    sd_data_take(c, SD_TAKE_CSD, 16);
     return true;
 }
 
@@ -208,3 +247,31 @@ bool sd_erase_begin(struct sd_card *c, bool discards)
     }
     return false;
 }
+
+/* ---- SD 4.7.4; e.MMC 6.10.4 ---- */
+
+#define ST(s) (1u << SD_##s)
+#define ACTIVE (ST(STBY) | ST(TRAN) | ST(DATA) | ST(RCV) | ST(PRG) | ST(DIS) | ST(BTST))
+
+const struct sd_cmd sd_common_cmds[] = {
+    { 0, 0, 0x7fff, SD_NONE, go_idle },
+    { 2, 0, ST(READY), SD_R2_CID, all_send_cid },
+    { 7, 0, ST(STBY) | ST(TRAN) | ST(DATA) | ST(PRG) | ST(DIS), SD_R1B, select_card },
+    { 9, 0, ST(STBY), SD_R2_CSD, addressed },
+    { 10, 0, ST(STBY), SD_R2_CID, addressed },
+    { 12, 0, ST(DATA) | ST(RCV), SD_R1B, stop },
+    { 13, 0, ACTIVE, SD_R1, addressed },
+    { 15, 0, ACTIVE, SD_NONE, inactive },
+    { 16, 0, ST(TRAN), SD_R1, block_len },
+    { 17, SD_UNLOCKED, ST(TRAN), SD_R1, read_single },
+    { 18, SD_UNLOCKED, ST(TRAN), SD_R1, read_multiple },
+    { 23, SD_UNLOCKED, ST(TRAN), SD_R1, sd_run_block_count },
+    { 24, SD_UNLOCKED, ST(TRAN), SD_R1, sd_run_write_single },
+    { 25, SD_UNLOCKED, ST(TRAN), SD_R1, sd_run_write_multiple },
+    { 27, SD_UNLOCKED, ST(TRAN), SD_R1, program_csd },
+    { 28, SD_UNLOCKED, ST(TRAN), SD_R1B, sd_run_protect },
+    { 29, SD_UNLOCKED, ST(TRAN), SD_R1B, sd_run_unprotect },
+    { 30, SD_UNLOCKED, ST(TRAN), SD_R1, sd_run_protection },
+    { 42, 0, ST(TRAN), SD_R1, sd_run_lock },
+    { 0 }
+};

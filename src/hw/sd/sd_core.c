@@ -14,7 +14,8 @@
 
 static unsigned respond(struct sd_card *c, const struct sd_cmd *row, uint8_t before, bool app, uint32_t arg, uint8_t resp[16])
 {
-    uint32_t st = c->status | (uint32_t)before << 9 | (c->busy ? 0 : SD_ST_READY_FOR_DATA) | (app || row->index == SD_APP_CMD ? SD_ST_APP_CMD : 0);
+    uint32_t st = c->status | (uint32_t)before << 9 | (c->busy ? 0 : SD_ST_READY_FOR_DATA) | (app || row->index == SD_APP_CMD ? SD_ST_APP_CMD : 0) |
+                  (c->locked ? SD_ST_LOCKED : 0);
 
     switch (row->resp) {
     case SD_R1: case SD_R1B:
@@ -42,12 +43,25 @@ static unsigned respond(struct sd_card *c, const struct sd_cmd *row, uint8_t bef
     }
 }
 
-static const struct sd_cmd *find(const struct sd_card *c, uint8_t index, bool app)
+static const struct sd_cmd *find_in(const struct sd_cmd *row, uint8_t index, bool app)
 {
-    for (const struct sd_cmd *row = SD_CARD_CLASS(c)->cmds; row->states; row++)
-        if (row->index == index && row->app == app)
+    for (; row->states; row++)
+        if (row->index == index && !(row->flags & SD_APP) == !app)
             return row;
     return NULL;
+}
+
+static const struct sd_cmd *find(const struct sd_card *c, uint8_t index, bool app)
+{
+    const struct sd_cmd *own = find_in(SD_CARD_CLASS(c)->cmds, index, app);
+    return own ? own : find_in(sd_common_cmds, index, app);
+}
+
+static bool legal(const struct sd_card *c, const struct sd_cmd *row)
+{
+    if (c->busy && row->index != 13 && row->index != SD_GO_IDLE)
+        return false;
+    return row->states >> c->state & 1 && !(c->locked && row->flags & SD_UNLOCKED);
 }
 
 unsigned sd_command(struct sd_card *c, uint8_t index, uint32_t arg, uint8_t resp[16])
@@ -64,7 +78,7 @@ unsigned sd_command(struct sd_card *c, uint8_t index, uint32_t arg, uint8_t resp
     }
     if (c->state == SD_INACTIVE)
         return 0;
-    if (!row || !(row->states >> c->state & 1) || (c->busy && index != 13 && index != SD_GO_IDLE)) {
+    if (!row || !legal(c, row)) {
         c->status |= SD_ST_ILLEGAL_COMMAND;
         return 0;
     }
@@ -150,6 +164,8 @@ static int on_card(struct sd_card *c, uint64_t len)
 {
     if (len > c->left)
         return -ENODATA;
+    if (c->rpmb.here)
+        return 0;                       /* frames say themselves where */
     if (range_ok(c->pos, len, c->size))
         return 0;
     c->status |= SD_ST_OUT_OF_RANGE;
@@ -188,11 +204,25 @@ static int co_read(struct sd_card *c, struct iovec *iov, unsigned n, uint64_t le
     r = on_card(c, len);
     if (r)
         return r;
-    r = c->block_len == SD_BLOCK ? co_blk_preadv(c->blk, c->base + c->pos, len, iov, n, 0) : co_read_part(c, iov, len);
+    if (c->rpmb.here)
+        r = co_sd_rpmb_read(c, iov, n, len);
+    else
+        r = c->block_len == SD_BLOCK ? co_blk_preadv(c->blk, c->base + c->pos, len, iov, n, 0) : co_read_part(c, iov, len);
     r = outcome(c, r, true, gen);
     if (!r)
         moved(c, len);
     return r;
+}
+
+static void (*const takers[])(struct sd_card *) = { [SD_TAKE_CSD] = sd_csd_taken, [SD_TAKE_LOCK] = sd_lock_taken };
+
+void sd_data_take(struct sd_card *c, enum sd_take what, uint32_t n)
+{
+    c->data = SD_DATA_TAKE;
+    c->take = (uint8_t)what;
+    c->buf_len = n;
+    c->buf_pos = 0;
+    c->state = SD_RCV;
 }
 
 static int take(struct sd_card *c, const struct iovec *iov, unsigned n, uint64_t len)
@@ -203,9 +233,8 @@ static int take(struct sd_card *c, const struct iovec *iov, unsigned n, uint64_t
         memcpy(c->buf + c->buf_pos, iov[i].iov_base, iov[i].iov_len);
     if (c->buf_pos < c->buf_len)
         return 0;
-    if (SD_CARD_CLASS(c)->taken)
-        SD_CARD_CLASS(c)->taken(c);
     sd_data_end(c);
+    takers[c->take](c);
     return 0;
 }
 
@@ -219,9 +248,14 @@ static int co_write(struct sd_card *c, struct iovec *iov, unsigned n, uint64_t l
     if (c->data != SD_DATA_WRITE)
         return -ENODATA;
     r = on_card(c, len);
+    if (!r && sd_group_protected(c, c->pos, len)) {
+        c->status |= SD_ST_WP_VIOLATION;
+        r = -ERANGE;
+    }
     if (r)
         return r;
-    r = outcome(c, co_blk_pwritev(c->blk, c->base + c->pos, len, iov, n, 0), false, gen);
+    r = c->rpmb.here ? co_sd_rpmb_write(c, iov, n, len) : co_blk_pwritev(c->blk, c->base + c->pos, len, iov, n, 0);
+    r = outcome(c, r, false, gen);
     if (!r) {
         c->written += (uint32_t)(len / SD_BLOCK);
         moved(c, len);
@@ -234,7 +268,17 @@ static int co_write(struct sd_card *c, struct iovec *iov, unsigned n, uint64_t l
 static int co_erase(struct sd_card *c)
 {
     uint64_t n = MIN(c->erase_to - c->erase_from, MAX_ERASE), at = c->base + c->erase_from;
-    int r = c->erase_discards && c->caps.discard ? co_blk_discard(c->blk, at, n) : co_blk_zero(c->blk, at, n, BLK_ZERO_UNMAP);
+    int r;
+
+    if (sd_group_protected(c, c->erase_from, n)) {      /* group by group, over those that are protected */
+        n = MIN(n, c->wp_size - c->erase_from % c->wp_size);
+        if (sd_group_protected(c, c->erase_from, n)) {
+            c->status |= SD_ST_WP_ERASE_SKIP;
+            c->erase_from += n;
+            return 0;
+        }
+    }
+    r = c->erase_discards && c->caps.discard ? co_blk_discard(c->blk, at, n) : co_blk_zero(c->blk, at, n, BLK_ZERO_UNMAP);
 
     if (!r && c->busy == SD_BUSY_ERASE)
         c->erase_from += n;

@@ -4,9 +4,10 @@
 
 #include "base/bits.h"
 
-enum { REGS_SIZE = 0x100, CLOCK_INTERNAL = 1, CLOCK_STABLE = 2, RESET_ALL = 1, RESET_CMD_LINE = 2, RESET_DAT_LINE = 4, POWER_ON = 1 };
-/* What a capability promises that this controller does not do: suspend, interrupts of cards, other slots, and all of UHS-I. */
-#define CAPS_MISSING 0xffffffff60800000ull
+enum { REGS_SIZE = 0x100, CLOCK_INTERNAL = 1, CLOCK_STABLE = 2, RESET_ALL = 1, RESET_CMD_LINE = 2, RESET_DAT_LINE = 4 };
+/* What a capability promises that this controller does not do: suspend, interrupts of cards, other slots, tuning again, other clocks. */
+#define CAPS_MISSING 0xffffdf8860800000ull
+#define CAPS_UHS 0x0000207700000000ull  /* 2.2.26: SDR50, SDR104, DDR50, drivers, tuning for SDR50 */
 #define CAPS_DEFAULT 0x057834b4ull      /* 52 MHz; ADMA2, SDMA, high speed, 3.3 V, 1.8 V */
 #define MAX_BLOCK(s) (512u << MIN((s)->capareg >> 16 & 3, 2))
 
@@ -40,7 +41,7 @@ static void reset_registers(struct sdhci *s)
     sdhci_stop(s);
     s->sdma = s->arg = 0;
     memset(s->resp, 0, sizeof s->resp);
-    s->block_size = s->block_count = s->mode = s->cmd = s->clock = s->norm = s->err = s->norm_en = s->err_en = s->norm_sig = s->err_sig = s->auto_err = 0;
+    s->block_size = s->block_count = s->mode = s->cmd = s->clock = s->norm = s->err = s->norm_en = s->err_en = s->norm_sig = s->err_sig = s->auto_err = s->ctl2 = 0;
     s->host_ctl = s->power = s->timeout = s->adma_err = 0;
     s->adma = 0;
 }
@@ -86,9 +87,20 @@ static uint32_t present(const struct sdhci *s)
         v |= 0x200 | (s->port_ready ? 0x800 : 0);
     if (c && c->busy)
         v &= ~0x100000u;                                /* DAT0 */
+    if (c && c->to_low_voltage)
+        v &= ~0x1f00000u;                               /* every line */
     if (c)
         v |= 0x50000 | (sd_write_protected(c) ? 0 : 0x80000);
     return v;
+}
+
+/* 2.2.32: the divider with which the base clock is as fast as a mode goes. */
+static uint32_t preset(const struct sdhci *s, unsigned mode)
+{
+    static const uint32_t khz[] = { 400, 25000, 50000, 25000, 50000, 100000, 208000, 50000 };
+    uint32_t base = (uint32_t)(s->capareg >> 8 & 0xff) * 1000;
+
+    return s->spec_version < 3 || base <= khz[mode] ? 0 : MIN((base + 2 * khz[mode] - 1) / (2 * khz[mode]), 0x3ffu);
 }
 
 static uint32_t read_dword(struct sdhci *s, uint64_t off)
@@ -107,7 +119,7 @@ static uint32_t read_dword(struct sdhci *s, uint64_t off)
     case SDHCI_STATUS: return s->norm | (s->err ? INT_ERROR : 0) | (uint32_t)s->err << 16;
     case SDHCI_ENABLE: return s->norm_en | (uint32_t)s->err_en << 16;
     case SDHCI_SIGNAL: return s->norm_sig | (uint32_t)s->err_sig << 16;
-    case SDHCI_HOSTCTL2: return s->auto_err;
+    case SDHCI_HOSTCTL2: return s->auto_err | (uint32_t)s->ctl2 << 16;
     case SDHCI_CAPS: return (uint32_t)s->capareg;
     case SDHCI_CAPS + 4: return (uint32_t)(s->capareg >> 32);
     case SDHCI_MAX_CURRENT: return (uint32_t)s->maxcurr;
@@ -115,6 +127,8 @@ static uint32_t read_dword(struct sdhci *s, uint64_t off)
     case SDHCI_ADMA_ERROR: return s->adma_err;
     case SDHCI_ADMA: return (uint32_t)s->adma;
     case SDHCI_ADMA + 4: return (uint32_t)(s->adma >> 32);
+    case SDHCI_PRESETS: case SDHCI_PRESETS + 4: case SDHCI_PRESETS + 8: case SDHCI_PRESETS + 12:
+        return preset(s, (off - SDHCI_PRESETS) / 2) | preset(s, (off - SDHCI_PRESETS) / 2 + 1) << 16;
     case SDHCI_VERSION: return (uint32_t)(s->spec_version - 1) << 16 | (s->norm & s->norm_sig || s->err & s->err_sig);
     default: return 0;
     }
@@ -145,12 +159,33 @@ static void write_command(struct sdhci *s, uint32_t v, uint32_t mask)
         sdhci_issue(s);
 }
 
+/* CMD11 ends when the host's signals and its clock are there. */
+static void follow_voltage(struct sdhci *s)
+{
+    if (s->bus->card && s->ctl2 & CTL2_1V8 && s->clock & CLOCK_CARD)
+        sd_low_voltage(s->bus->card);
+}
+
+/* Tuning that is asked for begins without a result; the driver strength and the mode are only kept. */
+static void write_control2(struct sdhci *s, uint16_t v, uint16_t mask)
+{
+    uint16_t old = s->ctl2;
+
+    if (s->spec_version < 3)
+        return;
+    s->ctl2 = merge(old, v, mask) & CTL2_WRITABLE;
+    if (~old & s->ctl2 & CTL2_TUNED)                    /* only tuning sets it */
+        s->ctl2 &= (uint16_t)~CTL2_TUNED;
+    follow_voltage(s);
+}
+
 static void write_clock(struct sdhci *s, uint32_t v, uint32_t mask)
 {
     uint32_t all = merge(s->clock | (uint32_t)s->timeout << 16, v, mask);
 
     s->clock = (uint16_t)(all & 0xffe5);
     s->timeout = all >> 16 & 0xf;
+    follow_voltage(s);
     if (mask >> 24)
         write_reset(s, (uint8_t)(v >> 24));
 }
@@ -191,6 +226,7 @@ static void write_dword(struct sdhci *s, uint64_t off, uint32_t v, uint32_t mask
     case SDHCI_CMD: write_command(s, v, mask); break;
     case SDHCI_HOSTCTL: write_control(s, v, mask); break;
     case SDHCI_CLOCK: write_clock(s, v, mask); break;
+    case SDHCI_HOSTCTL2: write_control2(s, (uint16_t)(v >> 16), (uint16_t)(mask >> 16)); break;
     case SDHCI_STATUS: case SDHCI_ENABLE: case SDHCI_SIGNAL: write_interrupts(s, off, v, mask); break;
     case SDHCI_FORCE:
         s->auto_err |= (uint16_t)(v & mask & 0x9f);
@@ -273,7 +309,7 @@ static void co_sdhci_quiesce(struct dev *d)
 #define U(f, ...) STATE_UINT(struct sdhci, f, __VA_ARGS__)
 static const struct state_field sdhci_fields[] = {
     STATE_STRUCT(struct sdhci, pci, &pci_dev_state), U(sdma), U(arg), STATE_ARRAY(struct sdhci, resp), U(block_size, .max = 0x7fff), U(block_count),
-    U(mode, .max = 0x3f), U(cmd, .max = 0x3fff), U(clock), U(norm), U(err), U(norm_en), U(err_en), U(norm_sig), U(err_sig), U(auto_err), U(host_ctl),
+    U(mode, .max = 0x3f), U(cmd, .max = 0x3fff), U(clock), U(norm), U(err), U(norm_en), U(err_en), U(norm_sig), U(err_sig), U(auto_err), U(ctl2), U(host_ctl),
     U(power, .max = 15), U(timeout, .max = 15), U(adma_err, .max = 7), U(adma), U(move, .max = MOVE_BUSY), STATE_BOOL(struct sdhci, pio),
     STATE_BOOL(struct sdhci, at_boundary), STATE_BOOL(struct sdhci, stalled), STATE_BOOL(struct sdhci, port_ready), U(left),
     STATE_BYTES(struct sdhci, fifo), U(fifo_pos, .max = SDHCI_FIFO), STATE_END
@@ -296,11 +332,15 @@ static bool sdhci_check(struct obj *o, struct err *e)
 {
     const struct sdhci *s = (const struct sdhci *)o;
 
+    if (s->capareg & CAPS_UHS && s->spec_version < 3) {
+        err_set(e, ERR_VALUE, "capareg=0x%llx offers UHS-I, which begins with version 3", (unsigned long long)s->capareg);
+        return err_hint(e, "say sd-spec-version=3");
+    }
     if (!(s->capareg & CAPS_MISSING))
         return true;
     err_set(e, ERR_VALUE, "capareg=0x%llx offers what this controller has not (0x%llx)", (unsigned long long)s->capareg,
             (unsigned long long)(s->capareg & CAPS_MISSING));
-    return err_hint(e, "suspend, asynchronous interrupts, shared slots and UHS-I are missing");
+    return err_hint(e, "suspend, asynchronous interrupts, shared slots, timers and other modes of tuning, clock multipliers are missing");
 }
 
 static const struct prop sdhci_props[] = {

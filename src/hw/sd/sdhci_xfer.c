@@ -8,7 +8,7 @@
 #define STRETCH MiB                     /* about as much is moved at a time */
 enum { ADMA_VALID = 1, ADMA_END = 2, ADMA_INT = 4, ADMA_ACT = 0x30, ADMA_TRAN = 0x20, ADMA_LINK = 0x30 };
 enum { ADMA_ST_FDS = 1, ADMA_ST_TFR = 3, ADMA_MISMATCH = 4 };       /* 2.2.30 */
-enum { HOST_DMA = 0x18, HOST_ADMA32 = 0x10, HOST_ADMA64 = 0x18, CLOCK_CARD = 4, POWER_ON = 1 };
+enum { HOST_DMA = 0x18, HOST_ADMA32 = 0x10, HOST_ADMA64 = 0x18, HOST_8_LINES = 0x20 };
 
 static uint32_t bytes_of_block(const struct sdhci *s) { return s->block_size & 0xfff; }
 static bool reads(const struct sdhci *s) { return s->move == MOVE_READ; }
@@ -197,6 +197,24 @@ static void open_port(struct sdhci *s)
     sdhci_raise(s, reads(s) ? INT_READ_READY : INT_WRITE_READY, 0);
 }
 
+static bool tunes(const struct sdhci *s)
+{
+    return s->ctl2 & CTL2_EXEC_TUNING && (s->cmd >> 8 == SD_SEND_TUNING || s->cmd >> 8 == MMC_SEND_TUNING);
+}
+
+/* 2.2.24, 3.6: the controller compares the block itself; there is one sampling point, and it is right or wrong. */
+static void tuned(struct sdhci *s, const uint8_t *block, uint32_t n)
+{
+    uint8_t want[128];
+    unsigned len = sd_tuning_block(want, s->host_ctl & HOST_8_LINES ? 8 : 4);
+
+    s->ctl2 &= (uint16_t)~(CTL2_EXEC_TUNING | CTL2_TUNED);
+    if (n == len && !memcmp(block, want, len))
+        s->ctl2 |= CTL2_TUNED;
+    sdhci_stop(s);
+    sdhci_raise(s, INT_READ_READY, 0);
+}
+
 /* One block between the card and the buffer. */
 static void co_pio(struct sdhci *s)
 {
@@ -212,6 +230,10 @@ static void co_pio(struct sdhci *s)
         r = read ? co_sd_read(s->bus->card, &iov, 1, n) : co_sd_write(s->bus->card, &iov, 1, n);
     if (!went_well(s, r, gen))
         return;
+    if (tunes(s)) {
+        tuned(s, block, n);
+        return;
+    }
     moved(s, n);
     if (read)
         memcpy(s->fifo, block, n);
@@ -297,7 +319,7 @@ static void co_step(void *arg)
             co_pio(s);
         else if (s->move)
             co_dma(s);
-    } while (s->again);
+    } while (s->again || (s->bus->card && s->bus->card->busy && !s->stalled));
     s->stepping = false;
     co_wake(&s->idle);
 }
@@ -325,7 +347,7 @@ static void begin(struct sdhci *s)
         return;
     }
     s->move = read ? MOVE_READ : MOVE_WRITE;
-    s->pio = !(s->mode & TM_DMA);
+    s->pio = !(s->mode & TM_DMA) || tunes(s);
     s->left = blocks == UINT64_MAX ? blocks : blocks * bytes_of_block(s);
     s->adma_err = 0;
     if (!s->left || !bytes_of_block(s))
@@ -388,7 +410,8 @@ void sdhci_issue(struct sdhci *s)
     }
     if (want)
         keep_response(s, r, len);
-    sdhci_raise(s, INT_COMMAND, 0);
+    if (!tunes(s))
+        sdhci_raise(s, INT_COMMAND, 0);
     if (abort)
         sdhci_stop(s);
     if (s->cmd & CMD_DATA) {

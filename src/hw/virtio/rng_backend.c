@@ -3,9 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/random.h"
 #include "loop/co.h"
 
 const struct obj_class rng_backend_class = { .name = "rng-backend", .size = sizeof(struct obj), .flags = OCF_ABSTRACT, .ns = "object" };
@@ -14,7 +15,7 @@ OBJ_CLASS(&rng_backend_class);
 struct rng_random { struct obj obj; char *filename; int fd; };
 
 static const struct obj_class rng_builtin_class = {
-    .name = "rng-builtin", .desc = "Entropy from the host kernel's generator", .base = &rng_backend_class, .size = sizeof(struct obj),
+    .name = "rng-builtin", .desc = "Entropy from the host kernel's generator, or from -seed", .base = &rng_backend_class, .size = sizeof(struct obj),
 };
 OBJ_CLASS(&rng_builtin_class);
 
@@ -28,8 +29,11 @@ static bool rng_random_complete(struct obj *o, struct err *e)
 {
     struct rng_random *r = (struct rng_random *)o;
 
+    struct stat st;
     r->fd = open(r->filename, O_RDONLY | O_CLOEXEC);
-    return r->fd >= 0 || err_os(e, errno, "cannot open '%s' for entropy", r->filename);
+    if (r->fd < 0)
+        return err_os(e, errno, "cannot open '%s' for entropy", r->filename);
+    return fstat(r->fd, &st) || !S_ISDIR(st.st_mode) || err_set(e, ERR_VALUE, "filename: '%s' is a directory: it gives no entropy", r->filename);
 }
 
 static void rng_random_finalize(struct obj *o)
@@ -57,8 +61,12 @@ static int rng_read_blocking(void *arg)
     struct rng_read *r = arg;
     ssize_t n;
 
+    if (r->fd < 0) {
+        int err = guest_random(r->buf, r->n);
+        return err ? err : (int)r->n;
+    }
     do
-        n = r->fd < 0 ? getrandom(r->buf, r->n, 0) : read(r->fd, r->buf, r->n);
+        n = read(r->fd, r->buf, r->n);
     while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n ? (int)n : -ENODATA;
 }
@@ -69,5 +77,8 @@ int co_rng_read(struct obj *rng, void *buf, size_t n)
 
     if (r.fd < 0 && n <= 256)
         return rng_read_blocking(&r);           /* never waits once the host has booted */
-    return co_offload(rng_read_blocking, &r);
+    loop_work_begin();
+    int k = co_offload(rng_read_blocking, &r);
+    loop_work_end();
+    return k;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "core/flags.h"
 #include "hw/virtio/virtqueue_int.h"
 
 #define FEATURE(bit, name, on, doc) PROP_BIT(struct virtio_opts, features, bit, name, on, doc)
@@ -55,6 +56,8 @@ static void virtio_drained(void *arg)
 void co_virtio_quiesce(struct virtio_dev *v)
 {
     v->quiesced = true;
+    if (v->model->quiesce)
+        v->model->quiesce(v);
     while (v->in_flight != v->parked) {
         co_event_clear(&v->idle);
         co_wait(&v->idle);
@@ -62,6 +65,15 @@ void co_virtio_quiesce(struct virtio_dev *v)
 }
 
 /* ---- errors, notifications ---- */
+
+/* Who waits on the interrupt status with programs made for QEMU may look at the bit of the queues only; a driver that looks there finds nothing new. */
+static void tell_config(struct virtio_dev *v)
+{
+    unsigned isr = cli_flags.compat_qemu ? VIRTIO_ISR_CONFIG | VIRTIO_ISR_QUEUE : VIRTIO_ISR_CONFIG;
+
+    if (v->status & VIRTIO_S_DRIVER_OK)
+        v->transport->interrupt(v, isr, v->config_vector);
+}
 
 bool virtio_error(struct virtio_dev *v, const char *fmt, ...)
 {
@@ -77,8 +89,7 @@ bool virtio_error(struct virtio_dev *v, const char *fmt, ...)
     v->broken = true;
     if (virtio_has(v, VIRTIO_F_VERSION_1)) {
         v->status |= VIRTIO_S_NEEDS_RESET;
-        if (v->status & VIRTIO_S_DRIVER_OK)
-            v->transport->interrupt(v, VIRTIO_ISR_CONFIG, v->config_vector);
+        tell_config(v);
     }
     return false;
 }
@@ -86,8 +97,7 @@ bool virtio_error(struct virtio_dev *v, const char *fmt, ...)
 void virtio_config_changed(struct virtio_dev *v)
 {
     v->config_gen++;
-    if (v->status & VIRTIO_S_DRIVER_OK)
-        v->transport->interrupt(v, VIRTIO_ISR_CONFIG, v->config_vector);
+    tell_config(v);
 }
 
 /* ---- queues ---- */
@@ -116,6 +126,7 @@ struct virtq *virtio_add_queue(struct virtio_dev *v, unsigned num, uint32_t elem
     vq->vector = VIRTIO_NO_VECTOR;
     vq->avail_wrap = vq->used_wrap = true;
     vq->handler = handler;
+    vq->notify_fd = -1;
     vq->elem_size = elem_size ? elem_size : sizeof(struct vq_elem);
     list_init(&vq->inflight);
     list_init(&vq->free);
@@ -212,7 +223,7 @@ static void virtq_free(struct virtq *vq)
 
 uint32_t virtio_offered_word(const struct virtio_dev *v, uint32_t sel, bool legacy)
 {
-    uint64_t f = legacy ? v->offered & 0xffffffffu : v->offered & ~LEGACY_ONLY;
+    uint64_t f = legacy ? v->offered & 0xffffffffu & ~v->model->modern_only : v->offered & ~LEGACY_ONLY;
 
     return sel < 2 ? (uint32_t)(f >> (32 * sel)) : 0;
 }
@@ -228,7 +239,7 @@ void virtio_legacy_features(struct virtio_dev *v, uint32_t bits)
 {
     if (v->status & VIRTIO_S_DRIVER_OK)
         return;
-    v->features = bits & v->offered & 0xffffffffu;
+    v->features = bits & virtio_offered_word(v, 0, true);
     if (v->model->negotiated)
         v->model->negotiated(v);
 }
@@ -376,7 +387,7 @@ bool virtio_realize(struct virtio_dev *v, const struct virtio_model *m, const st
         v->config = NULL;
         return false;
     }
-    v->offered = m->features(v) | v->opt.features | BIT64(VIRTIO_F_VERSION_1);
+    v->offered = (m->features(v) | v->opt.features | BIT64(VIRTIO_F_VERSION_1)) & (m->limit ? m->limit(v) : UINT64_MAX);
     run_resume_init(&v->resume, v->dom, virtio_resume, v);
     return true;
 }

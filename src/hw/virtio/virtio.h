@@ -35,6 +35,8 @@ struct virtio_model {
     bool (*realize)(struct virtio_dev *, struct err *);
     void (*unrealize)(struct virtio_dev *); /* mirror; queues are freed after it. May be NULL */
     uint64_t (*features)(struct virtio_dev *);      /* device-specific bits that are offered. Called once, after realize */
+    uint64_t modern_only;                   /* of the features: the legacy interface does not offer them */
+    uint64_t (*limit)(struct virtio_dev *); /* what may be offered at all, of the bits of every device too. NULL: anything */
     /* Refuses a combination of bits (false: FEATURES_OK stays clear). May be NULL */
     bool (*accept)(struct virtio_dev *, uint64_t f);
     void (*negotiated)(struct virtio_dev *);        /* v->features became valid. May be NULL */
@@ -45,6 +47,7 @@ struct virtio_model {
     void (*reset)(struct virtio_dev *);             /* own state back to power-on; queues are reset already. May be NULL */
     void (*queue_reset)(struct virtq *);            /* one queue was reset: forget elements of it. May be NULL */
     void (*resumed)(struct virtio_dev *);           /* the machine runs again: retry what was held. May be NULL */
+    void (*quiesce)(struct virtio_dev *);           /* nothing new is to be begun, and who holds the device is waited for. May be NULL */
     /* An element that was in flight when the state was saved is back (mapped by virtq_remap() before use). NULL: never has any */
     void (*restore)(struct vq_elem *);
     unsigned (*vectors)(const struct virtio_dev *); /* MSI-X vectors by default; NULL: queues + 1 */
@@ -106,6 +109,7 @@ struct virtq {
     struct ram *ram_desc, *ram_device;
     uint64_t off_desc, off_device;
     void (*handler)(struct virtq *);
+    int notify_fd;                          /* >= 0: an eventfd that the doorbell writes in the handler's place. Fixed by realize */
     uint32_t elem_size;
     struct list inflight, free;             /* of struct vq_elem */
     uint32_t n_free;
@@ -160,7 +164,7 @@ void virtq_want_kick(struct virtq *vq, bool on);
 /* The body of most handlers: pops and serves until empty, at most one ring a turn, then asks for a doorbell. @serve returns
  * false to stop (it has unpopped or kept the element); kicks stay wanted then. */
 void virtq_drain(struct virtq *vq, bool (*serve)(struct virtq *, struct vq_elem *));
-/* Runs the handler soon on the queue's loop. ANY. */
+/* Runs the handler soon on the queue's loop, or notifies who serves the ring in its place. ANY. */
 void virtq_kick(struct virtq *vq);
 /* Used-buffer notification for what was pushed, now. */
 void virtq_flush(struct virtq *vq);

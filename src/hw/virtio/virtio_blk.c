@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Block device (VIRTIO 1.2, 5.2): options, features, configuration space, life. The data path is in virtio_blk_io.c. */
 #include "hw/virtio/virtio_blk.h"
+#include "base/log.h"
 #include "hw/virtio/virtio_forms.h"
 #include "loop/iothread.h"
 
@@ -53,6 +54,13 @@ static void fill_config(struct virtio_blk *b)
     c->max_write_zeroes_sectors = htole32(max_sectors(b->caps.max_zeroes, lbs));
     c->max_write_zeroes_seg = htole32(1);
     c->write_zeroes_may_unmap = b->caps.discard;
+    if (b->secure_erase && b->caps.secure_erase) {
+        c->max_secure_erase_sectors = c->max_discard_sectors;
+        c->max_secure_erase_seg = htole32(1);
+        c->secure_erase_sector_alignment = c->discard_sector_alignment;
+    }
+    if (b->caps.zoned.size)
+        vblk_zone_config(b, c);
 }
 
 static void medium_changed(void *arg)
@@ -69,12 +77,13 @@ static bool vblk_realize(struct virtio_dev *v, struct err *e)
     struct virtio_blk *b = vblk(v);
 
     list_init(&b->stopped);
+    b->opt.knows_zones = true;
     b->blk = blk_front_open(&b->opt, &v->dev->obj, v->dom, true, e);
     if (!b->blk)
         return false;
     blk_get_caps(b->blk, &b->caps);
     v->dev->bootindex = b->opt.bootindex;
-    virtio_set_config_size(v, sizeof(struct vblk_config));
+    virtio_set_config_size(v, b->caps.zoned.size ? sizeof(struct vblk_config) : offsetof(struct vblk_config, zoned));
     b->wce_at_reset = blk_write_cache(b->blk);
     fill_config(b);
     for (unsigned i = 0; i < b->num_queues; i++)
@@ -110,7 +119,20 @@ static uint64_t vblk_features(struct virtio_dev *v)
         f |= BIT64(VIRTIO_BLK_F_DISCARD);
     if (b->write_zeroes && b->caps.write_zeroes && !b->caps.read_only)
         f |= BIT64(VIRTIO_BLK_F_WRITE_ZEROES);
+    if (b->secure_erase && b->caps.secure_erase)
+        f |= BIT64(VIRTIO_BLK_F_SECURE_ERASE);
+    if (b->caps.zoned.size)
+        f |= BIT64(VIRTIO_BLK_F_ZONED);
     return f;
+}
+
+/* 5.2.5.2: who knows nothing of zones cannot use them. */
+static bool vblk_accept(struct virtio_dev *v, uint64_t features)
+{
+    if (!vblk(v)->caps.zoned.size || features & BIT64(VIRTIO_BLK_F_ZONED))
+        return true;
+    log_guest("virtio-blk '%s': driver does not know of zones", v->dev->obj.id);
+    return false;
 }
 
 /* 5.2.5.2: a driver that cannot flush gets a cache that writes through. */
@@ -187,7 +209,8 @@ static bool iothread_changed(struct obj *o, const struct prop *p, struct err *e)
 
 static const struct virtio_model vblk_model = {
     .name = "virtio-blk", .id = VIRTIO_ID_BLOCK, .pci_legacy_id = 0x1001, .pci_class = 0x010000, .realize = vblk_realize,
-    .unrealize = vblk_unrealize, .features = vblk_features, .negotiated = vblk_negotiated, .config_write = vblk_config_write,
+    .unrealize = vblk_unrealize, .features = vblk_features, .accept = vblk_accept, .modern_only = BIT64(VIRTIO_BLK_F_ZONED),
+    .negotiated = vblk_negotiated, .config_write = vblk_config_write,
     .reset = vblk_reset, .queue_reset = vblk_queue_reset, .restore = vblk_restore, .resumed = vblk_resumed,
 };
 
@@ -199,6 +222,7 @@ static const struct prop vblk_props[] = {
     { .name = "queue-size", .doc = "Requests that one queue holds", .type = PROP_T_U16, PROP_OFF(struct virtio_blk, queue_size),
       .def = 256, .min = 2, .max = VIRTQ_SIZE_MAX, .flags = PF_POW2 },
     PROP_BOOL(struct virtio_blk, config_wce, "config-wce", true, "Let the guest switch the write cache, where there is one"),
+    PROP_BOOL(struct virtio_blk, secure_erase, "secure-erase", true, "Offer secure erase, where the back end can"),
     PROP_BOOL(struct virtio_blk, discard, "discard", true, "Offer discard, where the back end can"),
     PROP_BOOL(struct virtio_blk, write_zeroes, "write-zeroes", true, "Offer writing of zeroes, where the back end can"),
     { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,

@@ -7,8 +7,7 @@
 
 static struct virtio_blk *blk_of(const struct vq_elem *e) { return (struct virtio_blk *)e->vq->v; }
 
-/* A range in sectors as bytes; false if it leaves the disk or cuts a logical block. */
-static bool range_bytes(const struct virtio_blk *b, uint64_t sector, uint64_t len, uint64_t *off)
+bool vblk_range_bytes(const struct virtio_blk *b, uint64_t sector, uint64_t len, uint64_t *off)
 {
     uint64_t sectors = blk_size(b->blk) / VBLK_SECTOR;
 
@@ -25,8 +24,10 @@ static int co_read(struct virtio_blk *b, struct vq_elem *e, uint64_t sector)
     unsigned n;
     int r;
 
-    if (!range_bytes(b, sector, len, &off))
+    if (!vblk_range_bytes(b, sector, len, &off))
         return -EINVAL;
+    if (vblk_zone_crossed(b, off, len))
+        return -EDOM;
     iov = vec_slice(&e->in, 0, len, &n, &own);
     r = iov ? co_blk_preadv(b->blk, off, len, iov, n, 0) : -ENOMEM;
     free(own);
@@ -40,7 +41,7 @@ static int co_write(struct virtio_blk *b, struct vq_elem *e, uint64_t sector)
     unsigned n;
     int r;
 
-    if (!range_bytes(b, sector, len, &off))
+    if (!vblk_range_bytes(b, sector, len, &off))
         return -EINVAL;
     iov = vec_slice(&e->out, sizeof(struct vblk_header), len, &n, &own);
     r = iov ? co_blk_pwritev(b->blk, off, len, iov, n, 0) : -ENOMEM;
@@ -48,25 +49,28 @@ static int co_write(struct virtio_blk *b, struct vq_elem *e, uint64_t sector)
     return r;
 }
 
-/* Discard and write zeroes (5.2.6.2): one range a request is what the configuration space allows. */
+/* Discard, secure erase and write zeroes (5.2.6.2): one range a request is what the configuration space allows. */
 static int co_range(struct virtio_blk *b, struct vq_elem *e, uint32_t type)
 {
-    bool discard = type == VIRTIO_BLK_T_DISCARD;
+    unsigned feature = type == VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_F_DISCARD : type == VIRTIO_BLK_T_SECURE_ERASE ? VIRTIO_BLK_F_SECURE_ERASE :
+                       VIRTIO_BLK_F_WRITE_ZEROES;
     struct vblk_range g;
     uint64_t off, len;
 
-    if (!virtio_has(&b->v, discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES))
+    if (!virtio_has(&b->v, feature))
         return -ENOTSUP;
     if (b->caps.read_only || e->out.len != sizeof(struct vblk_header) + sizeof g)
         return -EINVAL;
     vec_to_buf(&e->out, sizeof(struct vblk_header), &g, sizeof g);
     len = (uint64_t)le32toh(g.sectors) * VBLK_SECTOR;
-    if ((le32toh(g.flags) & ~1u) || (discard && g.flags))
+    if ((le32toh(g.flags) & ~1u) || (type != VIRTIO_BLK_T_WRITE_ZEROES && g.flags))
         return -ENOTSUP;
-    if (!range_bytes(b, le64toh(g.sector), len, &off))
+    if (!vblk_range_bytes(b, le64toh(g.sector), len, &off))
         return -EINVAL;
-    if (discard)
+    if (type == VIRTIO_BLK_T_DISCARD)
         return co_blk_discard(b->blk, off, len);
+    if (type == VIRTIO_BLK_T_SECURE_ERASE)
+        return co_blk_erase(b->blk, off, len);
     return co_blk_zero(b->blk, off, len, le32toh(g.flags) & 1 && b->caps.discard ? BLK_ZERO_UNMAP : 0);
 }
 
@@ -88,14 +92,15 @@ static int co_execute(struct virtio_blk *b, struct vq_elem *e, uint32_t type, ui
     case VIRTIO_BLK_T_OUT: return b->caps.read_only ? -EINVAL : co_write(b, e, sector);
     case VIRTIO_BLK_T_FLUSH: return virtio_has(&b->v, VIRTIO_BLK_F_FLUSH) ? co_blk_flush(b->blk) : -ENOTSUP;
     case VIRTIO_BLK_T_GET_ID: return get_id(b, e);
-    case VIRTIO_BLK_T_DISCARD: case VIRTIO_BLK_T_WRITE_ZEROES: return co_range(b, e, type);
-    default: return -ENOTSUP;
+    case VIRTIO_BLK_T_DISCARD: case VIRTIO_BLK_T_WRITE_ZEROES: case VIRTIO_BLK_T_SECURE_ERASE: return co_range(b, e, type);
+    default: return co_vblk_zone(b, e, type, sector);
     }
 }
 
 static void finish(struct vq_elem *e, int result)
 {
-    uint8_t status = !result ? VIRTIO_BLK_S_OK : result == -ENOTSUP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+    uint8_t zone = vblk_zone_status(blk_of(e), result);
+    uint8_t status = zone ? zone : !result ? VIRTIO_BLK_S_OK : result == -ENOTSUP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
 
     vec_from_buf(&e->in, e->in.len - 1, &status, 1);
     virtq_push(e, (uint32_t)e->in.len);
@@ -129,7 +134,7 @@ static void co_serve(struct virtio_blk *b, struct vblk_req *r)
     if (result == -EINVAL)
         log_guest("virtio-blk '%s': request of type %u at sector %llu refused", b->v.dev->obj.id, type,
                   (unsigned long long)le64toh(h.sector));
-    else if (result && result != -ENOTSUP) {
+    else if (result && result != -ENOTSUP && !vblk_zone_status(b, result)) {
         switch (blk_error_action(b->blk, type == VIRTIO_BLK_T_IN, -result)) {
         case BLK_ACT_STOP: park(b, r); return;
         case BLK_ACT_IGNORE: result = 0; break;

@@ -61,7 +61,8 @@ static uint64_t vscsi_features(struct virtio_dev *v)
 {
     struct virtio_scsi *s = vscsi_of(v);
 
-    return (s->hotplug ? BIT64(VIRTIO_SCSI_F_HOTPLUG) : 0) | (s->param_change ? BIT64(VIRTIO_SCSI_F_CHANGE) : 0);
+    return (s->hotplug ? BIT64(VIRTIO_SCSI_F_HOTPLUG) : 0) | (s->param_change ? BIT64(VIRTIO_SCSI_F_CHANGE) : 0) |
+           (s->t10_pi ? BIT64(VIRTIO_SCSI_F_T10_PI) : 0);
 }
 
 /* 5.6.4.1: the driver chooses the sizes of command blocks and sense data. */
@@ -152,6 +153,7 @@ static const struct prop vscsi_props[] = {
     PROP_U32(struct virtio_scsi, cmd_per_lun, "cmd_per_lun", 128, 1, SCSI_REQS_MAX, "Requests of one unit at a time, as the driver is told"),
     PROP_BOOL(struct virtio_scsi, hotplug, "hotplug", true, "Tell the driver of units that come and go"),
     PROP_BOOL(struct virtio_scsi, param_change, "param_change", true, "Tell the driver of units that change"),
+    PROP_BOOL(struct virtio_scsi, t10_pi, "t10_pi", false, "Pass protection information of units that have some in buffers of its own"),
     { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
       PROP_OFF(struct virtio_scsi, iothread), .of = &iothread_class, .changed = iothread_changed },
     PROP_END

@@ -14,7 +14,7 @@
 #define VSCSI_SENSE_DEFAULT 96
 #define VSCSI_SENSE_LIMIT 65536
 
-enum { VIRTIO_SCSI_F_INOUT = 0, VIRTIO_SCSI_F_HOTPLUG = 1, VIRTIO_SCSI_F_CHANGE = 2 };      /* 5.6.3 */
+enum { VIRTIO_SCSI_F_INOUT = 0, VIRTIO_SCSI_F_HOTPLUG = 1, VIRTIO_SCSI_F_CHANGE = 2, VIRTIO_SCSI_F_T10_PI = 3 };    /* 5.6.3 */
 enum { VSCSI_Q_CONTROL, VSCSI_Q_EVENT, VSCSI_Q_REQUEST };                                   /* 5.6.2 */
 
 /* 5.6.4, little endian. */
@@ -27,10 +27,13 @@ static_assert(sizeof(struct virtio_scsi_config) == 36, "5.6.4");
 
 /* 5.6.6.1: in front of the data; cdb_size bytes follow the first, sense_size bytes the second. */
 struct virtio_scsi_cmd_req { uint8_t lun[8]; uint64_t id; uint8_t task_attr, prio, crn; } __attribute__((packed));
+/* The same with VIRTIO_SCSI_F_T10_PI: protection information goes before the data of its direction. */
+struct virtio_scsi_cmd_req_pi { struct virtio_scsi_cmd_req h; uint32_t pi_bytesout, pi_bytesin; } __attribute__((packed));
 struct virtio_scsi_cmd_resp { uint32_t sense_len, residual; uint16_t status_qualifier; uint8_t status, response; };
-static_assert(sizeof(struct virtio_scsi_cmd_req) == 19 && sizeof(struct virtio_scsi_cmd_resp) == 12, "5.6.6.1");
+static_assert(sizeof(struct virtio_scsi_cmd_req) == 19 && sizeof(struct virtio_scsi_cmd_req_pi) == 27 && sizeof(struct virtio_scsi_cmd_resp) == 12, "5.6.6.1");
 enum { VIRTIO_SCSI_S_OK = 0, VIRTIO_SCSI_S_OVERRUN = 1, VIRTIO_SCSI_S_ABORTED = 2, VIRTIO_SCSI_S_BAD_TARGET = 3, VIRTIO_SCSI_S_RESET = 4,
-       VIRTIO_SCSI_S_BUSY = 5, VIRTIO_SCSI_S_FAILURE = 9, VIRTIO_SCSI_S_FUNCTION_SUCCEEDED = 10, VIRTIO_SCSI_S_FUNCTION_REJECTED = 11,
+       VIRTIO_SCSI_S_BUSY = 5, VIRTIO_SCSI_S_TRANSPORT_FAILURE = 6, VIRTIO_SCSI_S_TARGET_FAILURE = 7, VIRTIO_SCSI_S_NEXUS_FAILURE = 8,
+       VIRTIO_SCSI_S_FAILURE = 9, VIRTIO_SCSI_S_FUNCTION_SUCCEEDED = 10, VIRTIO_SCSI_S_FUNCTION_REJECTED = 11,
        VIRTIO_SCSI_S_INCORRECT_LUN = 12 };
 
 /* 5.6.6.2 */
@@ -51,7 +54,7 @@ enum { VIRTIO_SCSI_EVT_RESET_HARD = 0, VIRTIO_SCSI_EVT_RESET_RESCAN = 1, VIRTIO_
 struct virtio_scsi {
     struct virtio_dev v;                /* first */
     uint32_t num_queues, queue_size, max_sectors, cmd_per_lun;
-    bool hotplug, param_change;
+    bool hotplug, param_change, t10_pi;
     struct obj *iothread;
     struct scsi_bus *bus;
     struct virtq *events;

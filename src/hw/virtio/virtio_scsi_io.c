@@ -16,7 +16,9 @@ bool vscsi_parse_lun(const uint8_t lun[8], uint32_t *target, uint32_t *unit)
 
 static uint32_t request_size(const struct virtio_scsi *s)
 {
-    return sizeof(struct virtio_scsi_cmd_req) + le32toh(vscsi_config(s)->cdb_size);
+    size_t head = virtio_has(&s->v, VIRTIO_SCSI_F_T10_PI) ? sizeof(struct virtio_scsi_cmd_req_pi) : sizeof(struct virtio_scsi_cmd_req);
+
+    return (uint32_t)head + le32toh(vscsi_config(s)->cdb_size);
 }
 
 static uint32_t response_size(const struct virtio_scsi *s)
@@ -30,6 +32,12 @@ static uint8_t response_of(enum scsi_host h)
     case SCSI_HOST_OVERRUN: return VIRTIO_SCSI_S_OVERRUN;
     case SCSI_HOST_ABORTED: return VIRTIO_SCSI_S_ABORTED;
     case SCSI_HOST_RESET: return VIRTIO_SCSI_S_RESET;
+    case SCSI_HOST_NO_TARGET: return VIRTIO_SCSI_S_BAD_TARGET;
+    case SCSI_HOST_BUSY: return VIRTIO_SCSI_S_BUSY;
+    case SCSI_HOST_TRANSPORT: return VIRTIO_SCSI_S_TRANSPORT_FAILURE;
+    case SCSI_HOST_TARGET: return VIRTIO_SCSI_S_TARGET_FAILURE;
+    case SCSI_HOST_NEXUS: return VIRTIO_SCSI_S_NEXUS_FAILURE;
+    case SCSI_HOST_FAILURE: return VIRTIO_SCSI_S_FAILURE;
     default: return VIRTIO_SCSI_S_OK;
     }
 }
@@ -52,22 +60,34 @@ static void respond(struct vscsi_req *q, uint8_t response)
     vec_from_buf(&e->in, 0, &resp, sizeof resp);
     vec_from_buf(&e->in, sizeof resp, r->sense, sense);
     /* Of a read that failed half way some bytes may be there. */
-    virtq_push(e, (uint32_t)(response || r->status ? e->in.len : response_size(s) + (r->in.len ? r->done : 0)));
+    virtq_push(e, (uint32_t)(response || r->status ? e->in.len : response_size(s) + r->pi_in.len + (r->in.len ? r->done : 0)));
 }
 
 void vscsi_answer(struct vscsi_req *q, uint8_t response)
 {
-    q->r.in.len = q->r.out.len = 0;
+    q->r.in.len = q->r.out.len = q->r.pi_in.len = q->r.pi_out.len = 0;
     respond(q, response);
+}
+
+/* Takes protection information of @n bytes off the start of @data. */
+static bool split(struct scsi_data *data, struct scsi_data *pi, uint32_t n)
+{
+    *pi = (struct scsi_data){ data->v, data->off, n };
+    if (n > data->len)
+        return false;
+    data->off += n;
+    data->len -= n;
+    return true;
 }
 
 /* The request as the driver wrote it; false after an answer. */
 static bool parse(struct virtio_scsi *s, struct vscsi_req *q)
 {
-    struct virtio_scsi_cmd_req h;
+    struct virtio_scsi_cmd_req_pi p = { 0 };
+    const struct virtio_scsi_cmd_req *h = &p.h;
     struct vq_elem *e = &q->e;
     struct scsi_req *r = &q->r;
-    uint32_t req = request_size(s), resp = response_size(s), unit;
+    uint32_t req = request_size(s), resp = response_size(s), unit, cdb;
 
     memset(r, 0, sizeof *r);
     if (e->out.len < req || e->in.len < resp) {
@@ -75,10 +95,11 @@ static bool parse(struct virtio_scsi *s, struct vscsi_req *q)
         virtq_push(e, 0);
         return false;
     }
-    vec_to_buf(&e->out, 0, &h, sizeof h);
-    vec_to_buf(&e->out, sizeof h, r->cdb, MIN(le32toh(vscsi_config(s)->cdb_size), SCSI_CDB_MAX));
-    r->tag = h.id;
-    if (!vscsi_parse_lun(h.lun, &q->target, &unit)) {
+    cdb = le32toh(vscsi_config(s)->cdb_size);
+    vec_to_buf(&e->out, 0, &p, req - cdb);
+    vec_to_buf(&e->out, req - cdb, r->cdb, MIN(cdb, SCSI_CDB_MAX));
+    r->tag = h->id;
+    if (!vscsi_parse_lun(h->lun, &q->target, &unit)) {
         vscsi_answer(q, VIRTIO_SCSI_S_BAD_TARGET);
         return false;
     }
@@ -89,6 +110,10 @@ static bool parse(struct virtio_scsi *s, struct vscsi_req *q)
     }
     r->out = (struct scsi_data){ &e->out, req, e->out.len - req };
     r->in = (struct scsi_data){ &e->in, resp, e->in.len - resp };
+    if (!split(&r->out, &r->pi_out, le32toh(p.pi_bytesout)) || !split(&r->in, &r->pi_in, le32toh(p.pi_bytesin))) {
+        vscsi_answer(q, VIRTIO_SCSI_S_FAILURE);
+        return false;
+    }
     return true;
 }
 

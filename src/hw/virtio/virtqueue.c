@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Virtqueues: elements, split rings (VIRTIO 1.2, 2.7), batching of notifications. */
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include "hw/virtio/virtqueue_int.h"
 #include "base/log.h"
 
@@ -450,5 +451,8 @@ void virtq_drain(struct virtq *vq, bool (*serve)(struct virtq *, struct vq_elem 
 
 void virtq_kick(struct virtq *vq)
 {
-    loop_post(vq->loop, &vq->kick);
+    if (vq->notify_fd < 0)
+        loop_post(vq->loop, &vq->kick);
+    else
+        eventfd_write(vq->notify_fd, 1);    /* full: it tells already */
 }

@@ -102,10 +102,16 @@ class Function:
             f |= self.get(4, 4) << 32 * i
         return f
 
+    def reset(self):
+        """Until nothing is in flight any more (2.4.2)."""
+        self.set(0x14, 1, 0)
+        end = time.monotonic() + TIMEOUT
+        while self.get(0x14, 1):
+            assert time.monotonic() < end, "the reset does not end"
+
     def negotiate(self, features=0):
         """Resets, then the steps to FEATURES_OK; True if it stays."""
-        self.set(0x14, 1, 0)
-        assert self.get(0x14, 1) == 0
+        self.reset()
         self.set(0x14, 1, ACK)
         self.set(0x14, 1, ACK | DRIVER)
         for i in (0, 1):

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "ctl/user_obj.h"
+#include "core/user_obj.h"
 
 #include <string.h>
 #include "base/opt.h"
+#include "core/backend.h"
 #include "core/dev.h"
 #include "core/help.h"
 
@@ -31,6 +32,38 @@ static const struct obj_class *object_class_of(const char *type, struct err *e)
         err_unknown(e, "object type", type, NULL, object_name, NULL);
     if (!e->hint[0])
         err_hint(e, "object types: -object help");
+    return NULL;
+}
+
+static bool object_help(const char *type, struct str *out, struct err *e)
+{
+    if (type && strcmp(type, "help") && strcmp(type, "?")) {
+        const struct obj_class *c = object_class_of(type, e);
+        if (c)
+            help_class(c, out);
+        return c != NULL;
+    }
+    str_add(out, "Objects (-object TYPE,help lists the options of one):\n");
+    for (const struct obj_class *const *c = obj_class_list(NULL, false); *c; c++)
+        if (user_object_class(*c))
+            str_printf(out, "  %-28s %s\n", (*c)->name, (*c)->desc ? (*c)->desc : "");
+    return true;
+}
+
+json_t *user_object_parse(const char *arg, struct err *e)
+{
+    json_t *o = opt_parse_flat(arg, "qom-type", e);
+    if (!o)
+        return NULL;
+    const char *type = json_string_value(json_object_get(o, "qom-type"));
+    if (!opt_asks_help(o) && !(type && (!strcmp(type, "help") || !strcmp(type, "?"))))
+        return o;
+    struct str out = { 0 };
+    bool ok = object_help(type, &out, e);
+    json_decref(o);
+    if (ok)
+        backend_help_exit(&out);
+    str_free(&out);
     return NULL;
 }
 
@@ -87,21 +120,6 @@ bool user_object_needs_back_end(json_t *opts)
             return true;
     }
     return false;
-}
-
-bool user_object_help(const char *type, struct str *out, struct err *e)
-{
-    if (type && strcmp(type, "help") && strcmp(type, "?")) {
-        const struct obj_class *c = object_class_of(type, e);
-        if (c)
-            help_class(c, out);
-        return c != NULL;
-    }
-    str_add(out, "Objects (-object TYPE,help lists the options of one):\n");
-    for (const struct obj_class *const *c = obj_class_list(NULL, false); *c; c++)
-        if (user_object_class(*c))
-            str_printf(out, "  %-28s %s\n", (*c)->name, (*c)->desc ? (*c)->desc : "");
-    return true;
 }
 
 bool user_device_help(const char *driver, struct str *out, struct err *e)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "hw/nvme/pi.h"
+#include "block/pi.h"
 
 #include <pthread.h>
 
 #include "base/bits.h"
-#include "hw/nvme/spec.h"
 
 /* ---- guards ---- */
 
@@ -31,7 +30,7 @@ static void make_tables(void)
     }
 }
 
-uint16_t nvme_crc16_t10(uint16_t crc, const void *buf, uint64_t n)
+uint16_t pi_crc16_t10(uint16_t crc, const void *buf, uint64_t n)
 {
     const uint8_t *p = buf;
 
@@ -41,7 +40,7 @@ uint16_t nvme_crc16_t10(uint16_t crc, const void *buf, uint64_t n)
     return crc;
 }
 
-uint32_t nvme_crc32c(uint32_t crc, const void *buf, uint64_t n)
+uint32_t pi_crc32c(uint32_t crc, const void *buf, uint64_t n)
 {
     const uint8_t *p = buf;
 
@@ -52,7 +51,7 @@ uint32_t nvme_crc32c(uint32_t crc, const void *buf, uint64_t n)
     return ~crc;
 }
 
-uint64_t nvme_crc64(uint64_t crc, const void *buf, uint64_t n)
+uint64_t pi_crc64(uint64_t crc, const void *buf, uint64_t n)
 {
     const uint8_t *p = buf;
 
@@ -70,11 +69,11 @@ struct tuple { uint64_t guard, ref, storage; uint16_t app; };
 static uint64_t low_bits(unsigned n) { return n >= 64 ? UINT64_MAX : BIT64(n) - 1; }
 
 /* The bytes after the application tag: storage tag, then reference tag, one big-endian number. */
-static unsigned tags_at(const struct nvme_pi *pi) { return pi->pif == NVME_PIF_16 ? 4 : pi->pif == NVME_PIF_32 ? 6 : 10; }
+static unsigned tags_at(const struct pi *pi) { return pi->pif == PIF_16 ? 4 : pi->pif == PIF_32 ? 6 : 10; }
 
-static unsigned tags_size(const struct nvme_pi *pi) { return nvme_pi_size(pi->pif) - tags_at(pi); }
+static unsigned tags_size(const struct pi *pi) { return pi_size(pi->pif) - tags_at(pi); }
 
-static void tags_put(const struct nvme_pi *pi, uint8_t *p, uint64_t storage, uint64_t ref)
+static void tags_put(const struct pi *pi, uint8_t *p, uint64_t storage, uint64_t ref)
 {
     unsigned n = tags_size(pi), bits = 8 * n - pi->sts;
     unsigned __int128 v = (unsigned __int128)(ref & low_bits(bits)) | (pi->sts ? (unsigned __int128)(storage & low_bits(pi->sts)) << bits : 0);
@@ -83,7 +82,7 @@ static void tags_put(const struct nvme_pi *pi, uint8_t *p, uint64_t storage, uin
         p[n - 1 - i] = (uint8_t)(v >> 8 * i);
 }
 
-static void tags_get(const struct nvme_pi *pi, const uint8_t *p, struct tuple *t)
+static void tags_get(const struct pi *pi, const uint8_t *p, struct tuple *t)
 {
     unsigned n = tags_size(pi), bits = 8 * n - pi->sts;
     unsigned __int128 v = 0;
@@ -94,30 +93,30 @@ static void tags_get(const struct nvme_pi *pi, const uint8_t *p, struct tuple *t
     t->storage = pi->sts ? (uint64_t)(v >> bits) & low_bits(pi->sts) : 0;
 }
 
-static uint64_t guard_of(const struct nvme_pi *pi, const uint8_t *data, const uint8_t *meta)
+static uint64_t guard_of(const struct pi *pi, const uint8_t *data, const uint8_t *meta)
 {
-    uint64_t extra = pi->first ? 0 : pi->ms - nvme_pi_size(pi->pif);       /* metadata before the tuple is covered, 5.2.1 */
+    uint64_t extra = pi->first ? 0 : pi->ms - pi_size(pi->pif);       /* metadata before the tuple is covered, 5.2.1 */
 
     switch (pi->pif) {
-    case NVME_PIF_16: return nvme_crc16_t10(nvme_crc16_t10(0, data, pi->block), meta, extra);
-    case NVME_PIF_32: return nvme_crc32c(nvme_crc32c(0, data, pi->block), meta, extra);
-    default: return nvme_crc64(nvme_crc64(0, data, pi->block), meta, extra);
+    case PIF_16: return pi_crc16_t10(pi_crc16_t10(0, data, pi->block), meta, extra);
+    case PIF_32: return pi_crc32c(pi_crc32c(0, data, pi->block), meta, extra);
+    default: return pi_crc64(pi_crc64(0, data, pi->block), meta, extra);
     }
 }
 
-static uint8_t *tuple_of(const struct nvme_pi *pi, uint8_t *meta) { return meta + (pi->first ? 0 : pi->ms - nvme_pi_size(pi->pif)); }
+static uint8_t *tuple_of(const struct pi *pi, uint8_t *meta) { return meta + (pi->first ? 0 : pi->ms - pi_size(pi->pif)); }
 
-static uint64_t ref_of(const struct nvme_pi *pi, uint64_t i)
+static uint64_t ref_of(const struct pi *pi, uint64_t i)
 {
-    return (pi->type == 3 ? pi->ref : pi->ref + i) & low_bits(nvme_pi_ref_bits(pi->pif, pi->sts));
+    return (pi->type == 3 ? pi->ref : pi->ref + i) & low_bits(pi_ref_bits(pi->pif, pi->sts));
 }
 
-void nvme_pi_generate(const struct nvme_pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb)
+void pi_generate(const struct pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb)
 {
     for (uint64_t i = 0; i < nlb; i++, data += pi->block, meta += pi->ms) {
         uint8_t *p = tuple_of(pi, meta);
         uint64_t guard = guard_of(pi, data, meta);
-        unsigned app = pi->pif == NVME_PIF_16 ? 2 : pi->pif == NVME_PIF_32 ? 4 : 8;
+        unsigned app = pi->pif == PIF_16 ? 2 : pi->pif == PIF_32 ? 4 : 8;
 
         if (app == 2)
             st_be16(p, (uint16_t)guard);
@@ -130,9 +129,9 @@ void nvme_pi_generate(const struct nvme_pi *pi, const uint8_t *data, uint8_t *me
     }
 }
 
-static void tuple_get(const struct nvme_pi *pi, const uint8_t *p, struct tuple *t)
+static void tuple_get(const struct pi *pi, const uint8_t *p, struct tuple *t)
 {
-    unsigned app = pi->pif == NVME_PIF_16 ? 2 : pi->pif == NVME_PIF_32 ? 4 : 8;
+    unsigned app = pi->pif == PIF_16 ? 2 : pi->pif == PIF_32 ? 4 : 8;
 
     t->guard = app == 2 ? ld_be16(p) : app == 4 ? ld_be32(p) : ld_be64(p);
     t->app = ld_be16(p + app);
@@ -140,47 +139,55 @@ static void tuple_get(const struct nvme_pi *pi, const uint8_t *p, struct tuple *
 }
 
 /* 5.2.3: all ones in the application tag (and, type 3, the reference tag) switch the checks of a block off. */
-static bool unchecked(const struct nvme_pi *pi, const struct tuple *t)
+static bool unchecked(const struct pi *pi, const struct tuple *t)
 {
-    return t->app == 0xffff && (pi->type != 3 || t->ref == low_bits(nvme_pi_ref_bits(pi->pif, pi->sts)));
+    return t->app == 0xffff && (pi->type != 3 || t->ref == low_bits(pi_ref_bits(pi->pif, pi->sts)));
 }
 
 static bool all_zero(const uint8_t *p, uint64_t n) { return !n || (!p[0] && !memcmp(p, p + 1, n - 1)); }
 
-uint16_t nvme_pi_check_read(const struct nvme_pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb)
+enum pi_result pi_check_read(const struct pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb)
 {
-    struct nvme_pi one = *pi;
+    struct pi one = *pi;
 
     for (uint64_t i = 0; i < nlb; i++, data += pi->block, meta += pi->ms) {
-        uint16_t st;
+        enum pi_result wrong;
 
         one.ref = ref_of(pi, i);
-        st = nvme_pi_check(&one, data, meta, 1);
-        if (!st)
+        wrong = pi_check(&one, data, meta, 1, NULL);
+        if (!wrong)
             continue;
         if (!all_zero(meta, pi->ms) || !all_zero(data, pi->block))
-            return st;
-        memset(tuple_of(pi, meta), 0xff, nvme_pi_size(pi->pif));
+            return wrong;
+        memset(tuple_of(pi, meta), 0xff, pi_size(pi->pif));
     }
-    return NVME_OK;
+    return PI_OK;
 }
 
-uint16_t nvme_pi_check(const struct nvme_pi *pi, const uint8_t *data, const uint8_t *meta, uint64_t nlb)
+static enum pi_result check_one(const struct pi *pi, const uint8_t *data, const uint8_t *meta, uint64_t i)
 {
-    for (uint64_t i = 0; i < nlb; i++, data += pi->block, meta += pi->ms) {
-        struct tuple t;
+    struct tuple t;
 
-        tuple_get(pi, tuple_of(pi, (uint8_t *)(uintptr_t)meta), &t);
-        if (unchecked(pi, &t))
-            continue;
-        if (pi->prinfo & NVME_PRCHK_GUARD && t.guard != guard_of(pi, data, meta))
-            return NVME_GUARD_CHECK;
-        if (pi->prinfo & NVME_PRCHK_APP && (t.app & pi->app_mask) != (pi->app & pi->app_mask))
-            return NVME_APPTAG_CHECK;
-        if (pi->prinfo & NVME_PRCHK_REF && t.ref != ref_of(pi, i))
-            return NVME_REFTAG_CHECK;
-        if (pi->check_storage && t.storage != (pi->storage & low_bits(pi->sts)))
-            return NVME_STORAGETAG_CHECK;
-    }
-    return NVME_OK;
+    tuple_get(pi, tuple_of(pi, (uint8_t *)(uintptr_t)meta), &t);
+    if (unchecked(pi, &t))
+        return PI_OK;
+    if (pi->checks & PI_CHECK_GUARD && t.guard != guard_of(pi, data, meta))
+        return PI_WRONG_GUARD;
+    if (pi->checks & PI_CHECK_APP && (t.app & pi->app_mask) != (pi->app & pi->app_mask))
+        return PI_WRONG_APP;
+    if (pi->checks & PI_CHECK_REF && t.ref != ref_of(pi, i))
+        return PI_WRONG_REF;
+    return pi->check_storage && t.storage != (pi->storage & low_bits(pi->sts)) ? PI_WRONG_STORAGE : PI_OK;
+}
+
+enum pi_result pi_check(const struct pi *pi, const uint8_t *data, const uint8_t *meta, uint64_t nlb, uint64_t *at)
+{
+    enum pi_result wrong = PI_OK;
+    uint64_t i;
+
+    for (i = 0; i < nlb && !wrong; i++)
+        wrong = check_one(pi, data + i * pi->block, meta + i * pi->ms, i);
+    if (wrong && at)
+        *at = i - 1;
+    return wrong;
 }

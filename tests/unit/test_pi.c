@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* hw/nvme/pi: guards against published values and a bit by bit oracle, tuples of every format, checks that find what is wrong. */
+/* block/pi: guards against published values and a bit by bit oracle, tuples of every format, checks that find what is wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,8 +8,7 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "hw/nvme/pi.h"
-#include "hw/nvme/spec.h"
+#include "block/pi.h"
 
 static uint8_t data[8 * 4096], meta[8 * 64];
 
@@ -20,12 +19,12 @@ static void known_guards(void **state)
     memset(ones, 0xff, sizeof ones);
     for (unsigned i = 0; i < sizeof inc; i++)
         inc[i] = (uint8_t)i;
-    assert_int_equal(nvme_crc16_t10(0, "123456789", 9), 0xd0db);
-    assert_int_equal(nvme_crc32c(0, "123456789", 9), 0xe3069283);
+    assert_int_equal(pi_crc16_t10(0, "123456789", 9), 0xd0db);
+    assert_int_equal(pi_crc32c(0, "123456789", 9), 0xe3069283);
     /* NVM Command Set 5.2.1.4: the examples of the specification */
-    assert_true(nvme_crc64(0, zero, sizeof zero) == UINT64_C(0x6482d367eb22b64e));
-    assert_true(nvme_crc64(0, ones, sizeof ones) == UINT64_C(0xc0ddba7302eca3ac));
-    assert_true(nvme_crc64(0, inc, sizeof inc) == UINT64_C(0x3e729f5f6750449c));
+    assert_true(pi_crc64(0, zero, sizeof zero) == UINT64_C(0x6482d367eb22b64e));
+    assert_true(pi_crc64(0, ones, sizeof ones) == UINT64_C(0xc0ddba7302eca3ac));
+    assert_true(pi_crc64(0, inc, sizeof inc) == UINT64_C(0x3e729f5f6750449c));
 }
 
 static uint16_t slow16(const uint8_t *p, size_t n)
@@ -49,63 +48,65 @@ static void guard_matches_the_definition(void **state)
 {
     for (unsigned n = 0; n < 100; n++) {
         fill(n);
-        assert_int_equal(nvme_crc16_t10(0, data, n * 7), slow16(data, n * 7));
+        assert_int_equal(pi_crc16_t10(0, data, n * 7), slow16(data, n * 7));
     }
 }
 
-static struct nvme_pi make(unsigned type, unsigned pif, bool first, uint16_t ms, unsigned sts)
+static struct pi make(unsigned type, unsigned pif, bool first, uint16_t ms, unsigned sts)
 {
-    return (struct nvme_pi){ .type = (uint8_t)type, .pif = (uint8_t)pif, .first = first, .ms = ms, .sts = (uint8_t)sts, .block = 4096,
-                             .prinfo = NVME_PRCHK_GUARD | NVME_PRCHK_APP | NVME_PRCHK_REF, .check_storage = sts != 0, .app = 0x1234,
+    return (struct pi){ .type = (uint8_t)type, .pif = (uint8_t)pif, .first = first, .ms = ms, .sts = (uint8_t)sts, .block = 4096,
+                             .checks = PI_CHECK_GUARD | PI_CHECK_APP | PI_CHECK_REF, .check_storage = sts != 0, .app = 0x1234,
                              .app_mask = 0xffff, .ref = 0x11223344, .storage = 0xabcd };
 }
 
 #define FOR_ALL(pi)                                                                                              \
     for (unsigned type = 1; type <= 3; type++) for (unsigned pif = 0; pif < 3; pif++) for (int first = 0; first < 2; first++) \
         for (unsigned sts = 0; sts <= 16; sts += 16) for (unsigned more = 0; more <= 48; more += 48)               \
-            for (struct nvme_pi pi = make(type, pif, first, (uint16_t)(nvme_pi_size((uint8_t)pif) + more), sts), *once_ = &pi; once_; once_ = NULL)
+            for (struct pi pi = make(type, pif, first, (uint16_t)(pi_size((uint8_t)pif) + more), sts), *once_ = &pi; once_; once_ = NULL)
 
 static void what_is_made_passes(void **state)
 {
     FOR_ALL(pi) {
         fill(type * 100 + pif);
-        nvme_pi_generate(&pi, data, meta, 8);
-        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), 0);
+        pi_generate(&pi, data, meta, 8);
+        assert_int_equal(pi_check(&pi, data, meta, 8, NULL), 0);
     }
 }
 
 static void each_check_finds_its_mistake(void **state)
 {
     FOR_ALL(pi) {
-        struct nvme_pi other;
+        uint64_t at = 99;
+        struct pi other;
 
         fill(7);
-        nvme_pi_generate(&pi, data, meta, 8);
+        pi_generate(&pi, data, meta, 8);
         data[5 * 4096 + 17] ^= 1;
-        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), NVME_GUARD_CHECK);
+        assert_int_equal(pi_check(&pi, data, meta, 8, &at), PI_WRONG_GUARD);
+        assert_int_equal(at, 5);
         other = pi;
-        other.prinfo &= (uint8_t)~NVME_PRCHK_GUARD;
-        assert_int_equal(nvme_pi_check(&other, data, meta, 8), 0);
+        other.checks &= (uint8_t)~PI_CHECK_GUARD;
+        assert_int_equal(pi_check(&other, data, meta, 8, NULL), 0);
         other.app = 0x1235;
-        assert_int_equal(nvme_pi_check(&other, data, meta, 8), NVME_APPTAG_CHECK);
+        assert_int_equal(pi_check(&other, data, meta, 8, NULL), PI_WRONG_APP);
         other.app_mask = 0xfff0;
-        assert_int_equal(nvme_pi_check(&other, data, meta, 8), 0);
+        assert_int_equal(pi_check(&other, data, meta, 8, NULL), 0);
         other.ref++;
-        assert_int_equal(nvme_pi_check(&other, data, meta, 8), NVME_REFTAG_CHECK);
+        assert_int_equal(pi_check(&other, data, meta, 8, NULL), PI_WRONG_REF);
         other = pi;
-        other.prinfo = 0;
+        other.checks = 0;
         other.storage = 0xabce;
-        assert_int_equal(nvme_pi_check(&other, data, meta, 8), sts ? NVME_STORAGETAG_CHECK : 0);
+        assert_int_equal(pi_check(&other, data, meta, 8, NULL), sts ? PI_WRONG_STORAGE : 0);
     }
 }
 
 static void reference_tags_count_up_but_in_type_3(void **state)
 {
     for (unsigned type = 1; type <= 3; type++) {
-        struct nvme_pi pi = make(type, 0, false, 8, 0);
+        struct pi pi = make(type, 0, false, 8, 0);
 
         fill(1);
-        nvme_pi_generate(&pi, data, meta, 8);
+        pi_generate(&pi, data, meta, 8);
         for (unsigned i = 0; i < 8; i++)
             assert_int_equal(ld_be32(meta + 8 * i + 4), 0x11223344 + (type == 3 ? 0 : i));
     }
@@ -114,29 +115,29 @@ static void reference_tags_count_up_but_in_type_3(void **state)
 static void all_ones_switch_checks_off(void **state)
 {
     for (unsigned type = 1; type <= 3; type++) {
-        struct nvme_pi pi = make(type, 0, false, 8, 0);
+        struct pi pi = make(type, 0, false, 8, 0);
 
         memset(meta, 0xff, sizeof meta);
-        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), 0);
+        assert_int_equal(pi_check(&pi, data, meta, 8, NULL), 0);
         meta[7] = 0;
-        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), type == 3 ? NVME_GUARD_CHECK : 0);
+        assert_int_equal(pi_check(&pi, data, meta, 8, NULL), type == 3 ? PI_WRONG_GUARD : 0);
     }
 }
 
 static void blocks_that_were_never_written_pass(void **state)
 {
     for (unsigned type = 1; type <= 3; type++) {
-        struct nvme_pi pi = make(type, 0, false, 8, 0);
+        struct pi pi = make(type, 0, false, 8, 0);
 
         memset(data, 0, sizeof data);
         memset(meta, 0, sizeof meta);
-        assert_int_equal(nvme_pi_check(&pi, data, meta, 8), NVME_APPTAG_CHECK);
-        assert_int_equal(nvme_pi_check_read(&pi, data, meta, 8), 0);
+        assert_int_equal(pi_check(&pi, data, meta, 8, NULL), PI_WRONG_APP);
+        assert_int_equal(pi_check_read(&pi, data, meta, 8), 0);
         for (unsigned i = 0; i < 64; i++)
             assert_int_equal(meta[i], 0xff);
         memset(meta, 0, sizeof meta);
         data[3 * 4096] = 1;
-        assert_int_equal(nvme_pi_check_read(&pi, data, meta, 8), NVME_GUARD_CHECK);
+        assert_int_equal(pi_check_read(&pi, data, meta, 8), PI_WRONG_GUARD);
     }
 }
 

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* Options of QEMU's devices that scripts write and that nothing here stands for: each says why, and what to write in its place. */
+#include "core/obj.h"
+
+#define EVERY "leave it out: "
+/* The forms of a virtio device on PCI; and on every transport. */
+#define VIRTIO_PCI(label, name, why) PROP_ABSENT(label "-pci", name, why); PROP_ABSENT(label "-pci-transitional", name, why); \
+    PROP_ABSENT(label "-pci-non-transitional", name, why)
+#define VIRTIO_ANY(label, name, why) VIRTIO_PCI(label, name, why); PROP_ABSENT(label "-device", name, why)
+
+/* ---- cards ---- */
+
+PROP_ABSENT("pci-device", "acpi-index", EVERY "names of cards by ACPI are not in this build");
+PROP_ABSENT("pci-device", "failover_pair_id", EVERY "standby pairs for migration are not in this build");
+
+#define WINDOWS "a port's windows are as large as whoever numbers the bus makes them"
+PROP_ABSENT("pcie-root-port", "bus-reserve", WINDOWS);
+PROP_ABSENT("pcie-root-port", "io-reserve", WINDOWS);
+PROP_ABSENT("pcie-root-port", "mem-reserve", WINDOWS);
+PROP_ABSENT("pcie-root-port", "pref32-reserve", WINDOWS);
+PROP_ABSENT("pcie-root-port", "pref64-reserve", WINDOWS);
+PROP_ABSENT("pci-bridge", "bus-reserve", WINDOWS);
+PROP_ABSENT("pci-bridge", "io-reserve", WINDOWS);
+PROP_ABSENT("pci-bridge", "mem-reserve", WINDOWS);
+PROP_ABSENT("pci-bridge", "pref32-reserve", WINDOWS);
+PROP_ABSENT("pci-bridge", "pref64-reserve", WINDOWS);
+
+/* ---- disks ---- */
+
+#define DOORBELL EVERY "doorbells never wait for the device, so that there is nothing to choose"
+#define SPDM "a responder of SPDM is not in this build"
+PROP_ABSENT("nvme", "ioeventfd", DOORBELL);
+PROP_ABSENT("nvme", "spdm_port", SPDM);
+PROP_ABSENT("nvme", "spdm_trans", SPDM);
+
+#define ACCOUNT EVERY "whether failed requests are in a drive's statistics is no choice of the device"
+#define LIMITS "block sizes that are not given are the back end's; write physical_block_size=, min_io_size= or opt_io_size= for others"
+#define ACCOUNTED(row, cls) row(cls, "account-failed", ACCOUNT); row(cls, "account-invalid", ACCOUNT); row(cls, "backend_defaults", LIMITS)
+ACCOUNTED(PROP_ABSENT, "nvme");
+ACCOUNTED(PROP_ABSENT, "nvme-ns");
+ACCOUNTED(PROP_ABSENT, "scsi-hd");
+ACCOUNTED(PROP_ABSENT, "scsi-cd");
+ACCOUNTED(PROP_ABSENT, "ide-hd");
+ACCOUNTED(PROP_ABSENT, "ide-cd");
+ACCOUNTED(VIRTIO_ANY, "virtio-blk");
+
+#define GEOMETRY "a second geometry, of a BIOS, is not in this build; cyls=, heads= and secs= are the disk's"
+#define GEOMETRIES(row, cls) row(cls, "lcyls", GEOMETRY); row(cls, "lheads", GEOMETRY); row(cls, "lsecs", GEOMETRY)
+GEOMETRIES(PROP_ABSENT, "ide-hd");
+GEOMETRIES(PROP_ABSENT, "scsi-hd");
+GEOMETRIES(VIRTIO_ANY, "virtio-blk");
+
+VIRTIO_ANY("virtio-blk", "scsi", "SCSI commands for a virtio disk went long ago; scsi-block on virtio-scsi-pci passes them through");
+VIRTIO_ANY("virtio-blk", "request-merging", EVERY "requests go to the back end one by one");
+
+PROP_ABSENT("sdhci-pci", "uhs", "UHS-I modes are bits of capareg=, with sd-spec-version=3");
+PROP_ABSENT("sdhci-pci", "vendor", "controllers that differ by vendor are not in this build");
+PROP_ABSENT("sd-card", "spi", "cards on SPI are not in this build");
+
+/* ---- virtio ---- */
+
+#define ON_PCI(label) VIRTIO_PCI(label, "ioeventfd", DOORBELL); VIRTIO_PCI(label, "ats", "a translation service is not in this build")
+ON_PCI("virtio-balloon");
+ON_PCI("virtio-blk");
+ON_PCI("virtio-net");
+ON_PCI("virtio-rng");
+ON_PCI("virtio-scsi");
+ON_PCI("virtio-serial");
+
+#define COALESCED "segments that the host coalesced, and timers for them, are not in this build"
+VIRTIO_ANY("virtio-net", "failover", "a card that stands by for another is not in this build");
+VIRTIO_ANY("virtio-net", "guest_rsc_ext", COALESCED);
+VIRTIO_ANY("virtio-net", "rsc_interval", COALESCED);
+VIRTIO_ANY("virtio-net", "tx", EVERY "packets are sent as they come");

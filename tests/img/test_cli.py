@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""The command line of backplane-img as users of qemu-img know it: options that imply others, long names, preallocation while growing."""
+import json
+import os
+import subprocess
+
+import pytest
+
+from imglib import IMG, QEMU, img, info, qimg, qio
+
+MIB = 1 << 20
+
+
+def allocated(path):
+    return os.stat(path).st_blocks * 512
+
+
+def test_a_file_name_implies_its_protocol(tmp_path):
+    a = tmp_path / "a"
+    img("create", "-f", "qcow2", a, "8M")
+    assert info("driver=qcow2,file.filename=%s" % a, "--image-opts")["virtual-size"] == 8 * MIB
+    assert info("driver=qcow2,file.driver=raw,file.file.filename=%s" % a, "--image-opts")["virtual-size"] == 8 * MIB
+    img("convert", "--image-opts", "-O", "raw", "driver=qcow2,file.filename=file:%s,file.locking=off" % a, tmp_path / "b")
+    assert (tmp_path / "b").stat().st_size == 8 * MIB
+    assert "unknown property" in img("info", "--image-opts", "driver=qcow2,file.filename=%s,file.x=1" % a, ok=(1,)).stderr
+
+
+def test_a_command_tells_how_it_is_used():
+    for flag in ("--help", "-h"):
+        out = img("convert", flag).stdout
+        assert out.startswith("usage: backplane-img convert ") and "--bitmaps" in out
+
+
+def test_long_names(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    for x in (a, b):
+        img("create", "-f", "qcow2", x, "8M")
+    assert json.loads(img("check", "--format", "qcow2", "--repair", "leaks", "--output", "json", a).stdout)["check-errors"] == 0
+    assert "leaks" in img("check", "--repair", "some", a, ok=(1,)).stderr
+    img("bitmap", "--add", "--granularity", "4k", a, "x")
+    img("bitmap", "--add", "--merge", "x", "--source-file", a, "--source-format", "qcow2", b, "y")
+    assert info(b)["format-specific"]["data"]["bitmaps"][0]["name"] == "y"
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+@pytest.mark.parametrize("how", ["metadata", "falloc", "full"])
+@pytest.mark.parametrize("more", ["cluster_size=64k", "cluster_size=4k", "extended_l2=on"])
+def test_growing_allocates(tmp_path, how, more):
+    a = tmp_path / "a"
+    qimg("create", "-f", "qcow2", "-o", more, a, "4M")
+    qio(a, "write -P 7 0 4M", "discard 1M 1M")              # free clusters, with what was there
+    img("resize", "--preallocation", how, a, "+4M")
+    qimg("check", a)
+    qio(a, "read -P 7 2M 2M", "read -P 0 4M 4M")
+    assert allocated(a) >= (7 if how != "metadata" else 3) * MIB
+    mapped = [x for x in json.loads(qimg("map", "--output=json", a).stdout) if x["start"] >= 4 * MIB]
+    assert sum(x["length"] for x in mapped if "offset" in x) == 4 * MIB
+    qio(a, "write -P 9 5M 100k", "read -P 9 5M 100k", "read -P 0 5345280 1M")
+    qimg("check", a)
+
+
+def test_growing_a_raw_file_allocates(tmp_path):
+    a = tmp_path / "a"
+    for how in ("falloc", "full"):
+        a.write_bytes(b"x" * MIB)
+        img("resize", "-f", "raw", "--preallocation=" + how, a, "+4M")
+        assert a.read_bytes() == b"x" * MIB + bytes(4 * MIB) and allocated(a) >= 5 * MIB
+    img("resize", "-f", "raw", "--preallocation=off", a, "6M")
+    img("resize", "-f", "raw", "--preallocation=metadata", a, "8M", ok=(1,))
+    assert a.stat().st_size == 6 * MIB
+    assert "off, metadata" in img("resize", "-f", "raw", "--preallocation=some", a, "8M", ok=(1,)).stderr
+
+
+def test_a_disc_needs_a_drive(tmp_path):
+    a = tmp_path / "a"
+    a.write_bytes(bytes(MIB))
+    for name, why in ((a, "is not a device"), ("/dev/null", "not a CD-ROM drive"), (tmp_path / "none", "No such file")):
+        assert why in img("info", "--image-opts", "driver=host_cdrom,filename=%s" % name, ok=(1,)).stderr
+
+
+def test_a_raw_file_is_made_as_asked(tmp_path):
+    a = tmp_path / "a"
+    for how, least in (("off", 0), ("falloc", 2 * MIB), ("full", 2 * MIB)):
+        img("create", "-f", "raw", "--force", "-o", "preallocation=" + how, a, "2M")
+        assert a.stat().st_size == 2 * MIB and least <= allocated(a) <= max(least, 4096)
+    img("create", "--force", a, "1000")
+    assert a.stat().st_size == 1000
+    assert "metadata" in img("create", "--force", "-o", "preallocation=metadata", a, "1M", ok=(1,)).stderr
+    assert "nonsense" in img("create", "--force", "-o", "nonsense=1", a, "1M", ok=(1,)).stderr
+
+
+def test_the_tool_starts_without_what_machines_need():
+    """Each library costs a start a fraction of a millisecond; TLS and HTTP open theirs when they are first used."""
+    got = subprocess.run([IMG, "--version"], env=dict(os.environ, LD_TRACE_LOADED_OBJECTS="1"), check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert "libjansson" in got
+    for name in ("glib", "slirp", "fdt", "seccomp", "fuse", "gnutls", "curl"):
+        assert name not in got
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+def test_odd_sizes(tmp_path):
+    """A raw file has any size, other images sectors; nothing is no size."""
+    for tool in (img, qimg):
+        for fmt in ("raw", "qcow2"):
+            a = tmp_path / "a"
+            tool("create", "-f", fmt, a, "1M")
+            for bad in ("0", "-1M", "-2M"):
+                tool("resize", "-f", fmt, "--shrink", a, bad, ok=(1,))
+            tool("resize", "-f", fmt, a, "+1", ok=(0,) if fmt == "raw" else (1,))
+            assert info(a, "-f", fmt)["virtual-size"] == (MIB + 512 if fmt == "raw" else MIB)
+            assert fmt != "raw" or a.stat().st_size == MIB + 1
+            a.unlink()
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+def test_sizes_as_people_read_them(tmp_path):
+    for size in ("0", "512", "999k", "1000k", "1M", "1500000", "1000M", "999999999999", "5T"):
+        said = []
+        for tool in (img, qimg):
+            tool("create", tmp_path / "a", size)
+            said.append([line for line in tool("info", "-f", "raw", tmp_path / "a").stdout.splitlines() if line.startswith("virtual size")])
+            (tmp_path / "a").unlink()
+        assert said[0] == said[1]
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+def test_the_map_of_nothing(tmp_path):
+    a, empty = tmp_path / "a", tmp_path / "e"
+    img("create", "-f", "qcow2", a, "1M")
+    empty.write_bytes(b"")
+    for args in ([empty, "-f", "raw"], [a, "--start-offset=2M"], [a, "--max-length=0", "--start-offset=512k"]):
+        for how in ("human", "json"):
+            assert img("map", "--output=" + how, *args).stdout == qimg("map", "--output=" + how, *args).stdout
+
+
+def test_what_only_creation_decides(tmp_path):
+    a = tmp_path / "a"
+    img("create", "-f", "qcow2", a, "1M")
+    before = a.read_bytes()
+    for option, hint in (("refcount_bits=8", "convert -o refcount_bits"), ("cluster_size=4k", "convert -o cluster_size"), ("backing_file=x", "rebase -b"),
+                         ("compat=0.10", "convert"), ("nonsense=1", "unknown")):
+        assert hint in img("amend", "-f", "qcow2", "-o", option, a, ok=(1,)).stderr
+    assert a.read_bytes() == before

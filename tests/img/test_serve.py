@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""backplane-serve from start to end: options that fail, signals while it starts, what it leaves behind."""
+import os
+import subprocess
+
+import pytest
+
+from imglib import img, wait_listening
+from servelib import SERVE
+
+OPTIONS = ["--blockdev", "raw,node-name=n,file.driver=file,file.filename=disk", "--pidfile", "pid", "--nbd-server", "addr.type=unix,addr.path=nbd",
+           "--export", "nbd,id=e,node-name=n,name=disk", "--export", "vhost-user-blk,id=v,node-name=n,addr.type=unix,addr.path=vub",
+           "--chardev", "socket,id=m,path=qmp,server=on,wait=off", "--monitor", "m"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    img("create", "-f", "raw", tmp_path / "disk", "1M")
+    return tmp_path
+
+
+def start(folder, *more):
+    return subprocess.Popen([SERVE, *OPTIONS, *more], cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def test_ends_clean(folder):
+    with start(folder) as p:
+        wait_listening("qmp", p)
+        p.terminate()
+        assert p.wait(30) == 0
+    assert os.listdir(folder) == ["disk"]
+
+
+@pytest.mark.parametrize("mistake,part", [
+    (["--blockdev", "raw,node-name=m"], "file"), (["--export", "nbd,id=f,node-name=nosuch"], "nosuch"),
+    (["--pidfile", "/nonexistent/pid"], "/nonexistent/pid"), (["--chardev", "file,id=x,path=/nonexistent/x"], "/nonexistent/x"), (["stray"], "stray"),
+])
+def test_mistake_at_start(folder, mistake, part):
+    with start(folder, *mistake) as p:
+        assert p.wait(30) == 1 and part in p.stderr.read()
+    assert os.listdir(folder) == ["disk"]
+
+
+def test_signal_while_it_waits_for_a_client(folder):
+    with start(folder, "--chardev", "socket,id=w,path=w,server=on") as p:
+        wait_listening("w", p)
+        p.terminate()
+        assert p.wait(30) == 0
+    assert os.listdir(folder) == ["disk"]
+
+
+def test_pid_file_of_another(folder):
+    with start(folder) as p:
+        wait_listening("qmp", p)
+        q = subprocess.run([SERVE, "--pidfile", "pid"], cwd=folder, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+        assert q.returncode == 1 and "in use by process %d" % p.pid in q.stderr
+        assert int((folder / "pid").read_text()) == p.pid
+        p.terminate()
+        assert p.wait(30) == 0

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Translated loads and stores through page tables: pages whose entries displace each other, fences of one page, what PMP takes away,
+ * the dirty bit, and code that is written under another address.
+ */
+#include "rv.h"
+#include <unistd.h>
+
+enum { ADDI = 0x13, LD = 0x3003, SD = 0x3023, SW = 0x2023, FENCE_I = 0x100f, SFENCE_VMA = 0x12000073, HERE = 0x6f };
+enum { S2 = 18, ROUNDS = 500, PAGES = 6, TABLES = RAM + 0x200000, SATP = 0x180, MSTATUS = 0x300, MENVCFG = 0x30a, MCAUSE = 0x342 };
+enum { V = 1, R = 2, W = 4, A = 64, D = 128, TRAP = CODE + 0x800 };
+#define MPRV_S (UINT64_C(1) << 17 | UINT64_C(1) << 11)
+#define ADUE (UINT64_C(1) << 61)
+#define APART (UINT64_C(16) << 20)      /* pages so far apart have the same place in the table of the fast check */
+#define FAR_APART (UINT64_C(128) << 20) /* in the other one, too */
+
+static uint64_t pc_now;
+static void put(uint32_t insn)
+{
+    put_insn(pc_now, insn);
+    pc_now += 4;
+}
+
+/* The leaf of @va: tables for the first GiB, a page for each 2 MiB of it. */
+static uint64_t leaf(uint64_t va) { return TABLES + 0x2000 + (va >> 21) * 0x1000 + (va >> 12 & 511) * 8; }
+static void map(uint64_t va, uint64_t pa, uint64_t bits)
+{
+    st_le64(at(TABLES + 0x1000 + (va >> 21) * 8), (leaf(va) >> 12) << 10 | V);
+    st_le64(at(leaf(va)), pa >> 12 << 10 | bits);
+}
+
+/* A hart in M mode whose loads and stores are translated as S mode's, about to run what is put from here on. */
+static struct hart *begin(void)
+{
+    struct hart *h = rv_harts(1, NULL, &accel_jit);
+    memset(at(TABLES), 0, RAM + RAM_SIZE - TABLES);
+    st_le64(at(TABLES), (uint64_t)(TABLES + 0x1000) >> 12 << 10 | V);
+    set_csr(h, 0x3b0, UINT64_MAX);
+    set_csr(h, 0x3a0, 0x1f);
+    set_csr(h, SATP, UINT64_C(8) << 60 | TABLES >> 12);
+    set_csr(h, MSTATUS, MPRV_S);
+    set_csr(h, MENVCFG, ADUE);
+    set_csr(h, 0x305, TRAP);
+    put_insn(TRAP, HERE);
+    pc_now = CODE;
+    return h;
+}
+
+/* A loop over pages @apart bytes from each other that adds up what lies at their beginnings; returns its end. */
+static uint64_t sum_loop(struct hart *h, uint64_t apart)
+{
+    for (unsigned k = 0; k < PAGES; k++) {
+        map(0x5000 + k * apart, DATA + k * 0x1000, V | R | W | A | D);
+        st_le64(at(DATA + k * 0x1000), UINT64_C(1) << (8 * k));
+        set_reg(h, S2 + k, 0x5000 + k * apart);
+    }
+    uint64_t loop = pc_now;
+    for (unsigned k = 0; k < PAGES; k++) {
+        put(enc_i(LD, A1, S2 + k, 0));
+        put(enc_r(0x33, A0, A0, A1));
+    }
+    put(enc_i(ADDI, S0, S0, -1));
+    put(enc_b(1, S0, ZERO, (int32_t)(loop - pc_now)));
+    put(HERE);
+    return pc_now - 4;
+}
+
+static void run_again(struct hart *h, uint64_t pc, uint64_t end, uint64_t want)
+{
+    set_reg(h, REG_PC, pc);
+    set_reg(h, A0, 0);
+    set_reg(h, S0, ROUNDS);
+    hart_run_to(h, end);
+    assert_int_equal(reg(h, A0), want * ROUNDS);
+}
+
+/* Pages displace each other from the first table, and come back without a walk; a fence of one page takes it out of both tables. */
+static void test_displaced(void **state)
+{
+    struct hart *h = begin();
+    put(SFENCE_VMA | S2 << 15);
+    uint64_t end = sum_loop(h, APART);
+    uint64_t all = UINT64_C(0x010101010101), fills = h->stats.tlb_fills;
+    run_again(h, CODE + 4, end, all);
+    assert_in_range(h->stats.tlb_fills - fills, PAGES, PAGES + 2);
+    fills = h->stats.tlb_fills;
+    map(0x5000, DATA + 0x7000, V | R | W | A | D);
+    map(0x5000 + APART, DATA + 0x7000, V | R | W | A | D);
+    st_le64(at(DATA + 0x7000), 3);
+    run_again(h, CODE, end, all + 2);                       /* the other change is not asked for: what was known holds */
+    assert_int_equal(h->stats.tlb_fills - fills, 1);
+    set_reg(h, REG_PRIV, 3);
+    set_reg(h, S2, 0x5000 + APART);
+    set_reg(h, S2 + 1, 0x5000);
+    run_again(h, CODE, end, all + 2 - 0x100 + 3);
+}
+
+/* Where both tables have one place for all of them, they are walked for, and right. */
+static void test_both_displaced(void **state)
+{
+    struct hart *h = begin();
+    uint64_t end = sum_loop(h, FAR_APART);
+    run_again(h, CODE, end, UINT64_C(0x010101010101));
+}
+
+/* PMP takes writes to the first page away, from whatever table knew of them. */
+static void test_pmp(void **state)
+{
+    struct hart *h = begin();
+    map(0x5000, DATA, V | R | W | A | D);
+    map(0x5000 + APART, DATA + 0x1000, V | R | W | A | D);
+    put(enc_s(SD, A0, T0, 0));
+    put(enc_s(SD, A1, T0, 0));
+    put(enc_i(LD, A2, A0, 0));
+    put(HERE);
+    set_reg(h, A0, 0x5000);
+    set_reg(h, A1, 0x5000 + APART);
+    set_reg(h, T0, 77);
+    set_reg(h, REG_PC, CODE);
+    hart_run_to(h, CODE + 12);
+    assert_int_equal(reg(h, A2), 77);
+    set_csr(h, 0x3b0, DATA >> 2 | 0x1ff);
+    set_csr(h, 0x3b1, UINT64_MAX);
+    set_csr(h, 0x3a0, 0x1f19);                              /* the page: read; the rest: all */
+    set_reg(h, T0, 78);
+    set_reg(h, REG_PC, CODE);
+    hart_run_to(h, TRAP);
+    assert_int_equal(csr(h, MCAUSE), 7);
+    set_csr(h, MSTATUS, MPRV_S);
+    set_reg(h, REG_PC, CODE + 4);
+    hart_run_to(h, CODE + 12);
+    assert_int_equal(reg(h, A2), 77);
+    assert_int_equal(ld_le64(at(DATA + 0x1000)), 78);
+}
+
+/* A page becomes dirty with a store, not with a load whose look at the TLB a later store shares. */
+static void test_dirty(void **state)
+{
+    struct hart *h = begin();
+    map(0x5000, DATA, V | R | W);
+    put(enc_i(LD, A2, A0, 0));
+    put(enc_i(LD, A3, A1, 0));
+    put(enc_s(SD, A0, A2, 8));
+    put(HERE);
+    set_reg(h, A0, 0x5000);
+    set_reg(h, A1, 0x7000);
+    set_reg(h, REG_PC, CODE);
+    hart_run_to(h, TRAP);
+    assert_int_equal(csr(h, MCAUSE), 13);
+    assert_int_equal(ld_le64(at(leaf(0x5000))) & (A | D), A);
+    map(0x7000, DATA + 0x1000, V | R);
+    set_csr(h, MSTATUS, MPRV_S);
+    set_reg(h, REG_PC, CODE);
+    hart_run_to(h, CODE + 12);
+    assert_int_equal(ld_le64(at(leaf(0x5000))) & (A | D), A | D);
+    assert_int_equal(ld_le64(at(leaf(0x7000))) & (A | D), A);
+}
+
+/* Code is written through a page that another one displaces each time: the entry that comes back must know that the page is watched. */
+static void test_code_displaced(void **state)
+{
+    struct hart *h = begin();
+    const uint64_t function = RAM + 0x4000;
+    map(0x5000, function, V | R | W | A | D);
+    map(0x5000 + APART, DATA, V | R | W | A | D);
+    for (unsigned k = 0; k < 2; k++) {
+        put(enc_s(SW, A2, T1 + k, 0));
+        put(enc_i(LD, A4, A3, 0));
+        put(FENCE_I);
+        put(enc_j(RA, (int32_t)(function - pc_now)));
+        put(enc_i(LD, A4, A3, 0));
+    }
+    put(enc_i(ADDI, S0, S0, -1));
+    put(enc_b(1, S0, ZERO, (int32_t)(CODE - pc_now)));
+    put(HERE);
+    put_insn(function + 4, enc_i(0x67, ZERO, RA, 0));
+    set_reg(h, A2, 0x5000);
+    set_reg(h, A3, 0x5000 + APART);
+    set_reg(h, T1, enc_i(ADDI, A0, A0, 1));
+    set_reg(h, T2, enc_i(ADDI, A0, A0, 3));
+    run_again(h, CODE, pc_now - 4, 4);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_displaced), cmocka_unit_test(test_both_displaced), cmocka_unit_test(test_pmp), cmocka_unit_test(test_dirty),
+        cmocka_unit_test(test_code_displaced),
+    };
+    int r = cmocka_run_group_tests(tests, rv_memory, NULL);
+    if (set)
+        hart_set_free(set);
+    return r;
+}
