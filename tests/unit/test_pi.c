@@ -27,14 +27,15 @@ static void known_guards(void **state)
     assert_true(pi_crc64(0, inc, sizeof inc) == UINT64_C(0x3e729f5f6750449c));
 }
 
-static uint16_t slow16(const uint8_t *p, size_t n)
+/* Bit by bit: the highest bit of a byte first, or (@low) the lowest. */
+static uint64_t slow(uint64_t poly, unsigned bits, bool low, uint64_t r, const uint8_t *p, size_t n)
 {
-    uint32_t r = 0;
+    uint64_t top = UINT64_C(1) << (bits - 1);
     for (size_t i = 0; i < n * 8; i++) {
-        unsigned bit = (p[i / 8] >> (7 - i % 8) & 1) ^ (r >> 15 & 1);
-        r = (r << 1 & 0xffff) ^ (bit ? 0x8bb7 : 0);
+        unsigned in = p[i / 8] >> (low ? i % 8 : 7 - i % 8) & 1, out = low ? r & 1 : (r & top) != 0;
+        r = (low ? r >> 1 : r << 1 & (top | (top - 1))) ^ (in ^ out ? poly : 0);
     }
-    return (uint16_t)r;
+    return r;
 }
 
 static void fill(unsigned seed)
@@ -44,11 +45,18 @@ static void fill(unsigned seed)
     memset(meta, 0x5a, sizeof meta);
 }
 
-static void guard_matches_the_definition(void **state)
+static void guards_match_the_definition(void **state)
 {
     for (unsigned n = 0; n < 100; n++) {
+        const uint8_t *at = data + n % 8;
+        unsigned cut = n / 3;
         fill(n);
-        assert_int_equal(pi_crc16_t10(0, data, n * 7), slow16(data, n * 7));
+        assert_int_equal(pi_crc16_t10(0, at, n), slow(0x8bb7, 16, false, 0, at, n));
+        assert_int_equal(pi_crc32c(0, at, n), (uint32_t)~slow(0x82f63b78, 32, true, UINT32_MAX, at, n));
+        assert_true(pi_crc64(0, at, n) == ~slow(UINT64_C(0x9a6c9329ac4bc9b5), 64, true, UINT64_MAX, at, n));
+        assert_int_equal(pi_crc16_t10(pi_crc16_t10(0, at, cut), at + cut, n - cut), pi_crc16_t10(0, at, n));
+        assert_int_equal(pi_crc32c(pi_crc32c(0, at, cut), at + cut, n - cut), pi_crc32c(0, at, n));
+        assert_true(pi_crc64(pi_crc64(0, at, cut), at + cut, n - cut) == pi_crc64(0, at, n));
     }
 }
 
@@ -144,7 +152,7 @@ static void blocks_that_were_never_written_pass(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_guards), cmocka_unit_test(guard_matches_the_definition), cmocka_unit_test(what_is_made_passes),
+        cmocka_unit_test(known_guards), cmocka_unit_test(guards_match_the_definition), cmocka_unit_test(what_is_made_passes),
         cmocka_unit_test(each_check_finds_its_mistake), cmocka_unit_test(reference_tags_count_up_but_in_type_3),
         cmocka_unit_test(all_ones_switch_checks_off), cmocka_unit_test(blocks_that_were_never_written_pass),
     };

@@ -343,6 +343,62 @@ static void test_power_cycle(void **state)
     machine_end();
 }
 
+/* Writes of other blocks are at the back end together; who comes for the same blocks waits, and sees them as they are then. */
+static void test_side_by_side(void **state)
+{
+    static const struct { uint8_t op; uint32_t lba; } rows[] = { { OP_WRITE_16, 10 }, { OP_WRITE_16, 100 }, { OP_WRITE_16, 11 }, { OP_READ_16, 12 },
+                                                                 { OP_READ_16, 300 } };
+    uint8_t c[32], last[3 * BS];
+    struct sd_cmd cmd[ARRAY_SIZE(rows)];
+
+    machine();
+    format_type(1);
+    probe_hold = true;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        bool write = rows[i].op == OP_WRITE_16;
+        memset(buf, (int)(i + 1), 3 * BS);
+        if (i == 2)
+            memcpy(last, buf, 3 * BS);
+        cdb_of(&(struct io){ rows[i].op, 1, 0, 0, rows[i].lba, 3 }, c);
+        cmd[i] = sd_submit(0, i, c, 16, write ? buf : NULL, write ? 3 * BS : 0, write ? 0 : 3 * BS);
+    }
+    vd_run();
+    assert_int_equal(probe_waiting, 3);         /* at 10, 100 and 300 */
+    probe_go();
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+        assert_true(sd_wait(SD_REQ));
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+        assert_int_equal(sd_result(&cmd[i]), SCSI_GOOD);
+    assert_memory_equal(vd_host(cmd[3].in), last + BS, 2 * BS);
+    assert_int_equal(IO(OP_READ_16, 1, 1, 0, 10, 4), SCSI_GOOD);
+    machine_end();
+}
+
+/* Tuples are those of their blocks whatever was in flight together. */
+static void test_many_in_flight(void **state)
+{
+    enum { FLIGHT = 5 };
+    uint8_t c[32];
+
+    machine();
+    format_type(1);
+    probe_nap = 200000;
+    for (unsigned round = 0; round < 120; round++) {
+        for (unsigned i = 0; i < FLIGHT; i++) {
+            uint32_t lba = hw_rand(40), n = 1 + hw_rand(8);
+            bool write = hw_rand(3);
+            memset(buf, (int)hw_rand(256), n * BS);
+            cdb_of(&(struct io){ write ? OP_WRITE_16 : OP_READ_16, 1, 0, 0, lba, n }, c);
+            sd_submit(0, i, c, 16, write ? buf : NULL, write ? n * BS : 0, write ? 0 : n * BS);
+        }
+        for (unsigned i = 0; i < FLIGHT; i++)
+            assert_true(sd_wait(SD_REQ));
+        assert_int_equal(IO(OP_VERIFY_16, 1, 0, 0, 0, 48), SCSI_GOOD);
+    }
+    probe_nap = 0;
+    machine_end();
+}
+
 /* With VIRTIO_SCSI_F_T10_PI tuples have buffers of their own, in front of the data. */
 static int pi_request(const uint8_t *cdb, void *data, uint32_t len, void *tuples, uint32_t pi, bool write)
 {
@@ -449,7 +505,7 @@ int main(void)
         cmocka_unit_test(test_what_it_says), cmocka_unit_test(test_formats), cmocka_unit_test(test_what_is_checked),
         cmocka_unit_test(test_application_tags), cmocka_unit_test(test_without_information), cmocka_unit_test(test_comparisons),
         cmocka_unit_test(test_ranges), cmocka_unit_test(test_power_cycle), cmocka_unit_test(test_buffers_of_their_own),
-        cmocka_unit_test(test_lengths), cmocka_unit_test(test_random_commands),
+        cmocka_unit_test(test_lengths), cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_many_in_flight), cmocka_unit_test(test_random_commands),
     };
     return cmocka_run_group_tests(tests, hw_setup, NULL);
 }

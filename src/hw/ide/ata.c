@@ -216,7 +216,6 @@ static void co_trim(struct ata_cmd *c)
         fail(c, ER_ABRT);
         return;
     }
-    co_scsi_write_begin(d);
     for (uint64_t i = 0; i < n && !(c->status & ST_ERR); i++) {
         uint8_t e[8];
         uint64_t lba, len;
@@ -226,7 +225,6 @@ static void co_trim(struct ata_cmd *c)
         if (len && (!range_ok(lba, len, scsi_disk_blocks(d)) || co_blk_discard(d->blk, lba * bs, len * bs)))
             fail(c, ER_ABRT);
     }
-    scsi_write_end(d);
 }
 
 static void set_features(struct ata_cmd *c)

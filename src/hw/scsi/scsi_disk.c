@@ -158,6 +158,7 @@ bool scsi_disk_open(struct scsi_disk *d, struct err *e)
     d->blk = blk_front_open(&d->opt, &dev->obj, dev->dom, !cd, e);
     if (!d->blk)
         return false;
+    range_claims_init(&d->claims);
     take_caps(d);
     if (!usable_size(d, e)) {
         scsi_disk_close(d);
@@ -175,6 +176,7 @@ bool scsi_disk_open(struct scsi_disk *d, struct err *e)
 
 void scsi_disk_close(struct scsi_disk *d)
 {
+    range_claims_fini(&d->claims);
     blk_close(d->blk);
     d->blk = NULL;
 }

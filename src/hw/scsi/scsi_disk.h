@@ -7,6 +7,7 @@
 #include "block/pi.h"
 #include "hw/scsi/scsi.h"
 #include "hw/scsi/scsi_lu.h"
+#include "loop/range_claim.h"
 
 #define SCSI_STEP (512 * KiB)                   /* of commands that need no buffer of the guest */
 #define SCSI_UNMAP_DESCRIPTORS 255u
@@ -41,9 +42,7 @@ struct scsi_disk {
     uint8_t media_event;                        /* of a CD drive, for GET EVENT STATUS */
     uint32_t overwriting, overwrite_failed;     /* sense while all is overwritten, after that has failed; 0: not so */
     uint16_t progress;                          /* of that and of self-tests, in 1/65536 */
-    uint32_t writers;                           /* writes in flight, and who needs them away */
-    bool exclusive;
-    struct co_queue turn;
+    struct range_claims claims;                  /* of a disk that is no part of a unit (path.lu) */
     struct scsi_path path;                      /* what it shares with other disks on its node */
     struct scsi_pr saved_pr;                    /* of that, in a snapshot only */
     struct scsi_clock saved_clock;
@@ -95,6 +94,10 @@ void scsi_read_capacity_10(struct scsi_req *r);
 void scsi_read_capacity_16(struct scsi_req *r);
 void co_scsi_get_lba_status(struct scsi_req *r);
 /* scsi_sbc_range.c */
+/* Writers claim their blocks, by whatever way they come; who needs them alone waits for those before it. Coroutines */
+void co_scsi_claim(struct scsi_disk *d, struct range_claim *c, uint64_t lba, uint64_t blocks, bool alone);
+void co_scsi_claim_all(struct scsi_disk *d, struct range_claim *c);
+void scsi_release(struct scsi_disk *d, struct range_claim *c);
 void co_scsi_unmap(struct scsi_req *r);
 void co_scsi_write_same(struct scsi_req *r);
 void co_scsi_compare_and_write(struct scsi_req *r);
@@ -147,11 +150,6 @@ void co_scsi_send_diagnostic(struct scsi_req *r);
 bool co_scsi_self_test(struct scsi_disk *d, uint8_t code);
 void scsi_self_test_stop(struct scsi_disk *d, bool by_reset);
 void scsi_count(struct scsi_disk *d, enum scsi_counter what, uint64_t bytes, bool failed);
-/* Writes run side by side; who needs the medium alone waits for them and keeps them out. */
-void co_scsi_write_begin(struct scsi_disk *d);
-void scsi_write_end(struct scsi_disk *d);
-void co_scsi_alone_begin(struct scsi_disk *d);
-void scsi_alone_end(struct scsi_disk *d);
 /* scsi_mmc.c */
 void scsi_read_toc(struct scsi_req *r);
 void scsi_get_configuration(struct scsi_req *r);

@@ -8,7 +8,6 @@
 #include "core/dev.h"
 #include "hw/scsi/scsi_lu_int.h"
 
-#define PAUSE_NS 20000
 #define CLOCK_MASK 0xffffffffffffull    /* a timestamp has 48 bits */
 
 static struct list units = LIST_INIT(units);    /* main loop */
@@ -64,6 +63,7 @@ static struct scsi_lu *unit_new(void)
     struct scsi_lu *lu = xcalloc(1, sizeof *lu);
 
     list_init(&lu->paths);
+    range_claims_init(&lu->claims);
     atomic_init(&lu->pi_type, -1);
     pthread_mutex_init(&lu->lock, NULL);
     list_push(&units, &lu->link);
@@ -75,6 +75,7 @@ static void unit_free_unused(struct scsi_lu *lu)
     if (!list_empty(&lu->paths))
         return;
     list_del(&lu->link);
+    range_claims_fini(&lu->claims);
     pthread_mutex_destroy(&lu->lock);
     free(lu->file);
     free(lu);
@@ -107,6 +108,8 @@ static bool same_room(struct scsi_lu *lu, const struct scsi_disk *d, struct err 
 }
 
 atomic_int *scsi_lu_pi_type(const struct scsi_disk *d) { return &d->path.lu->pi_type; }
+
+struct range_claims *scsi_lu_claims(struct scsi_disk *d) { return d->path.lu ? &d->path.lu->claims : &d->claims; }
 
 /* The first port number that makes a nexus of its own. */
 static uint16_t free_port(struct scsi_lu *lu, uint64_t initiator, uint16_t port)
@@ -207,44 +210,6 @@ void scsi_lu_load(struct scsi_disk *d, const struct scsi_pr *pr, const struct sc
     lu->clock = *clock;
     atomic_store(&lu->pi_type, -1);             /* the medium may be one of another machine */
     pthread_mutex_unlock(&lu->lock);
-}
-
-/* ---- who writes. Ways are on loops of their own; that two meet is rare enough to look again from time to time ---- */
-
-static void co_pause(void) { co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + PAUSE_NS); }
-
-void co_scsi_lu_write_begin(struct scsi_disk *d)
-{
-    struct scsi_lu *lu = d->path.lu;
-
-    if (!lu)
-        return;
-    for (atomic_fetch_add(&lu->writers, 1); unlikely(atomic_load(&lu->alone)); atomic_fetch_add(&lu->writers, 1)) {
-        atomic_fetch_sub(&lu->writers, 1);
-        co_pause();
-    }
-}
-
-void scsi_lu_write_end(struct scsi_disk *d)
-{
-    if (d->path.lu)
-        atomic_fetch_sub(&d->path.lu->writers, 1);
-}
-
-void co_scsi_lu_alone_begin(struct scsi_disk *d)
-{
-    struct scsi_lu *lu = d->path.lu;
-
-    while (lu && atomic_exchange(&lu->alone, true))
-        co_pause();
-    while (lu && atomic_load(&lu->writers))
-        co_pause();
-}
-
-void scsi_lu_alone_end(struct scsi_disk *d)
-{
-    if (d->path.lu)
-        atomic_store(&d->path.lu->alone, false);
 }
 
 /* ---- what a reservation keeps out ---- */

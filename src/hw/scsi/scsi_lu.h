@@ -10,6 +10,7 @@
 #include "hw/scsi/scsi.h"
 #include "hw/scsi/scsi_pr.h"
 
+struct range_claims;
 struct scsi_disk;
 struct scsi_lu;
 
@@ -35,11 +36,8 @@ void scsi_lu_leave(struct scsi_disk *d);
 void scsi_lu_power_lost(struct scsi_disk *d);
 /* RESERVATION CONFLICT as @r's status, if a reservation keeps this command out. Domain's lock held. */
 bool scsi_lu_conflict(struct scsi_req *r, const struct scsi_cmd *c);
-/* Writers of all ways, and one that must be alone: after the disk's own of the kind (co_scsi_write_begin()). Coroutines */
-void co_scsi_lu_write_begin(struct scsi_disk *d);
-void scsi_lu_write_end(struct scsi_disk *d);
-void co_scsi_lu_alone_begin(struct scsi_disk *d);
-void scsi_lu_alone_end(struct scsi_disk *d);
+/* Which blocks commands work on, of all ways. ANY */
+struct range_claims *scsi_lu_claims(struct scsi_disk *d);
 /* What a snapshot has of the unit: each of its disks has all. */
 void scsi_lu_save(const struct scsi_disk *d, struct scsi_pr *pr, struct scsi_clock *clock);
 void scsi_lu_load(struct scsi_disk *d, const struct scsi_pr *pr, const struct scsi_clock *clock);

@@ -9,8 +9,7 @@ struct scsi_lu {
     struct list link, paths;            /* paths changes on the main loop with the lock held */
     char *file;                         /* NULL: APTPL is refused */
     atomic_int pi_type;
-    atomic_uint writers;                /* of all ways; one of them keeps the others' out while it is @alone */
-    atomic_bool alone;
+    struct range_claims claims;
     struct co_mutex turn;               /* main loop: one change after the other */
     pthread_mutex_t lock;               /* a leaf; guards what follows */
     struct scsi_pr pr;

@@ -274,6 +274,7 @@ static bool pass_realize(struct dev *dev, struct err *e)
     d->blk = blk_front_open(&d->opt, &dev->obj, dev->dom, true, e);
     if (!d->blk)
         return false;
+    range_claims_init(&d->claims);
     blk_get_caps(d->blk, &d->caps);
     d->max_io_size = SCSI_TRANSFER_MAX;
     p->direct = blk_direct(d->blk);
@@ -281,11 +282,11 @@ static bool pass_realize(struct dev *dev, struct err *e)
     dev->bootindex = d->opt.bootindex;
     if (takes_commands(p, e) && scsi_dev_attach(&d->s, e))
         return true;
-    blk_close(d->blk);
+    scsi_disk_close(d);
     return false;
 }
 
-static void pass_unrealize(struct dev *dev) { blk_close(((struct scsi_pass *)dev)->d.blk); }
+static void pass_unrealize(struct dev *dev) { scsi_disk_close((struct scsi_disk *)dev); }
 
 /* The device of the host keeps what it has; that the bus was reset is told. */
 static void pass_reset(struct dev *dev, enum reset_kind k)

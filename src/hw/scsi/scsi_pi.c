@@ -262,17 +262,18 @@ static bool co_media_write(struct run *u, uint32_t at, uint32_t n, bool fua)
 void co_scsi_pi_read(struct scsi_req *r, uint64_t lba, uint32_t blocks)
 {
     struct scsi_disk *d = disk_of(r);
+    struct range_claim claim;
     struct run u;
     bool ok = run_begin(&u, r, lba, blocks) && has_room(&u, &r->in, &r->pi_in, blocks);
 
-    co_scsi_write_begin(d);
+    co_scsi_claim(d, &claim, lba, blocks, false);
     for (uint32_t at = 0; ok && at < blocks && !scsi_aborted(r); at += u.step) {
         uint32_t n = MIN(u.step, blocks - at);
         ok = co_media_read(&u, at, n) && checked(&u, at, n, u.pi.checks);
         if (ok)
             move(&u, at, n, true);
     }
-    scsi_write_end(d);
+    scsi_release(d, &claim);
     if (ok)
         r->done = bytes_of(&u, blocks);
     scsi_count(d, SCSI_COUNT_READ, (uint64_t)blocks * u.pi.block, !ok);
@@ -282,10 +283,11 @@ void co_scsi_pi_read(struct scsi_req *r, uint64_t lba, uint32_t blocks)
 bool co_scsi_pi_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fua)
 {
     struct scsi_disk *d = disk_of(r);
+    struct range_claim claim;
     struct run u;
     bool ok = run_begin(&u, r, lba, blocks) && has_room(&u, &r->out, &r->pi_out, blocks);
 
-    co_scsi_alone_begin(d);
+    co_scsi_claim(d, &claim, lba, blocks, true);
     for (uint32_t at = 0; ok && at < blocks && !scsi_aborted(r); at += u.step) {
         uint32_t n = MIN(u.step, blocks - at);
         move(&u, at, n, false);
@@ -293,7 +295,7 @@ bool co_scsi_pi_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fu
             generate(&u, at, n);
         ok = (!u.field || checked(&u, at, n, u.pi.checks)) && co_media_write(&u, at, n, fua);
     }
-    scsi_alone_end(d);
+    scsi_release(d, &claim);
     if (ok)
         r->done = bytes_of(&u, blocks);
     scsi_count(d, SCSI_COUNT_WRITE, (uint64_t)blocks * u.pi.block, !ok);
@@ -379,15 +381,16 @@ void co_scsi_pi_verify(struct scsi_req *r, uint64_t lba, uint32_t blocks, unsign
 {
     struct scsi_disk *d = disk_of(r);
     uint32_t given = bytchk == 3 ? 1 : bytchk ? blocks : 0;
+    struct range_claim claim;
     struct run u;
     bool ok = run_begin(&u, r, lba, blocks) && has_room(&u, &r->out, &r->pi_out, given);
     uint8_t *on = malloc((size_t)(u.step + 1) * u.pi.block), *on_tuples = malloc((size_t)(u.step + 1) * TUPLE);
 
     if (ok && !(on && on_tuples))
         scsi_fail(r, SENSE_COMMAND_ABORTED);
-    co_scsi_write_begin(d);
+    co_scsi_claim(d, &claim, lba, blocks, false);
     ok = ok && on && on_tuples && co_compare_steps(&u, bytchk, on, on_tuples);
-    scsi_write_end(d);
+    scsi_release(d, &claim);
     if (ok)
         r->done = MAX(r->done, bytes_of(&u, given));
     scsi_count(d, SCSI_COUNT_VERIFY, (uint64_t)blocks * u.pi.block, !ok);
@@ -400,6 +403,7 @@ void co_scsi_pi_write_same(struct scsi_req *r, uint64_t lba, uint64_t blocks, bo
 {
     struct scsi_disk *d = disk_of(r);
     uint8_t *block = calloc(1, scsi_disk_bs(d)), tuple[TUPLE];
+    struct range_claim claim;
     struct run u;
     bool ok = run_begin(&u, r, lba, (uint32_t)MIN(blocks, SCSI_STEP / scsi_disk_bs(d))) && block && (no_data || has_room(&u, &r->out, &r->pi_out, 1));
 
@@ -412,7 +416,7 @@ void co_scsi_pi_write_same(struct scsi_req *r, uint64_t lba, uint64_t blocks, bo
         memcpy(tuple, u.tuples, TUPLE);
         r->done = bytes_of(&u, 1);
     }
-    co_scsi_alone_begin(d);
+    co_scsi_claim(d, &claim, lba, blocks, true);
     for (uint64_t at = 0; ok && at < blocks && !scsi_aborted(r); at += u.step) {
         uint32_t n = (uint32_t)MIN(u.step, blocks - at);
         u.lba = lba + at;
@@ -421,7 +425,7 @@ void co_scsi_pi_write_same(struct scsi_req *r, uint64_t lba, uint64_t blocks, bo
             memset(u.tuples, 0xff, (size_t)n * TUPLE);
         ok = co_media_write(&u, 0, n, false);
     }
-    scsi_alone_end(d);
+    scsi_release(d, &claim);
     free(block);
     run_end(&u);
 }

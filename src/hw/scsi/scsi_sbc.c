@@ -118,6 +118,7 @@ static bool co_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fua
     struct scsi_disk *d = disk_of(r);
     uint64_t len = (uint64_t)blocks * scsi_disk_bs(d);
     struct iovec *own = NULL, *iov;
+    struct range_claim claim;
     unsigned n;
     bool ok;
 
@@ -126,9 +127,9 @@ static bool co_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fua
     iov = buffer(r, &r->out, len, &n, &own);
     if (!iov)
         return false;
-    co_scsi_write_begin(d);
+    co_scsi_claim(d, &claim, lba, blocks, false);
     ok = !scsi_aborted(r) && scsi_disk_result(r, co_blk_pwritev(d->blk, lba * scsi_disk_bs(d), len, iov, n, fua ? BLK_FUA : 0), false, lba);
-    scsi_write_end(d);
+    scsi_release(d, &claim);
     if (ok)
         r->done = len;
     scsi_count(d, SCSI_COUNT_WRITE, len, !ok);

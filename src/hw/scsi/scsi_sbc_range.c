@@ -5,54 +5,37 @@
 #include "base/log.h"
 #include "hw/scsi/scsi_disk.h"
 
-/* ---- who may write ---- */
+/* ---- whose blocks ---- */
 
-void co_scsi_write_begin(struct scsi_disk *d)
+void co_scsi_claim(struct scsi_disk *d, struct range_claim *c, uint64_t lba, uint64_t blocks, bool alone)
 {
-    while (d->exclusive)
-        co_queue_wait(&d->turn);
-    d->writers++;
-    co_scsi_lu_write_begin(d);
+    uint64_t bs = scsi_disk_bs(d);
+
+    co_range_claim(scsi_lu_claims(d), c, lba * bs, blocks * bs, alone);
 }
 
-void scsi_write_end(struct scsi_disk *d)
-{
-    scsi_lu_write_end(d);
-    if (!--d->writers)
-        co_queue_wake_all(&d->turn);
-}
+void co_scsi_claim_all(struct scsi_disk *d, struct range_claim *c) { co_range_claim(scsi_lu_claims(d), c, 0, UINT64_MAX, true); }
 
-void co_scsi_alone_begin(struct scsi_disk *d)
-{
-    while (d->exclusive)
-        co_queue_wait(&d->turn);
-    d->exclusive = true;
-    while (d->writers)
-        co_queue_wait(&d->turn);
-    co_scsi_lu_alone_begin(d);
-}
-
-void scsi_alone_end(struct scsi_disk *d)
-{
-    scsi_lu_alone_end(d);
-    d->exclusive = false;
-    co_queue_wake_all(&d->turn);
-}
+void scsi_release(struct scsi_disk *d, struct range_claim *c) { range_release(scsi_lu_claims(d), c); }
 
 /* ---- UNMAP: 5.31 ---- */
 
-static bool co_unmap_ranges(struct scsi_req *r, const uint8_t *p, unsigned n)
+static void co_unmap_ranges(struct scsi_req *r, const uint8_t *p, unsigned n)
 {
     struct scsi_disk *d = disk_of(r);
     uint64_t bs = scsi_disk_bs(d);
 
     for (unsigned i = 0; i < n && !scsi_aborted(r); i++) {
         uint64_t lba = ld_be64(p + 16 * i), len = ld_be32(p + 16 * i + 8);
-        int res = len ? co_blk_discard(d->blk, lba * bs, len * bs) : 0;
-        if (!scsi_disk_result(r, res ? res : co_scsi_pi_forget(d, lba, len), false, lba))
-            return false;
+        struct range_claim claim;
+        int res;
+        co_scsi_claim(d, &claim, lba, len, scsi_pi_type(d));
+        res = len ? co_blk_discard(d->blk, lba * bs, len * bs) : 0;
+        res = res ? res : co_scsi_pi_forget(d, lba, len);
+        scsi_release(d, &claim);
+        if (!scsi_disk_result(r, res, false, lba))
+            return;
     }
-    return true;
 }
 
 void co_scsi_unmap(struct scsi_req *r)
@@ -84,9 +67,7 @@ void co_scsi_unmap(struct scsi_req *r)
         scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, 8);
         return;
     }
-    co_scsi_write_begin(d);
     co_unmap_ranges(r, b + 8, n);
-    scsi_write_end(d);
 }
 
 /* ---- GET LBA STATUS: 5.6. What reads as zeroes without data of its own is deallocated ---- */
@@ -167,6 +148,7 @@ void co_scsi_write_same(struct scsi_req *r)
     uint8_t flags = scsi_cdb_flags(r->cdb);
     bool ten = r->cdb[0] == OP_WRITE_SAME_10, no_data = !ten && flags & 1, unmap = flags & 0x08;
     uint64_t lba = scsi_cdb_lba(r->cdb), n = scsi_cdb_len(r->cdb), bs = scsi_disk_bs(d);
+    struct range_claim claim;
     uint8_t *block;
 
     if (!scsi_pi_allowed(r))
@@ -194,10 +176,10 @@ void co_scsi_write_same(struct scsi_req *r)
     if (scsi_pi_type(d) && n && !(unmap && all_zero(block, bs))) {
         co_scsi_pi_write_same(r, lba, n, no_data);
     } else if (n) {
-        co_scsi_write_begin(d);
+        co_scsi_claim(d, &claim, lba, n, scsi_pi_type(d));
         if (co_fill(r, lba, n, block, unmap ? BLK_ZERO_UNMAP : 0))
             scsi_disk_result(r, co_scsi_pi_forget(d, lba, n), false, lba);
-        scsi_write_end(d);
+        scsi_release(d, &claim);
     }
     free(block);
 }
@@ -231,6 +213,7 @@ void co_scsi_compare_and_write(struct scsi_req *r)
 {
     struct scsi_disk *d = disk_of(r);
     uint64_t lba = scsi_cdb_lba(r->cdb), n = r->cdb[13], len = n * scsi_disk_bs(d);
+    struct range_claim claim;
     uint8_t *buf;
 
     if (r->cdb[1] & 0xe0) {
@@ -253,10 +236,10 @@ void co_scsi_compare_and_write(struct scsi_req *r)
         return;
     }
     scsi_take(r, 0, buf, 2 * len);
-    co_scsi_alone_begin(d);
+    co_scsi_claim(d, &claim, lba, n, true);
     if (!scsi_aborted(r))
         co_compare_alone(r, lba, len, buf, buf + 2 * len);
-    scsi_alone_end(d);
+    scsi_release(d, &claim);
     free(buf);
 }
 
@@ -294,13 +277,14 @@ static void co_overwrite_run(void *arg)
 {
     struct overwrite *w = arg;
     struct scsi_disk *d = w->d;
+    struct range_claim claim;
     int res;
 
-    co_scsi_alone_begin(d);
+    co_scsi_claim_all(d, &claim);
     res = d->caps.zoned.size ? co_scsi_zones_clear(d) : co_overwrite(d, w->block, w->blocks);
     if (!res && d->pi_blocks)
         res = co_scsi_pi_format(d, w->type);
-    scsi_alone_end(d);
+    scsi_release(d, &claim);
     d->overwriting = 0;
     d->overwrite_failed = res ? w->failed : 0;
     free(w->block);

@@ -134,6 +134,7 @@ void co_scsi_zone_op(struct scsi_req *r)
     struct scsi_disk *d = disk_of(r);
     uint64_t lba = scsi_cdb_lba(r->cdb), off = lba * scsi_disk_bs(d);
     bool all = r->cdb[14] & 1;
+    struct range_claim claim;
     int res;
 
     if (!all && !scsi_disk_range(r, lba, 1))
@@ -142,11 +143,14 @@ void co_scsi_zone_op(struct scsi_req *r)
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 2);
         return;
     }
-    co_scsi_write_begin(d);
+    if (all)
+        co_scsi_claim_all(d, &claim);
+    else
+        co_scsi_claim(d, &claim, lba, d->caps.zoned.size / scsi_disk_bs(d), false);
     res = co_blk_zone_op(d->blk, ops[r->cdb[1] & 0x1f], all ? BLK_ALL_ZONES : off);
     if (res == -EDOM && !all && co_done_before(d, off))
         res = 0;
-    scsi_write_end(d);
+    scsi_release(d, &claim);
     scsi_disk_result(r, res, false, lba);
 }
 
