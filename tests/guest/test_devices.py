@@ -111,12 +111,12 @@ def test_port_forward_tells_its_port_and_works(lab):
     text = lab.qmp.cmd("human-monitor-command", command_line="info usernet")
     port = int(re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)", text).group(1))
     assert port != 7777
-    lab.m.run("(echo from-the-guest | nc -l -p 7777 >/tmp/got) >/dev/null 2>&1 & sleep 0.3")
+    lab.m.run("(echo from-the-guest | nc -l -p 7777 >/tmp/got) >/dev/null 2>&1 & until grep -q ':1E61 .* 0A ' /proc/net/tcp; do sleep 0.1; done")     # 7777; it listens
     with socket.create_connection(("127.0.0.1", port), 10) as s:
         s.settimeout(10)
         assert s.recv(100) == b"from-the-guest\n"
         s.sendall(b"from-the-host\n")
-    assert lab.m.run("sleep 0.5; cat /tmp/got") == "from-the-host"
+    assert lab.m.run("until [ -s /tmp/got ]; do sleep 0.1; done; cat /tmp/got") == "from-the-host"
 
 
 def test_rng_gives_different_bytes(lab):
@@ -131,12 +131,12 @@ def test_balloon_takes_and_gives_memory(lab):
 
     before = guest_kib()
     lab.qmp.cmd("balloon", value=512 << 20)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60 * guest.SCALE
     while guest_kib() > before - 200 * 1024 and time.monotonic() < deadline:
         time.sleep(0.3)
     assert guest_kib() <= before - 200 * 1024
     lab.qmp.cmd("balloon", value=768 << 20)
-    while guest_kib() < before and time.monotonic() < deadline + 30:
+    while guest_kib() < before and time.monotonic() < deadline + 60 * guest.SCALE:
         time.sleep(0.3)
     assert guest_kib() == before
 

@@ -5,12 +5,16 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
 
 import disklab
 import guest
+
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "img"))
+from imglib import wait_listening  # noqa: E402
 
 MIB = 1 << 20
 SERVE = os.path.join(guest.BUILD, "backplane-serve")
@@ -32,10 +36,7 @@ class Server:
         cmd = [SERVE if self.kind == "ours" else "qemu-storage-daemon", "--blockdev", "driver=file,node-name=n,discard=unmap,filename=%s/img" % self.dir,
                "--export", export]
         self.process = subprocess.Popen(cmd, stdin=subprocess.DEVNULL)
-        end = time.monotonic() + 30 * guest.SCALE
-        while not os.path.exists(sock):
-            assert self.process.poll() is None and time.monotonic() < end
-            time.sleep(0.01)
+        wait_listening(sock, self.process)
         self.starts += 1
 
     def kill(self):

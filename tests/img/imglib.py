@@ -45,7 +45,7 @@ def qio(path, *cmds, fmt="qcow2"):
     return p
 
 
-def wait_listening(path, process, timeout=20):
+def wait_listening(path, process, timeout=60 * int(os.environ.get("BP_TIMEOUT_SCALE", "1"))):
     """Until somebody listens on the unix socket PATH: its file is there a moment before. PROCESS is who should."""
     end = time.monotonic() + timeout
     while True:

@@ -6,7 +6,6 @@ import http.server
 import re
 import ssl
 import threading
-import time
 
 import pytest
 
@@ -43,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/private" and self.headers.get("Authorization") != "Basic " + base64.b64encode(b"me:sesame").decode():
             self.answer(401, WWW_Authenticate='Basic realm="x"')
         elif self.path == "/slow":
-            time.sleep(5)
+            self.server.over.wait()
         elif self.path not in ("/image", "/private", "/short", "/long", "/lies", "/later") or not m:
             self.answer(404)
         else:
@@ -60,10 +59,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(name="web")
 def web_server():
     s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    s.seen, s.daemon_threads = [], True
+    s.seen, s.daemon_threads, s.over = [], True, threading.Event()
     threading.Thread(target=s.serve_forever, daemon=True).start()
     s.url = "http://127.0.0.1:%d" % s.server_address[1]
     yield s
+    s.over.set()
     s.shutdown()
     s.server_close()
 
@@ -121,9 +121,7 @@ def test_answers_that_end_wrong(tmp_path, web, path):
 
 def test_a_server_that_does_not_answer(tmp_path, web):
     web.data = b"x" * 4096
-    start = time.monotonic()
     assert "cannot read" in img("map", "--image-opts", opts(web, "/slow", ",file.timeout=1"), ok=(1,)).stderr
-    assert time.monotonic() - start < 4
     dead = "http://127.0.0.1:1/x"
     assert "cannot read" in img("map", "-f", "raw", dead, ok=(1,)).stderr
     assert "can only be read" in img("resize", "-f", "raw", web.url + "/image", "1M", ok=(1,)).stderr

@@ -17,7 +17,7 @@ from servelib import QmpError, Storage
 import vhostuser as vu
 
 sys.path.append(os.path.join(ROOT, "tests", "proto"))
-from lib.machine import connect  # noqa: E402
+from lib.machine import TIMEOUT, connect  # noqa: E402
 from lib.virtio import Function, disk_read  # noqa: E402
 from lib.nvme import Qtest  # noqa: E402
 
@@ -104,7 +104,7 @@ def test_configuration_and_size(tmp_path):
         fe.send(vu.SET_BACKEND_REQ_FD, b"", [theirs.fileno()])
         fe.config()
         s.qmp.cmd("block_resize", node_name="n", size=32 * MIB)
-        ours.settimeout(20)
+        ours.settimeout(TIMEOUT)
         assert struct.unpack("<III", ours.recv(12)) == (2, 1, 0)
         assert struct.unpack_from("<Q", fe.config())[0] == 65536 and r.do(vu.IN, 65528, want=4096)[0] == 0
         fe.close()
@@ -175,7 +175,7 @@ def test_requests_survive_the_back_end(tmp_path):
     assert r.do(vu.IN, 0, want=512)[0] == 0
     for n in range(4):
         r.submit(vu.OUT, 0, bytes([n + 1]) * 512, slot=n + 1)
-    end = time.monotonic() + 10
+    end = time.monotonic() + TIMEOUT
     while sum(os.pread(log, 1, 16 + 16 * i) == b"\1" for i in range(32)) < 4:
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -11,9 +11,9 @@ import time
 import pytest
 
 import vhostuser as vu
-from imglib import IMG, img
+from imglib import IMG, img, wait_listening
 from servelib import SERVE, QmpError, Storage
-from test_vhost_user_front import BACK_ENDS, LIES, TIMEOUT, Liar, ours
+from test_vhost_user_front import BACK_ENDS, LIES, Liar, ours
 
 MIB = 1 << 20
 
@@ -66,10 +66,7 @@ def test_blocks_of_4096(tmp_path):
 
 def serve_alone(tmp_path, program, *args):
     p = subprocess.Popen([program, *args, "--export", "vhost-user-blk,id=e,node-name=n,addr.type=unix,addr.path=%s,writable=on" % (tmp_path / "vu")])
-    end = time.monotonic() + TIMEOUT
-    while not os.path.exists(tmp_path / "vu"):
-        assert p.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
+    wait_listening(tmp_path / "vu", p)
     return p
 
 

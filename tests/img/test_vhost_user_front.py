@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from imglib import ROOT
+from imglib import ROOT, wait_listening
 from servelib import Storage
 import vhostuser as vu
 
@@ -57,10 +57,7 @@ def theirs(tmp_path, queues=2, node=None):
     p = subprocess.Popen(["qemu-storage-daemon", "--blockdev", node, "--export",
                           "vhost-user-blk,id=e,node-name=n,addr.type=unix,addr.path=%s,writable=on,num-queues=%d" % (tmp_path / "vu", queues)])
     try:
-        end = time.monotonic() + TIMEOUT
-        while not os.path.exists(tmp_path / "vu"):
-            assert time.monotonic() < end and p.poll() is None
-            time.sleep(0.01)
+        wait_listening(tmp_path / "vu", p)
         yield p
     finally:
         p.kill()
@@ -196,12 +193,12 @@ def test_killed_under_requests(tmp_path, serve):
     filled(tmp_path)
     slow = {"driver": "throttle", "node-name": "n", "throttle-group": "g", "file": {"driver": "file", "filename": str(tmp_path / "a")}}
     if serve is ours:
-        args = ["--object", "throttle-group,id=g,x-bps-write=4096", "--blockdev", json.dumps(slow)]
+        args = ["--object", "throttle-group,id=g,x-bps-write=64", "--blockdev", json.dumps(slow)]
         s = Storage(tmp_path, *args)
         s.export("vhost-user-blk", addr={"type": "unix", "path": str(tmp_path / "vu")}, writable=True)
         p = s.process
     else:
-        p = subprocess.Popen(["qemu-storage-daemon", "--object", "throttle-group,id=g,x-bps-write=4096", "--blockdev", json.dumps(slow), "--export",
+        p = subprocess.Popen(["qemu-storage-daemon", "--object", "throttle-group,id=g,x-bps-write=64", "--blockdev", json.dumps(slow), "--export",
                               "vhost-user-blk,id=e,node-name=n,addr.type=unix,addr.path=%s,writable=on" % (tmp_path / "vu")])
     try:
         with VirtioMachine(tmp_path, *device(tmp_path / "vu", ",reconnect-ms=20")) as m:
@@ -450,7 +447,8 @@ def test_lies_later_cost_the_connection(tmp_path, lie):
 def test_what_it_says_by_itself(tmp_path):
     with Liar(tmp_path / "vu") as liar, VirtioMachine(tmp_path, *device(tmp_path / "vu")) as m:
         fn = m.fn(1)
-        c = liar.channel
+        while not (c := liar.channel):
+            time.sleep(0.01)
         c.settimeout(TIMEOUT)
         for request, want in ((2, 0), (77, 1)):
             c.sendall(struct.pack("<III", request, 9, 0))
@@ -477,7 +475,8 @@ def test_a_back_end_with_less_is_refused(tmp_path):
         d.fn.set(0x14, 1, 0)
         first.wait_for(vu.GET_FEATURES, n)
         d.fn.reset()
-        time.sleep(0.1)
+        while first.seen[n:].count(vu.GET_FEATURES) < 2:        # it has been refused, and asked again
+            time.sleep(0.01)
         assert vu.SET_OWNER not in first.seen[n:]
         m.qmp.cmd("query-status")
     assert "lacks features 0x200" in m.output

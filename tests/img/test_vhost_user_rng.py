@@ -9,7 +9,7 @@ import pytest
 
 import vhostuser as vu
 from test_vhost_user_client import Garbler
-from test_vhost_user_front import SHARED, TIMEOUT, VERSION_1, Liar, VirtioMachine
+from test_vhost_user_front import SHARED, TIMEOUT, VERSION_1, VirtioMachine
 from lib.nvme import RAM
 
 BUF = RAM + 0x4000000
@@ -48,7 +48,7 @@ class Entropy(Garbler):
         os.pwrite(self.mem, data, guest - self.table[0] + self.table[3])
 
     def work(self):
-        desc, used, avail, size = self.addr[0], self.addr[1], self.addr[2], 16
+        desc, avail, size = self.addr[0], self.addr[2], 16
         while self.started:
             time.sleep(0.002)
             while self.started and self.at != struct.unpack("<H", self.read(avail + 2, 2))[0]:

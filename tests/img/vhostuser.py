@@ -8,6 +8,8 @@ import socket
 import struct
 import time
 
+TIMEOUT = 60 * int(os.environ.get("BP_TIMEOUT_SCALE", "1"))
+
 (GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE, SET_LOG_BASE, SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_KICK,
  SET_VRING_CALL, SET_VRING_ERR, GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES, GET_QUEUE_NUM, SET_VRING_ENABLE, SET_BACKEND_REQ_FD, GET_CONFIG, SET_CONFIG,
  GET_INFLIGHT_FD, SET_INFLIGHT_FD, RESET_DEVICE, GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG) = (
@@ -133,7 +135,7 @@ class Ring:
     def used_idx(self):
         return struct.unpack_from("<H", self.fe.mem, self.used + 2)[0]
 
-    def wait(self, timeout=20):
+    def wait(self, timeout=TIMEOUT):
         """The next used element's head, once the driver is told."""
         end = time.monotonic() + timeout
         struct.pack_into("<H", self.fe.mem, self.avail + 4 + 2 * self.size, self.seen)      # used_event: tell us of that one

@@ -2,7 +2,6 @@
 """Backups, dirty bitmaps (kept in images, too), transactions. qemu-img is the judge of the images."""
 import json
 import shutil
-import subprocess
 
 import pytest
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import BINARY, Qmp, QmpError
+from lib.machine import BINARY, TIMEOUT, Qmp, QmpError
 from lib.qtest import Qtest
 
 
@@ -25,7 +25,7 @@ class Library:
             s = socket.socket(socket.AF_UNIX)
             s.bind(p)
             s.listen(1)
-            s.settimeout(30)
+            s.settimeout(TIMEOUT)
             listening.append(s)
         cmd = [self.name, "-qtest", "unix:" + paths[0], "-qtest-log", "/dev/null", "-chardev", "socket,path=%s,id=char0" % paths[1],
                "-mon", "chardev=char0,mode=control", "-display", "none", "-audio", "none", "-run-with", "exit-with-parent=on", *args, "-accel", "qtest"]
@@ -34,14 +34,14 @@ class Library:
         for s in listening:
             s.close()
         for s in socks:
-            s.settimeout(30)
+            s.settimeout(TIMEOUT)
         self.qtest, self.qmp = Qtest(socks[0]), Qmp(socks[1])
 
     def end(self):
         """As qtest_quit(): SIGTERM, and the status must be 0."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(TIMEOUT)
 
 
 @pytest.fixture(name="start")
@@ -115,5 +115,5 @@ def test_prompt_that_scripts_wait_for(tmp_path):
     name = str(tmp_path / "qemu-system-riscv64")
     os.symlink(BINARY, name)
     for program, prompt in ((name, b"(qemu) "), (BINARY, b"(backplane) ")):
-        out = subprocess.run([program, "-M", "none", "-monitor", "stdio", "-display", "none"], input=b"quit\n", capture_output=True, timeout=60, check=True)
+        out = subprocess.run([program, "-M", "none", "-monitor", "stdio", "-display", "none"], input=b"quit\n", capture_output=True, timeout=TIMEOUT, check=True)
         assert prompt in out.stdout

@@ -10,7 +10,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import BINARY, Machine, Qmp, connect, run
+from lib.machine import BINARY, TIMEOUT, Machine, Qmp, connect, run
 from lib.term import Terminal
 
 STATES = {"running": [], "not-started": ["-S"], "qtest": ["-accel", "qtest"]}
@@ -93,13 +93,13 @@ def test_signal_at_any_moment(tmp_path):
     connect(str(tmp_path / "qmp"), p).close()
     span = 1.5 * (time.monotonic() - began)
     p.terminate()
-    assert p.wait(30) == 0
+    assert p.wait(TIMEOUT) == 0
     rounds = 60 // int(os.environ.get("BP_TIMEOUT_SCALE", "1"))
     for i in range(rounds):
         p = subprocess.Popen([BINARY, *args])
         time.sleep(span * i / rounds)
         p.terminate()
-        assert p.wait(30) in (0, -signal.SIGTERM)       # the latter before main()
+        assert p.wait(TIMEOUT) in (0, -signal.SIGTERM)       # the latter before main()
         assert os.listdir(tmp_path) == ["disk"], "after %d of %d of the start" % (i, rounds)
 
 
@@ -173,7 +173,7 @@ def test_exit_with_parent(tmp_path):
     finally:
         parent.kill()
         parent.wait()
-    end = time.monotonic() + 20
+    end = time.monotonic() + TIMEOUT
     while os.listdir(tmp_path):
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -181,10 +181,10 @@ def test_exit_with_parent(tmp_path):
 
 def test_daemon_with_relative_names_leaves_nothing(tmp_path):
     r = subprocess.run([BINARY, "-M", "none", "-daemonize", "-display", "none", "-pidfile", "pid", "-qmp", "unix:qmp,server=on,wait=off"],
-                       cwd=tmp_path, check=False, stdin=subprocess.DEVNULL, timeout=30)
+                       cwd=tmp_path, check=False, stdin=subprocess.DEVNULL, timeout=TIMEOUT)
     assert r.returncode == 0
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
-    end = time.monotonic() + 20
+    end = time.monotonic() + TIMEOUT
     while os.listdir(tmp_path):
         assert time.monotonic() < end
         time.sleep(0.02)

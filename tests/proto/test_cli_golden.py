@@ -15,7 +15,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import BINARY, ROOT
+from lib.machine import BINARY, ROOT, TIMEOUT
 
 FILES = sorted(glob.glob(os.path.join(ROOT, "tests", "golden", "*.txt")))
 
@@ -48,7 +48,7 @@ class Place:
         argv = [w.replace("@TMP@", self.tmp).replace("@PORT@", self.port) for w in words(command)]
         try:
             p = subprocess.run([BINARY, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               timeout=20, check=False, cwd=self.tmp)
+                               timeout=TIMEOUT, check=False, cwd=self.tmp)
         except subprocess.TimeoutExpired:
             return "runs\n"
         out = p.stdout.replace(self.tmp, "@TMP@").replace(self.port, "@PORT@")

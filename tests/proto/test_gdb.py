@@ -276,12 +276,14 @@ def test_attaching_stops_and_leaving_removes_breakpoints(guest):
         assert not m.qmp.cmd("query-status")["running"]
         assert r.ask("Z1,%x,2" % (m.symbol("work") - 0x40000000)) == "OK"
         r.close()
-        time.sleep(0.2)
-        m.qmp.cmd("cont")
-        time.sleep(0.1)
-        assert m.qmp.cmd("query-status")["running"]
-        r = Remote(m)
-        r.ask("?")
+        r = Remote(m)                           # who comes next is served once the first has gone, and his breakpoint with him
+        assert r.ask("?") == "T02thread:1;"
+        before = r.ask("pa")
+        while r.ask("pa") == before:            # a0, which counts calls of work()
+            r.send("c")
+            time.sleep(0.01)
+            r.sock.sendall(b"\x03")
+            assert r.receive().startswith(b"T02")
         assert r.ask("D") == "OK"
         assert m.qmp.cmd("query-status")["running"]
         r.close()
@@ -289,7 +291,8 @@ def test_attaching_stops_and_leaving_removes_breakpoints(guest):
 
 def test_end_of_the_program_is_told(m, r):
     r.send("c")
-    time.sleep(0.05)
+    while not m.qmp.cmd("query-status")["running"]:
+        pass
     m.qmp.cmd("quit")
     answers = []
     try:

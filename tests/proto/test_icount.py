@@ -8,7 +8,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import Machine, run  # noqa: E402  (the path is set above)
+from lib.machine import TIMEOUT, Machine, run  # noqa: E402  (the path is set above)
 from lib.qtest import QtestMachine  # noqa: E402
 
 
@@ -79,17 +79,23 @@ def test_stop_and_cont(tmp_path):
         def loops():
             return int(re.search(r"\bt2\)?[ =:]+(?:0x)?([0-9a-f]+)", m.qmp.hmp("info registers")).group(1), 16)
 
-        time.sleep(0.2)
-        m.qmp.cmd("stop")
-        stood = loops()
-        assert stood > 0 and m.qmp.cmd("query-status")["status"] == "paused"
-        time.sleep(0.1)
+        def stop_beyond(n):
+            """Lets it run until it has gone round more than N times; stops it, and answers how often."""
+            end = time.monotonic() + TIMEOUT
+            while True:
+                m.qmp.cmd("stop")
+                if loops() > n:
+                    return loops()
+                assert time.monotonic() < end and m.qmp.cmd("query-status")["status"] == "paused"
+                m.qmp.cmd("cont")
+                time.sleep(0.01)
+
+        stood = stop_beyond(0)
+        assert m.qmp.cmd("query-status")["status"] == "paused"
+        time.sleep(0.1)                                 # nothing may happen
         assert loops() == stood
         m.qmp.cmd("cont")
-        time.sleep(0.2)
-        m.qmp.cmd("stop")
-        assert loops() > stood
+        stop_beyond(stood)
         m.qmp.cmd("system_reset")
         m.qmp.cmd("cont")
-        time.sleep(0.1)
-        assert m.qmp.cmd("query-status")["status"] == "running"
+        stop_beyond(0)

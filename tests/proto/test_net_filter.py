@@ -9,7 +9,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import QmpError
+from lib.machine import TIMEOUT, QmpError
 from lib.nvme import RAM
 from lib.virtio import VirtioMachine
 
@@ -28,6 +28,18 @@ class Bench:
 
     def path(self, name):
         return os.path.join(self.folder, name)
+
+    def chardev(self, name):
+        """The other end of the socket NAME, whose chardev has the same name; until that knows of it."""
+        s = self.m.connect(self.path(name))
+        self.joined(name)
+        return s
+
+    def joined(self, *names):
+        """Until each of these chardevs has its peer."""
+        end = time.monotonic() + TIMEOUT
+        while [c for c in self.m.qmp.cmd("query-chardev") if c["label"] in names and c["filename"].startswith("disconnected")]:
+            assert time.monotonic() < end, names
 
     def __enter__(self):
         self.m.__enter__()
@@ -72,13 +84,12 @@ def silent(sock, seconds=0.2):
     sock.settimeout(seconds)
     with pytest.raises(TimeoutError):
         sock.recv(1)
-    sock.settimeout(30)
+    sock.settimeout(TIMEOUT)
 
 
 def test_mirror_copies_one_direction(tmp_path):
     with Bench(tmp_path, "-chardev", "socket,id=c,path=DIR/c,server=on,wait=off", "-object", "filter-mirror,id=f,netdev=n,queue=tx,outdev=c") as b:
-        copy = b.m.connect(b.path("c"))
-        b.m.qmp.cmd("query-status")
+        copy = b.chardev("c")
         put(b.wire, FRAME)
         assert get(copy) == FRAME and b.take() == FRAME
         b.send(b"from the card" * 5)
@@ -96,8 +107,8 @@ def test_redirectors_lead_out_and_in_again(tmp_path, queue):
     for i, n in enumerate(names):
         args += ["-object", "filter-redirector,id=f%d,netdev=n,queue=%s,%s" % (i, queue, n)]
     with Bench(tmp_path, *args) as b:
-        out = b.m.connect(b.path("z"))
-        b.m.qmp.cmd("query-status")
+        out = b.chardev("z")
+        b.joined("a", "a2")
         if queue == "tx":
             put(b.wire, FRAME)
         else:
@@ -142,7 +153,7 @@ def test_dump_is_a_pcap_file(tmp_path):
         assert b.take() == FRAME
         b.send(b"x" * 70)
         assert get(b.wire) == b"x" * 70
-        end = time.monotonic() + 10
+        end = time.monotonic() + TIMEOUT
         while os.path.getsize(b.path("pcap")) < 24 + 2 * 48 and time.monotonic() < end:
             time.sleep(0.01)
         with open(b.path("pcap"), "rb") as f:
@@ -178,10 +189,11 @@ def test_announce_self(tmp_path):
             assert frame[20:32] == b"\0\3" + bytes.fromhex("525400000007") + bytes(4)
         b.m.qmp.cmd("announce-self", rounds=0, id="a", **pause)
         b.wire.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            for _ in range(50):
+        end = time.monotonic() + TIMEOUT
+        with pytest.raises(TimeoutError):               # those that were under way, and then no more
+            while time.monotonic() < end:
                 b.wire.recv(64)
-        b.wire.settimeout(30)
+        b.wire.settimeout(TIMEOUT)
         b.m.qmp.cmd("announce-self", rounds=1, interfaces=["other"], **pause)
         silent(b.wire)
         assert b.m.qmp.hmp("announce_self") == ""

@@ -10,7 +10,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import BINARY, Machine, QmpError, run
+from lib.machine import BINARY, TIMEOUT, Machine, QmpError, run
 
 BOARD = ("-M", "virt", "-S", "-serial", "null", "-accel", "interp", "-nodefaults")
 MAC = "52:54:00:00:00:09"
@@ -27,7 +27,7 @@ def announce(m):
 
 
 def take_frame(s):
-    s.settimeout(30)
+    s.settimeout(TIMEOUT)
     f = s.makefile("rb")
     return f.read(struct.unpack(">I", f.read(4))[0])
 
@@ -36,7 +36,7 @@ def listener(family, at):
     s = socket.socket(family)
     s.bind(at)
     s.listen(1)
-    s.settimeout(30)
+    s.settimeout(TIMEOUT)
     return s
 
 
@@ -104,7 +104,7 @@ def test_a_reconnecting_back_end_goes_at_any_time(tmp_path):
                       reconnect_ms=1)
             m.qmp.cmd("netdev_del", id="a")
             m.qmp.cmd("netdev_del", id="b")
-        assert time.monotonic() - begin < 20
+        assert time.monotonic() - begin < TIMEOUT       # a connection that hangs is given up by the system after two minutes
     for s in full:
         s.close()
     server.close()
@@ -200,7 +200,7 @@ def test_inherited_numbers(tmp_path):
     p.stdin.write(b"announce_self\n")
     p.stdin.flush()
     assert take_frame(ours)[:14] == RARP
-    out = p.communicate(b"quit\n", timeout=30)[0]
+    out = p.communicate(b"quit\n", timeout=TIMEOUT)[0]
     assert p.returncode == 0, out
     ours.close()
 
@@ -214,7 +214,7 @@ def test_dgram_over_inet_and_unix(tmp_path):
         for s, local, remote in ((a, "inet,local.host=127.0.0.1,local.port=0", "inet,remote.host=127.0.0.1,remote.port=%d" % a.getsockname()[1]),
                                  (b, "unix,local.path=%s" % (tmp_path / "me"), "unix,remote.path=%s" % (tmp_path / "peer"))):
             with Machine(*BOARD, "-netdev", "dgram,id=n,local.type=%s,remote.type=%s" % (local, remote), *card()) as m:
-                s.settimeout(30)
+                s.settimeout(TIMEOUT)
                 announce(m)
                 frame, sender = s.recvfrom(2000)
                 assert frame[:14] == RARP
@@ -228,7 +228,7 @@ def test_dgram_takes_a_socket_that_is_handed_over():
         m.qmp.cmd("netdev_add", type="dgram", id="n", local={"type": "fd", "str": "wire"})
         m.qmp.cmd("device_add", driver="virtio-net-pci", netdev="n", mac=MAC, id="c", bus="rp")
         announce(m)
-        ours.settimeout(30)
+        ours.settimeout(TIMEOUT)
         assert ours.recv(2000)[:14] == RARP
     ours.close()
     theirs.close()
@@ -237,21 +237,14 @@ def test_dgram_takes_a_socket_that_is_handed_over():
 @pytest.mark.parametrize("make", ["dgram,id=n,remote.type=inet,remote.host=239.9.8.7,remote.port=%d,local.type=inet,local.host=127.0.0.1",
                                   "socket,id=n,mcast=239.9.8.7:%d,localaddr=127.0.0.1"])
 def test_machines_meet_in_a_multicast_group(make):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.bind(("0.0.0.0", 0))
-        s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.9.8.7") + socket.inet_aton("127.0.0.1"))
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.settimeout(30)
-        port = s.getsockname()[1]
-        s.close()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as g:
-            g.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            g.bind(("239.9.8.7", port))
-            g.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.9.8.7") + socket.inet_aton("127.0.0.1"))
-            g.settimeout(30)
-            with Machine(*BOARD, "-netdev", make % port, *card()) as m:
-                announce(m)
-                assert g.recv(2000)[:14] == RARP
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as g:
+        g.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        g.bind(("239.9.8.7", 0))
+        g.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.9.8.7") + socket.inet_aton("127.0.0.1"))
+        g.settimeout(TIMEOUT)
+        with Machine(*BOARD, "-netdev", make % g.getsockname()[1], *card()) as m:
+            announce(m)
+            assert g.recv(2000)[:14] == RARP
 
 
 def test_socket_is_the_older_way_to_write_them():
@@ -324,5 +317,5 @@ def test_info_network():
 def test_idle_hub_ports_are_warned_of_and_busy_ones_are_not():
     p = subprocess.run([BINARY, *BOARD, "-display", "none", "-netdev", "user,id=u", "-netdev", "hubport,id=h,hubid=0,netdev=u", "-netdev",
                         "hubport,id=idle,hubid=0", "-netdev", "hubport,id=used,hubid=0", "-device", "virtio-net-pci,netdev=used", "-monitor", "stdio"],
-                       input="quit\n", capture_output=True, text=True, timeout=30, check=True)
+                       input="quit\n", capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert "-netdev idle: no device uses it" in p.stderr and p.stderr.count("no device uses it") == 1

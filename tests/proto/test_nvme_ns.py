@@ -3,12 +3,11 @@
 import os
 import struct
 import sys
-import time
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import TIMEOUT, run
+from lib.machine import run
 from lib.nvme import PAGE, NvmeMachine, read, rw, write
 
 MIB = 1 << 20

@@ -4,7 +4,6 @@ import json
 import os
 import struct
 import sys
-import time
 
 import pytest
 
@@ -34,15 +33,14 @@ class Timed(NvmeMachine):
         while self.qmp.cmd("qom-get", path=PATH, property="timed-commands") < n:
             pass
 
-    def done(self, ns):
-        """Lets the time pass; the ids of what is done then. A moment before, it is not."""
+    def done(self, ns, count=1):
+        """Lets the time pass; the ids of the COUNT commands that are done then, and no more. A moment before, none is."""
         self.q.step(ns - 1)
         before = self.io.ready()
         self.q.step(1)
-        out = [self.io.poll().cid]
-        while self.io.ready():
-            out.append(self.io.poll().cid)
+        out = [self.io.poll().cid for _ in range(count)]
         assert not before, "too early"
+        assert not self.io.ready(), "too many"
         return out
 
     def timing(self, **model):
@@ -77,7 +75,7 @@ def test_fixed(m):
     assert m.qmp.cmd("qom-get", path=PATH, property="timed-ns") == 600 * US
     cids = [m.go(2, i) for i in range(8)]                       # beside each other
     m.started(11)
-    assert sorted(m.done(80 * US)) == sorted(cids)
+    assert sorted(m.done(80 * US, 8)) == sorted(cids)
 
 
 def test_dies(m):
@@ -85,7 +83,7 @@ def test_dies(m):
     m.timing(dies=4, die_bytes=4096, read_ns=50 * US)
     one, same, other = m.go(2, 0), m.go(2, 4), m.go(2, 1)
     m.started(3)
-    assert sorted(m.done(50 * US)) == sorted((one, other))
+    assert sorted(m.done(50 * US, 2)) == sorted((one, other))
     assert m.done(50 * US) == [same]
     m.go(2, 8, 8)                                               # each die has two of its pieces
     m.started(4)
@@ -132,22 +130,15 @@ def test_wrong_models_are_named(m):
 
 # ---- atomic writes ----
 
-def settle(m, *cmds):
-    """Which commands are done after 100 us, and after 200 us."""
+def settle(m, *cmds, groups):
+    """Of CMDS, those of the first of GROUPS are done after 100 us, beside each other; those of the next begin then, and are done after 200 us."""
     base = m.qmp.cmd("qom-get", path=PATH, property="timed-commands")
     cids = [m.go(*c) for c in cmds]
-    out = []
-    while len(cids) > sum(map(len, out)):
-        n = base + sum(map(len, out))
-        m.started(n + 1)
-        time.sleep(0.02)                                        # those that may begin have begun
-        m.q.step(100 * US)
-        got = [m.io.poll().cid]
-        time.sleep(0.02)
-        while m.io.ready():
-            got.append(m.io.poll().cid)
-        out.append(sorted(cids.index(c) for c in got))
-    return out
+    for group in groups:
+        base += len(group)
+        m.started(base)
+        assert m.qmp.cmd("qom-get", path=PATH, property="timed-commands") == base
+        assert sorted(cids.index(c) for c in m.done(100 * US, len(group))) == group
 
 
 LAT = {"read-ns": 100 * US, "write-ns": 100 * US, "other-ns": 100 * US}
@@ -169,16 +160,17 @@ def test_atomic_writes(tmp_path, cmds, groups):
         m.start()
         raw = m.n.identify(1)
         assert struct.unpack_from("<HH", raw, 526) == (3, 0) and struct.unpack_from("<H", raw, 532)[0] == 3
-        assert settle(m, *cmds) == groups
+        settle(m, *cmds, groups=groups)
 
 
 def test_atomic_normal_is_disabled(tmp_path):
     with machine(tmp_path, timing=LAT, **{"atomic.awun": 3, "atomic.awupf": 1, "atomic.dn": True}) as m:
         m.start()
         assert m.n.feature(10).result == 1 and m.n.feature(10, 1).result == 1
-        assert settle(m, (W, 0, 4), (W, 2, 4)) == [[0, 1]] and settle(m, (W, 0, 2), (W, 1, 2)) == [[0], [1]]
+        settle(m, (W, 0, 4), (W, 2, 4), groups=[[0, 1]])
+        settle(m, (W, 0, 2), (W, 1, 2), groups=[[0], [1]])
         assert m.n.set_feature(10, 0).status == 0
-        assert settle(m, (W, 0, 4), (W, 2, 4)) == [[0], [1]]
+        settle(m, (W, 0, 4), (W, 2, 4), groups=[[0], [1]])
 
 
 def test_atomic_boundaries(tmp_path):
@@ -186,10 +178,10 @@ def test_atomic_boundaries(tmp_path):
         m.start()
         raw = m.n.identify(0, nsid=1)
         assert raw[24] >> 1 & 1 and struct.unpack_from("<6H", raw, 34) == (3, 1, 3, 7, 2, 7)
-        assert settle(m, (W, 3, 4), (R, 4, 1)) == [[0], [1]]
-        assert settle(m, (W, 8, 4), (R, 9, 1)) == [[0, 1]]      # crosses block 10
-        assert settle(m, (W, 10, 4), (R, 11, 1)) == [[0], [1]]
-        assert settle(m, (W, 1, 2), (R, 1, 1)) == [[0, 1]]      # crosses the first
+        settle(m, (W, 3, 4), (R, 4, 1), groups=[[0], [1]])
+        settle(m, (W, 8, 4), (R, 9, 1), groups=[[0, 1]])        # crosses block 10
+        settle(m, (W, 10, 4), (R, 11, 1), groups=[[0], [1]])
+        settle(m, (W, 1, 2), (R, 1, 1), groups=[[0, 1]])        # crosses the first
 
 
 def test_fused_and_deallocate_keep_away(tmp_path):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.iothreads import THREADS, who_wakes
+from lib.iothreads import THREADS, wakes_only
 from lib.machine import TIMEOUT, QmpError, run
 from lib.nvme import RAM
 from lib.virtio import VirtioMachine, disk_read
@@ -27,13 +27,13 @@ def null(latency=0):
     return ["-blockdev", "driver=null-co,node-name=d,size=1M,read-zeroes=on,latency-ns=%d" % latency]
 
 
-def who_serves(m, fn, queue):
-    """The threads that a read in QUEUE wakes."""
+def served_by(m, fn, queue, name):
+    """A read in QUEUE wakes the thread NAME."""
     def read():
         status = disk_read(fn, queue, 3, BUF)
         assert queue.wait() == (0, 513) and fn.q.read(status, 1) == b"\0"
         assert fn.q.read(BUF, 512) == DATA[512 * 3:512 * 4]
-    return who_wakes(m, read)
+    wakes_only(m, name, read)
 
 
 @pytest.mark.parametrize("mapping,served", [
@@ -47,9 +47,8 @@ def test_each_queue_has_its_thread(tmp_path, mapping, served):
             assert fn.negotiate()
             queues = [fn.queue(i) for i in range(4)]
             fn.start()
-            time.sleep(0.05)                    # the start looks at every queue
             for q, name in zip(queues, served):
-                assert who_serves(m, fn, q) == {name}
+                served_by(m, fn, q, name)
         with pytest.raises(QmpError, match="t0"):
             m.qmp.cmd("object-del", id="t0")
 

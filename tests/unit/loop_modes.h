@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include "loop/co.h"
 #include "loop/loop.h"
+#include "until.h"
 
 static inline int loop_modes_setup(void **state)
 {
@@ -38,6 +39,16 @@ static inline int run_in_both_modes_(const char *name, const struct CMUnitTest *
     waitpid(child, &st, 0);
     int failed = _cmocka_run_group_tests(name, tests, n, loop_modes_setup, NULL);
     return failed || !WIFEXITED(st) || WEXITSTATUS(st);
+}
+
+/* Serves the main loop until @cond. */
+#define SERVE_UNTIL(cond) UNTIL(cond, loop_run_once(loop_main(), 20000000))
+
+/* Serves the main loop for a moment: for what must not happen meanwhile, never for what must. */
+static inline void serve(int rounds)
+{
+    while (rounds--)
+        loop_run_once(loop_main(), 1000000);
 }
 
 /* Serves the main loop until *flag. */

@@ -19,6 +19,7 @@
 #include "loop/loop.h"
 #include "mem/ram.h"
 #include "mem/view.h"
+#include "hart_until.h"
 
 enum { RAM = 0x80000000u, RAM_SIZE = 0x400000, CODE = RAM + 0x1000, DATA = RAM + 0x100000 };
 enum { REG_PC = 32, REG_F0 = 33, REG_CSR0 = 65, REG_PRIV = 4161 };
@@ -92,12 +93,7 @@ static inline void step(struct hart *h)
 static inline void hart_run_to(struct hart *h, uint64_t end)
 {
     hart_power(h, true);
-    for (unsigned i = 0; i < 20000 && reg(h, REG_PC) != end; i++) {
-        hart_set_resume(set);
-        usleep(100);
-        hart_set_pause(set);
-    }
-    assert_int_equal(reg(h, REG_PC), end);
+    UNTIL(hart_pc(h) == end, harts_run(set));
 }
 
 static inline void put_insn(uint64_t pa, uint32_t insn)

@@ -12,6 +12,7 @@
 #include "loop/loop.h"
 #include "mem/ram.h"
 #include "mem/view.h"
+#include "hart_until.h"
 
 enum { RAM = 0x80000000u, RAM_SIZE = 0x100000 };
 static struct hart_set *set;
@@ -46,19 +47,13 @@ static int setup(void **state)
 static void run(unsigned priv, const uint32_t *code, unsigned n, uint64_t a0, uint64_t a1)
 {
     struct hart *h = hart_get(set, 0);
-    uint64_t pc = 0, end = RAM + n * 4 + 4;
+    uint64_t end = RAM + n * 4;
     for (unsigned i = 0; i < n; i++)
         st_le32(ram->host + i * 4, code[i]);
     st_le32(ram->host + n * 4, 0x0000006f);             /* j . : where every program ends */
     hart_set_start(h, priv, RAM, a0, a1);
     hart_power(h, true);
-    for (unsigned tries = 0; tries < 2000 && pc != end - 4; tries++) {
-        hart_set_resume(set);
-        usleep(100);
-        hart_set_pause(set);
-        assert_true(hart_reg_read(h, 32, &pc));
-    }
-    assert_int_equal(pc, end - 4);
+    UNTIL(hart_pc(h) == end, harts_run(set));
     hart_power(h, false);
 }
 

@@ -16,11 +16,7 @@ enum { LD = 0x3003, ADDI = 0x13, HERE = 0x6f };
 static void go(struct hart *h)
 {
     set_reg(h, REG_PC, CODE);
-    for (unsigned i = 0; i < 10000 && reg(h, REG_PC) != CODE + 8; i++) {
-        hart_set_resume(set);
-        usleep(200);
-        hart_set_pause(set);
-    }
+    UNTIL(hart_pc(h) == CODE + 8, harts_run(set));
 }
 
 /* What the host's memory does under a translated load. */

@@ -20,6 +20,7 @@
 #include "loop/loop.h"
 #include "mem/ram.h"
 #include "mem/view.h"
+#include "hart_until.h"
 
 enum { RAM = 0x80000000u, RAM_SIZE = 0x40000, DATA = 0x20000, DATA_SIZE = 0x8000, MAX = 400 };
 enum { COUNT_DOWN = 0xfffd0d13 };         /* addi s10, s10, -1 */
@@ -365,7 +366,6 @@ static uint64_t float_value(void)
 static void run(unsigned which, const uint64_t *regs, uint64_t start, uint64_t end, struct outcome *o)
 {
     struct hart *h = hart_get(set[which], 0);
-    uint64_t pc = 0;
     hart_set_start(h, 3, start, 0, 0);
     for (unsigned i = 1; i < 65; i++)
         if (i != 32)
@@ -373,13 +373,7 @@ static void run(unsigned which, const uint64_t *regs, uint64_t start, uint64_t e
     assert_true(hart_reg_write(h, 65 + 0x300, regs[32]));
     assert_true(hart_reg_write(h, 65 + 0x305, end));
     hart_power(h, true);
-    for (unsigned tries = 0; tries < 20000 && pc != end; tries++) {
-        hart_set_resume(set[which]);
-        usleep(50);
-        hart_set_pause(set[which]);
-        assert_true(hart_reg_read(h, 32, &pc));
-    }
-    assert_int_equal(pc, end);
+    UNTIL(hart_pc(h) == end, harts_run(set[which]));
     hart_power(h, false);
     for (unsigned i = 0; i < 65; i++)
         assert_true(hart_reg_read(h, i, &o->reg[i]));

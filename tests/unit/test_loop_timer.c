@@ -249,19 +249,19 @@ static void a_timer_moved_nearer_ends_the_sleep(void **state)
 {
     struct err e = ERR_INIT;
     struct loop *l = loop_new_thread("sleeper", &e);
+    const int64_t FAR = 3600 * INT64_C(1000000000);
     _Atomic int64_t far_at = 0, near_at = 0;
     struct timer far, near;
     timer_init(&far, CLOCK_HOST, l, NULL, mark_time, &far_at);
     timer_init(&near, CLOCK_HOST, l, NULL, mark_time, &near_at);
     for (int i = 0; i < 5; i++) {
         int64_t start = clock_now(CLOCK_HOST), due = start + 30000000;
-        timer_arm(&far, start + 3000000000);
+        timer_arm(&far, start + FAR);
         usleep(5000);                               /* asleep by now */
-        timer_arm(&near, start + 100000000000);
+        timer_arm(&near, start + 2 * FAR);
         usleep(1000 * (unsigned)i);
         timer_arm(&near, due);
-        while (!atomic_load(&near_at) && clock_now(CLOCK_HOST) < start + 2000000000)
-            usleep(500);
+        UNTIL(atomic_load(&near_at), usleep(500));
         assert_true(atomic_load(&near_at) >= due && !atomic_load(&far_at));
         timer_disarm(&far);
         atomic_store(&near_at, 0);

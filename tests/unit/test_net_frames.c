@@ -66,6 +66,8 @@ static void exchange(const char *left, const char *right)
 
 static void dgram_over_udp(void **state)
 {
+    if (!own_namespace)
+        skip();                         /* its ports are another run's, too */
     exchange("dgram,id=a,local.type=inet,local.host=127.0.0.1,local.port=28431,remote.type=inet,remote.host=127.0.0.1,remote.port=28432",
              "dgram,id=b,local.type=inet,local.host=127.0.0.1,local.port=28432,remote.type=inet,remote.host=127.0.0.1,remote.port=28431");
     exchange("socket,id=a,udp=127.0.0.1:28434,localaddr=127.0.0.1:28433", "socket,id=b,udp=127.0.0.1:28433,localaddr=127.0.0.1:28434");
@@ -74,15 +76,15 @@ static void dgram_over_udp(void **state)
 
 static void dgram_over_unix(void **state)
 {
-    const char *file = "/tmp/bp-net-dgram-a.sock";
-    exchange("dgram,id=a,local.type=unix,local.path=/tmp/bp-net-dgram-a.sock,remote.type=unix,remote.path=/tmp/bp-net-dgram-b.sock",
-             "dgram,id=b,local.type=unix,local.path=/tmp/bp-net-dgram-b.sock,remote.type=unix,remote.path=/tmp/bp-net-dgram-a.sock");
+    const char *file = "a.sock";
+    exchange("dgram,id=a,local.type=unix,local.path=a.sock,remote.type=unix,remote.path=b.sock",
+             "dgram,id=b,local.type=unix,local.path=b.sock,remote.type=unix,remote.path=a.sock");
     assert_int_equal(access(file, F_OK), -1);           /* taken away at the end */
-    struct netdev *a = make("dgram,id=a,local.type=unix,local.path=/tmp/bp-net-dgram-a.sock,remote.type=unix,remote.path=/tmp/none");
+    struct netdev *a = make("dgram,id=a,local.type=unix,local.path=a.sock,remote.type=unix,remote.path=none");
     struct card *x = plug(a);
     assert_true(put(x, "abc", 3));                      /* nobody there: lost */
     serve(3);
-    refuse("dgram,id=b,local.type=unix,local.path=/tmp/bp-net-dgram-a.sock,remote.type=unix,remote.path=/tmp/none", "in use");
+    refuse("dgram,id=b,local.type=unix,local.path=a.sock,remote.type=unix,remote.path=none", "in use");
     assert_int_equal(access(file, F_OK), 0);
     unplug(x);
     unmake(a);
@@ -91,9 +93,22 @@ static void dgram_over_unix(void **state)
 /* An address that another holds is refused with its holder's name. */
 static void busy_port_names_the_holder(void **state)
 {
+    if (!own_namespace)
+        skip();                         /* its ports are another run's, too */
     struct netdev *a = make("socket,id=a,udp=127.0.0.1:28436,localaddr=127.0.0.1:28435");
     refuse("socket,id=b,udp=127.0.0.1:28436,localaddr=127.0.0.1:28435", "test_net_frames");
     unmake(a);
+}
+
+/* Counts a frame, or serves the main loop where there is none. */
+static void take_1500(int fd, unsigned *got)
+{
+    static uint8_t frame[2000];
+    ssize_t n = recv(fd, frame, sizeof frame, MSG_DONTWAIT);
+    if (n == 1500)
+        ++*got;
+    else
+        serve(1);
 }
 
 static void dgram_adopts_a_socket(void **state)
@@ -117,15 +132,7 @@ static void dgram_adopts_a_socket(void **state)
         serve(1);
     }
     assert_in_range(sent, 10, 5000);
-    int64_t end = clock_now(CLOCK_HOST) + 5000000000;
-    while (got < sent && clock_now(CLOCK_HOST) < end) {
-        static uint8_t frame[2000];
-        ssize_t n = recv(fds[1], frame, sizeof frame, MSG_DONTWAIT);
-        got += n == 1500;
-        if (n < 0)
-            serve(1);
-    }
-    assert_int_equal(got, sent);
+    UNTIL(got == sent, take_1500(fds[1], &got));
     assert_true(x->sent > 0);
     unplug(x);
     unmake(a);
@@ -306,5 +313,5 @@ int main(void)
         cmocka_unit_test(multicast_leaves_out_what_is_ours), cmocka_unit_test(tap_carries_frames), cmocka_unit_test(tap_runs_scripts),
     };
     enter_namespace();
-    return RUN_IN_BOTH_MODES(tests);
+    return net_folder_enter() ? RUN_IN_BOTH_MODES(tests) : 1;
 }

@@ -154,11 +154,7 @@ static void run_slot(struct hart *h, uint64_t want)
     set_reg(h, REG_PC, CODE);
     set_reg(h, A0, 0);
     hart_power(h, true);
-    for (unsigned i = 0; i < 20000 && (i < 2 || reg(h, REG_PC) != CODE + 0x1004); i++) {
-        hart_set_resume(set);
-        usleep(100);
-        hart_set_pause(set);
-    }
+    UNTIL(hart_pc(h) == CODE + 0x1004, harts_run(set));
     hart_power(h, false);
     assert_int_equal(reg(h, A0), want);
 }

@@ -11,6 +11,7 @@
 #include "loop/loop.h"
 #include "mem/ram.h"
 #include "mem/view.h"
+#include "hart_until.h"
 
 enum { RAM = 0x80000000u, RAM_SIZE = 0x10000, HANDLER = 0x800 };
 static struct region root, ram_region;
@@ -52,18 +53,12 @@ static uint64_t run(const char *off, const uint32_t *code, unsigned n, uint64_t 
     st_le32(at + n, 0x0000006f);
     st_le32(at + HANDLER / 4, 0x34202773);              /* csrr a4, mcause */
     st_le32(at + HANDLER / 4 + 1, 0x0000006f);
-    uint64_t pc = 0, end = RAM + n * 4, trapped = RAM + HANDLER + 4;
+    uint64_t end = RAM + n * 4, trapped = RAM + HANDLER + 4;
     hart_set_start(h, 3, RAM, RAM, 0);
     assert_true(hart_reg_write(h, 65 + 0x305, RAM + HANDLER));
     hart_x_set(h, 14, 0);
     hart_power(h, true);
-    for (unsigned tries = 0; tries < 20000 && pc != end && pc != trapped; tries++) {
-        hart_set_resume(set);
-        usleep(50);
-        hart_set_pause(set);
-        assert_true(hart_reg_read(h, 32, &pc));
-    }
-    assert_true(pc == end || pc == trapped);
+    UNTIL(hart_pc(h) == end || hart_pc(h) == trapped, harts_run(set));
     uint64_t a2 = hart_x(h, 12);
     *cause = hart_x(h, 14);
     hart_power(h, false);

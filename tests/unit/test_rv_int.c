@@ -16,6 +16,7 @@
 #include "loop/loop.h"
 #include "mem/ram.h"
 #include "mem/view.h"
+#include "hart_until.h"
 
 enum { RAM = 0x80000000u, RAM_SIZE = 0x100000, DATA = 0x80000, CASES = 600 };
 enum { R, W, I, S6, S5, U1 };           /* U1: one source, bits 31..20 fixed; S6, S5: shift amount of 6 or 5 bits; W: as R */
@@ -187,16 +188,9 @@ static uint64_t operand(void)
 static void run_to(uint64_t end)
 {
     struct hart *h = hart_get(set, 0);
-    uint64_t pc = 0;
     hart_set_start(h, 3, RAM, RAM + DATA, 0);
     hart_power(h, true);
-    for (unsigned tries = 0; tries < 20000 && pc != end; tries++) {
-        hart_set_resume(set);
-        usleep(50);
-        hart_set_pause(set);
-        assert_true(hart_reg_read(h, 32, &pc));
-    }
-    assert_int_equal(pc, end);
+    UNTIL(hart_pc(h) == end, harts_run(set));
     hart_power(h, false);
 }
 

@@ -13,14 +13,17 @@ def sleeps(pid, tid):
         return next(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt_switches"))
 
 
-def who_wakes(m, action):
-    """The ids of the iothreads of machine M that ACTION wakes; at least one does."""
+def wakes_only(m, name, action, times=20):
+    """Holds that ACTION wakes the iothread NAME of machine M, every time, and no other: another may have something of its own to finish once, not every time."""
     tids = {t["id"]: t["thread-id"] for t in m.qmp.cmd("query-iothreads")}
-    before = {t: sleeps(m.process.pid, tids[t]) for t in tids}
-    action()
-    end = time.monotonic() + TIMEOUT
-    while time.monotonic() < end:
-        woken = {t for t in tids if sleeps(m.process.pid, tids[t]) != before[t]}
-        if woken:
-            return woken
-    raise AssertionError("no thread woke")
+    others = set(tids) - {name}
+    for n in range(times):
+        before = {t: sleeps(m.process.pid, tids[t]) for t in tids}
+        action()
+        end = time.monotonic() + TIMEOUT
+        while sleeps(m.process.pid, tids[name]) == before[name]:
+            assert time.monotonic() < end, "%s does not wake" % name
+        others = {t for t in others if sleeps(m.process.pid, tids[t]) != before[t]}
+        if n >= 2 and not others:
+            return
+    raise AssertionError("%s wakes, too" % others)

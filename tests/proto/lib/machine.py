@@ -10,7 +10,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BINARY = os.environ.get("BACKPLANE", os.path.join(ROOT, "build", "backplane"))
-TIMEOUT = 30
+TIMEOUT = 60 * int(os.environ.get("BP_TIMEOUT_SCALE", "1"))     # s: for what hangs; no loaded machine meets it
 
 
 def connect(path, process, timeout=TIMEOUT):
