@@ -87,6 +87,59 @@ def test_negotiation(m):
     assert fn.get(0x18, 2) == 0                             # no such queue
 
 
+def test_nothing_starts_without_features_ok(m):
+    """3.1.1: what was refused does not hold, by whichever registers the driver goes on."""
+    fn = m.fn(TRANSITIONAL)
+    assert not fn.negotiate(1 << 63 | 1 << 34)
+    vq = fn.queue(0)
+    fn.set(0x14, 1, ACK | DRIVER | DRIVER_OK)
+    assert fn.get(0x14, 1) == ACK | DRIVER
+    disk_read(fn, vq, 3, BUF)
+    assert not vq.done()
+    fn.port(18, 1, ACK | DRIVER | DRIVER_OK)                # as a legacy driver: with no feature at all, not with packed rings
+    assert vq.wait() == (0, 513)
+    fn.reset()
+
+
+def test_status_bits_stay_until_a_reset(m):
+    """2.1.1: a driver that takes them back cannot change what was agreed on under the rings."""
+    fn = m.fn(MODERN)
+    vq = start(fn)
+    fn.set(0x14, 1, ACK)
+    assert fn.get(0x14, 1) == ACK | FEATURES_OK | DRIVER_OK
+    fn.set(8, 4, 1)
+    fn.set(12, 4, 0xffffffff)
+    assert fn.get(12, 4) == 1 and reads(fn, vq)
+    fn.reset()
+    assert fn.get(0x14, 1) == 0 and fn.get(12, 4) == 0
+
+
+DMA = [("virtio-blk-pci,drive=d", 0), ("virtio-rng-pci", 0), ("virtio-net-pci,netdev=n", 1), ("virtio-serial-pci", 3), ("virtio-balloon-pci", 0),
+       ("virtio-scsi-pci", 0)]
+
+
+@pytest.mark.parametrize("device,queue", DMA, ids=[d.split(",")[0] for d, _ in DMA])
+def test_a_device_does_not_reach_its_own_registers(tmp_path, device, queue):
+    """Rings and buffers in its BAR: DMA to registers is refused, so that no device runs within itself; it wants a reset, and works after it."""
+    with VirtioMachine(tmp_path, "-nodefaults", "-blockdev", "null-co,node-name=d,size=1M", "-netdev", "user,id=n", "-device", device + ",addr=1") as m:
+        fn = m.fn(1)
+        doorbell = fn.addr(NOTIFY)
+        for area in (0x20, 0x28, 0x30, None):
+            assert fn.negotiate()
+            vq = fn.queue(queue)
+            if area:
+                assert fn.negotiate()
+                fn.set(0x16, 2, queue)
+                for off, a in ((0x20, vq.desc), (0x28, vq.avail), (0x30, vq.used)):
+                    fn.set(off, 4, doorbell if off == area else a)
+                fn.set(0x1c, 2, 1)
+            fn.start()
+            vq.put((doorbell, 64, False), (doorbell + 64, 64, True))
+            fn.kick(vq)
+            assert fn.get(0x14, 1) & NEEDS_RESET and not vq.done()
+        assert fn.negotiate() and not fn.get(0x14, 1) & NEEDS_RESET
+
+
 def test_modern_read_by_pin(m):
     fn = m.fn(INTX)
     vq = start(fn)

@@ -25,6 +25,8 @@ const struct prop virtio_props[] = {
 };
 
 #define LEGACY_ONLY (BIT64(VIRTIO_F_NOTIFY_ON_EMPTY) | BIT64(VIRTIO_F_ANY_LAYOUT))
+/* What others rely on until a reset; a driver must not take them back either (2.1.1). */
+#define STICKY_STATUS_BITS (VIRTIO_S_FEATURES_OK | VIRTIO_S_DRIVER_OK | VIRTIO_S_NEEDS_RESET)
 #define MODERN_STATUS_BITS (VIRTIO_S_ACKNOWLEDGE | VIRTIO_S_DRIVER | VIRTIO_S_DRIVER_OK | VIRTIO_S_FEATURES_OK | VIRTIO_S_FAILED)
 
 /* ---- in flight ---- */
@@ -151,7 +153,7 @@ bool virtq_set_num(struct virtq *vq, uint32_t num)
     return true;
 }
 
-static void virtq_set_flavour(struct virtq *vq)
+void virtq_set_flavour(struct virtq *vq)
 {
     const struct virtio_dev *v = vq->v;
 
@@ -178,11 +180,13 @@ void virtq_set_legacy(struct virtq *vq, uint64_t addr, uint32_t align)
     vq->map_gen = 0;
 }
 
-/* Elements that nobody else holds: done ones that waited for their turn, and restored ones that were not taken up. */
-static void drop_unowned(struct virtq *vq)
+void virtq_forget(struct virtq *vq)
 {
     struct vq_elem *e;
 
+    vq->gen++;
+    if (vq->v->model->queue_reset)
+        vq->v->model->queue_reset(vq);
     list_for_each(e, &vq->inflight, link)
         if (virtq_stale(e) && (e->done || !e->mapped))
             vq_elem_put(e);
@@ -190,10 +194,7 @@ static void drop_unowned(struct virtq *vq)
 
 void virtq_reset(struct virtq *vq)
 {
-    vq->gen++;
-    if (vq->v->model->queue_reset)
-        vq->v->model->queue_reset(vq);
-    drop_unowned(vq);
+    virtq_forget(vq);
     vq->num = vq->num_default;
     vq->vector = VIRTIO_NO_VECTOR;
     vq->enabled = vq->packed = vq->event_idx = vq->indirect = vq->in_order = false;
@@ -209,13 +210,8 @@ static void virtq_free(struct virtq *vq)
 {
     struct list *n;
 
-    while ((n = list_pop(&vq->free))) {
-        struct vq_elem *e = list_entry(n, struct vq_elem, link);
-        dma_vec_free(&e->out);
-        dma_vec_free(&e->in);
-        free(e->seg);
-        free(e);
-    }
+    while ((n = list_pop(&vq->free)))
+        vq_elem_free(list_entry(n, struct vq_elem, link));
     free(vq->table);
 }
 
@@ -232,14 +228,14 @@ void virtio_driver_word(struct virtio_dev *v, uint32_t sel, uint32_t bits)
 {
     if (sel >= 2 || (v->status & VIRTIO_S_FEATURES_OK))
         return;
-    v->features = bits_set(v->features, 32 * sel, 32, bits);
+    v->asked = bits_set(v->asked, 32 * sel, 32, bits);
 }
 
 void virtio_legacy_features(struct virtio_dev *v, uint32_t bits)
 {
     if (v->status & VIRTIO_S_DRIVER_OK)
         return;
-    v->features = bits & virtio_offered_word(v, 0, true);
+    v->asked = v->features = bits & virtio_offered_word(v, 0, true);
     if (v->model->negotiated)
         v->model->negotiated(v);
 }
@@ -247,16 +243,27 @@ void virtio_legacy_features(struct virtio_dev *v, uint32_t bits)
 /* 2.2: a subset of the offer, with VERSION_1, that the model can live with. */
 static bool features_accepted(struct virtio_dev *v)
 {
-    uint64_t extra = v->features & ~(v->offered & ~LEGACY_ONLY);
+    uint64_t extra = v->asked & ~(v->offered & ~LEGACY_ONLY);
 
     if (extra)
         log_guest("%s '%s': driver accepts features that were not offered (0x%llx)", v->model->name, v->dev->obj.id,
                   (unsigned long long)extra);
-    else if (!virtio_has(v, VIRTIO_F_VERSION_1))
+    else if (!(v->asked & BIT64(VIRTIO_F_VERSION_1)))
         log_guest("%s '%s': driver does not accept VIRTIO_F_VERSION_1", v->model->name, v->dev->obj.id);
     else
-        return !v->model->accept || v->model->accept(v, v->features);
+        return !v->model->accept || v->model->accept(v, v->asked);
     return false;
+}
+
+/* 3.1.1, step 5: the driver's choice holds from here on, or FEATURES_OK stays clear. */
+static bool features_settle(struct virtio_dev *v)
+{
+    if (!features_accepted(v))
+        return false;
+    v->features = v->asked;
+    if (v->model->negotiated)
+        v->model->negotiated(v);
+    return true;
 }
 
 static void virtio_start(struct virtio_dev *v)
@@ -286,12 +293,14 @@ void virtio_set_status(struct virtio_dev *v, uint8_t s)
         virtio_reset(v);
         return;
     }
-    s = (uint8_t)((s & MODERN_STATUS_BITS) | (old & VIRTIO_S_NEEDS_RESET));
-    if ((s & ~old & VIRTIO_S_FEATURES_OK) && !v->transport->legacy_layout(v)) {
-        if (!features_accepted(v))
+    s = (uint8_t)((s & MODERN_STATUS_BITS) | (old & STICKY_STATUS_BITS));
+    if (!v->transport->legacy_layout(v)) {
+        if ((s & ~old & VIRTIO_S_FEATURES_OK) && !features_settle(v))
             s &= (uint8_t)~VIRTIO_S_FEATURES_OK;
-        else if (v->model->negotiated)
-            v->model->negotiated(v);
+        if ((s & ~old & VIRTIO_S_DRIVER_OK) && !(s & VIRTIO_S_FEATURES_OK)) {
+            log_guest("%s '%s': DRIVER_OK without FEATURES_OK", v->model->name, v->dev->obj.id);
+            s &= (uint8_t)~VIRTIO_S_DRIVER_OK;
+        }
     }
     v->status = s;
     if (s & ~old & VIRTIO_S_DRIVER_OK)
@@ -301,7 +310,7 @@ void virtio_set_status(struct virtio_dev *v, uint8_t s)
 void virtio_reset(struct virtio_dev *v)
 {
     v->status = v->isr = 0;
-    v->features = 0;
+    v->asked = v->features = 0;
     v->broken = v->quiesced = false;
     v->config_vector = VIRTIO_NO_VECTOR;
     for (unsigned i = 0; i < v->n_queues; i++)

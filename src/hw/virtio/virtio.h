@@ -71,7 +71,9 @@ struct virtio_dev {
     struct dev *dev;                        /* the object a user sees */
     struct domain *dom;
     struct dma *dma;
-    uint64_t offered, features;             /* device's, driver's */
+    uint64_t offered;                       /* what the driver may choose of */
+    uint64_t asked;                         /* what it has written of that so far, unchecked */
+    uint64_t features;                      /* what holds: a subset of the offer that the model lives with. 0 until FEATURES_OK (legacy: the write) */
     uint8_t status, isr;
     bool broken;                            /* the guest broke the protocol; nothing is served until a reset */
     bool quiesced;                          /* nothing new is taken up */

@@ -81,7 +81,7 @@ static uint64_t common_read(void *opaque, uint64_t off, unsigned size)
     case R_DEVICE_FEATURE_SEL: return t->device_sel;
     case R_DEVICE_FEATURE: return virtio_offered_word(v, t->device_sel, false);
     case R_DRIVER_FEATURE_SEL: return t->driver_sel;
-    case R_DRIVER_FEATURE: return t->driver_sel < 2 ? (uint32_t)(v->features >> 32 * t->driver_sel) : 0;
+    case R_DRIVER_FEATURE: return t->driver_sel < 2 ? (uint32_t)(v->asked >> 32 * t->driver_sel) : 0;
     case R_CONFIG_VECTOR: return v->config_vector;
     case R_NUM_QUEUES: return v->n_queues;
     case R_STATUS: return virtio_status(v);
@@ -200,7 +200,7 @@ static uint64_t legacy_read(void *opaque, uint64_t off, unsigned size)
         return virtio_config_read(v, (uint32_t)off - legacy_header(t), size);
     switch (off) {
     case L_DEVICE_FEATURES: return virtio_offered_word(v, 0, true);
-    case L_DRIVER_FEATURES: return (uint32_t)v->features;
+    case L_DRIVER_FEATURES: return (uint32_t)v->asked;
     case L_QUEUE_PFN: return vq && vq->enabled ? (uint32_t)(vq->desc / LEGACY_PAGE) : 0;
     case L_QUEUE_SIZE: return vq ? vq->num_default : 0;
     case L_QUEUE_SEL: return t->queue_sel;

@@ -82,15 +82,7 @@ static bool inflight_load(void *obj, const void *data, size_t len, struct err *e
     count = ld_le32(p);
     p += 4;
     len -= 4;
-    vq->gen++;
-    if (vq->v->model->queue_reset)
-        vq->v->model->queue_reset(vq);
-    for (struct list *n = vq->inflight.next; n != &vq->inflight;) {
-        struct vq_elem *old = list_entry(n, struct vq_elem, link);
-        n = n->next;
-        if (virtq_stale(old) && (old->done || !old->mapped))
-            vq_elem_put(old);
-    }
+    virtq_forget(vq);
     if (count > vq->num_default)
         return err_set(e, ERR_VALUE, "held buffers of queue %u: %u of at most %u", vq->index, count, vq->num_default);
     while (count--)
@@ -116,7 +108,7 @@ static const struct state_field virtq_fields[] = {
 static const struct state_desc virtq_state = { .name = "virtq", .version = 1, .fields = virtq_fields };
 
 static const struct state_field virtio_dev_fields[] = {
-    STATE_UINT(struct virtio_dev, features), STATE_UINT(struct virtio_dev, status), STATE_UINT(struct virtio_dev, isr),
+    STATE_UINT(struct virtio_dev, asked), STATE_UINT(struct virtio_dev, features), STATE_UINT(struct virtio_dev, status), STATE_UINT(struct virtio_dev, isr),
     STATE_BOOL(struct virtio_dev, broken), STATE_UINT(struct virtio_dev, config_vector), STATE_UINT(struct virtio_dev, config_gen),
     { .name = "config", .kind = ST_PTR_BYTES, .off = offsetof(struct virtio_dev, config), .size = 1, .count = 1,
       .count_off = offsetof(struct virtio_dev, config_size), .max = 4096 },
@@ -133,6 +125,9 @@ static bool virtio_post_load(void *obj, struct err *e)
     if (v->features & ~v->offered)
         return err_set(e, ERR_VALUE, "%s '%s': the saved driver uses features 0x%llx that this device does not offer",
                        v->model->name, v->dev->obj.id, (unsigned long long)(v->features & ~v->offered));
+    if ((v->status & VIRTIO_S_FEATURES_OK) && v->model->accept && !v->model->accept(v, v->features))
+        return err_set(e, ERR_VALUE, "%s '%s': the saved driver uses features 0x%llx, which do not go together", v->model->name, v->dev->obj.id,
+                       (unsigned long long)v->features);
     for (unsigned i = 0; i < v->n_queues; i++) {
         struct virtq *vq = &v->vq[i];
         struct vq_elem *el;
@@ -141,12 +136,8 @@ static bool virtio_post_load(void *obj, struct err *e)
             return err_set(e, ERR_VALUE, "%s '%s': queue %u has a saved size of %u", v->model->name, v->dev->obj.id, i, vq->num);
         if (packed && (vq->last_avail >= vq->num || vq->used_idx >= vq->num || vq->signalled >= vq->num))
             return err_set(e, ERR_VALUE, "%s '%s': queue %u: a saved index is outside the ring", v->model->name, v->dev->obj.id, i);
-        vq->packed = packed;
-        vq->event_idx = virtio_has(v, VIRTIO_F_EVENT_IDX);
-        vq->indirect = virtio_has(v, VIRTIO_F_INDIRECT_DESC);
-        vq->in_order = virtio_has(v, VIRTIO_F_IN_ORDER);
+        virtq_set_flavour(vq);
         vq->avail_shadow = vq->last_avail;
-        vq->map_gen = 0;
         vq->inuse = 0;
         list_for_each(el, &vq->inflight, link)
             if (!virtq_stale(el))

@@ -38,6 +38,8 @@ bool virtq_map(struct virtq *vq)
     if (likely(vq->map_gen == gen))
         return true;
     vq->map_gen = 0;
+    if (!vq->packed && !is_pow2(n))         /* set while the driver still thought of packed rings */
+        return virtio_error(vq->v, "queue %u: a split ring of %u entries", vq->index, vq->num);
     if (!area_map(vq, "descriptor", vq->desc, n * 16, 16, vq->packed, &vq->p_desc, &vq->ram_desc, &vq->off_desc))
         return false;
     if (vq->packed) {
@@ -82,7 +84,7 @@ struct vq_elem *vq_elem_get(struct virtq *vq)
     return e;
 }
 
-static void elem_free(struct vq_elem *e)
+void vq_elem_free(struct vq_elem *e)
 {
     dma_vec_free(&e->out);
     dma_vec_free(&e->in);
@@ -105,7 +107,7 @@ void vq_elem_put(struct vq_elem *e)
         vq->n_free++;
         list_push_front(&vq->free, &e->link);
     } else {
-        elem_free(e);
+        vq_elem_free(e);
     }
     virtio_release(vq->v);
 }

@@ -12,6 +12,11 @@
 bool virtq_map(struct virtq *vq);
 struct vq_elem *vq_elem_get(struct virtq *vq);
 void vq_elem_put(struct vq_elem *e);            /* releases memory and accounts; keeps it for reuse */
+void vq_elem_free(struct vq_elem *e);           /* of vq->free, or what that has no room for */
+/* The ring's properties as the features have it. */
+void virtq_set_flavour(struct virtq *vq);
+/* Begins a new generation: drops what nobody else holds, elements that are done and wait for their turn, and restored ones that were not taken up. */
+void virtq_forget(struct virtq *vq);
 /* One segment more, mapped; false after virtio_error(). */
 bool vq_elem_add(struct vq_elem *e, uint64_t addr, uint32_t len, bool device_writes);
 /* Copies an indirect table of @len bytes to vq->table; entries, or 0 after virtio_error(). */
