@@ -30,7 +30,7 @@ SCALE = float(os.environ.get("BP_TIMEOUT_SCALE", "1"))
 BUILD = os.path.join(ROOT, os.environ.get("BP_BUILD", "build"))
 EMULATOR = os.environ.get("BP_EMULATOR", os.path.join(BUILD, "backplane"))
 IS_QEMU = os.path.basename(EMULATOR).startswith("qemu")
-DIR = os.environ.get("BP_GUEST_DIR", os.path.join(ROOT, "build", "guest"))
+DIR = os.environ.get("BP_GUEST_DIR") or os.path.join(ROOT, "build", "guest")
 READY, DONE = "BP-GUEST-READY", "BP-GUEST-DONE rc="
 BOOT_TIMEOUT = 90
 
