@@ -27,12 +27,12 @@ static void smp_fill(struct smp_args *a)
     } else if (!a->cores) {
         a->sockets = a->sockets ? a->sockets : 1;
         a->threads = a->threads ? a->threads : 1;
-        a->cores = total / (a->sockets * a->threads);
+        a->cores = MAX(1, total / (a->sockets * a->threads));
     } else if (!a->sockets) {
         a->threads = a->threads ? a->threads : 1;
-        a->sockets = total / (a->cores * a->threads);
+        a->sockets = MAX(1, total / (a->cores * a->threads));
     } else if (!a->threads) {
-        a->threads = total / (a->cores * a->sockets);
+        a->threads = MAX(1, total / (a->cores * a->sockets));
     }
     a->cpus = a->cpus ? a->cpus : total;
     a->max = total;

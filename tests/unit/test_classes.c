@@ -3,6 +3,7 @@
  * should and refuse the rest with a message. tests/unit/test_class_life.c brings the devices among them to life. */
 #include "classes.h"
 
+#include "core/backend.h"
 #include "core/help.h"
 #include "loop/loop.h"
 
@@ -87,6 +88,25 @@ static void test_absent_options(void **state)
             fail_msg("class %s has the option '%s', which is told to be absent", a->cls, a->name);
         if (!one_sentence(a->why) || obj_prop_absent(c, a->name) != a)
             fail_msg("class %s: absent option %s: the reason must be one line without a full stop, in one row", a->cls, a->name);
+    }
+}
+
+/* What is told to be not in this build is in it under no name. */
+static void test_absent_classes(void **state)
+{
+    LINKSET_EACH(obj_absent, struct obj_absent, a) {
+        struct err e = { 0 };
+
+        if (a->base == &dev_obj_class && obj_class_find(a->name))
+            fail_msg("device '%s' is here, and is told to be absent", a->name);
+        if (a->base != &dev_obj_class && backend_find(a->base, a->name, &e))
+            fail_msg("%s type '%s' is here, and is told to be absent", a->base->name, a->name);
+        if (!one_sentence(a->needs))
+            fail_msg("%s '%s': what it needs must be one line without a full stop", a->base->name, a->name);
+        LINKSET_EACH(obj_absent, struct obj_absent, b) {
+            if (a != b && a->base == b->base && !strcmp(a->name, b->name))
+                fail_msg("%s '%s' is told to be absent twice", a->base->name, a->name);
+        }
     }
 }
 
@@ -194,7 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_described), cmocka_unit_test(test_names_are_unique), cmocka_unit_test(test_defaults_are_in_range),
-        cmocka_unit_test(test_absent_options), cmocka_unit_test(test_help), cmocka_unit_test(test_values), cmocka_unit_test(test_unknown_option_names_the_nearest),
+        cmocka_unit_test(test_absent_options), cmocka_unit_test(test_absent_classes), cmocka_unit_test(test_help), cmocka_unit_test(test_values), cmocka_unit_test(test_unknown_option_names_the_nearest),
     };
     struct err e = ERR_INIT;
     classes_init();
