@@ -214,7 +214,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_described), cmocka_unit_test(test_names_are_unique), cmocka_unit_test(test_defaults_are_in_range),
-        cmocka_unit_test(test_absent_options), cmocka_unit_test(test_absent_classes), cmocka_unit_test(test_help), cmocka_unit_test(test_values), cmocka_unit_test(test_unknown_option_names_the_nearest),
+        cmocka_unit_test(test_absent_options),
+        cmocka_unit_test(test_absent_classes), cmocka_unit_test(test_help), cmocka_unit_test(test_values), cmocka_unit_test(test_unknown_option_names_the_nearest),
     };
     struct err e = ERR_INIT;
     classes_init();
