@@ -219,3 +219,40 @@ def test_multipath(m):
         q.cmd("qom-set", path="/machine/peripheral/" + one, property="ana-state", value="optimized")
         m.run("sleep 1")
     q.close()
+
+
+def test_multipath_under_load(m):
+    """fio verifies its blocks while paths become slower, unreachable and lost in turns, for a moment all of them: no error reaches it."""
+    log = int(m.run("dmesg | grep -c -i 'i/o error' || true"))
+    good(m, "rm -f /tmp/mp.*; (while [ ! -e /tmp/mp.stop ]; do fio --name=mp --filename=/dev/@D --size=4M --rw=randrw --bs=4k --iodepth=8 --ioengine=libaio "
+         "--direct=1 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --output=/tmp/mp.out || touch /tmp/mp.bad; echo >>/tmp/mp.rounds; done; "
+         "touch /tmp/mp.done) >/dev/null 2>&1 &", serial="MULTI")
+    q = guest.Qmp(m.folder + "/qmp")
+    paths = {}
+    for name in m.run("grep -lx 'MULTI *' /sys/class/nvme/nvme*/serial | cut -d/ -f5").split():
+        paths["mp" + m.run("cat /sys/class/nvme/%s/cntlid" % name)] = "/sys/class/nvme/%s/nvme*c*n*/ana_state" % name
+
+    def until(condition):
+        m.run("timeout 120 sh -c 'until %s; do sleep 0.1; done'" % condition, 150)
+
+    def put(path, state):
+        q.cmd("qom-set", path="/machine/peripheral/" + path, property="ana-state", value=state)
+        if state != "change":                           # the kernel hears of the state by an event and reads the log
+            until("grep -qx %s %s" % (state, paths[path]))
+
+    try:
+        until("[ -s /tmp/mp.rounds ]")
+        for one, other in (("mp0", "mp1"), ("mp1", "mp0")) * 2:
+            for state in ("non-optimized", "inaccessible", "persistent-loss", "change", "optimized"):
+                put(one, state)
+            put(one, "inaccessible")                    # none is left: requests wait
+            put(other, "inaccessible")
+            put(one, "optimized")
+            put(other, "optimized")
+        m.run("touch /tmp/mp.stop")
+        until("[ -e /tmp/mp.done ]")
+        assert m.call("[ ! -e /tmp/mp.bad ]")[0] == 0, m.run("cat /tmp/mp.out")
+        assert int(m.run("dmesg | grep -c -i 'i/o error' || true")) == log, m.run("dmesg | tail -30")
+    finally:
+        m.run("touch /tmp/mp.stop")
+        q.close()

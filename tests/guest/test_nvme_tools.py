@@ -20,8 +20,10 @@ def devices(folder):
     for name, size in (("data", 64), ("zoned", 16), ("fdp", 16)):
         args += ["-drive", "file=%s,format=raw,if=none,id=%s,discard=unmap" % (disklab.image(folder, name, size * disklab.MIB, b""), name)]
     boot = disklab.image(folder, "boot", 512 << 10, b"boot" * 1000)
-    return args + ["-drive", "file=%s,format=raw,if=none,id=boot" % boot, "-device", "nvme-subsys,id=ss,nqn=tools,state=%s/state" % folder,
-                   "-device", "nvme,id=c,serial=DATA,subsys=ss,ocp=on,hmb=1024,boot-drive=boot", "-device", "nvme-ns,bus=c,drive=data,nsid=1",
+    rpmb = disklab.image(folder, "rpmb", 132 << 10, b"")
+    return args + ["-drive", "file=%s,format=raw,if=none,id=boot" % boot,
+                   "-drive", "file=%s,format=raw,if=none,id=rpmb" % rpmb, "-device", "nvme-subsys,id=ss,nqn=tools,state=%s/state" % folder,
+                   "-device", "nvme,id=c,serial=DATA,subsys=ss,ocp=on,hmb=1024,boot-drive=boot,rpmb-drive=rpmb", "-device", "nvme-ns,bus=c,drive=data,nsid=1",
                    "-device", "nvme,id=zn,serial=ZONED", "-device", "nvme-ns,bus=zn,drive=zoned,nsid=1,zoned=on,zoned.zone_size=1M,"
                    "zoned.zone_capacity=768K,zoned.max_open=4,zoned.descr_ext_size=64,zoned.numzrwa=2,zoned.zrwas=64K,zoned.zrwafg=4K",
                    "-device", "nvme-subsys,id=fs,fdp=on,fdp.nruh=4,fdp.nrg=1", "-device", "nvme,id=fc,serial=FDP,subsys=fs",
@@ -76,7 +78,7 @@ TOOLS = [
     ("get-feature @D -f 4 -H", r"343 K"), ("get-feature @Dn -f 5 -H", r"DULBE\): Disabled"), ("get-feature @D -f 6 -H", r"\(WCE\): Enabled"),
     ("get-feature @D -f 7 -H", r"\(NCQA\): 64"), ("set-feature @D -f 8 -V 0x0102", r"value:0x0*102"), ("get-feature @D -f 8 -H", r"\(THR\): 3"),
     ("set-feature @D -f 8 -V 0", r"value:0"), ("get-feature @D -f 9 -c 1 -H", r"\(IV\): 1"), ("get-feature @D -f 0xa -H", r"\(DN\): False"),
-    ("get-feature @D -f 0xb -H", r"Current value"), ("get-feature @D -f 0xc -H", r"\(APSTE\): Disabled"), ("get-feature @D -f 0xd -H", r"\(EHM\): Enabled"),
+    ("get-feature @D -f 0xb -H", r"Current value"), ("get-feature @D -f 0xc", NO_FIELD), ("get-feature @D -f 0xd -H", r"\(EHM\): Enabled"),
     ("get-feature @D -f 0xe -H", r"using a Set Features"), ("get-feature @D -f 0xf -H", r"\(KATO\)"),
     ("set-feature @D -f 0x10 -V 0x01400150", r"0x01400150"), ("get-feature @D -f 0x10 -H", r"\(TMT1\) : 320"), ("get-feature @D -f 0x15 -H", r"\(LSIRI\)"),
     ("get-feature @D -f 0x16 -H", r"\(LBAFEE\): True"), ("get-feature @D -f 0x17 -H", r"\(NODRM\)"), ("get-feature @D -f 0x18 -c 1 -H", r"\(ENDGID\): 1"),
@@ -98,9 +100,10 @@ TOOLS = [
     ("dir-send @Dn -D 1 -O 2", r"result 0"), ("dir-send @Dn -D 0 -O 1 -e 0 -T 1", r"result 0"),
     ("resv-register @Dn --nrkey=5 --rrega=0", r"uccess"), ("resv-acquire @Dn --crkey=5 --rtype=1 --racqa=0", r"uccess"),
     ("resv-report @Dn -e", r"rtype +: 1"), ("resv-release @Dn --crkey=5 --rtype=1 --rrela=0", r"uccess"), ("resv-register @Dn --crkey=5 --rrega=1", r"uccess"),
-    # security: nothing locks
-    ("security-recv @D -p 0 -s 0 -x 16 -t 16", r"0000: 00 00 00 00 00 00 00 01 00"), ("security-recv @D -p 1 -s 1 -x 512 -t 512", NO_FIELD),
-    ("security-send @D -p 1 -s 1 -f /tmp/s -t 512", NO_FIELD), ("rpmb @D -c info", r"No RPMB targets"), ("sed discover @Dn", Refused("IOC_OPAL_DISCOVERY failed")),
+    # security: replay protected memory, nothing locks
+    ("security-recv @D -p 0 -s 0 -x 16 -t 16", r"0000: 00 00 00 00 00 00 00 02 00 ea"), ("security-recv @D -p 1 -s 1 -x 512 -t 512", NO_FIELD),
+    ("security-send @D -p 1 -s 1 -f /tmp/s -t 512", NO_FIELD), ("rpmb @Z -c info", r"No RPMB targets"),
+    ("rpmb @D -c info", r"Number of RPMB Units"), ("rpmb @D -c program-key -k 0123456789abcdef0123456789abcdef", r""), ("rpmb @D -c read-counter", r"Write Counter is: 0"), ("sed discover @Dn", Refused("IOC_OPAL_DISCOVERY failed")),
     # commands of controllers that are made otherwise
     ("virt-mgmt @D -c 0 -r 0 -a 1 -n 0", NO_COMMAND), ("lockdown @D", NO_COMMAND), ("capacity-mgmt @D -O 0 -i 1", NO_COMMAND),
     ("nvme-mi-recv @D -O 0", NO_COMMAND), ("nvme-mi-send @D -O 0", NO_COMMAND), ("lm create-cdq @D -s 4096 -c 0", NO_COMMAND),

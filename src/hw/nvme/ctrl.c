@@ -7,6 +7,7 @@
 #include "hw/nvme/maint.h"
 #include "hw/nvme/notice.h"
 #include "hw/nvme/pel.h"
+#include "hw/nvme/rpmb.h"
 #include "hw/nvme/virt.h"
 
 void nvme_fail(struct nvme *n, const char *why)
@@ -291,6 +292,7 @@ void nvme_ctrl_forget(struct nvme *n)
     nvme_notice_reset(n);
     nvme_fw_activate(n);
     nvme_fw_forget(n);
+    nvme_rpmb_reset(n);
     pthread_mutex_lock(&n->ss->lock);
     for (unsigned i = 1; i <= NVME_NS_MAX; i++)
         if (nvme_ns_at(n, i))

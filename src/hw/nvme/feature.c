@@ -96,9 +96,6 @@ static uint16_t co_set_recovery(struct nvme_req *r, uint32_t v)
     return NVME_OK;
 }
 
-static uint16_t get_apst(struct nvme_req *r) { return nvme_to_host(r, r->n->apst, sizeof r->n->apst); }
-static uint16_t co_set_apst(struct nvme_req *r, uint32_t v) { return nvme_from_host(r, r->n->apst, sizeof r->n->apst); }
-
 uint64_t nvme_timestamp(const struct nvme *n)
 {
     uint64_t ms = (uint64_t)(clock_now(CLOCK_VM) - n->timestamp_set) / 1000000;
@@ -220,7 +217,6 @@ static const struct feature features[] = {
     { NVME_FEAT_VECTOR, F_CHANGE, 0, 0, get_vector, co_set_vector },
     { NVME_FEAT_ATOMIC, F_SAVE | F_CHANGE, 0, 1, NULL, NULL },
     { NVME_FEAT_ASYNC, F_SAVE | F_CHANGE, 0, 0x08007fff, NULL, NULL },
-    { NVME_FEAT_APST, F_CHANGE, 0, 1, get_apst, co_set_apst },
     { NVME_FEAT_HMB, F_CHANGE, 0, 1, nvme_hmb_get, co_nvme_hmb_set },
     { NVME_FEAT_TIMESTAMP, F_CHANGE, 0, 0, get_timestamp, co_set_timestamp },
     { NVME_FEAT_KEEP_ALIVE, F_CHANGE, 0, UINT32_MAX, NULL, co_set_keep_alive },
@@ -340,7 +336,6 @@ void nvme_features_reset(struct nvme *n, bool first)
         n->feat[f->fid] = f->caps & F_SAVE ? n->feat_saved[f->fid] : default_of(n, f);
     }
     memset(n->vector_off, 0, sizeof n->vector_off);
-    memset(n->apst, 0, sizeof n->apst);
     memset(n->host_id, 0, sizeof n->host_id);
     memset(n->host_behavior, 0, sizeof n->host_behavior);
 }

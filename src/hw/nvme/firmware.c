@@ -10,6 +10,7 @@
 #include "block/blk.h"
 #include "hw/nvme/ocp.h"
 #include "hw/nvme/pel.h"
+#include "hw/nvme/rpmb.h"
 
 #define BOOT_UNIT (128 * KiB)
 #define BOOT_MAX (32 * MiB)
@@ -156,6 +157,10 @@ static uint16_t co_boot_commit(struct nvme_req *r, unsigned action)
 
     if (!n->boot.blk)
         return NVME_INVALID_FIELD | NVME_DNR;
+    if (action == ACTION_BOOT_REPLACE && co_nvme_rpmb_locks(n, id))
+        return NVME_BOOT_PROHIBITED | NVME_DNR;
+    if (nvme_stale(r))
+        return NVME_ABORT_REQUESTED;
     if (action == ACTION_BOOT_REPLACE)
         return co_boot_replace(r, id);
     n->boot.active = (uint8_t)id;

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "hw/nvme/kv.h"
 #include "hw/nvme/maint.h"
+#include "hw/nvme/rpmb.h"
 #include "block/pi.h"
 #include "hw/nvme/thermal.h"
 #include "hw/nvme/virt.h"
@@ -122,6 +123,7 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     st_le64(b + 280, total);
     st_le64(b + 296, unused);
     st_le32(b + 272, n->hmb_pages);
+    st_le32(b + 312, nvme_rpmb_support(n));
     st_le32(b + 276, n->hmb_pages / 4);
     if (n->ctratt_mem)
         st_le32(b + 96, ld_le32(b + 96) | 1u << 16);

@@ -12,6 +12,7 @@
 #include "hw/nvme/notice.h"
 #include "hw/nvme/thermal.h"
 #include "hw/nvme/persist.h"
+#include "hw/nvme/rpmb.h"
 #include "hw/nvme/subsys_int.h"
 #include "hw/nvme/timing.h"
 #include "hw/nvme/virt.h"
@@ -155,9 +156,11 @@ static bool pci_init(struct nvme *n, struct err *e)
         st_le16(n->pci.config, 0x8086);
         st_le16(n->pci.config + 2, 0x5845);
     }
-    if (pci_msi_init(&n->pci, 32, true, e) && nvme_cmb_init(n, e) && nvme_boot_init(n, e) && nvme_virt_init(n, n->virt.max_vfs ? vf_bar0(n) : 0, e))
+    if (pci_msi_init(&n->pci, 32, true, e) && nvme_cmb_init(n, e) && nvme_boot_init(n, e) && nvme_rpmb_init(n, e) &&
+        nvme_virt_init(n, n->virt.max_vfs ? vf_bar0(n) : 0, e))
         return true;
     pci_sriov_fini(&n->pci);
+    nvme_rpmb_fini(n);
     nvme_boot_fini(n);
     bars_fini(n);
     return false;
@@ -279,6 +282,7 @@ void nvme_ctrl_unrealize(struct dev *d)
     nvme_sanitize_hand_over(n);
     pci_sriov_fini(&n->pci);
     bars_fini(n);
+    nvme_rpmb_fini(n);
     nvme_boot_fini(n);
     nvme_ctrl_end(n);
 }
@@ -354,6 +358,8 @@ static const struct prop nvme_props[] = {
     PROP_JSON(struct nvme, queue_map_opt, "iothread-queue-mapping", 0,
               "Threads that share the I/O queues out: [{\"iothread\":ID},...], or with a list \"queues\" of queue numbers in each (JSON only)"),
     PROP_LINK(struct nvme, boot.drive, "boot-drive", &blk_node_class, 0, "Block node with two boot partitions, one after the other"),
+    PROP_LINK(struct nvme, rpmb.drive, "rpmb-drive", &blk_node_class, 0,
+              "Block node of the replay protected memory block: 4 KiB for its key and counter, then a multiple of 128 KiB"),
     PROP_U32(struct nvme, hmb_pages, "hmb", 0, 0, 65536, "Host memory buffer that the controller would like, in pages of 4 KiB; 0: none"),
     PROP_U32(struct nvme, cmb.size_mb, "cmb_size_mb", 0, 0, 65536, "Controller memory buffer in MiB, a power of two; 0: none"),
     PROP_BOOL(struct nvme, legacy_cmb, "legacy-cmb", false, "The buffer is there without being enabled, as in NVMe 1.3"),

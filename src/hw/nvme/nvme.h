@@ -38,6 +38,8 @@
 #define NVME_STREAMS 16u                /* of a subsystem */
 #define NVME_HMB_LIST 4096u
 #define NVME_IN_FLIGHT_MAX 1024u        /* commands of a controller at a time: each is a coroutine with a stack */
+#define NVME_RPMB_HEADER 256u           /* bytes of a frame before its data; of the key that signs it */
+#define NVME_RPMB_KEY 32u
 #define NVME_FORMATS 16u               /* that every namespace offers */
 #define NVME_MPS_MAX 4u                 /* CAP.MPSMAX: 64 KiB */
 #define NVME_MDTS_MAX 9u
@@ -229,6 +231,19 @@ struct nvme_boot {
     uint8_t status, active;
     bool read_only;
 };
+/* Replay protected memory: what the drive keeps, once it is read, and the host's last request. */
+struct nvme_rpmb {
+    struct obj *drive;
+    struct blk *blk;                    /* NULL: none */
+    uint64_t size;                      /* bytes of data */
+    bool read_only, loaded, key_set;
+    struct co_mutex busy;               /* one request at a time */
+    uint32_t counter;
+    uint8_t key[NVME_RPMB_KEY], config[2];      /* config: of the configuration block, the bytes that have a meaning */
+    bool asked;                         /* there is a request to answer */
+    uint8_t request[NVME_RPMB_HEADER];
+    uint16_t result;                    /* of the request, if it was a change */
+};
 struct nvme_hmb { uint32_t size, count; uint64_t list; };
 struct nvme_cmb {
     struct region cmb, pmr, pmr_bar;
@@ -359,7 +374,7 @@ struct nvme {
     /* features */
     uint32_t feat[256], feat_saved[256];
     uint32_t vector_off[2048 / 32];     /* coalescing disabled, a bit a vector */
-    uint64_t host_id[2], apst[32];
+    uint64_t host_id[2];
     int64_t timestamp_set;              /* CLOCK_VM when the host set it */
     uint64_t timestamp;                 /* ms since the epoch, as set */
     uint8_t timestamp_origin;
@@ -390,6 +405,7 @@ struct nvme {
     uint8_t *fw_buf;                    /* what was downloaded */
     uint64_t fw_cap;
     struct nvme_boot boot;
+    struct nvme_rpmb rpmb;
     uint8_t fw_active, fw_next, fw_action;      /* fw_action: that committed fw_next */
     struct nvme_ocp ocp_data;
     uint64_t fw_len;                    /* downloaded so far */

@@ -8,6 +8,7 @@
 #include "hw/nvme/ocp.h"
 #include "hw/nvme/persist.h"
 #include "hw/nvme/queue_int.h"
+#include "hw/nvme/rpmb.h"
 #include "hw/nvme/thermal.h"
 #include "hw/nvme/virt.h"
 
@@ -240,7 +241,6 @@ static const struct state_field fields[] = {
     STATE_BOOL(struct nvme, endgrp_event), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), IDLE(resv_event), IDLE(sanitize_event),
     IDLE(background), STATE_ARRAY(struct nvme, feat),
     STATE_ARRAY(struct nvme, feat_saved), STATE_ARRAY(struct nvme, vector_off), STATE_ARRAY(struct nvme, host_id),
-    STATE_ARRAY(struct nvme, apst),
     N(timestamp_set), N(timestamp), N(timestamp_origin), STATE_ARRAY(struct nvme, host_behavior),
     STATE_BOOL(struct nvme, host_id_wide),
     STATE_BOOL(struct nvme, clean_shutdown), N(reads), N(writes), N(errors), N(power_cycles),
@@ -250,7 +250,7 @@ static const struct state_field fields[] = {
     HOST(ana), N(ana_changes),
     STATE_STRUCT(struct nvme, test, &test_state), IDLE(test_timer), N(shadow_db), N(shadow_ei), HOST(hmb_pages),
     STATE_STRUCT(struct nvme, hmb, &hmb_state), STATE_BYTES(struct nvme, fw_slot), STATE_CUSTOM(struct nvme, fw_buf, &nvme_fw_image), HOST(fw_cap),
-    STATE_STRUCT(struct nvme, boot, &nvme_boot_state),
+    STATE_STRUCT(struct nvme, boot, &nvme_boot_state), STATE_STRUCT(struct nvme, rpmb, &nvme_rpmb_state),
     N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), N(fw_action, .max = 7),
     STATE_STRUCT(struct nvme, ocp_data, &nvme_ocp_state), HOST(fw_len), N(telemetry_gen),
     STATE_STRUCT(struct nvme, cmb, &cmb_state), STATE_STRUCT(struct nvme, pel, &pel_state),
