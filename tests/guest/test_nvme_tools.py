@@ -103,7 +103,8 @@ TOOLS = [
     # security: replay protected memory, nothing locks
     ("security-recv @D -p 0 -s 0 -x 16 -t 16", r"0000: 00 00 00 00 00 00 00 02 00 ea"), ("security-recv @D -p 1 -s 1 -x 512 -t 512", NO_FIELD),
     ("security-send @D -p 1 -s 1 -f /tmp/s -t 512", NO_FIELD), ("rpmb @Z -c info", r"No RPMB targets"),
-    ("rpmb @D -c info", r"Number of RPMB Units"), ("rpmb @D -c program-key -k 0123456789abcdef0123456789abcdef", r""), ("rpmb @D -c read-counter", r"Write Counter is: 0"), ("sed discover @Dn", Refused("IOC_OPAL_DISCOVERY failed")),
+    ("rpmb @D -c info", r"Number of RPMB Units"), ("rpmb @D -c program-key -k 0123456789abcdef0123456789abcdef", r""),
+    ("rpmb @D -c read-counter", r"Write Counter is: 0"), ("sed discover @Dn", Refused("IOC_OPAL_DISCOVERY failed")),
     # commands of controllers that are made otherwise
     ("virt-mgmt @D -c 0 -r 0 -a 1 -n 0", NO_COMMAND), ("lockdown @D", NO_COMMAND), ("capacity-mgmt @D -O 0 -i 1", NO_COMMAND),
     ("nvme-mi-recv @D -O 0", NO_COMMAND), ("nvme-mi-send @D -O 0", NO_COMMAND), ("lm create-cdq @D -s 4096 -c 0", NO_COMMAND),

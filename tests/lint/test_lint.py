@@ -31,7 +31,8 @@ ALLOWED = {
     "hw": ["pci", "mem", "irq"] + LOW,
     "hw/ide": ["hw/scsi", "pci", "mem", "irq"] + LOW,               # disks are SCSI's behind a translation
     "hw/virtio": ["hw/scsi", "vhost_user", "pci", "mem", "irq"] + LOW,  # virtio-scsi brings a SCSI bus; vhost-user's messages have two ends
-    "hw/sd/rpmb": ["crypto", "pci", "mem", "irq"] + LOW,            # frames that are signed
+    "hw/sd/rpmb": ["crypto", "pci", "mem", "irq"] + LOW,            # frames that are signed; the same:
+    "hw/nvme/rpmb": ["crypto", "pci", "mem", "irq"] + LOW,
     "hw/riscv": ["cpu", "pci", "mem", "irq"] + LOW,     # interrupt controllers drive hart lines
     "cpu": ["mem", "irq"] + LOW,
     "machine": ["pci", "mem", "irq", "hw/riscv", "cpu"] + BACK_ENDS + LOW,

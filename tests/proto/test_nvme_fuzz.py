@@ -33,6 +33,8 @@ class Commands(Chaos):
             if self.r.randrange(4):
                 dw[0], dw[1] = self.r.randrange(20000), 0
                 dw[2] = self.r.randrange(64) | self.r.getrandbits(6) << 26 if self.r.randrange(3) else dw[2]
+        elif op in (0x81, 0x82) and self.r.randrange(4):
+            dw[0], dw[1] = 0xea000100, 256 + 512 * self.r.randrange(10)
         elif self.r.randrange(2):
             dw[0] = self.r.randrange(256) if op != 9 else dw[0] & 0x800000ff
         return struct.pack("<BBHIIIQQQ6I", op, flags, self.r.getrandbits(16), nsid, self.u(32), self.u(32), self.addr(), self.addr(), self.addr(), *dw)
@@ -41,11 +43,12 @@ class Commands(Chaos):
 def start(tmp):
     ctrl = dict(driver="nvme", serial="F", id="f", subsys="ss", addr="1", cmb_size_mb=1, hmb=16, max_ioqpairs=8, msix_qsize=9, sriov_max_vfs=2,
                 sriov_vq_flexible=5, sriov_vi_flexible=4, sriov_max_vq_per_vf=4)
-    ctrl.update({"atomic.awun": 7, "boot-drive": "b", "iothread-queue-mapping": [{"iothread": "t0", "queues": [1]}]})
+    ctrl.update({"atomic.awun": 7, "boot-drive": "b", "rpmb-drive": "r", "iothread-queue-mapping": [{"iothread": "t0", "queues": [1]}]})
     args = ["-object", "iothread,id=t0", "-device", "nvme-subsys,id=ss,fdp=on,fdp.nruh=2,fdp.nrg=2", "-device", json.dumps(ctrl)]
-    with open(str(tmp / "boot"), "wb") as f:
-        f.truncate(512 << 10)
-    args += ["-drive", "file=%s,format=raw,if=none,id=b" % (tmp / "boot")]
+    for name, size in (("boot", 512 << 10), ("rpmb", 132 << 10)):
+        with open(str(tmp / name), "wb") as f:
+            f.truncate(size)
+        args += ["-drive", "file=%s,format=raw,if=none,id=%s" % (tmp / name, name[0])]
     for i, opts in enumerate((",discard_granularity=4096", ",ms=16,pi=1,pif=2,mset=1", ",zoned=on,zoned.zone_size=256K,zoned.max_open=3,zoned.descr_ext_size=64",
                               ",kv=on"), 1):
         img = str(tmp / ("f%d" % i))
@@ -77,6 +80,8 @@ def test_random_commands(tmp_path, seed):
             n.enable(size=64, cc=0x00460001 | c.r.choice((0, 6)) << 4 | c.r.choice((0, 1)) << 11)
             queues = [n.io_queue(i, 64, prio=c.r.randrange(4)) for i in (1, 2)]
             m.q.write(RAM, bytes(c.r.getrandbits(8) for _ in range(8192)))
+            m.q.write(RAM + 223, b"\0")                            # a frame of replay protected memory
+            m.q.write(RAM + 254, struct.pack("<H", c.r.randrange(9)))
             for _ in range(12):
                 io = c.r.choice(queues)
                 admin = not c.r.randrange(3)
