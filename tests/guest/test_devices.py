@@ -111,7 +111,7 @@ def test_port_forward_tells_its_port_and_works(lab):
     text = lab.qmp.cmd("human-monitor-command", command_line="info usernet")
     port = int(re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)", text).group(1))
     assert port != 7777
-    lab.m.run("(echo from-the-guest | nc -l -p 7777 >/tmp/got) >/dev/null 2>&1 & until grep -q ':1E61 .* 0A ' /proc/net/tcp; do sleep 0.1; done")     # 7777; it listens
+    lab.m.run("(echo from-the-guest | nc -l -p 7777 >/tmp/got) >/dev/null 2>&1 & until cat /proc/net/tcp* | grep -q ':1E61 .* 0A '; do sleep 0.1; done")     # 7777; it listens
     with socket.create_connection(("127.0.0.1", port), 10) as s:
         s.settimeout(10)
         assert s.recv(100) == b"from-the-guest\n"

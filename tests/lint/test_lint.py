@@ -213,6 +213,20 @@ def test_banned_functions():
     check(bad)
 
 
+PAST_DMA = re.compile(r"\bas_(read|write)(_bytes)?\s*\(")
+HARTS_OWN = ("src/hw/riscv/sbi", )      # what a hart asks for with its own addresses, on its thread, as if it had done it
+
+
+def test_devices_reach_memory_by_dma_only():
+    """struct dma refuses register windows, which ends a class of re-entrancy bugs; nothing in src/hw goes past it."""
+    bad = []
+    for path in [p for p in c_sources() if re.match(r"src/(hw|pci|block|net|vhost_user)/", p) and not p.startswith(HARTS_OWN)]:
+        for n, line in enumerate(lines(path), 1):
+            if PAST_DMA.search(line):
+                bad.append("%s:%d: a device reaches memory through struct dma (mem/dma.h)" % (path, n))
+    check(bad)
+
+
 def test_headers_have_guards():
     check(["%s: no include guard" % p for p in c_sources()
            if p.endswith(".h") and not re.search(r"^#ifndef (\w+_H)\n#define \1$", "\n".join(lines(p)), re.M)])

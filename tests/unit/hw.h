@@ -14,6 +14,7 @@
 #include "mem/ram.h"
 #include "mem/view.h"
 #include "pci/sysdev.h"
+#include "until.h"
 
 #define HW_LINES 64
 static int hw_line[HW_LINES];           /* present level */

@@ -74,8 +74,7 @@ static int erase(uint64_t sector, uint32_t sectors, uint32_t flags)
     *vd_host(st) = 0xee;
     vd_add(0, b, 2);
     w32(0x50, 0);
-    for (int i = 0; i < 3000 && vd_used(0) < 0; i++)
-        loop_run_once(loop_main(), 1000000);
+    UNTIL(vd_used(0) >= 0, loop_run_once(loop_main(), 1000000));
     return *vd_host(st);
 }
 
