@@ -375,11 +375,11 @@ void co_dev_remove(struct dev *d)
     struct bus *b;
     struct dev *child;
 
+    hide(d);
+    co_dev_quiesce(d);                  /* before what hangs on it goes: no request may find that gone */
     list_for_each(b, &d->buses, of_owner)
         while ((child = list_first(&b->devs, struct dev, on_bus)))
             co_dev_remove(child);
-    hide(d);
-    co_dev_quiesce(d);
     take_down(d);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An NVMe controller that is reset, removed or saved while commands run: none is lost, none ends twice, no memory stays behind.
- * On the main loop, and with queues on threads of their own. BP_ROUNDS is how many times (200 if left out).
+ * On the main loop, and with queues on threads of their own; plain blocks, and blocks with protection information that the controller makes
+ * and checks: a block and its tuple are never of two writes. BP_ROUNDS is how many times (200 if left out).
  */
 #include "pci_test.h"
 #include "probe_disk.h"
@@ -10,10 +11,12 @@
 #include "loop/iothread.h"
 
 enum { BAR = T_MEM, ASQ = HW_RAM, ACQ = HW_RAM + 0x1000, SQ = HW_RAM + 0x2000, CQ = HW_RAM + 0x8000, BUF = HW_RAM + 0x10000 };
-enum { ENTRIES = 64, CMDS = 32, BLOCKS = 8, BYTES = BLOCKS * 512, QUEUES_MAX = 4 };
+enum { ENTRIES = 64, CMDS = 32, BLOCKS = 8, BYTES = BLOCKS * 512, QUEUES_MAX = 4,
+       MAKE_AND_CHECK = 1 << 29 | 1 << 28 | 1 << 26 };      /* PRACT; guard and reference tag */
 
 static struct nvme *n;
 static bool threads;                    /* the queues are on three loops, none of them this one */
+static bool protect;                    /* blocks have tuples of type 1 */
 static unsigned queues = 1;
 
 struct queue { uint64_t sq, cq; unsigned id, tail, head, phase; };
@@ -57,6 +60,7 @@ static void submit(struct queue *q, uint8_t op, uint16_t cid, uint32_t nsid, uin
     st_le32(c + 40, d10);
     st_le32(c + 44, d11);
     st_le32(c + 48, d12);
+    st_le32(c + 56, d10);               /* the reference tag, where there is one: the block's number */
     q->tail = (q->tail + 1) % ENTRIES;
 }
 
@@ -120,10 +124,23 @@ static void place(void)
     t_wr(n, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
 }
 
+/* A namespace of its own device, which the controller takes with it when it goes. */
+static void plug_namespace(void)
+{
+    struct err e = ERR_INIT;
+    json_t *opts = json_pack("{s:s, s:i, s:i, s:i}", "drive", "disk", "nsid", 1, "ms", 8, "pi", 1);
+    struct dev *d = dev_new((const struct dev_class *)obj_class_find("nvme-ns"), n->bus, "ns", &e);
+    if (!d || !obj_set_opts(&d->obj, opts, "nvme-ns", &e) || !dev_realize(d, &e))
+        fail_msg("%s", e.msg);
+    json_decref(opts);
+}
+
 static void plug(void)
 {
     struct err e = ERR_INIT;
-    json_t *opts = json_pack("{s:s, s:s, s:s}", "drive", "disk", "serial", "L", "addr", "4");
+    json_t *opts = json_pack("{s:s, s:s}", "serial", "L", "addr", "4");
+    if (!protect)
+        json_object_set_new(opts, "drive", json_string("disk"));
     if (threads) {
         json_object_set_new(opts, "iothread", json_string("t0"));
         json_object_set_new(opts, "iothread-queue-mapping", json_pack("[{s:s, s:[i,i]}, {s:s, s:[i]}]", "iothread", "t1", "queues", 1, 3,
@@ -133,6 +150,8 @@ static void plug(void)
     if (!n || !obj_set_opts(&n->pci.dev.obj, opts, "nvme", &e) || !dev_realize(&n->pci.dev, &e))
         fail_msg("%s", e.msg);
     json_decref(opts);
+    if (protect)
+        plug_namespace();
     dev_reset_tree(&n->pci.dev, RESET_COLD);
     place();
 }
@@ -151,7 +170,8 @@ static void go(unsigned i)
     fill(i, c->write ? c->want : 0xdeadbeef);
     if (c->write)
         maybe[i] = c->want;
-    submit(&io[i % queues], c->write ? 1 : 2, (uint16_t)i, 1, BUF + i * BYTES, i * BLOCKS, 0, BLOCKS - 1);
+    submit(&io[i % queues], c->write ? 1 : 2, (uint16_t)i, 1, BUF + i * BYTES, i * BLOCKS, 0,
+           (BLOCKS - 1) | (protect ? MAKE_AND_CHECK : 0));
 }
 
 /* What ended meanwhile. */
@@ -378,7 +398,7 @@ static void all_rounds(void)
     sd_del("disk");
 }
 
-static void rounds(void **state)
+static void rounds_here(void)
 {
     t_setup(NULL);
     timer_init(&pump, CLOCK_HOST, loop_main(), NULL, pumped, NULL);
@@ -387,6 +407,15 @@ static void rounds(void **state)
     timer_disarm(&pump);
     probe_go();
     timer_fini(&pump);
+}
+
+static void rounds(void **state) { rounds_here(); }
+
+static void rounds_with_protection(void **state)
+{
+    protect = true;
+    rounds_here();
+    protect = false;
 }
 
 static struct obj *thread_new(const char *id)
@@ -407,7 +436,9 @@ static void rounds_on_threads(void **state)
     queues = 3;
     probe_nap = 100000;
     all_rounds();
-    threads = false;
+    protect = true;
+    all_rounds();
+    protect = threads = false;
     queues = 1;
     probe_nap = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
@@ -485,7 +516,8 @@ static void namespaces(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(rounds), cmocka_unit_test(rounds_on_threads), cmocka_unit_test(namespaces) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(rounds), cmocka_unit_test(rounds_with_protection), cmocka_unit_test(rounds_on_threads),
+                                        cmocka_unit_test(namespaces) };
     t_unused();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
