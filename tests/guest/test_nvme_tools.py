@@ -41,6 +41,7 @@ def booted(tmp_path_factory):
             m.names[key + "n"] = "/dev/" + m.run("for d in /sys/block/nvme*; do grep -qx '%s *' $d/device/serial && basename $d; done | grep -v c" % serial)
         m.run("head -c 16 /dev/urandom >/tmp/host && nvme set-feature %s -f 0x81 -V 1 -l 16 -d /tmp/host" % m.names["@D"])     # reservations are of a host
         m.run("head -c 4096 /dev/urandom >/tmp/x; head -c 512 /dev/zero >/tmp/s; (echo -n TOOLFW01; head -c 4088 /dev/urandom) >/tmp/fw")
+        m.run("(head -c 191 /dev/zero; printf 0123456789abcdef0123456789abcdef; head -c 31 /dev/zero; printf '\\001\\000') >/tmp/key")    # a frame with a key
         yield m
 
 
@@ -103,8 +104,8 @@ TOOLS = [
     # security: replay protected memory, nothing locks
     ("security-recv @D -p 0 -s 0 -x 16 -t 16", r"0000: 00 00 00 00 00 00 00 02 00 ea"), ("security-recv @D -p 1 -s 1 -x 512 -t 512", NO_FIELD),
     ("security-send @D -p 1 -s 1 -f /tmp/s -t 512", NO_FIELD), ("rpmb @Z -c info", r"No RPMB targets"),
-    ("rpmb @D -c info", r"Number of RPMB Units"), ("rpmb @D -c program-key -k 0123456789abcdef0123456789abcdef", r""),
-    ("rpmb @D -c read-counter", r"Write Counter is: 0"), ("sed discover @Dn", Refused("IOC_OPAL_DISCOVERY failed")),
+    ("rpmb @D -c info", r"Number of RPMB Units"), ("security-send @D -p 0xea -s 1 -t 256 -f /tmp/key", r"Success"),
+    ("security-recv @D -p 0xea -s 1 -x 256 -t 256", r"00f0: (00 ){15}01"), ("sed discover @Dn", Refused("IOC_OPAL_DISCOVERY failed")),
     # commands of controllers that are made otherwise
     ("virt-mgmt @D -c 0 -r 0 -a 1 -n 0", NO_COMMAND), ("lockdown @D", NO_COMMAND), ("capacity-mgmt @D -O 0 -i 1", NO_COMMAND),
     ("nvme-mi-recv @D -O 0", NO_COMMAND), ("nvme-mi-send @D -O 0", NO_COMMAND), ("lm create-cdq @D -s 4096 -c 0", NO_COMMAND),

@@ -28,8 +28,6 @@ static uint16_t co_set_power(struct nvme_req *r, uint32_t v)
 
 static uint16_t co_set_write_cache(struct nvme_req *r, uint32_t v)
 {
-    if (!r->n->has_cache)
-        return NVME_INVALID_FIELD | NVME_DNR;
     return v & 1 ? NVME_OK : co_nvme_flush_all(r->n);
 }
 
@@ -240,16 +238,24 @@ static const struct feature features[] = {
 
 static uint32_t default_of(const struct nvme *n, const struct feature *f) { return f->fid == NVME_FEAT_ATOMIC ? n->atomic_dn : f->def; }
 
-/* What this controller offers; NULL: it does not. */
+/* What Identify says of the same (VWC, HMPRE, CTRATT). */
+static bool offered(const struct nvme *n, uint8_t fid)
+{
+    switch (fid) {
+    case NVME_FEAT_WRITE_CACHE: return n->has_cache;
+    case NVME_FEAT_HMB: return n->hmb_pages;
+    case NVME_FEAT_FDP: case NVME_FEAT_FDP_EVENTS: return n->ss->fdp.there;
+    case NVME_FEAT_OCP_CLEAR_HISTORY: case NVME_FEAT_OCP_CLEAR_BUS_ERRORS: return n->ocp;
+    default: return true;
+    }
+}
+
+/* NULL: this controller does not have it. */
 static const struct feature *find(const struct nvme *n, uint8_t fid)
 {
-    if ((fid == NVME_FEAT_OCP_CLEAR_HISTORY || fid == NVME_FEAT_OCP_CLEAR_BUS_ERRORS) && !n->ocp)
-        return NULL;
-    if ((fid == NVME_FEAT_FDP || fid == NVME_FEAT_FDP_EVENTS) && !n->ss->fdp.there)
-        return NULL;
     for (size_t i = 0; i < ARRAY_SIZE(features); i++)
         if (features[i].fid == fid)
-            return &features[i];
+            return offered(n, fid) ? &features[i] : NULL;
     return NULL;
 }
 

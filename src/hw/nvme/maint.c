@@ -139,8 +139,6 @@ uint16_t co_nvme_hmb_set(struct nvme_req *r, uint32_t v)
     bool was = r->n->feat[NVME_FEAT_HMB] & 1;
     uint16_t st;
 
-    if (!r->n->hmb_pages)
-        return NVME_INVALID_FIELD | NVME_DNR;
     if (!(v & 1)) {
         r->n->hmb = (struct nvme_hmb){ 0 };
         return NVME_OK;
