@@ -4,10 +4,12 @@ disk behind it goes on."""
 import os
 import struct
 import sys
+import tempfile
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib.hba import Lsi, Megasas, Virtio
 from lib.pci import MMIO, RAM, Fn, PciMachine
 from lib.virtio import VirtioMachine
 
@@ -255,6 +257,48 @@ def test_lsi_scripts_of_rubbish(script):
         m.q.wr(bar + 0x14, 0x40, 1)
         m.q.wr(bar + 0x01, 0x08, 1)                 # a reset of the bus in the middle
         alive(m, "lsi53c895a")
+
+
+def test_lsi_commands_without_end():
+    """SCRIPTS that start commands and never take their status: at some number the target leaves the bus, and a reset frees them all."""
+    with PciMachine("-device", Lsi.DEVICE + ",id=a,addr=1", *NULL, "-device", "scsi-hd,bus=a.0,drive=n") as m:
+        h = Lsi(m)
+        h.begin()
+        at = h.frame(0)
+        m.q.write(at + 0x400, b"\x80".ljust(64, b"\0") + bytes(6))           # IDENTIFY; TEST UNIT READY
+        m.q.write(at, struct.pack("<8I", 0x41000000, at + 0x200, 0x0e000001, at + 0x400, 0x0a000006, at + 0x440, 0x830b0000, at))  # again, when there is a status
+        h.wr(0x2c, at)
+        h.until(lambda: h.rd(0x14, 1) & 2, "interrupt")
+        assert h.rd(0x42, 2) == 4 and h.rd(0x0c, 1) & 0x7f == 0                 # unexpected disconnect
+        for _ in range(200):                                                    # resets of the bus beside each other
+            h.wr(0x01, 8, 1)
+            h.wr(0x01, 0, 1)
+        h.begin()
+        assert h.inquire()[8:12] == b"QEMU"
+
+
+@pytest.mark.parametrize("kind", [Virtio, Megasas, Lsi], ids=lambda k: k.__name__.lower())
+def test_units_hear_of_each_other(kind):
+    """REPORTED LUNS DATA HAS CHANGED on the target's other units when one comes or goes, whatever the adapter; REPORT LUNS clears it."""
+    with VirtioMachine(tempfile.gettempdir(), "-nodefaults", "-device", kind.DEVICE + ",id=a,addr=1", *NULL, "-blockdev", "driver=null-co,node-name=o,size=1M",
+                       "-device", "scsi-hd,bus=a.0,drive=n,scsi-id=0,lun=0") as m:
+        h = kind(m)
+        h.begin()
+
+        def sense():
+            """Sense code and qualifier that REQUEST SENSE tells."""
+            h.submit(0, bytes([3, 0, 0, 0, 18, 0]), b"", 18)
+            h.answered(0)
+            return m.q.read(h.data(0) + 12, 2)
+
+        assert sense()[0] == 0x29
+        m.qmp.cmd("device_add", driver="scsi-hd", bus="a.0", drive="o", id="hot", scsi_id=0, lun=1)
+        assert sense() == b"\x3f\x0e" and sense() == b"\0\0"
+        m.qmp.cmd("device_del", id="hot")
+        m.qmp.wait_event("DEVICE_DELETED")
+        h.submit(0, bytes([0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0]), b"", 16)
+        h.answered(0)
+        assert m.q.read(h.data(0), 4) == bytes([0, 0, 0, 8]) and sense() == b"\0\0"
 
 
 @pytest.mark.parametrize("command", [0x25, 0xc8, 0xa0, 0x60, 0x61, 0x06, 0x2f, 0xb0, 0xec, 0xff])

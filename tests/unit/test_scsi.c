@@ -38,10 +38,10 @@ static void test_inquiry(void **state)
     assert_int_equal(sd_residual, 91);
     assert_int_equal(b[5], 0);                  /* nothing behind the allocation length */
     assert_int_equal(sd_cmd(CDB(OP_INQUIRY, 1, 0, 0, 255), NULL, 0, b, 255), SCSI_GOOD);
-    assert_int_equal(b[3], 7);
-    assert_memory_equal(b + 4, "\x00\x80\x83\x86\xb0\xb1\xb2", 7);
-    for (unsigned i = 0; i < 7; i++) {
-        uint8_t page = "\x00\x80\x83\x86\xb0\xb1\xb2"[i];
+    assert_int_equal(b[3], 8);
+    assert_memory_equal(b + 4, "\x00\x80\x83\x86\x87\xb0\xb1\xb2", 8);
+    for (unsigned i = 0; i < 8; i++) {
+        uint8_t page = "\x00\x80\x83\x86\x87\xb0\xb1\xb2"[i];
         assert_int_equal(sd_cmd(CDB(OP_INQUIRY, 1, page, 0, 255), NULL, 0, b, 255), SCSI_GOOD);
         assert_int_equal(b[1], page);
         assert_int_equal(255 - sd_residual, ld_be16(b + 2) + 4);
@@ -390,30 +390,6 @@ static void test_reservations(void **state)
     machine_end();
 }
 
-/* Every command of the list answers for itself, and its usage map has its length. */
-static void test_supported_opcodes(void **state)
-{
-    static uint8_t all[2048];
-    uint8_t one[64];
-    machine("", "");
-    assert_int_equal(sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 0, 0, 0, 0, 0, 0, 8, 0), NULL, 0, all, 2048), SCSI_GOOD);
-    unsigned n = ld_be32(all) / 8;
-    assert_true(n > 35);
-    for (unsigned i = 0; i < n; i++) {
-        const uint8_t *p = all + 4 + 8 * i;
-        bool sa = p[5] & 1;
-        assert_int_equal(sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, sa ? 2 : 1, p[0], p[2], p[3], 0, 0, 0, 64), NULL, 0, one, 64), SCSI_GOOD);
-        assert_int_equal(one[1] & 7, 3);
-        assert_int_equal(ld_be16(one + 2), ld_be16(p + 6));
-        assert_int_equal(one[4], p[0]);
-        assert_int_equal(p[7], p[0] < 0x20 ? 6 : p[0] < 0x60 ? 10 : p[0] < 0xa0 ? 16 : 12);
-    }
-    sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 1, 0xfe, 0, 0, 0, 0, 0, 64), NULL, 0, one, 64);
-    assert_int_equal(one[1], 1);
-    assert_sense(sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 1, OP_SERVICE_ACTION_IN_16, 0, 0, 0, 0, 0, 64), NULL, 0, one, 64), SENSE_INVALID_FIELD_CDB);
-    machine_end();
-}
-
 static void test_cd(void **state)
 {
     uint8_t b[256];
@@ -505,14 +481,98 @@ static void test_random_commands(void **state)
     machine_end();
 }
 
+/* Each command of the list is told of alone in the same words; what is not in it is refused at the right byte. */
+static void test_each_opcode(void **state)
+{
+    uint8_t list[1024], b[64], c[16];
+    machine("", "");
+    assert_int_equal(sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 0, 0, 0, 0, 0, 0, 4, 0), NULL, 0, list, sizeof list), SCSI_GOOD);
+    unsigned n = ld_be32(list) / 8;
+    assert_in_range(n, 50, 120);
+    for (unsigned i = 0; i < n; i++) {
+        const uint8_t *p = list + 4 + 8 * i;
+        bool action = p[5] & 1;
+        for (unsigned how = 1; how <= 3; how++) {
+            int st = sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, (uint8_t)how, p[0], p[2], p[3], 0, 0, 0, 64), NULL, 0, b, 64);
+            if (how == (action ? 1 : 2)) {
+                assert_sense(st, SENSE_INVALID_FIELD_CDB);
+                continue;
+            }
+            assert_int_equal(st, SCSI_GOOD);
+            assert_int_equal(b[1] & 7, 3);
+            assert_int_equal(ld_be16(b + 2), ld_be16(p + 6));
+            assert_int_equal(b[4], p[0]);
+            assert_int_equal(p[7], p[0] < 0x20 ? 6 : p[0] < 0x60 ? 10 : p[0] < 0xa0 ? 16 : 12);
+            if (action)                         /* its bits are looked at */
+                assert_int_equal(b[5] & p[3], p[3]);
+        }
+        if (!action)
+            continue;
+        memset(c, 0, sizeof c);
+        c[0] = p[0];
+        c[1] = 0x1d;
+        assert_sense(sd_cmd(c, 16, NULL, 0, NULL, 0), SENSE_INVALID_FIELD_CDB);
+        assert_memory_equal(sd_sense + 15, "\xc0\x00\x01", 3);
+    }
+    sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 1, 0xfe, 0, 0, 0, 0, 0, 64), NULL, 0, b, 64);
+    assert_int_equal(b[1], 1);
+    assert_sense(sd_cmd(CDB(0xc1), NULL, 0, NULL, 0), SENSE_INVALID_OPCODE);
+    assert_memory_equal(sd_sense + 15, "\xc0\x00\x00", 3);
+    machine_end();
+}
+
+/* What is under way is told with how far it has come, in both formats. */
+static void test_progress(void **state)
+{
+    uint8_t desc[16] = { 0, 0, 0, 0, MODE_CONTROL, 10, 4, 0x10, 0, 0, 0, 0, 0xff, 0xff }, b[64];
+    machine("", "");
+    probe_hold = true;
+    assert_int_equal(sd_cmd(CDB(OP_SANITIZE, 0x80 | SANITIZE_BLOCK_ERASE), NULL, 0, NULL, 0), SCSI_GOOD);
+    assert_sense(sd_cmd(CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_SANITIZE_IN_PROGRESS);
+    assert_int_equal(sd_sense[15], 0x80);
+    assert_int_equal(sd_cmd(CDB(OP_REQUEST_SENSE, 1, 0, 0, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_int_equal(64 - sd_residual, 16);
+    assert_memory_equal(b, "\x72\x02\x04\x1b\x00\x00\x00\x08\x02\x06\x00\x00\x80", 13);
+    probe_go();
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SELECT_6, 0x10, 0, 0, 16), desc, 16, NULL, 0), SCSI_GOOD);
+    probe_hold = true;
+    assert_int_equal(sd_cmd(CDB(OP_SEND_DIAGNOSTIC, 1 << 5), NULL, 0, NULL, 0), SCSI_GOOD);    /* a short test in the background */
+    assert_int_equal(sd_cmd(CDB(OP_REQUEST_SENSE, 0, 0, 0, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_memory_equal(b + 12, "\x04\x09\x00\x80", 4);
+    assert_int_equal(sd_cmd(CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SCSI_GOOD);
+    probe_go();
+    assert_int_equal(sd_cmd(CDB(OP_REQUEST_SENSE, 0, 0, 0, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_memory_equal(b + 12, "\x00\x00\x00\x00", 4);
+    machine_end();
+}
+
+/* Parameters beyond what there is. */
+static void test_too_much(void **state)
+{
+    static uint8_t list[8 + 16 * 256];
+    uint8_t b[64];
+    machine("", "");
+    st_be16(list, sizeof list - 2);
+    st_be16(list + 2, sizeof list - 8);
+    assert_sense(sd_cmd(CDB(OP_UNMAP, 0, 0, 0, 0, 0, 0, sizeof list >> 8, sizeof list & 0xff), list, sizeof list, NULL, 0), SENSE_INVALID_FIELD_PARAM);
+    assert_memory_equal(sd_sense + 15, "\x80\x00\x02", 3);
+    assert_sense(sd_cmd(CDB(OP_LOG_SENSE, 0, 0x42, 0, 0, 0, 7, 0, 64), NULL, 0, b, 64), SENSE_INVALID_FIELD_CDB);
+    assert_memory_equal(sd_sense + 15, "\xc0\x00\x05", 3);
+    assert_int_equal(sd_cmd(CDB(OP_LOG_SENSE, 0, 0x42, 0, 0, 0, 6, 0, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_int_equal(ld_be16(b + 2), 12);
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SENSE_6, 8, MODE_CACHING, 0xff, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_sense(sd_cmd(CDB(OP_MODE_SENSE_6, 8, MODE_CACHING, 1, 64), NULL, 0, b, 64), SENSE_INVALID_FIELD_CDB);
+    machine_end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_inquiry), cmocka_unit_test(test_without_discard), cmocka_unit_test(test_attention_and_capacity),
+        cmocka_unit_test(test_each_opcode), cmocka_unit_test(test_progress), cmocka_unit_test(test_too_much), cmocka_unit_test(test_inquiry), cmocka_unit_test(test_without_discard), cmocka_unit_test(test_attention_and_capacity),
         cmocka_unit_test(test_reads_and_writes_against_a_model), cmocka_unit_test(test_edges_of_reads), cmocka_unit_test(test_back_end_errors),
         cmocka_unit_test(test_stopped_requests), cmocka_unit_test(test_mode_pages), cmocka_unit_test(test_verify_and_compare),
         cmocka_unit_test(test_compare_and_write_is_atomic), cmocka_unit_test(test_ranges), cmocka_unit_test(test_sanitize), cmocka_unit_test(test_lba_status),
-        cmocka_unit_test(test_reservations), cmocka_unit_test(test_supported_opcodes), cmocka_unit_test(test_cd), cmocka_unit_test(test_medium_change),
+        cmocka_unit_test(test_reservations), cmocka_unit_test(test_cd), cmocka_unit_test(test_medium_change),
         cmocka_unit_test(test_random_commands),
     };
     return cmocka_run_group_tests(tests, hw_setup, NULL);

@@ -112,8 +112,8 @@ static void test_without_groups(void **state)
     sd_ready(A);
     sd_cmd(CDB(OP_INQUIRY, 0, 0, 0, 96), NULL, 0, b, 96);
     assert_int_equal(b[5], 0);
-    assert_sense(report_groups(A, 0), SENSE_INVALID_OPCODE);
-    assert_sense(set_group(A, 257, 0, 8), SENSE_INVALID_OPCODE);
+    assert_sense(report_groups(A, 0), SENSE_INVALID_FIELD_CDB);
+    assert_sense(set_group(A, 257, 0, 8), SENSE_INVALID_FIELD_CDB);
     machine_end();
 }
 

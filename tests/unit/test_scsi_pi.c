@@ -260,6 +260,25 @@ static void test_without_information(void **state)
     machine_end();
 }
 
+/* DPICZ: who asks for nothing has nothing checked; the usage map has the fields. */
+static void test_checks_turned_off(void **state)
+{
+    uint8_t list[16] = { [4] = 0x0a, 10, 0x08, 0x10, [12] = 0xff, 0xff }, b[64];
+
+    machine();
+    format_type(1);
+    fill(1, 50, 1, GUARD);
+    assert_int_equal(IO(OP_WRITE_16, 1, 3, 0, 50, 1), SCSI_GOOD);
+    assert_sense(IO(OP_READ_16, 1, 0, 0, 50, 1), SENSE_GUARD_CHECK);
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SELECT_6, 0x10, 0, 0, 16), list, 16, NULL, 0), SCSI_GOOD);
+    assert_int_equal(IO(OP_READ_16, 1, 0, 0, 50, 1), SCSI_GOOD);
+    assert_int_equal(IO(OP_VERIFY_16, 1, 0, 0, 50, 1), SCSI_GOOD);
+    assert_sense(IO(OP_READ_16, 1, 1, 0, 50, 1), SENSE_GUARD_CHECK);
+    sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 1, OP_READ_10, 0, 0, 0, 0, 0, 64), NULL, 0, b, 64);
+    assert_int_equal(b[5], 0xf8);
+    machine_end();
+}
+
 static void test_comparisons(void **state)
 {
     machine();
@@ -503,7 +522,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_it_says), cmocka_unit_test(test_formats), cmocka_unit_test(test_what_is_checked),
-        cmocka_unit_test(test_application_tags), cmocka_unit_test(test_without_information), cmocka_unit_test(test_comparisons),
+        cmocka_unit_test(test_application_tags), cmocka_unit_test(test_without_information), cmocka_unit_test(test_comparisons), cmocka_unit_test(test_checks_turned_off),
         cmocka_unit_test(test_ranges), cmocka_unit_test(test_power_cycle), cmocka_unit_test(test_buffers_of_their_own),
         cmocka_unit_test(test_lengths), cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_many_in_flight), cmocka_unit_test(test_random_commands),
     };

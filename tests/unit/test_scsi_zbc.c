@@ -210,7 +210,7 @@ static void test_transitions(void **state)
     machine_end();
     machine(",\"conventional\":1");
     assert_sense(zone_op(SA_RESET_WP, 0, false), SENSE_INVALID_FIELD_CDB);
-    assert_sense(zone_op(5, ZONE, false), SENSE_INVALID_OPCODE);
+    assert_sense(zone_op(5, ZONE, false), SENSE_INVALID_FIELD_CDB);
     machine_end();
 }
 

@@ -32,7 +32,7 @@ static const struct attribute attributes[] = {
 
 static uint8_t test_status(const struct scsi_disk *d)
 {
-    uint8_t left = (uint8_t)(10 - (uint32_t)d->progress * 10 / 65536);
+    uint8_t left = (uint8_t)(10 - (uint32_t)d->s.progress * 10 / 65536);
 
     return d->tests[0].result == TEST_RUNS ? (uint8_t)(0xf0 | MIN(left, 9)) : (uint8_t)(d->tests[0].result << 4);
 }

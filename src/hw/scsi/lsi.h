@@ -17,6 +17,7 @@
 #define LSI_LUNS 8u
 #define LSI_MSG_MAX 16u
 #define LSI_MEMORY (64 * MiB)           /* of all requests; more are told that the queue is full */
+#define LSI_REQS 2048u                  /* that wait for the unit or the chip; with one more the target leaves the bus */
 
 /* Registers: chapter 4. */
 enum { R_SCNTL0 = 0x00, R_SCNTL1 = 0x01, R_SCNTL2 = 0x02, R_SCNTL3 = 0x03, R_SCID = 0x04, R_SXFER = 0x05, R_SDID = 0x06, R_GPREG = 0x07, R_SFBR = 0x08,
@@ -66,8 +67,10 @@ struct lsi {
     uint8_t cdb[16], n_cdb;
     struct lsi_req *cur;
     struct list reqs;
-    uint32_t n_flying;
+    uint32_t n_flying, n_reqs;
     uint64_t memory;
+    uint8_t reset_luns[LSI_TARGETS];    /* units that a coroutine, if there is one, has still to reset */
+    bool reset_bus, resetting;          /* all of them by a reset of the bus */
     struct co_event idle;
     struct { uint8_t len, data[SCSI_SENSE_MAX]; } sense[LSI_TARGETS][LSI_LUNS];     /* for the next REQUEST SENSE */
     struct timer gen;
@@ -99,7 +102,7 @@ uint32_t lsi_move_in(struct lsi *s, uint8_t *buf, uint32_t n);
 void lsi_bus_reset(struct lsi *s);                      /* every command is gone, every unit resets */
 void lsi_forget_all(struct lsi *s);                     /* the chip is reset: no one comes back */
 void lsi_submit(struct lsi_req *q);
-struct lsi_req *lsi_req_new(struct lsi *s, uint32_t len);       /* NULL: no memory is left for it */
+struct lsi_req *lsi_req_new(struct lsi *s, uint32_t len);       /* NULL: there are too many, or no memory is left for it */
 void lsi_req_free(struct lsi_req *q);
 /* lsi_state.c */
 extern const struct state_desc lsi_state;

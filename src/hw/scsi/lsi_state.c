@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include "hw/scsi/lsi.h"
 
-enum { REC_HEAD = 44, REC_MAX = 4096 };
+enum { REC_HEAD = 44 };
 enum { REC_TAGGED = 1, REC_MAY_LEAVE = 2, REC_TO_DEVICE = 4, REC_TAKEN = 8, REC_DONE = 16, REC_STOPPED = 32, REC_CURRENT = 64 };
 
 static void save_reqs(const void *obj, struct str *out)
@@ -64,12 +64,12 @@ static size_t load_req(struct lsi *s, const uint8_t *h, size_t left)
 static bool load_reqs(void *obj, const void *data, size_t len, struct err *e)
 {
     struct lsi *s = obj;
-    size_t n, count = 0;
+    size_t n;
 
     lsi_forget_all(s);
     for (const uint8_t *p = data; len; p += n, len -= n) {
         n = load_req(s, p, len);
-        if (!n || ++count > REC_MAX)
+        if (!n)
             return err_set(e, ERR_VALUE, "lsi53c895a: a command in the saved state is none");
     }
     return true;

@@ -14,7 +14,7 @@ struct lsi_req *lsi_req_new(struct lsi *s, uint32_t len)
 {
     struct lsi_req *q;
 
-    if (len > LSI_MEMORY - MIN(s->memory, LSI_MEMORY))
+    if (s->n_reqs >= LSI_REQS || len > LSI_MEMORY - MIN(s->memory, LSI_MEMORY))
         return NULL;
     q = xnew(struct lsi_req);
     q->buf = len ? calloc(1, len) : xcalloc(1, 1);
@@ -27,6 +27,7 @@ struct lsi_req *lsi_req_new(struct lsi *s, uint32_t len)
     q->iov = (struct iovec){ q->buf, len };
     q->vec = (struct dma_vec){ .dma = &s->pci.dma, .dev_writes = true, .n = 1, .cap = 1, .iov = &q->iov, .len = len };
     s->memory += len;
+    s->n_reqs++;
     list_push(&s->reqs, &q->link);
     return q;
 }
@@ -39,6 +40,7 @@ void lsi_req_free(struct lsi_req *q)
         s->cur = NULL;
     list_del(&q->link);
     s->memory -= q->len;
+    s->n_reqs--;
     free(q->buf);
     free(q);
 }
@@ -199,6 +201,10 @@ static void start_command(struct lsi *s)
 
     if (full)
         q = lsi_req_new(s, 0);
+    if (!q) {
+        bus_free(s);
+        return;
+    }
     memcpy(q->r.cdb, s->cdb, s->n_cdb);
     q->cdb_len = s->n_cdb;
     q->target = s->target;
@@ -266,33 +272,46 @@ void lsi_set_atn(struct lsi *s)
 
 /* ---- messages from the chip ---- */
 
-static void co_reset_target(void *arg)
+/* However often the host asks, one goes over the units; what is asked for meanwhile is done once more. */
+static void co_reset(void *arg)
 {
-    struct lsi_req *q = arg;                        /* only its address */
-    struct lsi *s = q->s;
-    struct scsi_dev *d;
+    struct lsi *s = arg;
+    bool more = true;
 
-    for (unsigned lun = 0; lun < LSI_LUNS; lun++) {
-        d = scsi_find(s->bus, 0, q->target, lun, false);
-        if (d && (q->lun == 0xff || q->lun == lun))
-            co_scsi_reset(d, SENSE_DEVICE_RESET);
+    while (more) {
+        more = false;
+        for (unsigned t = 0; t < LSI_TARGETS; t++)
+            for (unsigned lun = 0; lun < LSI_LUNS; lun++) {
+                struct scsi_dev *d = s->reset_luns[t] >> lun & 1 ? scsi_find(s->bus, 0, t, lun, false) : NULL;
+                s->reset_luns[t] &= (uint8_t)~(1u << lun);
+                if (!d)
+                    continue;
+                more = true;
+                co_scsi_reset(d, s->reset_bus ? SENSE_BUS_RESET : SENSE_DEVICE_RESET);
+            }
     }
+    s->resetting = s->reset_bus = false;
     s->n_flying--;
-    lsi_req_free(q);
     co_wake(&s->idle);
 }
 
+static void reset_begin(struct lsi *s)
+{
+    if (s->resetting)
+        return;
+    s->resetting = true;
+    s->n_flying++;
+    co_spawn(NULL, s->pci.dev.dom, co_reset, s);
+}
+
+/* @lun 0xff: all of its units. */
 static void reset_target(struct lsi *s, uint8_t target, uint8_t lun)
 {
-    struct lsi_req *q;
-
     kill_matching(s, target, lun == 0xff ? -1 : lun, -1);
-    q = lsi_req_new(s, 0);
-    q->target = target;
-    q->lun = lun;
-    q->flying = q->dead = true;
-    s->n_flying++;
-    co_spawn(NULL, s->pci.dev.dom, co_reset_target, q);
+    if (target >= LSI_TARGETS || (lun != 0xff && lun >= LSI_LUNS))
+        return;
+    s->reset_luns[target] |= lun == 0xff ? 0xff : (uint8_t)(1u << lun);
+    reset_begin(s);
 }
 
 /* One message; false: the bus is free after it. */
@@ -447,24 +466,11 @@ void lsi_forget_all(struct lsi *s)
     kill_matching(s, -1, -1, -1);
 }
 
-static void co_reset_all(void *arg)
-{
-    struct lsi *s = arg;
-
-    for (unsigned t = 0; t < LSI_TARGETS; t++)
-        for (unsigned lun = 0; lun < LSI_LUNS; lun++) {
-            struct scsi_dev *d = scsi_find(s->bus, 0, t, lun, false);
-            if (d)
-                co_scsi_reset(d, SENSE_BUS_RESET);
-        }
-    s->n_flying--;
-    co_wake(&s->idle);
-}
-
 void lsi_bus_reset(struct lsi *s)
 {
     lsi_forget_all(s);
     memset(s->sense, 0, sizeof s->sense);
-    s->n_flying++;
-    co_spawn(NULL, s->pci.dev.dom, co_reset_all, s);
+    memset(s->reset_luns, 0xff, sizeof s->reset_luns);
+    s->reset_bus = true;
+    reset_begin(s);
 }

@@ -271,10 +271,7 @@ static void unit_plugged(struct scsi_bus *b, struct scsi_dev *d, bool came)
     bool alone = true;
 
     list_for_each(other, &b->devs, on_bus)
-        if (other != d && other->id == d->id) {
-            scsi_attention(other, SENSE_LUNS_CHANGED);
-            alone = false;
-        }
+        alone &= other == d || other->id != d->id;
     if (alone)
         mptsas_event_target(b->arg, d->id, came);
 }

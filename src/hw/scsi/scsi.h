@@ -81,7 +81,8 @@ enum { SCF_ALWAYS = 1 /* served with a unit attention pending, a stopped unit, a
        SCF_ALTERS = 64 /* changes the unit, not its medium: like a write to a reservation */,
        SCF_NEXUS = 128 /* there where the unit knows who asks */, SCF_ZONED = 256 /* of zones only */, SCF_RANDOM = 512 /* not of zones */,
        SCF_GROUPS = 2048 /* there where the unit is behind groups of ports */,
-       SCF_PROTECTED = 1024 /* there where the medium can have protection information */ };
+       SCF_PROTECTED = 1024 /* there where the medium can have protection information */,
+       SCF_PROTECT = 4096 /* ... and then the first bits of byte 1 say what becomes of it */ };
 
 struct scsi_dev {
     struct dev dev;                     /* first */
@@ -93,6 +94,7 @@ struct scsi_dev {
     uint32_t ua[SCSI_UA_MAX], n_ua;     /* unit attention conditions, the oldest first */
     uint8_t type;                       /* peripheral device type: the class's, unless realize finds another */
     bool desc_sense;                    /* D_SENSE of the control mode page */
+    uint16_t progress;                  /* of what keeps the unit busy, in 1/65536 */
 };
 
 struct scsi_dev_class {
@@ -144,14 +146,17 @@ void scsi_attention(struct scsi_dev *d, uint32_t sense);                /* queue
 void scsi_reply(struct scsi_req *r, const void *buf, size_t n, uint64_t alloc);
 /* @n bytes of parameters from the initiator; fewer if it sent fewer. */
 size_t scsi_take(struct scsi_req *r, uint64_t off, void *buf, size_t n);
-/* Sense data for REQUEST SENSE and CHECK CONDITION; its length. */
 /* The row of a command that the unit has; @sa counts only where the operation code has service actions. NULL: none. */
 const struct scsi_cmd *scsi_cmd_find(const struct scsi_dev *d, uint8_t op, uint16_t sa);
 static inline bool scsi_cmd_there(const struct scsi_dev *d, const struct scsi_cmd *c)
 {
     return !SCSI_DEV_CLASS(d)->has || SCSI_DEV_CLASS(d)->has(d, c);
 }
+/* The first row of an operation code that the unit has, whatever its service action. NULL: none. */
+const struct scsi_cmd *scsi_cmd_any(const struct scsi_dev *d, uint8_t op);
+/* Sense data for REQUEST SENSE and CHECK CONDITION; its length. The second: with what @d is busy with has come to. */
 unsigned scsi_sense_build(uint8_t *buf, uint32_t sense, bool desc);
+unsigned scsi_sense_of(const struct scsi_dev *d, uint8_t *buf, uint32_t sense, bool desc);
 static inline bool scsi_aborted(const struct scsi_req *r) { return r->abort != SCSI_HOST_OK; }
 /* INQUIRY, REQUEST SENSE, REPORT LUNS of addresses without a unit; REPORT LUNS and REPORT SUPPORTED OPERATION CODES of units. */
 void scsi_run_absent(struct scsi_req *r, struct scsi_dev *sibling);

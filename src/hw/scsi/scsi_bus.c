@@ -56,6 +56,18 @@ static bool bus_attach(struct bus *bus, struct dev *dev, struct err *e)
     return err_hint(e, "leave scsi-id= or lun= out to take the next free one");
 }
 
+/* SPC-5, 5.12: initiators hear from the other units of the target that its list of units is another. */
+static void units_changed(struct scsi_bus *b, struct scsi_dev *d, bool came)
+{
+    struct scsi_dev *other;
+
+    list_for_each(other, &b->devs, on_bus)
+        if (other != d && other->channel == d->channel && other->id == d->id)
+            scsi_attention(other, SENSE_LUNS_CHANGED);
+    if (b->hba->plugged)
+        b->hba->plugged(b, d, came);
+}
+
 static void bus_hide(struct bus *bus, struct dev *dev)
 {
     struct scsi_bus *b = (struct scsi_bus *)bus;
@@ -66,8 +78,7 @@ static void bus_hide(struct bus *bus, struct dev *dev)
     domain_lock(dev->dom);
     list_del(&d->on_bus);
     d->bus = NULL;
-    if (b->hba->plugged)
-        b->hba->plugged(b, d, false);
+    units_changed(b, d, false);
     domain_unlock(dev->dom);
 }
 
@@ -76,8 +87,7 @@ static bool bus_plugged(struct bus *bus, struct dev *dev, struct err *e)
     struct scsi_bus *b = (struct scsi_bus *)bus;
 
     domain_lock(dev->dom);
-    if (b->hba->plugged)
-        b->hba->plugged(b, (struct scsi_dev *)dev, true);
+    units_changed(b, (struct scsi_dev *)dev, true);
     domain_unlock(dev->dom);
     return true;
 }
@@ -189,10 +199,38 @@ unsigned scsi_sense_build(uint8_t *buf, uint32_t sense, bool desc)
     return 18;
 }
 
+/* 4.4.2.4: three bytes whose meaning the sense key gives, into sense data that has no descriptor yet; the length with them. */
+static unsigned put_specific(uint8_t *buf, uint8_t flags, uint16_t v)
+{
+    bool desc = buf[0] == 0x72;
+    uint8_t *sks = buf + (desc ? 12 : 15);
+
+    if (desc) {
+        buf[8] = 2;
+        buf[9] = 6;
+        buf[7] = 8;
+    }
+    sks[0] = 0x80 | flags;                      /* SKSV */
+    st_be16(sks + 1, v);
+    return desc ? 16 : 18;
+}
+
+static bool tells_progress(uint32_t sense)
+{
+    return sense == SENSE_FORMAT_IN_PROGRESS || sense == SENSE_SANITIZE_IN_PROGRESS || sense == SENSE_SELF_TEST_IN_PROGRESS;
+}
+
+unsigned scsi_sense_of(const struct scsi_dev *d, uint8_t *buf, uint32_t sense, bool desc)
+{
+    unsigned n = scsi_sense_build(buf, sense, desc);
+
+    return tells_progress(sense) ? put_specific(buf, 0, d->progress) : n;       /* 4.4.2.4.4 */
+}
+
 void scsi_fail(struct scsi_req *r, uint32_t sense)
 {
     r->status = SCSI_CHECK_CONDITION;
-    r->sense_len = (uint8_t)scsi_sense_build(r->sense, sense, r->dev && r->dev->desc_sense);
+    r->sense_len = (uint8_t)scsi_sense_of(r->dev, r->sense, sense, r->dev && r->dev->desc_sense);
 }
 
 void scsi_fail_info(struct scsi_req *r, uint32_t sense, uint64_t info)
@@ -214,20 +252,10 @@ void scsi_fail_info(struct scsi_req *r, uint32_t sense, uint64_t info)
 /* 4.4.2.4: where the wrong byte is, in the command block or in the parameters. */
 void scsi_fail_field(struct scsi_req *r, uint32_t sense, unsigned byte)
 {
-    uint8_t *sks;
+    bool in_list = (sense & 0xffff00) == SENSE_INVALID_FIELD_PARAM;
 
     scsi_fail(r, sense);
-    if (r->sense[0] == 0x72) {
-        r->sense[8] = 2;
-        r->sense[9] = 6;
-        sks = r->sense + 12;
-        r->sense[7] = 8;
-        r->sense_len = 16;
-    } else {
-        sks = r->sense + 15;
-    }
-    sks[0] = (uint8_t)(0x80 | (sense == SENSE_INVALID_FIELD_CDB ? 0x40 : 0));
-    st_be16(sks + 1, (uint16_t)byte);
+    r->sense_len = (uint8_t)put_specific(r->sense, in_list ? 0 : 0x40 /* C/D */, (uint16_t)byte);
 }
 
 /* SAM-5, 5.14: told by the next command that tells them; a newer one that says the same is one. */
@@ -281,6 +309,14 @@ const struct scsi_cmd *scsi_cmd_find(const struct scsi_dev *d, uint8_t op, uint1
     return NULL;
 }
 
+const struct scsi_cmd *scsi_cmd_any(const struct scsi_dev *d, uint8_t op)
+{
+    for (const struct scsi_cmd *c = SCSI_DEV_CLASS(d)->cmds; c->co_run; c++)
+        if (c->op == op && scsi_cmd_there(d, c))
+            return c;
+    return NULL;
+}
+
 static void co_execute(struct scsi_req *r)
 {
     struct scsi_dev *d = r->dev;
@@ -293,6 +329,8 @@ static void co_execute(struct scsi_req *r)
             return;
         if (SCSI_DEV_CLASS(d)->co_other)
             SCSI_DEV_CLASS(d)->co_other(r);
+        else if (scsi_cmd_any(d, r->cdb[0]))    /* with other service actions */
+            scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, r->cdb[0] == OP_VARIABLE_LENGTH ? 8 : 1);
         else
             scsi_fail_field(r, SENSE_INVALID_OPCODE, 0);
         return;

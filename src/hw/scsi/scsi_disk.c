@@ -214,7 +214,7 @@ void scsi_disk_to_default(struct scsi_dev *s)
 
     d->stopped = d->locked = false;
     scsi_self_test_stop(d, true);
-    s->desc_sense = d->ato = false;
+    s->desc_sense = d->ato = d->dpicz = false;
     blk_set_write_cache(d->blk, d->wce_at_reset);
 }
 
@@ -247,7 +247,7 @@ static const struct state_field clock_fields[] = {
 static const struct state_desc clock_state = { .name = "scsi-clock", .version = 1, .fields = clock_fields };
 static const struct state_field disk_fields[] = {
     STATE_STRUCT(struct scsi_disk, s, &scsi_dev_state), STATE_UINT(struct scsi_disk, blocks), STATE_BOOL(struct scsi_disk, stopped),
-    STATE_BOOL(struct scsi_disk, ato), STATE_UINT(struct scsi_disk, port_state, .max = 5),
+    STATE_BOOL(struct scsi_disk, ato), STATE_BOOL(struct scsi_disk, dpicz), STATE_UINT(struct scsi_disk, port_state, .max = 5),
     STATE_BOOL(struct scsi_disk, locked), STATE_BOOL(struct scsi_disk, tray_open), STATE_UINT(struct scsi_disk, media_event, .max = 3),
     STATE_UINT(struct scsi_disk, overwrite_failed, .max = 0x0fffff),
     STATE_STRUCTS(struct scsi_disk, count, &count_state),
@@ -261,6 +261,7 @@ static bool disk_post_load(void *obj, struct err *e)
 
     d->tray_open &= d->removable;
     d->ato &= d->protection;
+    d->dpicz &= d->protection;
     d->port_state = d->port_group ? d->port_state : 0;
     scsi_access_load(d);
     scsi_lu_load(d, &d->saved_pr, &d->saved_clock);

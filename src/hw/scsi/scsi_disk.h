@@ -35,13 +35,12 @@ struct scsi_disk {
     struct blk *blk;
     struct blk_caps caps;
     uint64_t pi_blocks;                         /* where there is room for protection information: how many blocks; else 0 */
-    bool ato;                                   /* of the control mode page: initiators own the application tag */
+    bool ato, dpicz;                            /* of the control mode page: initiators own the application tag; without a field nothing is checked */
     uint64_t blocks;                            /* as the initiator was told last */
     bool stopped, locked, tray_open;
     bool wce_at_reset;
     uint8_t media_event;                        /* of a CD drive, for GET EVENT STATUS */
     uint32_t overwriting, overwrite_failed;     /* sense while all is overwritten, after that has failed; 0: not so */
-    uint16_t progress;                          /* of that and of self-tests, in 1/65536 */
     struct range_claims claims;                  /* of a disk that is no part of a unit (path.lu) */
     struct scsi_path path;                      /* what it shares with other disks on its node */
     struct scsi_pr saved_pr;                    /* of that, in a snapshot only */
@@ -149,6 +148,7 @@ void co_scsi_send_diagnostic(struct scsi_req *r);
 /* The short and extended tests in the background (1, 2) or awaited (5, 6); 4 stops one. False: it failed. */
 bool co_scsi_self_test(struct scsi_disk *d, uint8_t code);
 void scsi_self_test_stop(struct scsi_disk *d, bool by_reset);
+bool scsi_self_test_runs(const struct scsi_disk *d);
 void scsi_count(struct scsi_disk *d, enum scsi_counter what, uint64_t bytes, bool failed);
 /* scsi_mmc.c */
 void scsi_read_toc(struct scsi_req *r);

@@ -20,12 +20,10 @@ static void request_sense(struct scsi_req *r)
     else if (d->s.n_ua) {
         sense = d->s.ua[0];
         memmove(d->s.ua, d->s.ua + 1, --d->s.n_ua * sizeof d->s.ua[0]);
+    } else if (scsi_self_test_runs(d)) {
+        sense = SENSE_SELF_TEST_IN_PROGRESS;
     }
-    n = scsi_sense_build(b, sense, desc);
-    if (d->overwriting && !desc) {               /* 4.4.2.4.4: progress indication */
-        b[15] = 0x80;
-        st_be16(b + 16, d->progress);
-    }
+    n = scsi_sense_of(&d->s, b, sense, desc);
     scsi_reply(r, b, n, r->cdb[4]);
 }
 
@@ -94,10 +92,10 @@ static void seek(struct scsi_req *r)
     { OP_MAINTENANCE_IN, SA_REPORT_TMF, SCF_ALWAYS, 12, scsi_report_tmf, "\x1f\x80\x00\x00\x00\xff\xff\xff\xff\x00\x00" }, \
     { OP_PREVENT_ALLOW, -1, SCF_ALTERS, 6, prevent_allow, "\x00\x00\x00\x01\x00" },                                                \
     { OP_READ_CAPACITY_10, -1, SCF_MEDIUM | SCF_SHARED, 10, scsi_read_capacity_10, "\x00\x00\x00\x00\x00\x00\x00\x00\x00" },           \
-    { OP_READ_10, -1, SCF_MEDIUM, 10, co_scsi_read, USE_RW_10 }, { OP_READ_12, -1, SCF_MEDIUM, 12, co_scsi_read, USE_RW_12 },   \
+    { OP_READ_10, -1, SCF_MEDIUM | SCF_PROTECT, 10, co_scsi_read, USE_RW_10 }, { OP_READ_12, -1, SCF_MEDIUM | SCF_PROTECT, 12, co_scsi_read, USE_RW_12 },   \
     { OP_SEEK_10, -1, SCF_MEDIUM, 10, seek, "\x00\xff\xff\xff\xff\x00\x00\x00\x00" },                                     \
     { OP_SYNCHRONIZE_CACHE_10, -1, SCF_MEDIUM | SCF_ALTERS, 10, co_scsi_sync_cache, "\x02\xff\xff\xff\xff\x00\xff\xff\x00" },          \
-    { OP_VERIFY_10, -1, SCF_MEDIUM, 10, co_scsi_verify, "\x16\xff\xff\xff\xff\x00\xff\xff\x00" }
+    { OP_VERIFY_10, -1, SCF_MEDIUM | SCF_PROTECT, 10, co_scsi_verify, "\x16\xff\xff\xff\xff\x00\xff\xff\x00" }
 
 #define USE_RW_10 "\x18\xff\xff\xff\xff\x00\xff\xff\x00"
 #define USE_RW_12 "\x18\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00"
@@ -106,34 +104,38 @@ static void seek(struct scsi_req *r)
 #define USE_REPORT_ZONES "\x1f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xbf\x00"
 #define USE_ZONE_OP "\x1f\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00\x01\x00"
 #define W (SCF_MEDIUM | SCF_WRITE)
+#define SANITIZE(action) { OP_SANITIZE, action, W, 10, co_scsi_sanitize, "\x9f\x00\x00\x00\x00\x00\xff\xff\x00" }
+#define RESERVE_IN(action) { OP_PERSISTENT_RESERVE_IN, action, SCF_SHARED | SCF_NEXUS, 10, scsi_pr_in, "\x1f\x00\x00\x00\x00\x00\xff\xff\x00" }
+#define RESERVE_OUT(action) { OP_PERSISTENT_RESERVE_OUT, action, SCF_SHARED | SCF_NEXUS, 10, co_scsi_pr_out, "\x1f\xff\x00\x00\xff\xff\xff\xff\x00" }
 
 const struct scsi_cmd scsi_hd_cmds[] = {
     PRIMARY_COMMANDS,
     { OP_READ_6, -1, SCF_MEDIUM, 6, co_scsi_read, "\x1f\xff\xff\xff\x00" },
     { OP_WRITE_6, -1, W, 6, co_scsi_write, "\x1f\xff\xff\xff\x00" },
-    { OP_WRITE_10, -1, W, 10, co_scsi_write, USE_RW_10 },
-    { OP_WRITE_12, -1, W, 12, co_scsi_write, USE_RW_12 },
-    { OP_READ_16, -1, SCF_MEDIUM, 16, co_scsi_read, USE_RW_16 },
-    { OP_WRITE_16, -1, W, 16, co_scsi_write, USE_RW_16 },
-    { OP_WRITE_AND_VERIFY_10, -1, W, 10, co_scsi_write_verify, "\x12\xff\xff\xff\xff\x00\xff\xff\x00" },
-    { OP_WRITE_AND_VERIFY_12, -1, W, 12, co_scsi_write_verify, "\x12\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
-    { OP_WRITE_AND_VERIFY_16, -1, W, 16, co_scsi_write_verify, "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
-    { OP_VERIFY_12, -1, SCF_MEDIUM, 12, co_scsi_verify, "\x16\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
-    { OP_VERIFY_16, -1, SCF_MEDIUM, 16, co_scsi_verify, "\x16\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_WRITE_10, -1, W | SCF_PROTECT, 10, co_scsi_write, USE_RW_10 },
+    { OP_WRITE_12, -1, W | SCF_PROTECT, 12, co_scsi_write, USE_RW_12 },
+    { OP_READ_16, -1, SCF_MEDIUM | SCF_PROTECT, 16, co_scsi_read, USE_RW_16 },
+    { OP_WRITE_16, -1, W | SCF_PROTECT, 16, co_scsi_write, USE_RW_16 },
+    { OP_WRITE_AND_VERIFY_10, -1, W | SCF_PROTECT, 10, co_scsi_write_verify, "\x12\xff\xff\xff\xff\x00\xff\xff\x00" },
+    { OP_WRITE_AND_VERIFY_12, -1, W | SCF_PROTECT, 12, co_scsi_write_verify, "\x12\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_WRITE_AND_VERIFY_16, -1, W | SCF_PROTECT, 16, co_scsi_write_verify, "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_VERIFY_12, -1, SCF_MEDIUM | SCF_PROTECT, 12, co_scsi_verify, "\x16\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_VERIFY_16, -1, SCF_MEDIUM | SCF_PROTECT, 16, co_scsi_verify, "\x16\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
     { OP_PREFETCH_10, -1, SCF_MEDIUM, 10, scsi_prefetch, "\x02\xff\xff\xff\xff\x00\xff\xff\x00" },
     { OP_PREFETCH_16, -1, SCF_MEDIUM, 16, scsi_prefetch, "\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
     { OP_SYNCHRONIZE_CACHE_16, -1, SCF_MEDIUM | SCF_ALTERS, 16, co_scsi_sync_cache, "\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
-    { OP_WRITE_SAME_10, -1, W, 10, co_scsi_write_same, "\x08\xff\xff\xff\xff\x00\xff\xff\x00" },
-    { OP_WRITE_SAME_16, -1, W, 16, co_scsi_write_same, "\x09\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
+    { OP_WRITE_SAME_10, -1, W | SCF_PROTECT, 10, co_scsi_write_same, "\x08\xff\xff\xff\xff\x00\xff\xff\x00" },
+    { OP_WRITE_SAME_16, -1, W | SCF_PROTECT, 16, co_scsi_write_same, "\x09\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
     { OP_COMPARE_AND_WRITE, -1, W | SCF_RANDOM, 16, co_scsi_compare_and_write, "\x18\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\xff\x00\x00" },
     { OP_FORMAT_UNIT, -1, W, 6, co_scsi_format_unit, "\x38\x00\x00\x00\x00" },
-    { OP_SANITIZE, -1, W, 10, co_scsi_sanitize, "\x9f\x00\x00\x00\x00\x00\xff\xff\x00" },
+    SANITIZE(SANITIZE_OVERWRITE), SANITIZE(SANITIZE_BLOCK_ERASE), SANITIZE(SANITIZE_EXIT_FAILURE),
     { OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, SCF_MEDIUM | SCF_SHARED, 16, scsi_read_capacity_16,
       "\x10\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
     { OP_SERVICE_ACTION_IN_16, SA_GET_LBA_STATUS, SCF_MEDIUM | SCF_DISCARD, 16, co_scsi_get_lba_status,
       "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00" },
-    { OP_PERSISTENT_RESERVE_IN, -1, SCF_SHARED | SCF_NEXUS, 10, scsi_pr_in, "\x1f\x00\x00\x00\x00\x00\xff\xff\x00" },
-    { OP_PERSISTENT_RESERVE_OUT, -1, SCF_SHARED | SCF_NEXUS, 10, co_scsi_pr_out, "\x1f\xff\x00\x00\xff\xff\xff\xff\x00" },
+    RESERVE_IN(PR_READ_KEYS), RESERVE_IN(PR_READ_RESERVATION), RESERVE_IN(PR_REPORT_CAPABILITIES), RESERVE_IN(PR_READ_FULL_STATUS),
+    RESERVE_OUT(PR_REGISTER), RESERVE_OUT(PR_RESERVE), RESERVE_OUT(PR_RELEASE), RESERVE_OUT(PR_CLEAR), RESERVE_OUT(PR_PREEMPT),
+    RESERVE_OUT(PR_PREEMPT_AND_ABORT), RESERVE_OUT(PR_REGISTER_AND_IGNORE), RESERVE_OUT(PR_REGISTER_AND_MOVE),
     { OP_MAINTENANCE_IN, SA_PORT_GROUPS, SCF_ALWAYS | SCF_GROUPS, 12, scsi_report_port_groups, "\xff\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
     { OP_MAINTENANCE_OUT, SA_PORT_GROUPS, SCF_ALTERS | SCF_GROUPS, 12, co_scsi_set_port_groups, "\x1f\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
     { OP_MAINTENANCE_IN, SA_TIMESTAMP, SCF_SHARED | SCF_NEXUS, 12, scsi_report_timestamp, "\x1f\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
@@ -154,9 +156,9 @@ const struct scsi_cmd scsi_hd_cmds[] = {
 
 const struct scsi_cmd scsi_cd_cmds[] = {
     PRIMARY_COMMANDS,
-    /* The drive knows writes, its medium takes none: WRITE PROTECTED, before anything is done (SPC-5, table F.2: 27h/00h). */
-    { OP_WRITE_10, -1, W, 10, co_scsi_write, USE_RW_10 }, { OP_WRITE_12, -1, W, 12, co_scsi_write, USE_RW_12 },
-    { OP_WRITE_AND_VERIFY_10, -1, W, 10, co_scsi_write_verify, "\x12\xff\xff\xff\xff\x00\xff\xff\x00" },
+    /* The drive knows writes, its medium takes none: WRITE PROTECTED, before anything is done (SPC-5, annex F.2: 27h/00h). */
+    { OP_WRITE_10, -1, W | SCF_PROTECT, 10, co_scsi_write, USE_RW_10 }, { OP_WRITE_12, -1, W | SCF_PROTECT, 12, co_scsi_write, USE_RW_12 },
+    { OP_WRITE_AND_VERIFY_10, -1, W | SCF_PROTECT, 10, co_scsi_write_verify, "\x12\xff\xff\xff\xff\x00\xff\xff\x00" },
     { OP_READ_TOC, -1, SCF_MEDIUM, 10, scsi_read_toc, "\x02\x0f\x00\x00\x00\xff\xff\xff\xc0" },
     { OP_GET_CONFIGURATION, -1, SCF_NO_UA | SCF_ALWAYS, 10, scsi_get_configuration, "\x03\xff\xff\x00\x00\x00\xff\xff\x00" },
     { OP_GET_EVENT_STATUS, -1, SCF_NO_UA | SCF_ALWAYS, 10, scsi_get_event_status, "\x01\x00\x00\xff\x00\x00\xff\xff\x00" },

@@ -144,6 +144,10 @@ void scsi_log_sense(struct scsi_req *r)
             return;
         }
         n = skip_to(b + 4, pages[i].build(disk_of(r), b + 4), ld_be16(r->cdb + 5));
+        if (!n) {                                       /* 6.8.2: beyond the last */
+            scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 5);
+            return;
+        }
     }
     b[0] = (uint8_t)(0x80 | page | (sub ? 0x40 : 0));   /* DS: not saved */
     b[1] = sub;
@@ -176,6 +180,7 @@ static void record(struct scsi_disk *d, uint8_t code)
 {
     memmove(d->tests + 1, d->tests, sizeof d->tests - sizeof d->tests[0]);
     d->tests[0] = (struct scsi_self_test){ .code = code, .result = TEST_RUNS };
+    d->s.progress = 0;
 }
 
 /* Reads from the start: a short test the first and the last stretch, an extended one all. */
@@ -192,7 +197,7 @@ static void co_read_medium(struct scsi_disk *d, bool all, uint32_t gen)
         if (r)
             break;
         at = all || at ? at + iov.iov_len : MAX(iov.iov_len, size - MIN(size, (uint64_t)TEST_STEP));
-        d->progress = (uint16_t)(at * 65535 / size);
+        d->s.progress = (uint16_t)(at * 65535 / size);
     }
     free(buf);
     if (gen != d->test_gen)
@@ -213,6 +218,8 @@ static void co_self_test(void *arg)
     co_wake(&d->s.idle);
     free(t);
 }
+
+bool scsi_self_test_runs(const struct scsi_disk *d) { return d->tests[0].code && d->tests[0].result == TEST_RUNS; }
 
 void scsi_self_test_stop(struct scsi_disk *d, bool by_reset)
 {

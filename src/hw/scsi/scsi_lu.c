@@ -235,8 +235,6 @@ bool scsi_lu_conflict(struct scsi_req *r, const struct scsi_cmd *c)
 
 /* ---- PERSISTENT RESERVE IN ---- */
 
-enum { IN_READ_KEYS, IN_READ_RESERVATION, IN_REPORT_CAPABILITIES, IN_READ_FULL_STATUS };
-
 static void report_capabilities(struct scsi_req *r, const struct scsi_lu *lu, bool active)
 {
     uint8_t b[8] = { 0 };
@@ -260,11 +258,10 @@ void scsi_pr_in(struct scsi_req *r)
     pr = lu->pr;
     pthread_mutex_unlock(&lu->lock);
     switch (action) {
-    case IN_READ_KEYS: n = scsi_pr_keys(&pr, b + 8); break;
-    case IN_READ_RESERVATION: n = scsi_pr_reservation(&pr, b + 8); break;
-    case IN_READ_FULL_STATUS: n = scsi_pr_full_status(&pr, b + 8); break;
-    case IN_REPORT_CAPABILITIES: report_capabilities(r, lu, pr.aptpl); return;
-    default: scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1); return;
+    case PR_READ_KEYS: n = scsi_pr_keys(&pr, b + 8); break;
+    case PR_READ_RESERVATION: n = scsi_pr_reservation(&pr, b + 8); break;
+    default: n = scsi_pr_full_status(&pr, b + 8); break;
+    case PR_REPORT_CAPABILITIES: report_capabilities(r, lu, pr.aptpl); return;
     }
     st_be32(b, pr.generation);
     st_be32(b + 4, n);
@@ -392,10 +389,6 @@ static bool parse(struct scsi_req *r, const struct scsi_lu *lu, struct scsi_pr_o
     uint32_t len = ld_be32(r->cdb + 5);
 
     *op = (struct scsi_pr_op){ .action = r->cdb[1] & 0x1f, .scope = r->cdb[2] >> 4, .type = r->cdb[2] & 0x0f };
-    if (op->action > PR_REGISTER_AND_MOVE) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
-        return false;
-    }
     if (len > sizeof b || len < 24 || (op->action != PR_REGISTER_AND_MOVE && len != 24) || scsi_take(r, 0, b, len) != len) {
         scsi_fail(r, SENSE_PARAM_LENGTH);
         return false;

@@ -26,7 +26,7 @@ static void set_caching(struct scsi_disk *d, const uint8_t *p)
 
 static void get_control(struct scsi_disk *d, uint8_t *p)
 {
-    p[0] = d->s.desc_sense ? 0x04 : 0;          /* D_SENSE */
+    p[0] = (uint8_t)((d->s.desc_sense ? 0x04 : 0) | (d->dpicz ? 0x08 : 0));     /* D_SENSE, DPICZ */
     p[1] = 0x10;                                /* queue algorithm: unrestricted reordering */
     p[3] = d->ato ? 0x80 : 0;                   /* ATO */
     st_be16(p + 6, 0xffff);                     /* busy timeout: unlimited */
@@ -34,13 +34,14 @@ static void get_control(struct scsi_disk *d, uint8_t *p)
 
 static void mask_control(struct scsi_disk *d, uint8_t *p)
 {
-    p[0] = 0x04;
+    p[0] = d->protection ? 0x0c : 0x04;
     p[3] = d->protection ? 0x80 : 0;
 }
 
 static void set_control(struct scsi_disk *d, const uint8_t *p)
 {
     d->s.desc_sense = p[0] & 0x04;
+    d->dpicz = p[0] & 0x08;
     d->ato = p[3] & 0x80;
 }
 
@@ -143,7 +144,7 @@ void scsi_mode_sense(struct scsi_req *r)
     }
     if (!no_desc && scsi_disk_has_medium(d))
         desc = put_descriptor(d, is_long, b + head);
-    n = sub && !(page == MODE_ALL && sub == 0xff) ? 0 : put_pages(d, page, control, b + head + desc);
+    n = sub && sub != 0xff ? 0 : put_pages(d, page, control, b + head + desc);
     if (!n) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, sub ? 3 : 2);
         return;

@@ -135,6 +135,8 @@ static uint8_t checks_of(const struct run *u, unsigned field)
     static const uint8_t by_field[] = { ALL, ALL, PI_CHECK_APP | PI_CHECK_REF, 0, PI_CHECK_GUARD, ALL };
     bool app = is_32(u->r) && disk_of(u->r)->ato, ref = u->pi.type == 1 || is_32(u->r);
 
+    if (!field && disk_of(u->r)->dpicz)         /* SPC-5, 7.5.10 */
+        return 0;
     return (uint8_t)(by_field[field] & ~((app ? 0 : PI_CHECK_APP) | (ref ? 0 : PI_CHECK_REF)));
 }
 

@@ -10,6 +10,8 @@
 
 #define SCSI_PR_MAX 32u             /* registrations of one logical unit */
 
+/* SPC-5, 6.15.1: service actions of PERSISTENT RESERVE IN */
+enum { PR_READ_KEYS, PR_READ_RESERVATION, PR_REPORT_CAPABILITIES, PR_READ_FULL_STATUS };
 /* SPC-5, 6.16.2: service actions of PERSISTENT RESERVE OUT */
 enum { PR_REGISTER, PR_RESERVE, PR_RELEASE, PR_CLEAR, PR_PREEMPT, PR_PREEMPT_AND_ABORT, PR_REGISTER_AND_IGNORE, PR_REGISTER_AND_MOVE };
 /* SPC-5, table 183: types */

@@ -51,6 +51,13 @@ void co_scsi_unmap(struct scsi_req *r)
     }
     if (!want)
         return;
+    if (want > sizeof b) {                      /* 5.31.2: more than MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT */
+        scsi_take(r, 0, b, sizeof b);
+        if (ld_be16(b + 2) / 16u > SCSI_UNMAP_DESCRIPTORS) {
+            scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, 2);
+            return;
+        }
+    }
     want = (unsigned)scsi_take(r, 0, b, MIN(want, sizeof b));
     if (want < 8 || !range_ok(8, ld_be16(b + 2), want)) {
         scsi_fail(r, SENSE_PARAM_LENGTH);
@@ -245,8 +252,6 @@ void co_scsi_compare_and_write(struct scsi_req *r)
 
 /* ---- SANITIZE: 5.29. Everything is overwritten; until it is done the medium is not accessible ---- */
 
-enum { SANITIZE_OVERWRITE = 1, SANITIZE_BLOCK_ERASE = 2, SANITIZE_EXIT_FAILURE = 0x1f };
-
 struct overwrite { struct scsi_disk *d; uint8_t *block; uint64_t blocks; uint32_t failed; unsigned type; };
 
 /* 0, or -errno of the step that failed. @r is NULL when nobody waits for the status. */
@@ -267,7 +272,7 @@ static int co_overwrite(struct scsi_disk *d, const uint8_t *block, uint64_t bloc
         uint64_t n = MIN(step, end - off);
         struct iovec iov = { buf, n };
         res = zero ? co_blk_zero(d->blk, off, n, d->caps.discard ? BLK_ZERO_UNMAP : 0) : co_blk_pwritev(d->blk, off, n, &iov, 1, 0);
-        d->progress = (uint16_t)(off * 65535 / end);
+        d->s.progress = (uint16_t)(off * 65535 / end);
     }
     free(buf);
     return res ? res : co_blk_flush(d->blk);
@@ -304,7 +309,7 @@ void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, ui
     w->failed = failed;
     w->type = type;
     d->overwriting = now;
-    d->progress = 0;
+    d->s.progress = 0;
     d->s.n_reqs++;                              /* the unit stays until it is done */
     if (immed) {
         co_spawn(NULL, d->s.dev.dom, co_overwrite_run, w);
@@ -322,6 +327,10 @@ static bool sanitize_pattern(struct scsi_req *r, uint8_t sa, uint8_t *block)
     uint8_t b[4 + 4096];
     unsigned len, want = ld_be16(r->cdb + 7), n;
 
+    if (sa != SANITIZE_OVERWRITE ? want : want < 5 || want > 4 + bs) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 7);
+        return false;
+    }
     if (sa != SANITIZE_OVERWRITE)
         return true;
     n = (unsigned)scsi_take(r, 0, b, MIN(want, sizeof b));
@@ -342,11 +351,10 @@ void co_scsi_sanitize(struct scsi_req *r)
     uint8_t *block;
 
     if (sa == SANITIZE_EXIT_FAILURE) {
-        d->overwrite_failed = 0;
-        return;
-    }
-    if (sa != SANITIZE_OVERWRITE && sa != SANITIZE_BLOCK_ERASE) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+        if (ld_be16(r->cdb + 7))
+            scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 7);
+        else
+            d->overwrite_failed = 0;
         return;
     }
     block = xcalloc(1, scsi_disk_bs(d));

@@ -105,15 +105,15 @@ static void all_opcodes(struct scsi_req *r, bool timeouts, uint32_t alloc)
     free(buf);
 }
 
+static const struct scsi_cmd protected = { .flags = SCF_PROTECTED };    /* stands for those that only such a unit has */
+
 /* @how: 1: an operation code without service actions, 2: one with, 3: either. */
 static void one_opcode(struct scsi_req *r, uint8_t how, bool timeouts, uint32_t alloc)
 {
     uint8_t buf[4 + SCSI_CDB_MAX + 12] = { 0 }, op = r->cdb[3];
-    const struct scsi_cmd *c = scsi_cmd_find(r->dev, op, ld_be16(r->cdb + 4)), *any = c;
+    const struct scsi_cmd *c = scsi_cmd_find(r->dev, op, ld_be16(r->cdb + 4)), *any = scsi_cmd_any(r->dev, op);
     unsigned n = 4;
 
-    for (const struct scsi_cmd *i = SCSI_DEV_CLASS(r->dev)->cmds; !any && i->co_run; i++)
-        any = i->op == op && scsi_cmd_there(r->dev, i) ? i : NULL;
     if (any && ((how == 1 && any->sa >= 0) || (how == 2 && any->sa < 0))) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 2);
         return;
@@ -124,6 +124,8 @@ static void one_opcode(struct scsi_req *r, uint8_t how, bool timeouts, uint32_t 
         st_be16(buf + 2, c->len);
         buf[4] = op;
         memcpy(buf + 5, c->usage, c->len - 1u);
+        if (c->flags & SCF_PROTECT && scsi_cmd_there(r->dev, &protected))
+            buf[5] |= 0xe0;                     /* RDPROTECT, WRPROTECT, VRPROTECT */
         n += c->len;
         if (timeouts) {
             st_be16(buf + n, 10);

@@ -89,6 +89,15 @@ static unsigned vpd_extended(struct scsi_disk *d, uint8_t *p)
     return 60;
 }
 
+/* 7.8.10: each nexus has mode pages of its own. */
+static unsigned vpd_mode_policy(struct scsi_disk *d, uint8_t *p)
+{
+    p[0] = 0x3f;
+    p[1] = 0xff;                                /* all pages and subpages */
+    p[2] = 0x03;                                /* per I_T nexus */
+    return 4;
+}
+
 /* In blocks, rounded down; 0 stays "no limit". */
 static uint32_t in_blocks(const struct scsi_disk *d, uint64_t bytes)
 {
@@ -123,6 +132,7 @@ static unsigned vpd_characteristics(struct scsi_disk *d, uint8_t *p)
     if (!rate && !d->caps.rotational)
         rate = 1;                               /* non-rotating */
     st_be16(p, rate);
+    p[3] = 0x40;                                /* WABEREQ: what a block erase leaves can be read */
     return 60;
 }
 
@@ -146,7 +156,7 @@ static unsigned vpd_zones(struct scsi_disk *d, uint8_t *p)
 struct vpd_page { uint8_t page; bool disk_only, needs_discard; unsigned (*build)(struct scsi_disk *, uint8_t *); };
 static const struct vpd_page pages[] = {
     { VPD_SERIAL, false, false, vpd_serial }, { VPD_IDENTIFICATION, false, false, vpd_identification },
-    { VPD_EXTENDED_INQUIRY, false, false, vpd_extended }, { VPD_BLOCK_LIMITS, true, false, vpd_limits },
+    { VPD_EXTENDED_INQUIRY, false, false, vpd_extended }, { VPD_MODE_POLICY, false, false, vpd_mode_policy }, { VPD_BLOCK_LIMITS, true, false, vpd_limits },
     { VPD_BLOCK_CHARACTERISTICS, true, false, vpd_characteristics }, { VPD_PROVISIONING, true, true, vpd_provisioning },
     { VPD_ZONES, true, false, vpd_zones },
 };

@@ -68,7 +68,6 @@ static uint64_t vscsi_features(struct virtio_dev *v)
 /* 5.6.4.1: the driver chooses the sizes of command blocks and sense data. */
 static void vscsi_config_write(struct virtio_dev *v, uint32_t off, uint32_t len, const uint8_t *old)
 {
-    struct virtio_scsi *s = vscsi_of(v);
     bool sense = off == offsetof(struct virtio_scsi_config, sense_size), cdb = off == offsetof(struct virtio_scsi_config, cdb_size);
 
     if (len == 4 && ((sense && ld_le32(v->config + off) < VSCSI_SENSE_LIMIT) || (cdb && ld_le32(v->config + off) < VSCSI_CDB_LIMIT)))
@@ -76,7 +75,6 @@ static void vscsi_config_write(struct virtio_dev *v, uint32_t off, uint32_t len,
     memcpy(v->config + off, old, len);
     if (sense || cdb)
         virtio_error(v, "the driver asks for command blocks of %u or sense data of %u bytes or more", VSCSI_CDB_LIMIT, VSCSI_SENSE_LIMIT);
-    (void)s;
 }
 
 static void vscsi_queue_reset(struct virtq *vq)

@@ -66,7 +66,6 @@ struct vscsi_req {
     struct vq_elem e;                   /* first */
     struct list link;                   /* in virtio_scsi.stopped */
     uint32_t target;
-    bool ended;                         /* taken off the stopped list to be answered */
     struct scsi_req r;
 };
 

@@ -45,11 +45,7 @@ void vscsi_events_room(struct virtq *vq)
 static void unit_plugged(struct scsi_bus *b, struct scsi_dev *d, bool came)
 {
     struct virtio_scsi *s = b->arg;
-    struct scsi_dev *other;
 
-    list_for_each(other, &b->devs, on_bus)
-        if (other != d && other->channel == d->channel && other->id == d->id && (s->v.status & VIRTIO_S_DRIVER_OK))
-            scsi_attention(other, SENSE_LUNS_CHANGED);
     if (virtio_has(&s->v, VIRTIO_SCSI_F_HOTPLUG))
         send_event(s, VIRTIO_SCSI_T_TRANSPORT_RESET, came ? VIRTIO_SCSI_EVT_RESET_RESCAN : VIRTIO_SCSI_EVT_RESET_REMOVED, d);
 }
