@@ -124,7 +124,8 @@ def test_a_cd_is_not_written(scsi, cdb):
     ("5f 00 00 00 00 ffffffff 00", bytes(24), 0, CHECK, 0x051a00),                 # four gigabytes of parameters
     ("15 10 00 00 ff 00", bytes(4), 0, GOOD, None),                                # a list without pages, and shorter than it says
     ("55 10 00 00 00 00 00 ffff 00", bytes(8), 0, CHECK, 0x051a00),
-    ("48 01 00 00 00 00 00 ffff 00", struct.pack(">BBH", 1, 0, 0xffff), 0, CHECK, 0x052600),    # SANITIZE with a pattern beyond its list
+    ("48 01 00 00 00 00 00 0008 00", struct.pack(">BBH4x", 1, 0, 0xffff), 0, CHECK, 0x052600),  # SANITIZE with a pattern beyond its list
+    ("48 01 00 00 00 00 00 ffff 00", struct.pack(">BBH", 1, 0, 0xffff), 0, CHECK, 0x052400),    # and with a list beyond any
     ("3b 02 00 ffffff ffffff 00", bytes(16), 0, CHECK, None),                      # WRITE BUFFER at an offset that is not there
     ("3c 02 00 ffffff ffffff 00", b"", 64, CHECK, None),
     ("1c 01 ff ffff 00", b"", 64, CHECK, 0x052000),

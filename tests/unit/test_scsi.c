@@ -568,7 +568,8 @@ static void test_too_much(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_opcode), cmocka_unit_test(test_progress), cmocka_unit_test(test_too_much), cmocka_unit_test(test_inquiry), cmocka_unit_test(test_without_discard), cmocka_unit_test(test_attention_and_capacity),
+        cmocka_unit_test(test_each_opcode), cmocka_unit_test(test_progress), cmocka_unit_test(test_too_much), cmocka_unit_test(test_inquiry),
+        cmocka_unit_test(test_without_discard), cmocka_unit_test(test_attention_and_capacity),
         cmocka_unit_test(test_reads_and_writes_against_a_model), cmocka_unit_test(test_edges_of_reads), cmocka_unit_test(test_back_end_errors),
         cmocka_unit_test(test_stopped_requests), cmocka_unit_test(test_mode_pages), cmocka_unit_test(test_verify_and_compare),
         cmocka_unit_test(test_compare_and_write_is_atomic), cmocka_unit_test(test_ranges), cmocka_unit_test(test_sanitize), cmocka_unit_test(test_lba_status),
