@@ -118,6 +118,8 @@ def test_functions_that_go(m, how):
         one.writel(0x14, 0x00460000)
     else:
         m.pf.writel(0x14, 0x00460000)                   # takes all of them offline
+    if how in ("offline", "primary"):
+        one.wait(0x1c, 2, 2)                            # it has heard of it
     where = queues[0].cq
     before = m.q.read(where, 16 * 64)
     if how != "primary":
