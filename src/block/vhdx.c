@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * "vhdx": Hyper-V's image format ([MS-VHDX]), read-only. An image whose log was not played back is refused: what is in the file then
- * is not what was written. Little endian; GUIDs as they are in the file.
+ * "vhdx": Hyper-V's image format ([MS-VHDX]), read-only. A log that was left behind is played back in memory (vhdx_log.c).
+ * Little endian; GUIDs as they are in the file.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "block/fmt.h"
 #include "block/pi.h"
+#include "block/vhdx_log.h"
 
 enum { HEADER_1 = 64 << 10, HEADER_2 = 128 << 10, HEADER_LEN = 4096, REGIONS_1 = 192 << 10, REGIONS_2 = 256 << 10, REGIONS_LEN = 64 << 10 };
-enum { H_SUM = 4, H_SEQ = 8, H_LOG_GUID = 48, H_VERSION = 66, H_LOG_LEN = 68, H_LOG_OFF = 72 };
+enum { H_SUM = 4, H_SEQ = 8, H_LOG_GUID = 48, H_LOG_VERSION = 64, H_VERSION = 66, H_LOG_LEN = 68, H_LOG_OFF = 72 };
 enum { MAX_ENTRIES = 2047, ENTRY_LEN = 32, META_LEN = 64 << 10 };
 enum { BLOCK_ABSENT = 0, BLOCK_UNDEFINED = 1, BLOCK_ZERO = 2, BLOCK_UNMAPPED = 3, BLOCK_PRESENT = 6, BLOCK_PARTLY = 7 };
 enum { PARAM_HAS_PARENT = 2, REQUIRED = 1, META_REQUIRED = 4 };
@@ -29,6 +30,7 @@ struct vhdx {
     uint64_t bat_off, bat_len, meta_off, size, ratio;   /* ratio: blocks between two entries for sector bitmaps */
     uint32_t meta_len, sector;
     struct fmt_window bat;
+    struct vhdx_log log;
 };
 
 static int co_lookup(struct blk_node *n, uint64_t off, struct fmt_run *out)
@@ -37,13 +39,16 @@ static int co_lookup(struct blk_node *n, uint64_t off, struct fmt_run *out)
     uint64_t block = off / s->fmt.unit, i = block + block / s->ratio;
     uint8_t le[8] = { 0 };
     int r = i < s->bat_len / 8 ? co_fmt_entry(n->child.node, &s->bat, s->bat_off + i * 8, le, 8) : -EIO;
+    vhdx_log_apply(&s->log, s->bat_off + i * 8, le, 8);
     uint64_t v = ld_le64(le);
     unsigned state = v & 7;
     *out = (struct fmt_run){ .kind = state == BLOCK_PRESENT ? FMT_DATA : state == BLOCK_ABSENT ? FMT_BELOW : FMT_ZERO,
                              .off = align_down(v, MiB) + off % s->fmt.unit, .file = n->child.node };
     if (state != BLOCK_ABSENT && state != BLOCK_PRESENT && state > BLOCK_UNMAPPED)
         return -EIO;
-    return out->kind == FMT_DATA && out->off > INT64_MAX ? -EIO : r;
+    /* A log has tables only ([MS-VHDX] 2.3); with data in it, it is not what it says. */
+    bool bad = out->kind == FMT_DATA && (out->off > INT64_MAX || vhdx_log_touches(&s->log, align_down(v, MiB), s->fmt.unit));
+    return bad ? -EIO : r;
 }
 
 /* ---- opening ---- */
@@ -54,6 +59,15 @@ static uint32_t sum_of(const uint8_t *p, size_t n, size_t sum_at)
     static const uint8_t zero[4];
     uint32_t crc = pi_crc32c(pi_crc32c(0, p, sum_at), zero, sizeof zero);
     return pi_crc32c(crc, p + sum_at + 4, n - sum_at - 4);
+}
+
+/* What is in the file, with the log over it. */
+static bool co_header(struct vhdx *s, uint64_t off, void *buf, uint64_t len, struct err *e)
+{
+    if (!co_fmt_header(&s->fmt, off, buf, len, e))
+        return false;
+    vhdx_log_apply(&s->log, off, buf, len);
+    return true;
 }
 
 /* The two headers are written in turn; the valid one with the higher number counts. */
@@ -74,11 +88,12 @@ static bool read_headers(struct vhdx *s, struct err *e)
         return fmt_bad(&s->fmt, e, "neither of its headers is valid");
     if (ld_le16(h[best] + H_VERSION) != 1)
         return fmt_unsupported(&s->fmt, e, "is of version %u of the format; 1 is known here", ld_le16(h[best] + H_VERSION));
-    if (memcmp(h[best] + H_LOG_GUID, none, 16)) {
-        fmt_unsupported(&s->fmt, e, "was not closed properly: its log must be played back, which is not done here");
-        return err_hint(e, "whoever wrote it plays it back when it opens the image for writing; so does qemu-img check -r all");
-    }
-    return true;
+    const uint8_t *guid = h[best] + H_LOG_GUID;
+    if (!memcmp(guid, none, 16))
+        return true;
+    if (ld_le16(h[best] + H_LOG_VERSION))
+        return fmt_unsupported(&s->fmt, e, "has a log of version %u to play back; 0 is known here", ld_le16(h[best] + H_LOG_VERSION));
+    return co_vhdx_log_load(&s->log, &s->fmt, guid, ld_le64(h[best] + H_LOG_OFF), ld_le32(h[best] + H_LOG_LEN), e);
 }
 
 static bool take_region(struct vhdx *s, const uint8_t *p, struct err *e)
@@ -103,7 +118,7 @@ static bool read_regions(struct vhdx *s, uint8_t *buf, struct err *e)
 {
     bool ok = false;
     for (int i = 0; i < 2 && !ok; i++) {
-        if (!co_fmt_header(&s->fmt, i ? REGIONS_2 : REGIONS_1, buf, REGIONS_LEN, e))
+        if (!co_header(s, i ? REGIONS_2 : REGIONS_1, buf, REGIONS_LEN, e))
             return false;
         ok = !memcmp(buf, "regi", 4) && sum_of(buf, REGIONS_LEN, H_SUM) == ld_le32(buf + H_SUM) && ld_le32(buf + 8) <= MAX_ENTRIES;
     }
@@ -130,7 +145,7 @@ static bool take_item(struct vhdx *s, const uint8_t *entry, struct err *e)
     unsigned want = sector ? 4 : 8;
     if (len < want || !range_ok(off, want, s->meta_len))
         return fmt_bad(&s->fmt, e, "a metadata item of %u bytes at 0x%x", len, off);
-    if (!co_fmt_header(&s->fmt, s->meta_off + off, v, want, e))
+    if (!co_header(s, s->meta_off + off, v, want, e))
         return false;
     if (params && ld_le32(v + 4) & PARAM_HAS_PARENT)
         return fmt_unsupported(&s->fmt, e, "is a difference to another image, which is not read here");
@@ -147,7 +162,7 @@ static bool read_metadata(struct vhdx *s, uint8_t *buf, struct err *e)
 {
     if (s->meta_len < META_LEN)
         return fmt_bad(&s->fmt, e, "metadata of %u bytes", s->meta_len);
-    if (!co_fmt_header(&s->fmt, s->meta_off, buf, META_LEN, e))
+    if (!co_header(s, s->meta_off, buf, META_LEN, e))
         return false;
     uint16_t n = ld_le16(buf + 10);
     if (memcmp(buf, "metadata", 8) || n > MAX_ENTRIES)
@@ -183,10 +198,16 @@ static bool co_open(struct blk_node *n, struct err *e)
     return true;
 }
 
+static void co_close(struct blk_node *n)
+{
+    co_fmt_close(n);
+    vhdx_log_free(&((struct vhdx *)n)->log);
+}
+
 static const struct prop props[] = { FMT_PROPS(struct vhdx), PROP_END };
 static const struct blk_driver vhdx_driver = {
     .obj = { .name = "blockdev-vhdx", .desc = "Hyper-V's image format (VHDX); read-only", .base = &blk_node_class, .size = sizeof(struct vhdx),
              .props = props },
-    FMT_DRIVER, .co_open = co_open, .co_close = co_fmt_close, .cluster_size = fmt_cluster_size,
+    FMT_DRIVER, .co_open = co_open, .co_close = co_close, .cluster_size = fmt_cluster_size,
 };
 OBJ_CLASS(&vhdx_driver.obj);

@@ -224,19 +224,132 @@ def test_vmdk_reaches_no_file_elsewhere(tmp_path):
     assert (tmp_path / "out").read_bytes() == b"y" * 4096 + bytes(4096)
 
 
-def test_a_vhdx_with_a_log_is_refused(tmp_path):
+class Vhdx:
+    """The file of a VHDX image, to be damaged: its headers and its log ([MS-VHDX] 2.2.2 and 2.3.1)."""
+    GUID = bytes(range(1, 17))
+
+    def __init__(self, path):
+        self.path = path
+        self.data = bytearray(path.read_bytes())
+        head = max((64 << 10, 128 << 10), key=lambda at: struct.unpack_from("<Q", self.data, at + 8))
+        self.log_len, self.log = struct.unpack_from("<IQ", self.data, head + 68)
+        table = 192 << 10
+        guids = {bytes(self.data[table + 16 + i * 32:table + 32 + i * 32]): struct.unpack_from("<Q", self.data, table + 32 + i * 32)[0] for i in range(2)}
+        self.bat = guids[bytes.fromhex("6677c22d23f600429d64115e9bfd4a08")]
+
+    def save(self):
+        self.path.write_bytes(self.data)
+
+    def owned(self):
+        """A writer with a log has been here."""
+        for at in (64 << 10, 128 << 10):
+            self.data[at + 48:at + 64] = self.GUID
+            self.data[at + 4:at + 8] = bytes(4)
+            struct.pack_into("<I", self.data, at + 4, crc32c(self.data[at:at + 4096]))
+
+    def entry(self, at, tail, seq, writes, flushed=None):
+        """An entry at AT of the ring; WRITES: pairs of an offset and 4096 bytes, or of an offset and a number of zeroes."""
+        descs = sectors = b""
+        for off, what in writes:
+            if isinstance(what, int):
+                descs += struct.pack("<4s4xQQQ", b"zero", what, off, seq)
+            else:
+                descs += b"desc" + what[-4:] + what[:8] + struct.pack("<QQ", off, seq)
+                sectors += struct.pack("<4sI", b"data", seq >> 32) + what[8:-4] + struct.pack("<I", seq & 0xffffffff)
+        first = -(-(64 + len(descs)) // 4096) * 4096
+        size = len(self.data) if flushed is None else flushed
+        e = bytearray(struct.pack("<4sIIIQII16sQQ", b"loge", 0, first + len(sectors), tail, seq, len(writes), 0, self.GUID, size, size) + descs)
+        e += bytes(first - len(e)) + sectors
+        struct.pack_into("<I", e, 4, crc32c(e))
+        for i in range(0, len(e), 4096):
+            to = self.log + (at + i) % self.log_len
+            self.data[to:to + 4096] = e[i:i + 4096]
+        return (at + len(e)) % self.log_len
+
+
+def played_back(a, tmp_path):
+    """What the image A is to us, which leaves it alone, and to QEMU, once it has played the log back."""
+    before = a.read_bytes()
+    img("convert", "-f", "vhdx", "-O", "raw", a, tmp_path / "ours")
+    assert a.read_bytes() == before
+    qimg("check", "-r", "all", "-f", "vhdx", a)
+    qimg("convert", "-f", "vhdx", "-O", "raw", a, tmp_path / "qemu")
+    assert filecmp.cmp(tmp_path / "ours", tmp_path / "qemu", shallow=False)
+    return (tmp_path / "ours").read_bytes()
+
+
+def test_the_log_that_qemu_left_is_played_back(tmp_path):
+    """An entry that QEMU wrote, as if QEMU had been killed before it wrote the block table itself."""
+    a = tmp_path / "a.vhdx"
+    qimg("create", "-f", "vhdx", "-o", "block_size=1M", a, "8M")
+    qio(a, "write -P 5 1M 1M", fmt="vhdx")      # a block: an entry at the beginning of the log
+    v = Vhdx(a)
+    assert any(v.data[v.bat:v.bat + 64])
+    v.GUID = bytes(v.data[v.log + 32:v.log + 48])
+    v.owned()
+    v.data[v.bat:v.bat + 4096] = bytes(4096)
+    v.save()
+    assert played_back(a, tmp_path) == bytes(MIB) + b"\x05" * MIB + bytes(6 * MIB)
+
+
+@pytest.mark.parametrize("start", [0, 512 << 10, (1 << 20) - 8192, (1 << 20) - 4096])
+def test_the_newest_whole_sequence_of_a_log_counts(tmp_path, start):
+    """One of old entries, one whose end was not written, and one across the end of the ring; zeroes and sectors in order."""
+    a = tmp_path / "a.vhdx"
+    qimg("create", "-f", "vhdx", "-o", "block_size=1M", a, "8M")
+    qio(a, "write -P 1 0 1M", "write -P 2 1M 1M", "write -P 3 2M 1M", fmt="vhdx")
+    v = Vhdx(a)
+    table = bytes(v.data[v.bat:v.bat + 4096])
+    entries = struct.unpack_from("<3Q", table)
+    swapped = struct.pack("<3Q", entries[1], 0, entries[0]) + table[24:]
+    v.owned()
+    old = v.entry(256 << 10, 256 << 10, 90, [(v.bat, 4096)])
+    v.entry(old, 256 << 10, 91, [(v.bat, table)])
+    at = v.entry(start, start, 100, [(v.bat, table)])
+    at = v.entry(at, start, 101, [(v.bat, 8192), (v.bat + 4096, table)])
+    tail = at
+    at = v.entry(at, start, 102, [(v.bat, 4096), (v.bat, swapped)])
+    torn = at
+    at = v.entry(at, tail, 103, [(v.bat, 4096)])
+    v.data[v.log + (torn + 100) % v.log_len] ^= 1
+    v.save()
+    assert played_back(a, tmp_path) == b"\2" * MIB + bytes(MIB) + b"\1" * MIB + bytes(5 * MIB)
+
+
+def test_a_log_without_an_entry_changes_nothing(tmp_path):
     a = tmp_path / "a.vhdx"
     qimg("create", "-f", "vhdx", a, "4M")
-    with open(a, "r+b") as f:           # a log that somebody left: its GUID is not zero
-        for at in (64 << 10, 128 << 10):
-            f.seek(at)
-            h = bytearray(f.read(4096))
-            h[48:64] = bytes(range(16))
-            h[4:8] = bytes(4)
-            h[4:8] = struct.pack("<I", crc32c(h))
-            f.seek(at)
-            f.write(h)
-    assert "log" in img("info", "-f", "vhdx", a, ok=(1,)).stderr
+    v = Vhdx(a)
+    v.owned()
+    v.save()
+    assert played_back(a, tmp_path) == bytes(4 * MIB)
+
+
+@pytest.mark.parametrize("what,says", [
+    ("sum", "no sequence of entries"), ("tail", "no sequence of entries"), ("cut", "is cut off"), ("zeroes", "writes 17 zeroes"),
+    ("offset", "offset 0x"), ("data", "not the data of one"), ("descriptors", "descriptors in"), ("version", "version 7"),
+])
+def test_a_damaged_log_is_refused(tmp_path, what, says):
+    a = tmp_path / "a.vhdx"
+    qimg("create", "-f", "vhdx", a, "4M")
+    v = Vhdx(a)
+    if what == "version":
+        v.data[65536 + 64] = v.data[131072 + 64] = 7
+    v.owned()
+    writes = {"zeroes": [(v.bat, 17)], "offset": [(v.bat + 1, bytes(4096))]}.get(what, [(v.bat, bytes(4096))])
+    v.entry(0, 65536 if what == "tail" else 0, 5, writes, flushed=len(v.data) + MIB if what == "cut" else None)
+    entry = v.data[v.log:v.log + 8192]
+    if what == "sum":
+        v.data[v.log + 5000] ^= 1
+    if what in ("data", "descriptors"):
+        entry[4096 if what == "data" else 25] ^= 1
+        entry[4:8] = bytes(4)
+        struct.pack_into("<I", entry, 4, crc32c(entry))
+        v.data[v.log:v.log + 8192] = entry
+    v.save()
+    stderr = img("info", "-f", "vhdx", a, ok=(1,)).stderr
+    assert "log" in stderr or what == "cut"
+    assert says in stderr
 
 
 def crc32c(data):
