@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Images: what backplane-img takes for conversions, check, map and compare, requests a second of its bench, long chains.
 
-Against Debian's qemu-img, on files that the host holds in memory. The programs take turns and medians are compared.
+Against Debian's qemu-img, on files that the host holds in memory. The programs take turns, each goes first as often as the
+other, and medians are compared. Each run begins with everything written back: what one left dirty is not the other's work.
 """
 import os
 import random
@@ -77,15 +78,16 @@ def prepare():
     qemu_img("create", "-q", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", "top.qcow2")
 
 
-def remove(path):
+def start_clean(path):
+    """Without the file PATH of the run before, and with nothing of it left to be written."""
     if os.path.exists(path):
         os.unlink(path)
+    os.sync()
 
 
 def took(program, args):
     """Milliseconds of one command."""
-    remove("TARGET")
-    os.sync()
+    start_clean("TARGET")
     start = time.monotonic()
     subprocess.run([program, *args.split()], check=True, stdout=subprocess.DEVNULL)
     return (time.monotonic() - start) * 1e3
@@ -93,8 +95,8 @@ def took(program, args):
 
 def requests(program, args, count, image):
     """Requests a second of its bench."""
+    start_clean("new.qcow2")
     if image == "new":
-        remove("new.qcow2")
         qemu_img("create", "-q", "-f", "qcow2", "new.qcow2", "4G")
     name = {"raw": "full.raw", "qcow2": "full.qcow2", "chain": "top.qcow2", "new": "new.qcow2"}[image]
     out = subprocess.run([program, "bench", "-c", str(count), *args.split(), "-f", "raw" if image == "raw" else "qcow2", name],
@@ -105,8 +107,8 @@ def requests(program, args, count, image):
 def by_turns(what, rounds):
     """Medians of what(program) for both programs."""
     got = {p: [] for p in BOTH}
-    for _ in range(rounds):
-        for p in BOTH:
+    for i in range(rounds):
+        for p in BOTH if i % 2 == 0 else reversed(BOTH):
             got[p].append(what(p))
     return [statistics.median(got[p]) for p in BOTH]
 

@@ -154,6 +154,7 @@ static bool look_at(struct blk_file *f, struct err *e)
     if (!check_kind(f, &st, e) || !find_size(f, e))
         return false;
     find_alignment(f);
+    f->kind = co_file_kind(f->fd, n->direct);
     if (S_ISBLK(st.st_mode)) {
         int v = 0;
         if (!ioctl(f->fd, BLKSSZGET, &v) && v > 0)
@@ -227,9 +228,8 @@ static int co_transfer(const struct xfer *x, uint64_t off, uint64_t len, const s
             n = MIN(blk_iov_slice(iov, niov, done, len - done, rest), (unsigned)IOV_BATCH);
             v = rest;
         }
-        bool cached = !x->f->node.direct && !(x->rwf & RWF_DSYNC);
-        ssize_t k = x->write ? co_pwritev(x->f->fd, v, (int)n, off + done, x->rwf, cached) :
-                               co_preadv(x->f->fd, v, (int)n, off + done, cached);
+        ssize_t k = x->write ? co_pwritev(x->f->fd, v, (int)n, off + done, x->rwf, x->f->kind) :
+                               co_preadv(x->f->fd, v, (int)n, off + done, x->f->kind);
         if (k < 0 || (x->write && !k)) {
             r = k < 0 ? (int)k : -ENOSPC;
             break;
@@ -335,7 +335,10 @@ static int file_write(struct blk_node *n, uint64_t off, uint64_t len, const stru
 
 /* ---- the rest ---- */
 
-static int file_flush(struct blk_node *n) { return co_fdatasync(file_of(n)->fd); }
+static int file_flush(struct blk_node *n)
+{
+    return file_of(n)->kind == CO_FILE_MEMORY ? 0 : co_fdatasync(file_of(n)->fd);    /* memory has nothing behind it */
+}
 
 static int co_file_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {

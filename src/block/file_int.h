@@ -12,6 +12,7 @@ struct blk_file {
     struct obj *pr_manager;         /* of host_device: who executes persistent reservation commands; or NULL */
     int fd;
     unsigned align, mem_align;      /* of direct I/O; 1: none needed */
+    enum co_file kind;              /* of its transfers */
     bool is_dev, can_punch;
     bool no_locks;                  /* the file system has none, and locking=auto */
     unsigned locked;                /* lock bytes held: bit b for 100 + b, bit 8 + b for 200 + b */

@@ -15,6 +15,7 @@ struct blk_overlay {
     struct blk_node node;
     json_t *file;
     int fd;
+    enum co_file kind;
     uint8_t *written;               /* a bit for each cluster in the temporary file */
     struct co_mutex allocating;
 };
@@ -55,6 +56,7 @@ static bool overlay_open(struct blk_node *n, struct err *e)
     struct blk_overlay *s = overlay_of(n);
     if (!blk_child_open(n, s->file, BLK_PERM_READ, BLK_PERM_READ, e) || !open_temporary(s, e))
         return false;
+    s->kind = co_file_kind(s->fd, false);
     uint64_t size = atomic_load(&n->child.node->size);
     s->written = calloc(size / CLUSTER / 8 + 1, 1);
     if (!s->written)
@@ -87,7 +89,7 @@ static int co_temp_io(struct blk_overlay *s, bool write, uint64_t off, struct io
         char *p = iov[i].iov_base;
         for (size_t left = iov[i].iov_len; left;) {
             struct iovec v = { p, left };
-            ssize_t r = write ? co_pwritev(s->fd, &v, 1, off, 0, true) : co_preadv(s->fd, &v, 1, off, true);
+            ssize_t r = write ? co_pwritev(s->fd, &v, 1, off, 0, s->kind) : co_preadv(s->fd, &v, 1, off, s->kind);
             if (r <= 0)
                 return r < 0 ? (int)r : write ? -ENOSPC : -EIO;
             p += r;

@@ -2,6 +2,7 @@
 /* What the commands of backplane-img share: options, opening, messages, plain reads and writes. */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,10 +158,24 @@ const char *img_size_text(uint64_t v, char buf[32])
     return buf;
 }
 
+static volatile sig_atomic_t asked;
+
+static void on_ask(int sig) { asked = 1; }
+
+void img_progress_on_signal(void)
+{
+    struct sigaction sa = { .sa_handler = on_ask, .sa_flags = SA_RESTART };
+    sigaction(SIGUSR1, &sa, NULL);
+}
+
 void img_progress(const struct img_opts *o, uint64_t done, uint64_t all)
 {
     static int last = -1;
     int permille = all ? (int)((double)done / (double)all * 1000) : 1000;
+    if (asked) {
+        asked = 0;
+        fprintf(stderr, "    (%.2f/100%%)\n", permille / 10.0);
+    }
     if (!o->progress || o->quiet || permille == last)
         return;
     last = permille;
@@ -386,17 +401,56 @@ struct blk_node *img_open(const char *name, const char *fmt, const char *cache, 
     return n;
 }
 
+/* By what @terms say: "snapshot.id", "snapshot.name", or both of the same snapshot. */
+static int co_show_by_terms(struct blk_node *n, json_t *terms)
+{
+    const struct blk_snap_ops *s = BLK_DRIVER(n)->snap;
+    const char *id = json_string_value(json_object_get(terms, "snapshot.id"));
+    const char *name = json_string_value(json_object_get(terms, "snapshot.name"));
+    struct blk_snap *v = NULL;
+    unsigned count = 0, i = 0;
+    int r = s->list(n, &v, &count);
+    if (r)
+        return r;
+    while (i < count && ((id && !str_eq(v[i].id, id)) || (name && !str_eq(v[i].name, name))))
+        i++;
+    r = i < count ? s->show(n, v[i].id) : -ENOENT;
+    blk_snaps_free(v, count);
+    return r;
+}
+
+/* What is said as terms; NULL: as an id or a name. */
+static bool snapshot_terms(const char *what, json_t **out)
+{
+    struct err e = ERR_INIT;
+    const char *key;
+    json_t *x;
+    *out = NULL;
+    if (!str_starts(what, "snapshot."))
+        return true;
+    *out = opt_parse_flat(what, NULL, &e);
+    bool ok = *out != NULL;
+    json_object_foreach(*out, key, x)
+        if (ok && !str_eq(key, "snapshot.id") && !str_eq(key, "snapshot.name"))
+            ok = err_set(&e, ERR_VALUE, "unknown key '%s': snapshot.id or snapshot.name", key);
+    if (!ok)
+        img_fail(&e, "-l");
+    return ok;
+}
+
 bool co_img_show_snapshot(struct blk_node *n, const char *what)
 {
     const struct blk_snap_ops *s = BLK_DRIVER(n)->snap;
-    const char *name = str_starts(what, "snapshot.name=") ? what + 14 : str_starts(what, "snapshot.id=") ? what + 12 : what;
-    int r = s && s->show ? s->show(n, name) : -ENOTSUP;
+    json_t *terms;
+    bool told = !snapshot_terms(what, &terms);
+    int r = told ? -EINVAL : !s || !s->show ? -ENOTSUP : terms ? co_show_by_terms(n, terms) : s->show(n, what);
+    json_decref(terms);
     if (r == -ENOTSUP)
         fprintf(stderr, "backplane-img: -l: images of format '%s' hold no snapshots\n", img_format(n));
     else if (r == -ENOENT)
-        fprintf(stderr, "backplane-img: there is no snapshot '%s'\n", name);
-    else if (r)
-        img_fail_errno(r, "-l: cannot read snapshot '%s'", name);
+        fprintf(stderr, "backplane-img: there is no snapshot '%s'\n", what);
+    else if (r && !told)
+        img_fail_errno(r, "-l: cannot read snapshot '%s'", what);
     return !r;
 }
 

@@ -45,7 +45,7 @@ bool img_new_is_zero(const char *name, const char *fmt);
 /* Bytes a second of -r. */
 struct throttle;
 bool img_rate(const char *text, struct throttle *out);
-/* The node shows an internal snapshot, by name or as in snapshot.id=, snapshot.name=; says what is wrong. */
+/* The node shows an internal snapshot, by its id or name, or as in snapshot.id=1,snapshot.name=x; says what is wrong. */
 bool co_img_show_snapshot(struct blk_node *n, const char *what);
 bool img_size(const char *text, uint64_t *out);
 
@@ -62,6 +62,8 @@ const char *img_size_text(uint64_t v, char buf[32]);
 int img_refuse(const char *what);               /* an option or a value that is not taken; 1 */
 int img_fail_errno(int r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void img_progress(const struct img_opts *o, uint64_t done, uint64_t all);
+/* SIGUSR1 asks for a line of progress, on stderr, whether -p is given or not; it ends nothing. */
+void img_progress_on_signal(void);
 void img_progress_end(const struct img_opts *o);
 void img_print_json(json_t *v);
 

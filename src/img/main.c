@@ -31,8 +31,8 @@ static void usage(FILE *out)
     fprintf(out, "backplane-img version %s\nusage: backplane-img COMMAND [options]\n\n", BP_VERSION);
     for (size_t i = 0; i < n; i++)
         fprintf(out, "  %s %s\n      %s\n", v[i]->name, v[i]->args, v[i]->doc);
-    fprintf(out, "\nCommon options: -f FORMAT, --image-opts, -q quiet, -p progress, -t CACHE, -T CACHE of sources, -U or --force-share\n"
-                 "no locks, --output=human|json, --force overwrites what exists,\n--object TYPE,id=ID,... makes a secret or TLS credentials for an image. Sizes take suffixes k M G T P E.\n");
+    fprintf(out, "\nCommon options: -f FORMAT, --image-opts, -q quiet, -p progress (SIGUSR1: a line of it on stderr), -t CACHE,\n"
+                 "-T CACHE of sources, -U or --force-share no locks, --output=human|json, --force overwrites what exists,\n--object TYPE,id=ID,... makes a secret or TLS credentials for an image. Sizes take suffixes k M G T P E.\n");
 }
 
 static const char *cmd_name(const void *table, size_t i)
@@ -78,6 +78,7 @@ int main(int argc, char **argv)
     if (!loop_main_init(&e))
         return img_fail(&e, NULL);
     loop_set_may_block(loop_main(), true);
+    img_progress_on_signal();
     co_run_main(co_run, &r);
     if (fflush(stdout) && !r.status)
         return img_fail_errno(-5, "cannot write the output");

@@ -47,10 +47,12 @@ int co_fd(int fd, unsigned mask, int64_t deadline_ns);
 int co_offload(int (*fn)(void *), void *arg);
 /* The same for a call that seldom takes long: made in place where the loop may block (loop_set_may_block). */
 int co_offload_short(int (*fn)(void *), void *arg);
-/* One transfer at a file offset; may be short as the system call. -EINTR is retried inside. @cached: through the page cache, so
- * that it is a copy more often than it waits. */
-ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, bool cached);
-ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags, bool cached);
+/* What a transfer of a file is: a wait for a disk; through the page cache, a copy more often than a wait; always a copy (tmpfs). */
+enum co_file { CO_FILE_DISK, CO_FILE_CACHED, CO_FILE_MEMORY };
+enum co_file co_file_kind(int fd, bool direct);
+/* One transfer at a file offset; may be short as the system call. -EINTR is retried inside. */
+ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, enum co_file kind);
+ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags, enum co_file kind);
 int co_fdatasync(int fd);
 int co_fallocate(int fd, int mode, uint64_t off, uint64_t len);
 /* Runs @fn as a coroutine on the main loop and serves events until it ended. Main thread, outside coroutines, no domain held:

@@ -2,6 +2,9 @@
 /* System calls that wait: on the ring where the loop has one, else on descriptors and workers. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include "loop/loop_int.h"
 
@@ -199,15 +202,31 @@ static bool long_transfer(const struct iovec *iov, int n)
     return len >= LONG_TRANSFER;
 }
 
+enum co_file co_file_kind(int fd, bool direct)
+{
+    struct stat st;
+    struct statfs fs;
+    if (!fstat(fd, &st) && S_ISREG(st.st_mode) /* not a node in /dev */ && !fstatfs(fd, &fs) && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+        return CO_FILE_MEMORY;
+    return direct ? CO_FILE_DISK : CO_FILE_CACHED;
+}
+
 /*
  * A long read from the page cache is a copy that the ring would make on this thread as it is submitted: another makes it while the
  * loop goes on. (Of writes the ring knows by itself, and lets those to one file run one after the other.)
- * Where nothing else is served (loop_set_may_block()), what is a copy is made here: the next step finds its bytes in this core's cache.
+ * A short copy from or to memory is made here: the ring would hand it to a thread, because such file systems do not say that they
+ * never wait. Where nothing else is served (loop_set_may_block()), any copy is: the next step finds its bytes in this core's cache.
  */
-ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, bool cached)
+ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, enum co_file kind)
 {
-    bool apart = cached && long_transfer(iov, n);
-    if (cached && loop_current()->may_block && !(apart && loop_current()->reads_ahead)) {
+    struct rw rw = { .fd = fd, .iov = iov, .n = n, .off = off };
+    bool apart = kind != CO_FILE_DISK && long_transfer(iov, n);
+    bool here = loop_current()->may_block && !(apart && loop_current()->reads_ahead);
+    if (kind == CO_FILE_MEMORY && (here || !apart)) {
+        int x = read_worker(&rw);
+        return x < 0 ? x : rw.res;
+    }
+    if (kind == CO_FILE_CACHED && here) {
         ssize_t got = preadv2(fd, iov, n, (off_t)off, RWF_NOWAIT);
         if (got >= 0)
             return got;             /* else: not there yet, or a file system that cannot tell */
@@ -223,15 +242,15 @@ ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, bool cac
             return r;
     }
 #endif
-    struct rw rw = { .fd = fd, .iov = iov, .n = n, .off = off };
     int r = co_offload(read_worker, &rw);
     return r < 0 ? r : rw.res;
 }
 
-ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags, bool cached)
+ssize_t co_pwritev(int fd, const struct iovec *iov, int n, uint64_t off, int rwf_flags, enum co_file kind)
 {
     struct rw rw = { .fd = fd, .iov = iov, .n = n, .off = off, .flags = rwf_flags };
-    if (cached && loop_current()->may_block) {
+    bool copy = kind == CO_FILE_MEMORY || (kind == CO_FILE_CACHED && !(rwf_flags & RWF_DSYNC));
+    if (copy && (loop_current()->may_block || (kind == CO_FILE_MEMORY && !long_transfer(iov, n)))) {
         int x = write_worker(&rw);
         return x < 0 ? x : rw.res;
     }

@@ -2,13 +2,15 @@
 """convert and commit: internal snapshots as sources, bitmaps, rate limits, copies within the host."""
 import filecmp
 import json
+import re
+import signal
 import struct
 import subprocess
 import time
 
 import pytest
 
-from imglib import QEMU, img, info, qimg, qio, sparse_file, wait_listening
+from imglib import IMG, QEMU, img, info, qimg, qio, sparse_file, wait_listening
 
 MIB = 1 << 20
 
@@ -26,7 +28,7 @@ def test_an_internal_snapshot_is_a_source(tmp_path, more):
         qimg("resize", "-f", "qcow2", a, "6M")
     qimg("snapshot", "-c", "two", a)
     before = a.read_bytes()
-    for name in ("one", "two", "snapshot.name=one", "snapshot.id=2"):
+    for name in ("one", "two", "snapshot.name=one", "snapshot.id=2", "snapshot.id=1,snapshot.name=one"):
         qimg("convert", "-l", name, "-f", "qcow2", "-O", "raw", a, tmp_path / "want")
         img("convert", "-l", name, "-f", "qcow2", "-O", "raw", "--force", a, tmp_path / "have")
         want, have = (tmp_path / "want").read_bytes(), (tmp_path / "have").read_bytes()
@@ -34,6 +36,8 @@ def test_an_internal_snapshot_is_a_source(tmp_path, more):
         assert want[:len(have)] == have and not any(want[len(have):])
     assert a.read_bytes() == before
     assert "no snapshot 'three'" in img("convert", "-l", "three", "-f", "qcow2", a, tmp_path / "x", ok=(1,)).stderr
+    for wrong, said in (("snapshot.id=2,snapshot.name=one", "no snapshot 'snapshot.id=2,"), ("snapshot.nam=one", "unknown key 'snapshot.nam'")):
+        assert said in img("convert", "-l", wrong, "-f", "qcow2", a, tmp_path / "x", ok=(1,)).stderr
     assert "hold no snapshots" in img("convert", "-l", "one", "-f", "raw", tmp_path / "want", tmp_path / "x", ok=(1,)).stderr
     assert not (tmp_path / "x").exists()
 
@@ -146,3 +150,19 @@ def test_a_copy_within_the_host(tmp_path, fmt):
     img("convert", "-C", "-W", "-f", fmt, "-O", "qcow2", src, tmp_path / "q2")          # nothing to gain, nothing lost
     assert "identical" in img("compare", "-f", "raw", "-F", "qcow2", raw, tmp_path / "q2").stdout
     assert "exclude" in img("convert", "-C", "-c", "-f", fmt, "-O", "qcow2", src, tmp_path / "x", ok=(1,)).stderr
+
+
+def test_a_signal_asks_for_progress(tmp_path):
+    """SIGUSR1 gets a line on stderr without -p, and the copy goes on."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_bytes(b"x" * (16 * MIB))
+    with subprocess.Popen([IMG, "convert", "-f", "raw", "-r", "256k", a, b], stderr=subprocess.PIPE, text=True) as p:
+        try:
+            while not b.exists():
+                assert p.poll() is None
+                time.sleep(0.01)
+            p.send_signal(signal.SIGUSR1)
+            assert re.fullmatch(r" +\(\d+\.\d\d/100%\)\n", p.stderr.readline())
+            assert p.poll() is None
+        finally:
+            p.kill()

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 static char trail[256];
@@ -316,19 +317,19 @@ static void a_descriptor_is_awaited_by_two_and_in_time(void **state)
 static int file;
 static void file_io(void *arg)
 {
-    bool cached = arg;
+    enum co_file kind = *(enum co_file *)arg;
     char a[6] = "hello", b[6] = "world", c[10] = { 0 };
     struct iovec v[2] = { { a, 5 }, { b, 5 } }, r = { c, 10 };
-    assert_int_equal(co_pwritev(file, v, 2, 100, 0, cached), 10);
-    assert_int_equal(co_preadv(file, &r, 1, 100, cached), 10);
+    assert_int_equal(co_pwritev(file, v, 2, 100, 0, kind), 10);
+    assert_int_equal(co_preadv(file, &r, 1, 100, kind), 10);
     assert_memory_equal(c, "helloworld", 10);
-    assert_int_equal(co_preadv(file, &r, 1, 110, cached), 0);
+    assert_int_equal(co_preadv(file, &r, 1, 110, kind), 0);
     assert_int_equal(co_fdatasync(file), 0);
     assert_int_equal(co_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, 5), 0);
-    assert_int_equal(co_preadv(file, &r, 1, 100, cached), 10);
+    assert_int_equal(co_preadv(file, &r, 1, 100, kind), 10);
     assert_memory_equal(c, "\0\0\0\0\0world", 10);
-    assert_int_equal(co_preadv(-1, &r, 1, 0, cached), -EBADF);
-    assert_int_equal(co_pwritev(file, v, 2, INT64_MAX - 4, 0, cached), -EINVAL);
+    assert_int_equal(co_preadv(-1, &r, 1, 0, kind), -EBADF);
+    assert_int_equal(co_pwritev(file, v, 2, INT64_MAX - 4, 0, kind), -EINVAL);
     assert_int_equal(co_fdatasync(-1), -EBADF);
 }
 
@@ -340,10 +341,10 @@ static void file_long(void *arg)
     for (size_t i = 0; i < n / 4; i++)
         w[i] = (uint32_t)i * 2654435761u;
     struct iovec v[2] = { { w, 4096 }, { (char *)w + 4096, n - 4096 } }, x = { r, n };
-    for (int cached = 0; cached < 2; cached++) {
+    for (enum co_file kind = CO_FILE_DISK; kind <= CO_FILE_MEMORY; kind++) {
         memset(r, 0, n);
-        assert_int_equal(co_pwritev(file, v, 2, 4096, 0, cached), n);
-        assert_int_equal(co_preadv(file, &x, 1, 4096, cached), n);
+        assert_int_equal(co_pwritev(file, v, 2, 4096, 0, kind), n);
+        assert_int_equal(co_preadv(file, &x, 1, 4096, kind), n);
         assert_memory_equal(w, r, n);
     }
     free(w);
@@ -367,12 +368,12 @@ static int files_done;
 static void file_many(void *arg)
 {
     int i = (int)(intptr_t)arg;
-    bool cached = i & 1;
+    enum co_file kind = (enum co_file)(i % 3);
     char w[512], r[512];
     memset(w, i, sizeof w);
     struct iovec v = { w, sizeof w }, x = { r, sizeof r };
-    assert_int_equal(co_pwritev(file, &v, 1, (uint64_t)i * 512, 0, cached), 512);
-    assert_int_equal(co_preadv(file, &x, 1, (uint64_t)i * 512, cached), 512);
+    assert_int_equal(co_pwritev(file, &v, 1, (uint64_t)i * 512, 0, kind), 512);
+    assert_int_equal(co_preadv(file, &x, 1, (uint64_t)i * 512, kind), 512);
     assert_memory_equal(w, r, 512);
     files_done++;
 }
@@ -382,14 +383,40 @@ static void files_are_read_and_written(void **state)
     char name[] = "/tmp/test_co_XXXXXX";
     file = mkstemp(name);
     unlink(name);
-    co_run_main(file_io, NULL);
-    co_run_main(file_io, &file);
+    for (enum co_file kind = CO_FILE_DISK; kind <= CO_FILE_MEMORY; kind++)
+        co_run_main(file_io, &kind);
     co_run_main(file_long, NULL);
     files_done = 0;
     for (int i = 0; i < 1000; i++)      /* more than the ring holds */
         co_spawn(loop_main(), NULL, file_many, (void *)(intptr_t)i);
     while (files_done < 1000)
         loop_run_once(loop_main(), -1);
+    close(file);
+}
+
+static void file_short(void *arg)
+{
+    char a[6] = "hello", b[6] = { 0 };
+    struct iovec w = { a, 5 }, r = { b, 5 };
+    enum co_file kind = co_file_kind(file, true);
+    assert_int_equal(kind, CO_FILE_MEMORY);
+    assert_int_equal(co_pwritev(file, &w, 1, 7, 0, kind), 5);
+    assert_int_equal(co_preadv(file, &r, 1, 7, kind), 5);
+    assert_string_equal(b, a);
+    *(bool *)arg = true;
+}
+
+static void short_copies_of_memory_wait_for_nobody(void **state)
+{
+    bool done = false;
+    file = memfd_create("test_co", MFD_CLOEXEC);
+    assert_true(file >= 0);
+    co_spawn(loop_main(), NULL, file_short, &done);     /* runs to its first await: there is none */
+    assert_true(done);
+    close(file);
+    file = open("/dev/null", O_RDWR | O_CLOEXEC);       /* which has its name on such a file system */
+    assert_int_equal(co_file_kind(file, false), CO_FILE_CACHED);
+    assert_int_equal(co_file_kind(file, true), CO_FILE_DISK);
     close(file);
 }
 
@@ -416,6 +443,7 @@ int main(void)
         cmocka_unit_test(workers_run_beside_each_other),
         cmocka_unit_test(a_descriptor_is_awaited_by_two_and_in_time),
         cmocka_unit_test(files_are_read_and_written),
+        cmocka_unit_test(short_copies_of_memory_wait_for_nobody),
         cmocka_unit_test(short_calls_are_made_in_place_where_that_is_allowed),
     };
     return RUN_IN_BOTH_MODES(coroutines);
