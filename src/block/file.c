@@ -335,7 +335,7 @@ static int file_write(struct blk_node *n, uint64_t off, uint64_t len, const stru
 
 /* ---- the rest ---- */
 
-static int file_flush(struct blk_node *n)
+static int co_file_flush(struct blk_node *n)
 {
     return file_of(n)->kind == CO_FILE_MEMORY ? 0 : co_fdatasync(file_of(n)->fd);    /* memory has nothing behind it */
 }
@@ -350,7 +350,7 @@ static int co_file_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned
         grow_to(n, off + len);
     if (r == -EINVAL || r == -EOPNOTSUPP || r == -ENODEV || r == -ENOTTY)
         return -ENOTSUP;
-    return !r && flags & BLK_FUA ? file_flush(n) : r;
+    return !r && flags & BLK_FUA ? co_file_flush(n) : r;
 }
 
 static int co_file_discard(struct blk_node *n, uint64_t off, uint64_t len)
@@ -460,7 +460,7 @@ static const struct prop device_props[] = {
 #define FILE_DRIVER(var, nm, ds, rows, ...) static const struct blk_driver var = {                                                        \
         .obj = { .name = "blockdev-" nm, .desc = ds, .base = &blk_node_class, .size = sizeof(struct blk_file), .props = rows, \
                  .init = file_init }, .flags = BLK_ANY_LOOP, .co_open = file_open, .co_close = file_close, .co_preadv = file_read, \
-        .co_pwritev = file_write, .co_zero = co_file_zero, .co_discard = co_file_discard, .co_flush = file_flush, .co_resize = file_resize, \
+        .co_pwritev = file_write, .co_zero = co_file_zero, .co_discard = co_file_discard, .co_flush = co_file_flush, .co_resize = file_resize, \
         .co_map = co_file_map, .co_set_writable = co_file_set_writable, .set_perm = file_set_perm, .filename = file_filename, __VA_ARGS__ }; OBJ_CLASS(&var.obj)
 FILE_DRIVER(file_driver, "file", "File of the host", file_props);
 FILE_DRIVER(host_device_driver, "host_device", "Device of the host: a disk, or a generic SCSI device (/dev/sgN)", device_props, .co_scsi = co_file_scsi,

@@ -32,7 +32,8 @@ static void usage(FILE *out)
     for (size_t i = 0; i < n; i++)
         fprintf(out, "  %s %s\n      %s\n", v[i]->name, v[i]->args, v[i]->doc);
     fprintf(out, "\nCommon options: -f FORMAT, --image-opts, -q quiet, -p progress (SIGUSR1: a line of it on stderr), -t CACHE,\n"
-                 "-T CACHE of sources, -U or --force-share no locks, --output=human|json, --force overwrites what exists,\n--object TYPE,id=ID,... makes a secret or TLS credentials for an image. Sizes take suffixes k M G T P E.\n");
+                 "-T CACHE of sources, -U or --force-share no locks, --output=human|json, --force overwrites what exists,\n"
+                 "--object TYPE,id=ID,... makes a secret or TLS credentials for an image. Sizes take suffixes k M G T P E.\n");
 }
 
 static const char *cmd_name(const void *table, size_t i)
