@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Translated loads and stores through page tables: pages whose entries displace each other, fences of one page, what PMP takes away,
- * the dirty bit, and code that is written under another address.
+ * Translated loads and stores through page tables: pages whose entries displace each other, fences of one page, fences in superpages,
+ * what PMP takes away, the dirty bit, and code that is written under another address.
  */
 #include "rv.h"
 #include <unistd.h>
@@ -103,6 +103,38 @@ static void test_both_displaced(void **state)
     run_again(h, CODE, end, UINT64_C(0x010101010101));
 }
 
+/*
+ * A fence of one page of a superpage takes its other pages out of both tables: here from the second, since another page has displaced it
+ * from the first. A leaf of 2 MiB, whose place is looked at alone, and one of 1 GiB.
+ */
+static void test_superpage(void **state)
+{
+    static const uint64_t bases[] = { UINT64_C(4) << 21, UINT64_C(1) << 30 };
+    for (unsigned i = 0; i < ARRAY_SIZE(bases); i++) {
+        struct hart *h = begin();
+        uint64_t root = TABLES, table = TABLES + 0x1000, va = bases[i] + (DATA - RAM), small = va & ((UINT64_C(1) << 30) - 1);
+        st_le64(at(i ? root + 8 : table + (va >> 21) * 8), (uint64_t)RAM >> 12 << 10 | V | R | W | A | D);
+        map(small + APART, DATA + 0x2000, V | R | W | A | D);
+        st_le64(at(DATA), 1);
+        st_le64(at(DATA + 0x1000), 2);
+        put(SFENCE_VMA | S2 << 15);
+        put(enc_i(LD, A1, A2, 0));
+        put(enc_i(LD, A4, A3, 0));
+        put(HERE);
+        set_reg(h, S2, va + 0x3000);
+        set_reg(h, A2, va);
+        set_reg(h, A3, small + APART);
+        set_reg(h, REG_PC, CODE + 4);
+        hart_run_to(h, CODE + 12);
+        assert_int_equal(reg(h, A1), 1);
+        map(small, DATA + 0x1000, V | R | W | A | D);
+        st_le64(at(root + 8), table >> 12 << 10 | V);
+        set_reg(h, REG_PC, CODE);
+        hart_run_to(h, CODE + 12);
+        assert_int_equal(reg(h, A1), 2);
+    }
+}
+
 /* PMP takes writes to the first page away, from whatever table knew of them. */
 static void test_pmp(void **state)
 {
@@ -185,7 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_displaced), cmocka_unit_test(test_both_displaced), cmocka_unit_test(test_pmp), cmocka_unit_test(test_dirty),
-        cmocka_unit_test(test_code_displaced),
+        cmocka_unit_test(test_code_displaced), cmocka_unit_test(test_superpage),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);
     if (set)
