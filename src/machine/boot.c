@@ -70,6 +70,9 @@ static bool too_big(const char *what, const char *path, uint64_t addr, uint64_t 
 {
     err_set(e, ERR_VALUE, "%s %s: %llu KiB do not fit into memory at 0x%llx", what, path, (unsigned long long)(n + KiB - 1) / KiB,
             (unsigned long long)addr);
+    struct machine *m = machine_current();
+    if (m && m->ram && addr < m->ram->id)
+        return err_hint(e, "main memory begins at 0x%llx", (unsigned long long)m->ram->id);
     return err_hint(e, "give the machine more memory with -m");
 }
 
@@ -220,11 +223,25 @@ static bool load_packed(const struct boot_file *f, uint64_t addr, struct boot_im
     return ok;
 }
 
+static uint64_t read_head(const struct boot_file *f, uint8_t head[LINUX_HEADER])
+{
+    ssize_t got = pread(f->fd, head, LINUX_HEADER, 0);
+
+    return got < 0 ? 0 : (uint64_t)got;
+}
+
+bool boot_file_is_elf(const struct boot_file *f)
+{
+    uint8_t head[LINUX_HEADER] = { 0 };
+    uint64_t n = read_head(f, head);
+
+    return is_elf(head, n);
+}
+
 bool boot_image_load(const struct boot_file *f, uint64_t addr, struct boot_image *img, struct err *e)
 {
     uint8_t head[LINUX_HEADER] = { 0 };
-    ssize_t got = pread(f->fd, head, sizeof head, 0);
-    uint64_t n = got < 0 ? 0 : (uint64_t)got;
+    uint64_t n = read_head(f, head);
     if (is_elf(head, n) || is_gzip(head, n) || is_zboot(head, n))
         return load_packed(f, addr, img, e);
     if (!memcmp(head, "MZ", 2) && !is_linux(head, n)) {

@@ -22,6 +22,8 @@ void boot_file_close(struct boot_file *f);
 uint8_t *boot_file_read(const struct boot_file *f, struct err *e) MUST_CHECK;
 /* The file straight into guest memory at @addr. */
 bool boot_file_load(const struct boot_file *f, uint64_t addr, struct err *e) MUST_CHECK;
+/* By its first bytes. */
+bool boot_file_is_elf(const struct boot_file *f);
 
 enum boot_kind { BOOT_RAW, BOOT_LINUX, BOOT_ELF };
 

@@ -9,6 +9,7 @@
 #include "cpu/riscv/hart.h"
 #include "cpu/riscv/accel.h"
 #include "loop/co.h"
+#include "machine/loader.h"
 #include "machine/machine_int.h"
 #include "mem/ram.h"
 #include "mem/view.h"
@@ -257,7 +258,7 @@ static void machine_on_reset(struct run_listener *l, enum run_cause cause)
         hart_power(hart_get(m->harts, i), false);
         hart_reset(hart_get(m->harts, i));
     }
-    if (MACHINE_CLASS(m)->load && !MACHINE_CLASS(m)->load(m, &e)) {
+    if ((MACHINE_CLASS(m)->load && !MACHINE_CLASS(m)->load(m, &e)) || !loader_load_all(m, &e)) {
         err_print(&e);
         run_request_quit(CAUSE_HOST_ERROR, 1);
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "core/flags.h"
+#include "machine/loader.h"
 #include "machine/machine_int.h"
 #include "mem/view.h"
 
@@ -180,7 +181,7 @@ static void start_harts(struct virt *v, const struct layout *l)
     if (v->fw_kind == VIRT_FW_BUILTIN) {
         sbi_reset(&v->sbi, 0);
         if (!l->something) {
-            log_warn("nothing to start: no -kernel, no -bios FILE, no pflash0");
+            log_warn("nothing to start: no -kernel, no -bios FILE, no pflash0, no -device loader");
             return;
         }
         hart_set_start(hart_get(s, 0), 1, l->entry, hart_id(hart_get(s, 0)), l->fdt);
@@ -204,6 +205,7 @@ bool virt_boot_load(struct machine *m, struct err *e)
         return true;
     if (v->fw_kind == VIRT_FW_BUILTIN && !virt_irqchip_firmware(v, e))
         return false;
+    l.something = l.something || loader_brings_code();
     start_harts(v, &l);
     return true;
 }
