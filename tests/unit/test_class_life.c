@@ -102,11 +102,17 @@ static const char *target_of(const struct prop *p)
     return made ? id : NULL;
 }
 
+/* Options that no row alone requires, for one of several would do. */
+static const struct { const char *cls, *name, *value; } some[] = { { "loader", "addr", "0x80000000" }, { "loader", "cpu-num", "0" } };
+
 /* Options without which the class cannot stand; NULL if they cannot be had. */
 static json_t *needed(const struct obj_class *c)
 {
     json_t *o = json_pack("{ss}", "driver", c->name);
     struct prop p;
+    for (size_t i = 0; i < ARRAY_SIZE(some); i++)
+        if (!strcmp(some[i].cls, c->name))
+            json_object_set_new(o, some[i].name, json_string(some[i].value));
     for (size_t i = 0; obj_prop_nth(c, i, &p); i++) {
         bool disk = p.type == PROP_T_LINK && str_eq(obj_class_ns(p.of), "blockdev") && !strcmp(p.name, "drive");
         bool net = p.type == PROP_T_LINK && str_eq(obj_class_ns(p.of), "netdev");
