@@ -115,7 +115,7 @@ static bool opt_one(json_t *o, const char **ps, const char *implied, bool first,
         *ps = opt_word(*ps + 1, &val, false);
         if (!val.s)
             str_add(&val, "");
-    } else if (key.s && (!strcmp(key.s, "help") || !strcmp(key.s, "?"))) {
+    } else if (opt_is_help(key.s)) {
         str_free(&key);
         str_add(&key, "help");
         str_add(&val, "on");
@@ -128,6 +128,9 @@ static bool opt_one(json_t *o, const char **ps, const char *implied, bool first,
     }
     if (!key.s || !key.len || key.len > OPT_KEY_MAX || !val.s) {
         err_set(e, ERR_VALUE, "a key is missing before '%s'", key.s && key.len ? key.s : val.s ? val.s : ",");
+    } else if (strchr(key.s, ',')) {
+        err_set(e, ERR_VALUE, "the key '%s' holds a comma", key.s);
+        err_hint(e, "a comma that is written twice stands for itself: one separates options");
     } else if (!(v = json_stringn(val.s, val.len))) {
         err_set(e, ERR_VALUE, "the value of '%s' is not UTF-8", key.s);
     } else {
@@ -266,4 +269,9 @@ char *opt_take(json_t *o, const char *key)
 bool opt_asks_help(json_t *o)
 {
     return json_object_get(o, "help") != NULL;
+}
+
+bool opt_is_help(const char *word)
+{
+    return str_eq(word, "help") || str_eq(word, "?");
 }

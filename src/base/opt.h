@@ -34,5 +34,7 @@ const char *opt_text(json_t *o, const char *key, char buf[32]);
 /* Takes @key out of @o and returns it as a new string (caller frees), NULL if absent. */
 char *opt_take(json_t *o, const char *key);
 bool opt_asks_help(json_t *o);
+/* Whether @word, as typed, asks for help: `help` or `?`. NULL does not. */
+bool opt_is_help(const char *word);
 
 #endif

@@ -303,7 +303,7 @@ bool blk_drive_add(const char *text, const char *extra_if, const char *media, st
 
 static bool opt_drive(const char *arg, struct err *e)
 {
-    if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
+    if (opt_is_help(arg)) {
         struct str out = { 0 };
         str_add(&out, "-drive options (each stands for -blockdev options, and those may be given too):\n");
         for (const struct prop *p = drive_props; p->name; p++)

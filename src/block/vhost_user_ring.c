@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "base/evfd.h"
 #include "base/log.h"
 #include "block/vhost_user_int.h"
 
@@ -37,9 +38,7 @@ static bool collect(struct vub_ring *r)
 static void called(void *arg, unsigned revents)
 {
     struct vub_ring *r = arg;
-    eventfd_t n;
-    struct iovec v = { &n, sizeof n };
-    if (preadv2(r->call, &v, 1, -1, RWF_NOWAIT) == sizeof n && !collect(r))
+    if (evfd_take(r->call) && !collect(r))
         vub_lost(r->s, "it answers a request that is not under way");
 }
 
@@ -119,7 +118,7 @@ int co_vub_do(struct vub_ring *r, struct vub_slot *q, enum vu_blk_type type, uin
     store16(r->avail + 2, ++r->avail_idx);
     atomic_thread_fence(memory_order_seq_cst);
     if (!(load16(r->used) & VU_USED_NO_NOTIFY))
-        eventfd_write(r->kick, 1);
+        evfd_tell(r->kick);
     co_wait(&q->done);
     if (q->lost)
         return -ENOTCONN;

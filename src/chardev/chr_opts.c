@@ -180,7 +180,7 @@ struct obj *chr_from_legacy(const char *id, const char *text, bool with_mux, str
 {
     bool mon = str_starts(text, "mon:");
     const char *what = mon ? text + 4 : text;
-    if (str_eq(text, "help") || str_eq(text, "?"))
+    if (opt_is_help(text))
         list_types();
     if (str_starts(what, "chardev:"))
         return obj_lookup(&chr_class, what + 8, e);

@@ -25,6 +25,10 @@ struct debug_ops {
     /* Register by gdb's number, little endian bytes. Returns its size, 0 if there is no such register. @buf: 32 bytes. */
     unsigned (*reg_read)(unsigned cpu, unsigned reg, uint8_t *buf);
     unsigned (*reg_write)(unsigned cpu, unsigned reg, const uint8_t *buf, size_t n);
+    /* For an ELF core: e_machine, and gdb's numbers of the registers in the order of Linux's struct user_regs_struct. */
+    uint16_t elf_machine;
+    const uint8_t *user_regs;
+    unsigned n_user_regs;
     uint64_t (*pc)(unsigned cpu);
     void (*set_pc)(unsigned cpu, uint64_t pc);
     /* Guest virtual to physical as the CPU would see it now, without side effects. False: not mapped. */

@@ -37,7 +37,7 @@ static const struct obj_class *object_class_of(const char *type, struct err *e)
 
 static bool object_help(const char *type, struct str *out, struct err *e)
 {
-    if (type && strcmp(type, "help") && strcmp(type, "?")) {
+    if (type && !opt_is_help(type)) {
         const struct obj_class *c = object_class_of(type, e);
         if (c)
             help_class(c, out);
@@ -56,7 +56,7 @@ json_t *user_object_parse(const char *arg, struct err *e)
     if (!o)
         return NULL;
     const char *type = json_string_value(json_object_get(o, "qom-type"));
-    if (!opt_asks_help(o) && !(type && (!strcmp(type, "help") || !strcmp(type, "?"))))
+    if (!opt_asks_help(o) && !opt_is_help(type))
         return o;
     struct str out = { 0 };
     bool ok = object_help(type, &out, e);
@@ -124,7 +124,7 @@ bool user_object_needs_back_end(json_t *opts)
 
 bool user_device_help(const char *driver, struct str *out, struct err *e)
 {
-    if (driver && strcmp(driver, "help") && strcmp(driver, "?")) {
+    if (driver && !opt_is_help(driver)) {
         const struct obj_class *c = obj_class_find(driver);
         if (!c || !obj_class_is(c, &dev_obj_class) || (c->flags & OCF_ABSTRACT))
             return obj_class_unknown(&dev_obj_class, "device", driver, e);

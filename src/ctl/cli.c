@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/bits.h"
+#include "base/opt.h"
 #include "core/flags.h"
 
 /* Sections in the order in which -h shows them; others follow. */
@@ -176,7 +177,7 @@ static bool asks_help(const char *arg)
 {
     const char *last = arg ? strrchr(arg, ',') : NULL;
     const char *word = last ? last + 1 : arg;
-    return word && (!strcmp(word, "help") || !strcmp(word, "?"));
+    return opt_is_help(word);
 }
 
 /* A machine that cannot be built must not hide what it could be built of. */

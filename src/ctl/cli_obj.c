@@ -60,7 +60,7 @@ static bool apply_device(const char *arg, struct err *e)
     if (!o)
         return false;
     const char *driver = json_string_value(json_object_get(o, "driver"));
-    if (opt_asks_help(o) || (driver && (!strcmp(driver, "help") || !strcmp(driver, "?")))) {
+    if (opt_asks_help(o) || opt_is_help(driver)) {
         struct str b = { 0 };
         bool ok = user_device_help(driver, &b, e);
         json_decref(o);

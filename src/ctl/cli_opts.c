@@ -141,7 +141,7 @@ static void put_log_item(const char *name, const char *doc, void *arg) { str_pri
 static bool apply_log_items(const char *arg, struct err *e)
 {
     struct str b = { 0 };
-    if (strcmp(arg, "help") && strcmp(arg, "?"))
+    if (!opt_is_help(arg))
         return log_set_items(arg, e);
     log_list_items(put_log_item, &b);
     cli_print_and_exit(&b);
@@ -159,7 +159,7 @@ static void put_trace_point(const struct trace_point *t, void *arg) { str_printf
 
 static bool apply_trace(const char *arg, struct err *e)
 {
-    if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
+    if (opt_is_help(arg)) {
         struct str b = { 0 };
         trace_list(put_trace_point, &b);
         if (!b.len)
@@ -254,7 +254,7 @@ static bool only_none(const char *arg, const char *what, struct err *e)
 {
     if (!strcmp(arg, "none"))
         return true;
-    if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
+    if (opt_is_help(arg)) {
         struct str b = { 0 };
         str_add(&b, "none\n");
         cli_print_and_exit(&b);

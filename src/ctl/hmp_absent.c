@@ -42,7 +42,6 @@ ABSENT(savevm, "savevm", NO_SNAPSHOT);
 ABSENT(loadvm, "loadvm", NO_SNAPSHOT);
 ABSENT(delvm, "delvm", NO_SNAPSHOT);
 ABSENT(commit, "commit", "block-commit does it while the guest runs, backplane-img commit does it afterwards");
-ABSENT(dump_memory, "dump-guest-memory", "cores are not in this build; pmemsave writes memory to a file, and -gdb shows the harts");
 
 #define NO_TPM "No TPM device present"
 ABSENT(info_tpm, "info tpm", NO_TPM);

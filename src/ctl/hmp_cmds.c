@@ -55,7 +55,7 @@ static void run_device_add(const char *arg, struct str *out)
     json_t *o = opt_parse_flat(arg, "driver", &e);
     const char *driver = json_string_value(json_object_get(o, "driver"));
     bool ok = o != NULL;
-    if (ok && (opt_asks_help(o) || (driver && !strcmp(driver, "help"))))
+    if (ok && (opt_asks_help(o) || opt_is_help(driver)))
         ok = user_device_help(driver, out, &e);
     else if (ok)
         ok = dev_create_from_opts(o, true, &e) != NULL;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "base/opt.h"
 
 /* ---- log ---- */
 
@@ -14,7 +15,7 @@ static void put_item(const char *name, const char *doc, void *arg) { str_printf(
 static void run_log(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
-    if (!strcmp(arg, "help") || !*arg)
+    if (opt_is_help(arg) || !*arg)
         log_list_items(put_item, out);
     else if (!log_set_items(arg, &e))
         hmp_error(out, &e);

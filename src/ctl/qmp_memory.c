@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Guest memory as a file of bytes: memsave, pmemsave. Physical addresses where nothing is read as zero, as the CPUs would see it. */
+#include "ctl/qmp_memory.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -35,6 +37,12 @@ static int write_piece(void *arg)
         p->len -= n < 0 ? 0 : (size_t)n;
     }
     return 0;
+}
+
+int co_write_whole(int fd, const void *data, size_t n)
+{
+    struct piece p = { fd, data, n };
+    return co_offload(write_piece, &p);
 }
 
 static void read_physical(uint64_t pa, uint8_t *buf, size_t n)
@@ -80,8 +88,7 @@ static bool co_copy(const struct save_args *a, int cpu, int fd, struct err *e)
             ok = err_set(e, ERR_VALUE, "Invalid addr 0x%016llx/size %llu specified", (unsigned long long)addr, (unsigned long long)a->size);
             break;
         }
-        struct piece p = { fd, buf, n };
-        int r = co_offload(write_piece, &p);
+        int r = co_write_whole(fd, buf, n);
         ok = !r || err_os(e, -r, "filename=%s", a->filename);
     }
     free(buf);

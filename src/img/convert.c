@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/opt.h"
 #include "block/backing.h"
 #include "block/bitmap.h"
 #include "block/throttle.h"
@@ -349,7 +350,7 @@ static int co_convert(int argc, char **argv)
         default: status = 1;
         }
     }
-    if (!status && json_object_get(a.opts, "help")) {
+    if (!status && opt_asks_help(a.opts)) {
         img_help_o(a.target_fmt);
         json_decref(a.opts);
         free(c);

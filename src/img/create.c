@@ -24,7 +24,6 @@ static bool backing_size(const char *image, const char *name, const char *fmt, c
     return b != NULL;
 }
 
-static bool wants_help(json_t *opts) { return json_object_get(opts, "help") || json_object_get(opts, "?"); }
 
 static int co_create(int argc, char **argv)
 {
@@ -41,7 +40,7 @@ static int co_create(int argc, char **argv)
         default: bad = true;
         }
     }
-    if (!bad && wants_help(opts)) {
+    if (!bad && opt_asks_help(opts)) {
         img_help_o(o.fmt);
         json_decref(opts);
         return 0;

@@ -104,7 +104,7 @@ static bool accel_apply(const char *arg, struct err *e)
     bool found = false, ok;
     if (!o)
         return false;
-    if (opt_asks_help(o) || !strcmp(arg, "help")) {
+    if (opt_asks_help(o)) {
         const struct accel_ops *a = accel_find(json_string_value(json_object_get(o, "accel")));
         if (a && a->options)
             options_help(a, &out);

@@ -66,7 +66,7 @@ static bool icount_apply(const char *arg, struct err *e)
     json_t *j = opt_parse(arg, "shift", e);
     if (!j)
         return false;
-    if (opt_asks_help(j) || !strcmp(arg, "help")) {
+    if (opt_asks_help(j)) {
         struct str out = { 0 };
         help_props(icount_props, &out);
         fputs(out.s, stdout);

@@ -36,11 +36,6 @@ static void print_and_exit(struct str *out)
     exit(fflush(stdout) ? 1 : 0);
 }
 
-static bool asks_help(const char *arg)
-{
-    return !strcmp(arg, "help") || !strcmp(arg, "?");
-}
-
 /* ---- -M ---- */
 
 static void machine_list(struct str *out)
@@ -57,7 +52,7 @@ static void machine_list(struct str *out)
 static bool machine_apply(const char *arg, struct err *e)
 {
     struct str out = { 0 };
-    if (asks_help(arg)) {
+    if (opt_is_help(arg)) {
         machine_list(&out);
         print_and_exit(&out);
     }
@@ -116,7 +111,7 @@ const struct obj_class *machine_cpu_class(const char *name)
 static bool cpu_apply(const char *arg, struct err *e)
 {
     struct str out = { 0 };
-    if (asks_help(arg)) {
+    if (opt_is_help(arg)) {
         help_classes(&rv_cpu_class, "CPU models", &out);
         print_and_exit(&out);
     }

@@ -39,10 +39,10 @@ static bool export_help(json_t *o, struct err *e)
 {
     struct str out = { 0 };
     const char *type = json_string_value(json_object_get(o, "type"));
-    const struct obj_class *base = &blk_export_class.obj, *c = type && strcmp(type, "help") ? backend_find(base, type, e) : NULL;
+    const struct obj_class *base = &blk_export_class.obj, *c = type && !opt_is_help(type) ? backend_find(base, type, e) : NULL;
     if (c)
         backend_help_type(base, c, &out);
-    else if (type && strcmp(type, "help"))
+    else if (type && !opt_is_help(type))
         return false;
     else
         backend_help_types(base, "Exports (--export TYPE,help shows the options)", &out);

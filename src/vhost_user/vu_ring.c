@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "base/evfd.h"
 #include "base/log.h"
 #include "vhost_user/vu_int.h"
 
@@ -43,12 +44,11 @@ void vu_rings_unmap(struct vu_conn *c)
 
 static void ring_broken(struct vu_ring *r, const char *why)
 {
-    static const uint64_t one = 1;
     if (r->broken)
         return;
     r->broken = true;
     log_warn("%s: ring %u stops: %s", r->conn->s->name, r->index, why);
-    if (r->err >= 0 && write(r->err, &one, sizeof one) < 0 && errno != EAGAIN)
+    if (r->err >= 0 && !evfd_tell(r->err))
         log_warn("%s: the front end cannot be told", r->conn->s->name);
 }
 
@@ -151,8 +151,7 @@ static bool wants_interrupt(struct vu_ring *r)
 
 void vu_ring_notify(struct vu_ring *r)
 {
-    static const uint64_t one = 1;
-    if (r->call >= 0 && r->desc && wants_interrupt(r) && write(r->call, &one, sizeof one) < 0 && errno != EAGAIN)
+    if (r->call >= 0 && r->desc && wants_interrupt(r) && !evfd_tell(r->call))
         ring_broken(r, "the front end cannot be interrupted");
 }
 
@@ -299,9 +298,8 @@ void vu_ring_run(struct vu_ring *r)
 static void kicked(void *arg, unsigned revents)
 {
     struct vu_ring *r = arg;
-    uint64_t n;
     errno = 0;
-    if (read(r->kick, &n, sizeof n) != sizeof n && errno != EAGAIN) {
+    if (!evfd_take(r->kick) && errno != EAGAIN) {
         ring_broken(r, "its notifications cannot be read");
         loop_fd_watch(&r->watch, 0);
         return;

@@ -7,9 +7,12 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/err.h"
+#include "base/evfd.h"
 #include "base/list.h"
 #include "base/opt.h"
 #include "base/str.h"
@@ -150,11 +153,41 @@ static void lists(void **state)
     assert_null(list_pop(&head));
 }
 
+/* What a peer does to a descriptor that it shares: it blocks, and its counter is full. Telling goes on at once, oftener than requests fit a queue. */
+static void events_never_wait(void **state)
+{
+    int fd = eventfd(0, EFD_CLOEXEC), ends[2];
+    eventfd_t n = 0;
+    assert_true(fd >= 0);
+    assert_false(evfd_take(fd));
+    assert_int_equal(eventfd_write(fd, UINT64_MAX - 1), 0);
+    for (int i = 0; i < 2000; i++)
+        assert_true(evfd_tell(fd));
+    assert_true(evfd_take(fd));
+    assert_false(evfd_take(fd));
+    for (int i = 0; i < 3; i++)
+        assert_true(evfd_tell(fd));
+    assert_int_equal(eventfd_read(fd, &n), 0);
+    assert_int_equal(n, 3);
+    close(fd);
+    assert_false(evfd_tell(fd));
+    assert_int_equal(pipe(ends), 0);
+    assert_false(evfd_tell(ends[1]));       /* no eventfd */
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void words_that_ask_for_help(void **state)
+{
+    assert_true(opt_is_help("help") && opt_is_help("?"));
+    assert_false(opt_is_help(NULL) || opt_is_help("") || opt_is_help("helper") || opt_is_help("Help"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nearest_names), cmocka_unit_test(ranges), cmocka_unit_test(numbers), cmocka_unit_test(dialects),
-        cmocka_unit_test(lists),
+        cmocka_unit_test(lists), cmocka_unit_test(events_never_wait), cmocka_unit_test(words_that_ask_for_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

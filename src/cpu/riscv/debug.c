@@ -6,6 +6,7 @@
  */
 #include "cpu/riscv/debug.h"
 
+#include <elf.h>
 #include <stdlib.h>
 #include "base/bits.h"
 #include "cpu/riscv/accel.h"
@@ -179,8 +180,12 @@ static unsigned disas(uint64_t at, const uint8_t *code, size_t n, struct str *ou
 static const char *xml(const char *annex) { return rv_debug_xml(hart_get(set, 0), annex); }
 static int reg_named(unsigned cpu, const char *name) { return rv_debug_reg_named(hart_get(set, cpu), name); }
 
+/* struct user_regs_struct: pc, then x1 to x31. */
+static const uint8_t user_regs[] = { 32, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31 };
+
 static const struct debug_ops ops = {
-    .n_cpus = n_cpus, .xml = xml, .reg_named = reg_named, .n_core_regs = 33, .reg_read = reg_read, .reg_write = reg_write, .pc = pc, .set_pc = set_pc,
+    .n_cpus = n_cpus, .xml = xml, .reg_named = reg_named, .n_core_regs = 33, .elf_machine = EM_RISCV, .user_regs = user_regs,
+    .n_user_regs = ARRAY_SIZE(user_regs), .reg_read = reg_read, .reg_write = reg_write, .pc = pc, .set_pc = set_pc,
     .translate = translate, .bp_insert = bp_insert, .bp_remove = bp_remove, .plan = plan, .code_changed = code_changed, .freeze = freeze,
     .thread_id = thread_id, .show_regs = show_regs, .show_tlb = show_tlb, .show_counters = show_counters, .disas = disas,
 };

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include "base/evfd.h"
 #include "base/log.h"
 #include "hw/virtio/vhost_user_int.h"
 
@@ -89,20 +90,12 @@ static bool track_rewind(struct vhost_ring *r)
 
 /* ---- its descriptors ---- */
 
-/* Never waits, whatever the back end has made of the descriptor's flags, which it shares. */
-static bool drain_fd(int fd)
-{
-    eventfd_t n;
-    struct iovec v = { &n, sizeof n };
-    return preadv2(fd, &v, 1, -1, RWF_NOWAIT) == sizeof n;
-}
-
 static void ring_called(void *arg, unsigned revents)
 {
     struct vhost_ring *r = arg;
     struct virtq *vq = vhost_vq(r);
 
-    if (!drain_fd(r->call) || !vq->enabled || !virtio_running(vq->v))
+    if (!evfd_take(r->call) || !vq->enabled || !virtio_running(vq->v))
         return;
     if (r->running && r->gen == vq->gen)
         track_scan(r);
@@ -113,7 +106,7 @@ static void ring_failed(void *arg, unsigned revents)
 {
     struct vhost_ring *r = arg;
 
-    if (drain_fd(r->err) && r->running && r->gen == vhost_vq(r)->gen)
+    if (evfd_take(r->err) && r->running && r->gen == vhost_vq(r)->gen)
         virtio_error(&r->u->v, "queue %u: the back end cannot go on with it", r->index);
 }
 
@@ -202,9 +195,9 @@ bool co_vhost_ring_start(struct vhost_ring *r, struct err *e)
         return false;
     if ((l->features & BIT64(VU_F_PROTOCOL_FEATURES)) && !co_vu_tell(l, VU_SET_VRING_ENABLE, &on, sizeof on, NULL, e))
         return false;
-    eventfd_write(r->kick, 1);          /* a notification of before may have gone with another back end */
+    evfd_tell(r->kick);                 /* a notification of before may have gone with another back end */
     if (r->resumed)
-        eventfd_write(r->call, 1);      /* and so may an interrupt */
+        evfd_tell(r->call);             /* and so may an interrupt */
     r->resumed = false;
     return true;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Virtqueues: elements, split rings (VIRTIO 1.2, 2.7), batching of notifications. */
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include "hw/virtio/virtqueue_int.h"
+#include "base/evfd.h"
 #include "base/log.h"
 
 /* ---- mapping of the rings ---- */
@@ -456,5 +456,5 @@ void virtq_kick(struct virtq *vq)
     if (vq->notify_fd < 0)
         loop_post(vq->loop, &vq->kick);
     else
-        eventfd_write(vq->notify_fd, 1);    /* full: it tells already */
+        evfd_tell(vq->notify_fd);
 }
