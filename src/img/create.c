@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/opt.h"
 #include "block/backing.h"
 #include "block/bitmap.h"
 #include "core/backend.h"
