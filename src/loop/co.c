@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ struct co {
     void (*fn)(void *);
     void *arg;
     struct co *next;            /* in the one list that it is in */
-    char *map;
+    char *map;                  /* guard page and stack; NULL: a stack of a slab */
     bool inherited;             /* runs under the lock of who spawned it, which is not ours to drop */
     bool done;
 };
@@ -82,6 +83,89 @@ static void co_main(void)
     }
 }
 
+/*
+ * Stacks above a page that faults take two of the host's mappings each (vm.max_map_count, 65530 as a rule), and a guest with many disks may
+ * have tens of thousands of requests under way. So at most half of the mappings go into those; further stacks are cut out of large pieces,
+ * without that page, and come back to @slab_free for the next.
+ */
+unsigned co_guarded_max;
+static atomic_uint guarded;
+static pthread_mutex_t slab_lock = PTHREAD_MUTEX_INITIALIZER;
+static void *slab_free;                 /* a list through the first words; under slab_lock */
+enum { SLAB_STACKS = 64 };
+
+static void *map_new(size_t size)
+{
+    void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+
+    if (map == MAP_FAILED) {
+        fprintf(stderr, "backplane: out of memory for a coroutine\n");
+        abort();
+    }
+    return map;
+}
+
+static unsigned guarded_max(void)
+{
+    long maps = 65530;
+    FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
+
+    if (f && fscanf(f, "%ld", &maps) != 1)
+        maps = 65530;
+    if (f)
+        fclose(f);
+    return (unsigned)MIN(MAX(maps / 4, 16L), (long)INT32_MAX);
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static void know_max(void)
+{
+    if (!co_guarded_max)
+        co_guarded_max = guarded_max();
+}
+
+static void slab_put(char *stack)
+{
+    co_san_reuse(stack, STACK_SIZE);
+    pthread_mutex_lock(&slab_lock);
+    *(void **)(void *)stack = slab_free;
+    slab_free = stack;
+    pthread_mutex_unlock(&slab_lock);
+}
+
+static char *slab_take(void)
+{
+    void *stack;
+
+    pthread_mutex_lock(&slab_lock);
+    if (!slab_free) {
+        char *slab = map_new((size_t)SLAB_STACKS * STACK_SIZE);
+        for (unsigned i = 0; i < SLAB_STACKS; i++) {
+            *(void **)(void *)(slab + (size_t)i * STACK_SIZE) = slab_free;
+            slab_free = slab + (size_t)i * STACK_SIZE;
+        }
+    }
+    stack = slab_free;
+    slab_free = *(void **)stack;
+    pthread_mutex_unlock(&slab_lock);
+    return stack;
+}
+
+/* A stack of STACK_SIZE bytes; *@map is its mapping, NULL where it has none of its own. */
+static char *stack_new(char **map)
+{
+    pthread_once(&once, know_max);
+    if (atomic_fetch_add(&guarded, 1) < co_guarded_max) {
+        *map = map_new(GUARD_SIZE + STACK_SIZE);
+        if (!mprotect(*map, GUARD_SIZE, PROT_NONE))
+            return *map + GUARD_SIZE;
+        munmap(*map, GUARD_SIZE + STACK_SIZE);
+    }
+    atomic_fetch_sub(&guarded, 1);
+    *map = NULL;
+    return slab_take();
+}
+
 static struct co *co_new(struct loop *l)
 {
     struct co *co = l->pool;
@@ -92,15 +176,10 @@ static struct co *co_new(struct loop *l)
         co->done = false;
         return co;
     }
-    char *map = mmap(NULL, GUARD_SIZE + STACK_SIZE, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
-    if (map == MAP_FAILED || mprotect(map, GUARD_SIZE, PROT_NONE)) {
-        fprintf(stderr, "backplane: out of memory for a coroutine\n");
-        abort();
-    }
-    char *stack = map + GUARD_SIZE;
+    char *map, *stack = stack_new(&map);
     size_t size = (STACK_SIZE - sizeof(struct co)) & ~(size_t)63;
     co = (struct co *)(stack + size);
+    memset(co, 0, sizeof *co);          /* a stack of a slab may have had one before */
     co->map = map;
     co->loop = l;
     co->san = (struct co_san){ .bottom = stack, .size = size, .fiber = co_san_new() };
@@ -111,7 +190,12 @@ static struct co *co_new(struct loop *l)
 static void co_free(struct co *co)
 {
     co_san_free(co->san.fiber);
-    munmap(co->map, GUARD_SIZE + STACK_SIZE);
+    if (co->map) {
+        munmap(co->map, GUARD_SIZE + STACK_SIZE);
+        atomic_fetch_sub(&guarded, 1);
+    } else {
+        slab_put((char *)co->san.bottom);
+    }
 }
 
 static void co_recycle(struct co *co)

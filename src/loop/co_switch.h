@@ -37,6 +37,7 @@ void co_ctx_switch(struct co_ctx *from, struct co_ctx *to);
 #endif
 
 #ifdef CO_ASAN
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #ifdef CO_TSAN
@@ -49,6 +50,17 @@ struct co_san {
     void *fake;                         /* ASan's fake stack while it is away */
     void *fiber;                        /* TSan's */
 };
+
+/* What was a stack becomes one again: nothing of the frames that it had counts. */
+static inline void co_san_reuse(const void *stack, size_t size)
+{
+#ifdef CO_ASAN
+    __asan_unpoison_memory_region(stack, size);
+#else
+    (void)stack;
+    (void)size;
+#endif
+}
 
 static inline void co_san_leave(struct co_san *from, const struct co_san *to)
 {

@@ -99,6 +99,8 @@ void co_ready(struct co *co);               /* LOOP: runs soon */
 void co_resume(struct co *co);              /* LOOP, no domain held: runs now */
 bool co_run_ready(struct loop *l);
 void co_pool_fini(struct loop *l);
+/* Stacks with mappings of their own, of all loops; 0: as many as the host lets us. Tests make it small. */
+extern unsigned co_guarded_max;
 struct loop *co_loop(struct co *co);
 
 /* offload.c */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include "loop/loop_int.h"
 
 static char trail[256];
 static void mark(const char *s) { strcat(trail, s); }
@@ -420,6 +421,38 @@ static void short_copies_of_memory_wait_for_nobody(void **state)
     close(file);
 }
 
+/* ---- more stacks than the host has mappings ---- */
+
+static struct co_event gate;
+static int through;
+static void waits_at_the_gate(void *arg)
+{
+    char use[8192];                     /* of a stack that nobody else has */
+    memset(use, (int)(intptr_t)arg, sizeof use);
+    co_wait(&gate);
+    for (size_t i = 0; i < sizeof use; i++)
+        assert_int_equal((uint8_t)use[i], (uint8_t)(intptr_t)arg);
+    through++;
+}
+
+static void stacks_beyond_the_hosts_mappings(void **state)
+{
+    enum { N = 1000 };                  /* more than a loop keeps stacks */
+    unsigned max = co_guarded_max;
+    co_guarded_max = 100;
+    for (int round = 0; round < 3; round++) {
+        co_event_clear(&gate);
+        through = 0;
+        for (int i = 0; i < N; i++)
+            co_spawn(loop_main(), NULL, waits_at_the_gate, (void *)(intptr_t)i);
+        co_wake(&gate);
+        while (through < N)
+            loop_run_once(loop_main(), 1000000000);
+        assert_int_equal(through, N);
+    }
+    co_guarded_max = max;
+}
+
 static void short_calls_are_made_in_place_where_that_is_allowed(void **state)
 {
     co_run_main(short_call, NULL);
@@ -444,6 +477,7 @@ int main(void)
         cmocka_unit_test(a_descriptor_is_awaited_by_two_and_in_time),
         cmocka_unit_test(files_are_read_and_written),
         cmocka_unit_test(short_copies_of_memory_wait_for_nobody),
+        cmocka_unit_test(stacks_beyond_the_hosts_mappings),
         cmocka_unit_test(short_calls_are_made_in_place_where_that_is_allowed),
     };
     return RUN_IN_BOTH_MODES(coroutines);
