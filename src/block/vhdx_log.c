@@ -189,7 +189,8 @@ void vhdx_log_free(struct vhdx_log *log)
 
 void vhdx_log_apply(const struct vhdx_log *log, uint64_t off, void *buf, uint64_t len)
 {
-    for (const struct vhdx_patch *p = log->patches; p < log->patches + log->n; p++) {
+    for (unsigned i = 0; i < log->n; i++) {
+        const struct vhdx_patch *p = &log->patches[i];
         uint64_t from = MAX(off, p->off), to = MIN(off + len, p->off + p->len);
         if (from < to && p->data)
             memcpy((uint8_t *)buf + (from - off), p->data + (from - p->off), to - from);
@@ -200,8 +201,8 @@ void vhdx_log_apply(const struct vhdx_log *log, uint64_t off, void *buf, uint64_
 
 bool vhdx_log_touches(const struct vhdx_log *log, uint64_t off, uint64_t len)
 {
-    for (const struct vhdx_patch *p = log->patches; p < log->patches + log->n; p++)
-        if (off < p->off + p->len && p->off < off + len)
+    for (unsigned i = 0; i < log->n; i++)
+        if (off < log->patches[i].off + log->patches[i].len && log->patches[i].off < off + len)
             return true;
     return false;
 }
