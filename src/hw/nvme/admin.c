@@ -334,7 +334,7 @@ static uint16_t co_run(struct nvme_req *r, const struct nvme_op *op)
     bool ranged = op->flags & NVME_OP_RANGE && r->ns && nvme_ranges_on(r->ns);
     uint64_t slba = nvme_slba(&r->cmd), nlb = nvme_nlb(&r->cmd);
     int64_t done = INT64_MIN;
-    struct nvme_range g;
+    struct range_claim g;
     uint16_t st;
 
     if (unlikely(ranged) && range_ok(slba, nlb, r->ns->nsze)) {

@@ -1,50 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include "hw/nvme/atomic.h"
 
-#define WAIT_NS 20000
-
 /* ---- ranges ---- */
 
-/* Some earlier one must be done first. The subsystem's lock held. */
-static bool must_wait(const struct nvme_ns *ns, const struct nvme_range *g)
+bool co_nvme_range_begin(struct nvme_req *r, struct nvme_ns *ns, struct range_claim *g, uint64_t slba, uint64_t nlb, bool alone)
 {
-    const struct nvme_range *x;
-
-    list_for_each(x, &ns->ranges, link) {
-        if (x == g)
-            return false;
-        if ((x->alone || g->alone) && ranges_overlap(x->slba, x->nlb, g->slba, g->nlb))
-            return true;
-    }
+    co_range_claim(&ns->ranges, g, slba, nlb, alone);
+    if (!r->abort && !nvme_stale(r))
+        return true;
+    nvme_range_end(ns, g);
     return false;
 }
 
-bool co_nvme_range_begin(struct nvme_req *r, struct nvme_ns *ns, struct nvme_range *g, uint64_t slba, uint64_t nlb, bool alone)
-{
-    bool wait;
-
-    *g = (struct nvme_range){ .slba = slba, .nlb = nlb, .alone = alone };
-    pthread_mutex_lock(&ns->ss->lock);
-    list_push(&ns->ranges, &g->link);
-    wait = must_wait(ns, g);
-    pthread_mutex_unlock(&ns->ss->lock);
-    while (wait && !r->abort && !nvme_stale(r)) {
-        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + WAIT_NS);    /* the others may be on other loops */
-        pthread_mutex_lock(&ns->ss->lock);
-        wait = must_wait(ns, g);
-        pthread_mutex_unlock(&ns->ss->lock);
-    }
-    if (wait)
-        nvme_range_end(ns, g);
-    return !wait;
-}
-
-void nvme_range_end(struct nvme_ns *ns, struct nvme_range *g)
-{
-    pthread_mutex_lock(&ns->ss->lock);
-    list_del(&g->link);
-    pthread_mutex_unlock(&ns->ss->lock);
-}
+void nvme_range_end(struct nvme_ns *ns, struct range_claim *g) { range_release(&ns->ranges, g); }
 
 /* ---- sizes ---- */
 

@@ -5,23 +5,17 @@
 
 #include "hw/nvme/cmd_int.h"
 
-/* Blocks that a command works on, on its stack; in the order of coming. */
-struct nvme_range {
-    struct list link;                   /* in ns->ranges, under the subsystem's lock */
-    uint64_t slba, nlb;
-    bool alone;                         /* nothing else touches these blocks meanwhile */
-};
 /* Whether commands to @ns must look at each other at all. */
 static inline bool nvme_ranges_on(const struct nvme_ns *ns)
 {
     return ns->atomic.on || atomic_load_explicit(&ns->ss->atomic_writes, memory_order_relaxed);
 }
 /*
- * Waits until earlier commands that may not run beside this one are done: @alone, or one of them is. False: the command was
- * aborted or the controller reset meanwhile, nothing is held. CO.
+ * Waits until earlier commands that may not run beside this one are done: @alone, or one of them is. @g: blocks, on the command's stack.
+ * False: the command was aborted or the controller reset meanwhile, nothing is held. CO.
  */
-bool co_nvme_range_begin(struct nvme_req *r, struct nvme_ns *ns, struct nvme_range *g, uint64_t slba, uint64_t nlb, bool alone) MUST_CHECK;
-void nvme_range_end(struct nvme_ns *ns, struct nvme_range *g);
+bool co_nvme_range_begin(struct nvme_req *r, struct nvme_ns *ns, struct range_claim *g, uint64_t slba, uint64_t nlb, bool alone) MUST_CHECK;
+void nvme_range_end(struct nvme_ns *ns, struct range_claim *g);
 /* Whether a write of these blocks is atomic. */
 bool nvme_atomic_write(const struct nvme *n, const struct nvme_ns *ns, uint64_t slba, uint64_t nlb);
 /* Whether the options of a namespace fit together. */

@@ -12,15 +12,15 @@
 #define FUA (1u << 30)
 
 /* Not in the middle of an atomic write; before co_nvme_write_begin(), as for all commands. */
-static bool co_range_shared(struct nvme_req *r, struct nvme_range *g, uint64_t slba, uint64_t nlb)
+static bool co_range_shared(struct nvme_req *r, struct range_claim *g, uint64_t slba, uint64_t nlb)
 {
-    g->nlb = 0;
+    g->len = 0;
     return !nvme_ranges_on(r->ns) || co_nvme_range_begin(r, r->ns, g, slba, nlb, false);
 }
 
-static void range_shared_end(struct nvme_ns *ns, struct nvme_range *g)
+static void range_shared_end(struct nvme_ns *ns, struct range_claim *g)
 {
-    if (g->nlb)
+    if (g->len)
         nvme_range_end(ns, g);
 }
 
@@ -160,7 +160,7 @@ uint16_t co_nvme_copy(struct nvme_req *r)
     unsigned count = (r->cmd.cdw12 & 0xff) + 1, format = r->cmd.cdw12 >> 8 & 15;
     uint64_t slba = nvme_slba(&r->cmd), total = 0;
     uint8_t list[256 * NVME_COPY_RANGE_LONG];
-    struct nvme_range g;
+    struct range_claim g;
     struct pi wr;
     uint16_t st;
 
@@ -199,7 +199,7 @@ uint16_t co_nvme_copy(struct nvme_req *r)
 static uint16_t co_deallocate(struct nvme_req *r, uint64_t slba, uint64_t nlb)
 {
     struct nvme_ns *ns = r->ns;
-    struct nvme_range g;
+    struct range_claim g;
     uint16_t st;
 
     if (!co_range_shared(r, &g, slba, nlb))

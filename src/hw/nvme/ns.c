@@ -208,8 +208,13 @@ struct nvme_ns *nvme_ns_new(struct nvme_subsys *ss, uint32_t nsid, struct err *e
         err_set(e, ERR_BUSY, nsid ? "namespace id %u is in use" : "all %u namespace ids are in use", nsid ? nsid : NVME_NS_MAX);
         return NULL;
     }
-    ns = ss->ns[nsid] ? ss->ns[nsid] : xnew(struct nvme_ns);
-    *ns = (struct nvme_ns){ .ss = ss, .nsid = nsid, .ranges = LIST_INIT(ns->ranges), .mssrl = 128, .mcl = 128, .msrc = 127, .anagrp = 1 };
+    ns = ss->ns[nsid];
+    if (ns)
+        range_claims_fini(&ns->ranges);         /* of one that had the id before */
+    else
+        ns = xnew(struct nvme_ns);
+    *ns = (struct nvme_ns){ .ss = ss, .nsid = nsid, .mssrl = 128, .mcl = 128, .msrc = 127, .anagrp = 1 };
+    range_claims_init(&ns->ranges);
     ss->ns[nsid] = ns;
     return ns;
 }

@@ -13,6 +13,7 @@
 #include "hw/nvme/spec.h"
 #include "loop/co.h"
 #include "loop/iothread_map.h"
+#include "loop/range_claim.h"
 #include "mem/ram.h"
 #include "pci/pci.h"
 
@@ -186,7 +187,7 @@ struct nvme_ns {
     bool dulbe, kv_error_on_delete;     /* features: deallocated blocks; EDNEK */
     struct nvme_ns_atomic atomic;
     struct nvme_streams streams;        /* under the subsystem's lock */
-    struct list ranges;                 /* of struct nvme_range: what commands work on */
+    struct range_claims ranges;         /* of blocks: what commands work on */
     atomic_bool formatting, has_uncor, alone;
     _Atomic uint32_t writers;
     uint16_t ph[NVME_PH_MAX], n_ph;     /* placement handles: reclaim unit handles of the group */

@@ -16,8 +16,10 @@ void nvme_subsys_init(struct nvme_subsys *ss)
 void nvme_subsys_fini(struct nvme_subsys *ss)
 {
     for (unsigned i = 0; i <= NVME_NS_MAX; i++) {
-        if (ss->ns[i])
-            nvme_ns_clean(ss->ns[i]);
+        if (!ss->ns[i])
+            continue;
+        nvme_ns_clean(ss->ns[i]);
+        range_claims_fini(&ss->ns[i]->ranges);
         free(ss->ns[i]);
         ss->ns[i] = NULL;
     }
