@@ -96,8 +96,10 @@ bool loader_load_all(struct machine *m, struct err *e)
 
 static bool no_addr(struct err *e, const char *why)
 {
+    const struct machine *m = machine_current();
+
     err_set(e, ERR_VALUE, "'addr' is missing: %s", why);
-    return err_hint(e, "the board's memory begins at 0x80000000");
+    return m && m->ram && err_hint(e, "main memory begins at 0x%llx", (unsigned long long)m->ram->id);
 }
 
 static bool loader_check(struct obj *o, struct err *e)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a person reads after a mistake: tests/golden/*.txt holds command lines and the messages that follow.
 
-A line "$ ARGUMENTS" is followed by the exit status and what was printed. @TMP@ is a folder with a socket "busy" that somebody listens at,
+A line "$ ARGUMENTS" is followed by the exit status and what was printed. @TMP@ is a folder with a socket "busy" that somebody listens at and a file "flat" of 2000 bytes,
 @PORT@ a TCP port that is in use. `BP_GOLDEN=write` writes the files anew: read the difference before you keep it.
 """
 import glob
@@ -36,6 +36,8 @@ class Place:
 
     def __init__(self, tmp):
         self.tmp = str(tmp)
+        with open(os.path.join(self.tmp, "flat"), "wb") as f:
+            f.write(bytes(2000))
         self.unix = socket.socket(socket.AF_UNIX)
         self.unix.bind(os.path.join(self.tmp, "busy"))
         self.unix.listen()
