@@ -11,10 +11,10 @@
 #include "ctl/preconfig.h"
 #include "loop/loop.h"
 
-/* `exit()` somewhere below ends as returning from main() does. */
-static bool end_init(void)
+/* The main loop; and `exit()` somewhere below ends as returning from main() does. */
+static bool loop_up(struct err *e)
 {
-    return atexit(ctl_end) == 0;
+    return loop_main_init(e) && atexit(ctl_end) == 0;
 }
 
 /* Monitors first; the machine, once one of them says so. */
@@ -32,7 +32,7 @@ static bool start_preconfig(const struct cli_line *l, struct err *e)
 bool ctl_begin(struct err *e)
 {
     cli_signals_early();
-    return loop_main_init(e) && end_init();
+    return loop_up(e);
 }
 
 bool ctl_begun(struct err *e)
@@ -44,8 +44,7 @@ bool ctl_start(const struct cli_line *l, struct err *e)
 {
     cli_signals_early();
     return cli_apply(l, CLI_EARLY, CLI_EARLY, e) &&     /* may fork: no thread may exist yet */
-           loop_main_init(e) &&
-           end_init() &&
+           loop_up(e) &&
            (cli_flags.preconfig ? start_preconfig(l, e)
                                 : cli_apply(l, CLI_MACHINE, CLI_RUN, e) && cli_daemon_ready(e) && cli_signals_loop(e));
 }
