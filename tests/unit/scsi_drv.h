@@ -87,6 +87,28 @@ static inline int sd_cmd(const uint8_t *cdb, unsigned n, const void *out, uint32
 
 #define CDB(...) ((const uint8_t[16]){ __VA_ARGS__ }), 16
 
+/* COMPARE AND WRITE of block 0, that holds zeroes, by four commands at once over @ways queues: how many find what they expect. */
+static inline unsigned sd_race(unsigned ways)
+{
+    uint8_t b[1024] = { 0 };
+    struct sd_cmd c[4];
+    unsigned good = 0;
+    memset(probe_data, 0, 512);
+    probe_hold = true;
+    for (unsigned i = 0; i < 4; i++) {
+        b[512] = (uint8_t)(i + 1);
+        c[i] = sd_submit(i % ways, i, CDB(OP_COMPARE_AND_WRITE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1), b, 1024, 0);
+    }
+    vd_run();
+    assert_int_equal(probe_waiting, 1);
+    probe_go();
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(sd_wait(SD_REQ));
+    for (unsigned i = 0; i < 4; i++)
+        good += sd_result(&c[i]) == SCSI_GOOD;
+    return good;
+}
+
 /* Sense as 0xKKAAQQ, of either format. */
 static inline uint32_t sd_code(void)
 {
