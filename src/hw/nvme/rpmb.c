@@ -234,18 +234,18 @@ uint16_t co_nvme_rpmb_receive(struct nvme_req *r)
     struct nvme_rpmb *p = &r->n->rpmb;
     uint8_t f[HEADER + ACCESS * SECTOR] = { 0 };
     uint32_t sectors;
-    bool asked;
+    uint16_t st;
 
     if (!args_ok(r, &sectors))
         return NVME_INVALID_FIELD | NVME_DNR;
     co_mutex_lock(&p->busy);
-    asked = p->asked;
-    if (asked)
+    st = !p->asked ? NVME_SEQUENCE | NVME_DNR : co_load(p) ? NVME_INTERNAL : NVME_OK;   /* the request may be a restored machine's */
+    if (!st)
         co_answer(p, f, sectors);
     co_mutex_unlock(&p->busy);
     if (nvme_stale(r))
         return NVME_ABORT_REQUESTED;
-    return asked ? nvme_to_host(r, f, r->cmd.cdw11) : NVME_SEQUENCE | NVME_DNR;
+    return st ? st : nvme_to_host(r, f, r->cmd.cdw11);
 }
 
 bool co_nvme_rpmb_locks(struct nvme *n, unsigned id)
