@@ -59,6 +59,7 @@ struct lsi {
     uint8_t reg[256], ram[LSI_RAM];
     uint8_t run, phase;                 /* enum lsi_run, enum lsi_phase */
     bool carry, atn, intfly, in_run;
+    int32_t budget;                     /* of this stretch of the script: instructions, and the pieces of data that they move */
     /* the target that is connected */
     uint8_t target, lun, tag;
     bool tagged, may_leave, leaving /* after the messages it goes */, over /* ... and is through */;

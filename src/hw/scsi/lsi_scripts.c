@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "hw/scsi/lsi.h"
 
-#define BUDGET 2000u                    /* instructions, then others get their turn */
+#define BUDGET 2000                     /* instructions, or pieces of data, then others get their turn */
 #define CHUNK 4096u
 
 static uint32_t dsp(const struct lsi *s) { return lsi_reg32(s, R_DSP); }
@@ -111,6 +111,7 @@ static bool move_bytes(struct lsi *s, const struct block_move *m, bool in, uint3
         if (in && !lsi_mem_write(s, m->addr + *moved, buf, got))
             return false;
         *moved += got;
+        s->budget--;
         if (got < n)
             break;
     }
@@ -311,7 +312,7 @@ static void memory_move(struct lsi *s, uint32_t op, uint32_t from)
     bool ok = lsi_mem_read(s, at, w, 4);
 
     set_dsp(s, at + 4);
-    for (uint32_t to = ld_le32(w); ok && n; n -= part, from += part, to += part) {
+    for (uint32_t to = ld_le32(w); ok && n; n -= part, from += part, to += part, s->budget--) {
         part = MIN(n, CHUNK);
         ok = lsi_mem_read(s, from, buf, part) && lsi_mem_write(s, to, buf, part);
     }
@@ -385,7 +386,7 @@ void lsi_scripts(struct lsi *s)
     s->in_run = true;
     if (s->run == LSI_WAIT_RESELECT)
         s->run = LSI_RUNNING;                       /* it looks again */
-    for (unsigned n = 0; s->run == LSI_RUNNING && n < BUDGET; n++)
+    for (s->budget = BUDGET; s->run == LSI_RUNNING && s->budget > 0; s->budget--)
         execute(s);
     s->in_run = false;
     if (s->run == LSI_RUNNING)

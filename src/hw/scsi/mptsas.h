@@ -17,6 +17,7 @@
 #define MPTSAS_REPLY_FRAMES 256u        /* that the host may give */
 #define MPTSAS_FIFO 512u                /* words of each queue */
 #define MPTSAS_CHAINS 64u               /* segments of a scatter list */
+#define MPTSAS_ELEMENTS (SCSI_TRANSFER_MAX / (4 * KiB) + 1)    /* of one, with those that have no bytes: a page each of the longest transfer */
 #define MPTSAS_EVENTS 32u               /* that wait for reply frames */
 #define MPTSAS_EVENT_DATA 36u
 

@@ -9,7 +9,7 @@ static const char *name(const struct mptsas *s) { return s->pci.dev.obj.id; }
 
 /* ---- scatter lists: elements of 8 or 12 bytes in the message, then in segments that chain elements point to ---- */
 
-struct sgl { struct mptsas *s; uint8_t buf[UINT16_MAX + 1]; unsigned len, at, chain, segments; };
+struct sgl { struct mptsas *s; uint8_t buf[UINT16_MAX + 1]; unsigned len, at, chain, segments, elements; };
 
 /* The chain element at g->at: its segment takes the place of this one. */
 static bool follow_chain(struct sgl *g)
@@ -44,7 +44,7 @@ static bool map_list(struct sgl *g, struct dma_vec *v)
             continue;
         }
         size = range_ok(g->at, 4, g->len) && e[3] & MPI_SGE_64 ? 12 : 8;
-        if (!range_ok(g->at, size, g->len) || (e[3] & MPI_SGE_TYPE) != MPI_SGE_SIMPLE)
+        if (!range_ok(g->at, size, g->len) || (e[3] & MPI_SGE_TYPE) != MPI_SGE_SIMPLE || ++g->elements > MPTSAS_ELEMENTS)
             return false;
         n = ld_le32(e) & 0xffffff;
         if (n && (v->len + n > SCSI_TRANSFER_MAX || !dma_map(v, size == 12 ? ld_le64(e + 4) : ld_le32(e + 4), n)))
@@ -72,7 +72,7 @@ bool mptsas_map(struct mptsas *s, const uint8_t f[MPTSAS_FRAME], unsigned at, un
     g->len = MPTSAS_FRAME;
     g->at = at;
     g->chain = chain;
-    g->segments = 0;
+    g->segments = g->elements = 0;
     ok = map_list(g, v);
     free(g);
     return ok;
