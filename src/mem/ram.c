@@ -42,6 +42,8 @@ static bool ram_map(struct ram *r, const struct ram_want *w, struct err *e)
         munmap(host, len + 4096);
         return err_os(e, en, "%s: cannot map %llu bytes of memory", w->name, (unsigned long long)w->size);
     }
+    if (w->fd < 0)
+        madvise(host, len, MADV_HUGEPAGE);      /* no word of it where the host has none: it costs only time */
     size_t pages = (w->size + RAM_PAGE - 1) >> RAM_PAGE_BITS;
     void *watch = mmap(NULL, MAX(pages, 1u), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (watch == MAP_FAILED) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Code that changes: written by the program itself, by a device while a hart runs it, beside what stays as it is. */
 #include "rv.h"
+#include "jit_at_once.h"
 #include <inttypes.h>
 #include <unistd.h>
 
@@ -146,13 +147,41 @@ static void test_zero_block(void **state)
     zero_block(0x80, 0, CBZE, false);           /* senvcfg does not allow it */
 }
 
+/*
+ * sext.w of a word whose upper half was not made yet, in place, where the register lives in memory because a loop of the block needs
+ * the host's.
+ */
+static void test_word_in_memory(void **state)
+{
+    enum { ADD = 0x33, RORW = 0x6000503b, ADDIW = 0x1b };
+    struct hart *h = rv_harts(1, NULL, &accel_jit);
+    uint64_t p = CODE;
+    PUT(enc_r(RORW, T1, A0, ZERO));
+    PUT(enc_i(ADDIW, T1, T1, 0));
+    PUT(enc_r(ADD, T2, A1, T1));
+    uint64_t loop = p;
+    for (unsigned r = A1; r <= A1 + 16; r++)            /* a1..a7, s2..s11 */
+        PUT(enc_r(ADD, r, r, r));
+    PUT(enc_i(ADDI, S0, S0, -1));
+    PUT(enc_b(1, S0, ZERO, (int32_t)(loop - p)));
+    uint64_t end = p;
+    PUT(HERE);
+    set_reg(h, S0, 50);
+    set_reg(h, A1, 1);
+    set_reg(h, REG_PC, CODE);
+    set_reg(h, A0, UINT64_C(0x1289abcdef));
+    hart_run_to(h, end);
+    assert_int_equal(reg(h, T1), UINT64_C(0xffffffff89abcdef));
+    assert_int_equal(reg(h, T2), UINT64_C(0xffffffff89abcdf0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rewritten_by_itself), cmocka_unit_test(test_zero_block),
         cmocka_unit_test(test_rewritten_while_it_runs),
         cmocka_unit_test(test_fresh_in_user_mode),
-        cmocka_unit_test(test_forgotten),
+        cmocka_unit_test(test_forgotten), cmocka_unit_test(test_word_in_memory),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);
     if (set)

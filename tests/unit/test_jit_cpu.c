@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* The hart's tests again, on the translator. */
-#include "cpu/riscv/accel.h"
+#include "jit_at_once.h"
 #define accel_interp accel_jit
 #include "test_cpu.c"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A crash in translated code names guest and host; code that is not what the interpreter does ends the program under check=on. */
 #include "rv.h"
+#include "jit_at_once.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,6 +5,7 @@
  * that what a reader saw tells when it was; nobody waits for another. BP_LITMUS_MS: for how long each of them is repeated.
  */
 #include "rv.h"
+#include "jit_at_once.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>

@@ -17,6 +17,7 @@
 #include "cpu/riscv/accel.h"
 #include "cpu/riscv/cpu.h"
 #include "cpu/riscv/decode.h"
+#include "cpu/riscv/jit_int.h"
 #include "loop/loop.h"
 #include "mem/ram.h"
 #include "mem/view.h"
@@ -405,6 +406,14 @@ static void explain(unsigned start, unsigned end, const struct outcome *o)
         }
 }
 
+/* Code is translated at once, or after it was interpreted once or twice: then it runs here and there by turns. */
+static void make_cool(unsigned number)
+{
+    struct jit *j = hart_get(set[1], 0)->accel_data;
+    jit_options.threshold = number % 3;
+    memset(j->cool, 0, sizeof j->cool);
+}
+
 static void one_program(unsigned number)
 {
     static struct outcome o[2];
@@ -422,6 +431,7 @@ static void one_program(unsigned number)
     for (unsigned i = 0; i < DATA_SIZE; i += 8)
         st_le64(data + i, below(2) ? float_value() : rnd());
     memcpy(program, ram->host + start, end + 4 - start);
+    make_cool(number);
     for (unsigned i = 0; i < 2; i++) {
         memcpy(ram->host + start, program, end + 4 - start);
         memset(ram->host, 0, 0xc00);                /* in reach of one of value()'s */

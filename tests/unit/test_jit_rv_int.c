@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* test_rv_int.c again, on the translator. */
-#include "cpu/riscv/accel.h"
+#include "jit_at_once.h"
 #define accel_interp accel_jit
 #include "test_rv_int.c"

@@ -4,6 +4,7 @@
  * what PMP takes away, the dirty bit, and code that is written under another address.
  */
 #include "rv.h"
+#include "jit_at_once.h"
 #include <unistd.h>
 
 enum { ADDI = 0x13, LD = 0x3003, SD = 0x3023, SW = 0x2023, FENCE_I = 0x100f, SFENCE_VMA = 0x12000073, HERE = 0x6f };

@@ -8,6 +8,7 @@
 #include "base/err.h"
 
 struct hart;
+struct rv_xtlb_entry;
 struct rv_insn;
 
 /* An option of an accelerator: -accel NAME,option=value. The last of a table has no name. */
@@ -54,6 +55,11 @@ bool hart_poll(struct hart *h);
  * reference that a checking one compares with. Does not look at interrupts. VCPU
  */
 void interp_step(struct hart *h);
+/*
+ * The instructions from h->pc, in page @x, to the first that does not just go on, or that may change what the page is; nothing is kept.
+ * None where the first crosses the page's end. VCPU
+ */
+void interp_straight(struct hart *h, const struct rv_xtlb_entry *x);
 /* Executes the one decoded instruction @in at h->pc likewise. */
 void interp_exec(struct hart *h, const struct rv_insn *in);
 

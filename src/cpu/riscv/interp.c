@@ -115,16 +115,17 @@ static void finish(struct hart *h, enum step r, uint64_t pc)
     rv_irq_take(h);
 }
 
-/* Executes the prepared instruction at h->pc. */
-static void execute(struct hart *h, const struct slot *s)
+/* Executes the prepared instruction at h->pc; whether the one after it comes next. */
+static bool execute(struct hart *h, const struct slot *s)
 {
-    uint64_t pc = h->pc;
-    h->pc = pc + s->in.len;
+    uint64_t pc = h->pc, next = pc + s->in.len;
+    h->pc = next;
     enum step r = s->fn(h, &s->in, pc);
     if (r == NEXT)
         h->budget--;
     else
         finish(h, r, pc);
+    return r == NEXT && h->pc == next;
 }
 
 /* Fills the slot of h->pc, or @once where it cannot be kept; NULL: a trap was taken. */
@@ -208,6 +209,22 @@ void interp_step(struct hart *h)
         return;
     }
     execute(h, &s);
+}
+
+void interp_straight(struct hart *h, const struct rv_xtlb_entry *x)
+{
+    const uint8_t *host = x->host;
+    struct slot s;
+    do {
+        unsigned off = (unsigned)(h->pc & ~RV_PAGE_MASK);
+        uint32_t raw = ld_le16(host + off);
+        if (rv_insn_len(raw) == 4) {
+            if (off == RV_PAGE_SIZE - 2)
+                return;
+            raw |= (uint32_t)ld_le16(host + off + 2) << 16;
+        }
+        prepare(h, raw, &s);
+    } while (execute(h, &s) && !s.exact && h->budget > 0 && h->pc & ~RV_PAGE_MASK);
 }
 
 void interp_exec(struct hart *h, const struct rv_insn *in)

@@ -199,12 +199,16 @@ static uint32_t timed_translate(struct jit *j, struct jit_page *p, const uint8_t
     return b;
 }
 
-static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, struct jit_page *p, unsigned off, unsigned fp, unsigned variant)
+static uint32_t block_find(const struct jit *j, uint64_t key)
 {
-    uint64_t key = jit_key(p->pa, off, fp, variant);
-    for (uint32_t b = j->hash[jit_hash(key)]; b; b = j->block[b].next)
-        if (j->block[b].key == key)
-            return b;
+    uint32_t b = j->hash[jit_hash(key)];
+    while (b && j->block[b].key != key)
+        b = j->block[b].next;
+    return b;
+}
+
+static uint32_t block_new(struct jit *j, const struct rv_xtlb_entry *x, struct jit_page *p, unsigned off, unsigned fp, unsigned variant)
+{
     if (unlikely(!jit_code_room(j))) {
         jit_code_reset(j);
         pages_free(j);
@@ -214,6 +218,24 @@ static uint32_t block_get(struct jit *j, const struct rv_xtlb_entry *x, struct j
         p->epoch = j->epoch;                /* it is watched, as it was before */
     }
     return timed_translate(j, p, x->host, off, fp, variant);
+}
+
+/*
+ * Whether the guest has not come here often enough for a translation to pay: much of a start runs once. Where two places share an
+ * entry, either may have to come once more.
+ */
+static bool is_cool(struct jit *j, uint64_t key)
+{
+    struct jit_cool *c = &j->cool[jit_hash(key) % JIT_COOL];
+    uint16_t tag = (uint16_t)(jit_hash(key * 31) | 1);
+    if (j->check)
+        return false;
+    if (c->tag != tag)
+        *c = (struct jit_cool){ .tag = tag };
+    if (c->times >= jit_options.threshold)
+        return false;
+    c->times++;
+    return true;
 }
 
 uint32_t jit_block_at_pc(struct jit *j, unsigned variant)
@@ -231,11 +253,22 @@ uint32_t jit_block_at_pc(struct jit *j, unsigned variant)
         h->jit.ctx = context(h);            /* the look-up may have chosen another */
         if (unlikely(x == &h->xtlb_once || (off == RV_PAGE_SIZE - 2 && rv_insn_len(ld_le16(x->host + off)) == 4)))
             break;
+        unsigned fp = h->jit.ctx & 3;
+        uint64_t key = jit_key(x->pa, off, fp, variant);
         struct jit_page *p = page_find(j, x->pa);
-        if (!p)
-            p = page_new(j, x->pa);
-        if (likely(page_refresh(j, p, x->host)))
-            return block_get(j, x, p, off, h->jit.ctx & 3, variant);
+        if (likely(p) && unlikely(!page_refresh(j, p, x->host)))
+            continue;
+        uint32_t b = p ? block_find(j, key) : 0;
+        if (b)
+            return b;
+        if (is_cool(j, key)) {
+            interp_straight(h, x);
+            j->n.cool++;
+            return 0;
+        }
+        if (p)
+            return block_new(j, x, p, off, fp, variant);
+        page_new(j, x->pa);
     }
     interp_step(h);                         /* across pages, where rights differ within the page, or others write all the time */
     return 0;

@@ -32,8 +32,9 @@ static void add_imm(struct jit_tr *t, const struct rv_insn *in)
             x86_mov_imm(&t->e, d, (uint64_t)(int64_t)in->imm);
         return;
     }
-    if (in->rd == in->rs1 && t->now.reg[in->rd] < 0) {
-        x86_mi(&t->e, G_ADD, true, RBP, JIT_X(in->rd), in->imm);
+    if (in->rd == in->rs1 && t->now.reg[in->rd] < 0 && !t->widen) {
+        if (in->imm)
+            x86_mi(&t->e, G_ADD, true, RBP, JIT_X(in->rd), in->imm);
         return;
     }
     unsigned s = jit_src(t, in->rs1, d);

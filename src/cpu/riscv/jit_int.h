@@ -170,6 +170,7 @@ struct jit_tr {
 };
 
 #define JIT_HASH 131072u
+#define JIT_COOL 16384u
 /* The code to write and to run, and what is kept for each block, each call of a handler, each jump. */
 enum { JIT_AREA_W, JIT_AREA_X, JIT_AREA_BLOCKS, JIT_AREA_SITES, JIT_AREA_LINKS, JIT_AREAS };
 struct jit {
@@ -195,9 +196,10 @@ struct jit {
     uint32_t hash[JIT_HASH];
     struct jit_page *page[4096];        /* hash chains */
     uint64_t epoch;                     /* a page of another must be looked at before it is used */
+    struct jit_cool { uint16_t tag, times; } cool[JIT_COOL];    /* where the guest came that is not translated yet, by hash */
     uint32_t era;                       /* upper bits of context numbers in use */
     struct jit_tr tr;                   /* the translation under way */
-    struct { uint64_t blocks, insns, bytes, flushes, dropped, entries, slow, links, ns, run_ns, checked, stale; } n;
+    struct { uint64_t blocks, insns, bytes, flushes, dropped, entries, cool, slow, links, ns, run_ns, checked, stale; } n;
     struct jit_check *check;            /* check=on */
     unsigned unchecked;
 };
@@ -226,7 +228,7 @@ uint64_t jit_slow(struct hart *h, const struct jit_site *s);
 /* The block for h->pc; 0 when something else was done instead. VCPU */
 uint32_t jit_block_at_pc(struct jit *j, unsigned variant);
 /* jit_option.c */
-extern struct jit_options { size_t cache; unsigned insns; bool check, stats; } jit_options;
+extern struct jit_options { size_t cache; unsigned insns, threshold; bool check, stats; } jit_options;
 extern const struct accel_option jit_option_rows[];
 /* Tells perf(1) of a new block, if it wants to know. */
 void jit_perf_block(const struct jit *j, uint32_t n, uint32_t from, size_t len);

@@ -8,7 +8,7 @@
 #include "base/str.h"
 #include "cpu/riscv/jit_int.h"
 
-struct jit_options jit_options = { .cache = 256u << 20, .insns = JIT_INSNS };
+struct jit_options jit_options = { .cache = 256u << 20, .insns = JIT_INSNS, .threshold = 2 };
 
 static FILE *map;                           /* one for all harts: a line is written with one call */
 
@@ -54,12 +54,22 @@ static bool set_block(const char *value, struct err *e)
     return true;
 }
 
+static bool set_threshold(const char *value, struct err *e)
+{
+    uint64_t v;
+    if (!parse_u64(value, &v) || v > UINT16_MAX)
+        return err_set(e, ERR_VALUE, "'%s' is no number from 0 to %u", value, UINT16_MAX);
+    jit_options.threshold = (unsigned)v;
+    return true;
+}
+
 const struct accel_option jit_option_rows[] = {
     { "block", "Instructions translated together, at most (default 64)", set_block },
     { "cache", "Translated code of each hart, at most (default 256M, less with three harts or more); what does not fit is translated again", set_cache },
     { "check", "on: blocks are run on the interpreter, too, and the program ends where they differ (one CPU)", set_check },
     { "perf", "on: names translated blocks for perf(1), in /tmp/perf-PID.map", set_perf },
     { "stats", "on: prints at the end what was translated, and the time it took", set_stats },
+    { "threshold", "Times that code is interpreted before it is translated (default 2)", set_threshold },
     { NULL, NULL, NULL },
 };
 

@@ -21,8 +21,8 @@ void jit_print_stats(const struct jit *j)
     double run = (double)j->n.run_ns / 1e6, made = (double)j->n.ns / 1e6;
     fprintf(stderr,
             "jit: hart %u: %" PRIu64 " blocks of %" PRIu64 " instructions in %" PRIu64 " KiB, translation %.1f of %.1f ms (%.1f %%), "
-            "%" PRIu64 " entries, %" PRIu64 " handler calls, %" PRIu64 " blocks dropped, %" PRIu64 " times full, %" PRIu64 " checked\n",
-            j->h->index, j->n.blocks, j->n.insns, j->n.bytes >> 10, made, run, run > 0 ? 100 * made / run : 0, j->n.entries, j->n.slow,
+            "%" PRIu64 " entries, %" PRIu64 " times interpreted first, %" PRIu64 " handler calls, %" PRIu64 " blocks dropped, %" PRIu64 " times full, %" PRIu64 " checked\n",
+            j->h->index, j->n.blocks, j->n.insns, j->n.bytes >> 10, made, run, run > 0 ? 100 * made / run : 0, j->n.entries, j->n.cool, j->n.slow,
             j->n.dropped, j->n.flushes, j->n.checked);
 }
 
