@@ -2,9 +2,9 @@
 """The CPU: small programs (bench/cpu/work.c) in the guest, one hart: integers, calls, floating point, kernel.
 
 A program's cost is the CPU time that the emulator used while it ran, so that other load on the host disturbs little. Both
-emulators take turns; medians are compared. In brackets: beside the same program compiled for the host, by the time that the
-program itself tells, without starting and loading it; for the host without vectors, for RV64GC has none. Then the time lost to
-translation in a start of the guest, and what two harts do in the time of one (wall time: for an idle host).
+emulators take turns; medians are compared. In brackets: beside the same program compiled for the host (without vectors, for
+RV64GC has none); there, what starting the program costs is taken off. Then the time lost to translation in a start of the guest,
+and what two harts do in the time of one (wall time: for an idle host).
 """
 import os
 import re
@@ -63,11 +63,10 @@ class Guest(guest.Machine):
             f.write(a.bytes())
 
     def measure(self, name, times):
-        """(milliseconds of CPU time, milliseconds that the program tells, checksum)."""
+        """(milliseconds of CPU time, checksum)."""
         before = cpu_ns(self.proc.pid)
         text = self.run("/work %s %d" % (name, times), 300)
-        ns, checksum = text.split()[-2:]
-        return (cpu_ns(self.proc.pid) - before) / 1e6, int(ns) / 1e6, checksum
+        return (cpu_ns(self.proc.pid) - before) / 1e6, text.split()[-1]
 
 
 def geomean(v):
@@ -75,7 +74,7 @@ def geomean(v):
 
 
 def collect(emulators, programs, rounds, only=None):
-    """{(emulator, program): [(ms of CPU time, ms that it tells)]}."""
+    """{(emulator, program): [(ms, ms without its start)]}."""
     took, sums = {}, {}
     for e, args in emulators:
         with Guest(programs[0], *args, emulator=e, memory="512M") as m:
@@ -85,8 +84,8 @@ def collect(emulators, programs, rounds, only=None):
                 if only and name not in only:
                     continue
                 for _ in range(rounds):
-                    ms, told, checksum = m.measure(name, times)
-                    took.setdefault((e, name), []).append((ms, told))
+                    ms, checksum = m.measure(name, times)
+                    took.setdefault((e, name), []).append((ms, ms - m.measure(name, 0)[0]))
                     if sums.setdefault(name, checksum) != checksum:
                         print("cpu: %s gives %s on %s, %s before" % (name, checksum, e, sums[name]))
     return took
@@ -139,10 +138,10 @@ def run(out, rounds, folder):
     for name, _, group in PROGRAMS:
         if (ours, name) not in took:
             continue
-        (a, a_told), (b, b_told) = ([statistics.median(v) for v in zip(*took[e, name])] for e in (ours, theirs))
+        (a, a_work), (b, b_work) = ([statistics.median(v) for v in zip(*took[e, name])] for e in (ours, theirs))
         ratios.setdefault(group, []).append(a / b)
-        beside_native.setdefault(group, []).append((a_told / host[name], b_told / host[name]))
-        out.append(("%s (%.1f x native)" % (name, a_told / host[name]), a, b, "ms", BARS[group]))
+        beside_native.setdefault(group, []).append((a_work / host[name], b_work / host[name]))
+        out.append(("%s (%.1f x native)" % (name, a_work / host[name]), a, b, "ms", BARS[group]))
     for group, r in ratios.items():
         out.append(("geometric mean: " + group, geomean(r), 1.0, "", BARS[group]))
     for group, bar in NATIVE.items():
