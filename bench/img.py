@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -104,6 +105,34 @@ def requests(program, args, count, image):
     return count / float(out.split("completed in ")[1].split()[0])
 
 
+def bare_calls(write, count):
+    """MiB a second that calls of the host alone reach, on full.raw, from two threads: what no program can go beyond."""
+    start_clean("new.qcow2")
+    fd = os.open("full.raw", os.O_RDWR)
+
+    def part(first):
+        data = bytearray(1 << 20)
+        for i in range(first, count, 2):
+            (os.pwritev if write else os.preadv)(fd, [data], i % 512 << 20)
+
+    threads = [threading.Thread(target=part, args=(i,)) for i in range(2)]
+    start = time.monotonic()
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    os.close(fd)
+    return count / (time.monotonic() - start)
+
+
+def of_bare_calls(out, rounds):
+    """Rows that say how much of that is left: the host's copy is nearly all that a long transfer takes."""
+    for name, write, count in (("read", False, 2000), ("write", True, 1000)):
+        args = "%s-d 4 -s 1M" % ("-w " if write else "")
+        got = [(requests(PROGRAM, args, count, "raw"), bare_calls(write, count)) for _ in range(rounds)]
+        out.append(("1 MiB %s in order, depth 4, raw: beside bare calls" % name, *(statistics.median(v) for v in zip(*got)), "/s", ""))
+
+
 def by_turns(what, rounds):
     """Medians of what(program) for both programs."""
     got = {p: [] for p in BOTH}
@@ -156,6 +185,7 @@ def run(out, rounds, folder):
                 for image in images:
                     out.append(("%s, %s" % (name, image), *by_turns(lambda p, a=args, c=count, i=image: requests(p, a, c, i), rounds),
                                 "/s", ">= 1.5x"))
+            of_bare_calls(out, rounds)
             deep_and_huge(out, rounds)
         finally:
             os.chdir(before)
