@@ -401,7 +401,7 @@ static void test_cd(void **state)
     assert_int_equal(sd_lun_cmd(3, CDB(OP_START_STOP_UNIT, 0, 0, 0, 2), NULL, 0, NULL, 0), SCSI_GOOD);
     assert_sense(sd_lun_cmd(3, CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_NO_MEDIUM_OPEN);
     assert_int_equal(sd_lun_cmd(3, CDB(OP_GET_EVENT_STATUS, 1, 0, 0, 0x10, 0, 0, 0, 8), NULL, 0, b, 8), SCSI_GOOD);
-    assert_memory_equal(b + 2, "\x04\x10\x03\x01", 4);
+    assert_memory_equal(b + 2, "\x04\x56\x03\x01", 4);
     assert_int_equal(sd_lun_cmd(3, CDB(OP_START_STOP_UNIT, 0, 0, 0, 3), NULL, 0, NULL, 0), SCSI_GOOD);
     assert_sense(sd_lun_cmd(3, CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_MEDIUM_CHANGED);
     assert_int_equal(sd_lun_cmd(3, CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SCSI_GOOD);

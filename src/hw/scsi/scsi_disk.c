@@ -52,7 +52,7 @@ void scsi_disk_tray(struct scsi_disk *d, bool open)
     if (d->tray_open == open)
         return;
     d->tray_open = open;
-    d->media_event = open ? 3 : 2;              /* MMC-6, 6.7.2.5: media removal, new media */
+    scsi_media_event(d, open ? MEDIA_REMOVED : MEDIA_NEW);
     d->blocks = scsi_disk_blocks(d);
     if (!open && scsi_disk_has_medium(d))
         scsi_attention(&d->s, SENSE_MEDIUM_CHANGED);
@@ -76,7 +76,7 @@ static void medium_changed(void *arg)
         return;
     d->blocks = scsi_disk_blocks(d);
     if (d->removable)
-        d->media_event = 2;
+        scsi_media_event(d, scsi_disk_has_medium(d) ? MEDIA_NEW : MEDIA_REMOVED);
     scsi_attention(&d->s, d->removable ? SENSE_MEDIUM_CHANGED : SENSE_CAPACITY_CHANGED);
 }
 
@@ -85,7 +85,7 @@ static void medium_changed(void *arg)
 static bool tray_is_open(void *arg) { return ((struct scsi_disk *)arg)->tray_open; }
 static bool tray_is_locked(void *arg) { return ((struct scsi_disk *)arg)->locked; }
 static void tray_move(void *arg, bool open) { scsi_disk_tray(arg, open); }
-static void tray_ask(void *arg) { ((struct scsi_disk *)arg)->media_event = 1; /* eject request */ }
+static void tray_ask(void *arg) { scsi_media_event(arg, MEDIA_EJECT_REQUEST); }
 static const struct blk_tray tray = { tray_is_open, tray_is_locked, tray_move, tray_ask };
 
 uint32_t co_scsi_disk_ready(struct scsi_dev *s, const struct scsi_cmd *c)
@@ -228,6 +228,7 @@ void scsi_disk_reset(struct dev *dev, enum reset_kind k)
     memset(d->tests, 0, sizeof d->tests);
     d->echo_len = 0;
     d->media_event = 0;
+    d->features_changed = false;
     d->s.n_ua = 0;
     scsi_attention(&d->s, SENSE_POWER_ON);
 }
@@ -248,7 +249,8 @@ static const struct state_desc clock_state = { .name = "scsi-clock", .version = 
 static const struct state_field disk_fields[] = {
     STATE_STRUCT(struct scsi_disk, s, &scsi_dev_state), STATE_UINT(struct scsi_disk, blocks), STATE_BOOL(struct scsi_disk, stopped),
     STATE_BOOL(struct scsi_disk, ato), STATE_BOOL(struct scsi_disk, dpicz), STATE_UINT(struct scsi_disk, port_state, .max = 5),
-    STATE_BOOL(struct scsi_disk, locked), STATE_BOOL(struct scsi_disk, tray_open), STATE_UINT(struct scsi_disk, media_event, .max = 3),
+    STATE_BOOL(struct scsi_disk, locked), STATE_BOOL(struct scsi_disk, tray_open), STATE_UINT(struct scsi_disk, media_event, .max = MEDIA_REMOVED),
+    STATE_BOOL(struct scsi_disk, features_changed),
     STATE_UINT(struct scsi_disk, overwrite_failed, .max = 0x0fffff),
     STATE_STRUCTS(struct scsi_disk, count, &count_state),
     STATE_STRUCTS(struct scsi_disk, tests, &test_state), STATE_BYTES(struct scsi_disk, buffer), STATE_UINT(struct scsi_disk, echo_len, .max = SCSI_BUFFER),

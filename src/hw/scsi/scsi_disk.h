@@ -39,7 +39,8 @@ struct scsi_disk {
     uint64_t blocks;                            /* as the initiator was told last */
     bool stopped, locked, tray_open;
     bool wce_at_reset;
-    uint8_t media_event;                        /* of a CD drive, for GET EVENT STATUS */
+    uint8_t media_event;                        /* of a CD drive, for GET EVENT STATUS: enum scsi_media_event, 0: none */
+    bool features_changed;                      /* other features are current than it has been told */
     uint32_t overwriting, overwrite_failed;     /* sense while all is overwritten, after that has failed; 0: not so */
     struct range_claims claims;                  /* of a disk that is no part of a unit (path.lu) */
     struct scsi_path path;                      /* what it shares with other disks on its node */
@@ -150,13 +151,22 @@ bool co_scsi_self_test(struct scsi_disk *d, uint8_t code);
 void scsi_self_test_stop(struct scsi_disk *d, bool by_reset);
 bool scsi_self_test_runs(const struct scsi_disk *d);
 void scsi_count(struct scsi_disk *d, enum scsi_counter what, uint64_t bytes, bool failed);
-/* scsi_mmc.c */
+/* scsi_mmc.c: the disc of a CD drive */
 void scsi_read_toc(struct scsi_req *r);
-void scsi_get_configuration(struct scsi_req *r);
-void scsi_get_event_status(struct scsi_req *r);
 void scsi_read_disc_information(struct scsi_req *r);
 void scsi_read_track_information(struct scsi_req *r);
+void scsi_read_subchannel(struct scsi_req *r);
+void scsi_read_disc_structure(struct scsi_req *r);
+/* scsi_mmc_drive.c: the drive */
+enum scsi_media_event { MEDIA_EJECT_REQUEST = 1, MEDIA_NEW, MEDIA_REMOVED };            /* MMC-6, 6.7.2.5 */
+void scsi_media_event(struct scsi_disk *d, enum scsi_media_event what);                 /* for GET EVENT STATUS NOTIFICATION */
+void scsi_get_configuration(struct scsi_req *r);
+void scsi_get_event_status(struct scsi_req *r);
 void scsi_mechanism_status(struct scsi_req *r);
 void scsi_set_cd_speed(struct scsi_req *r);
+void scsi_get_performance(struct scsi_req *r);
+void scsi_set_streaming(struct scsi_req *r);
+/* scsi_mmc_read.c: raw sectors */
+void co_scsi_read_cd(struct scsi_req *r);
 
 #endif

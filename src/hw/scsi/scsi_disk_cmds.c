@@ -164,6 +164,12 @@ const struct scsi_cmd scsi_cd_cmds[] = {
     { OP_GET_EVENT_STATUS, -1, SCF_NO_UA | SCF_ALWAYS, 10, scsi_get_event_status, "\x01\x00\x00\xff\x00\x00\xff\xff\x00" },
     { OP_READ_DISC_INFORMATION, -1, SCF_MEDIUM, 10, scsi_read_disc_information, "\x07\x00\x00\x00\x00\x00\xff\xff\x00" },
     { OP_READ_TRACK_INFORMATION, -1, SCF_MEDIUM, 10, scsi_read_track_information, "\x03\xff\xff\xff\xff\x00\xff\xff\x00" },
+    { OP_READ_SUBCHANNEL, -1, SCF_MEDIUM, 10, scsi_read_subchannel, "\x02\x40\xff\x00\x00\xff\xff\xff\x00" },
+    { OP_READ_CD, -1, SCF_MEDIUM, 12, co_scsi_read_cd, "\x1c\xff\xff\xff\xff\xff\xff\xff\xf8\x07\x00" },
+    { OP_READ_CD_MSF, -1, SCF_MEDIUM, 12, co_scsi_read_cd, "\x1c\x00\xff\xff\xff\xff\xff\xff\xf8\x07\x00" },
+    { OP_READ_DISC_STRUCTURE, -1, SCF_MEDIUM, 12, scsi_read_disc_structure, "\x0f\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00" },
+    { OP_GET_PERFORMANCE, -1, SCF_MEDIUM, 12, scsi_get_performance, "\x1f\xff\xff\xff\xff\x00\x00\xff\xff\xff\x00" },
+    { OP_SET_STREAMING, -1, SCF_MEDIUM, 12, scsi_set_streaming, "\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\x00" },
     { OP_MECHANISM_STATUS, -1, 0, 12, scsi_mechanism_status, "\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00" },
     { OP_SET_CD_SPEED, -1, 0, 12, scsi_set_cd_speed, "\x03\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00" },
     { 0 }

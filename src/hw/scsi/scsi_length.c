@@ -3,9 +3,9 @@
  * How much a command transfers, and which way, by its command block alone (SPC-5, SBC-4, MMC-6). Parallel adapters need it: their
  * targets take and give data before and after the command is executed.
  */
-#include "hw/scsi/scsi.h"
+#include "hw/scsi/scsi_mmc.h"
 
-enum kind { NONE, IN_BLOCKS, OUT_BLOCKS, OUT_TWICE, OUT_ONE, OUT_VERIFY, OUT_FORMAT, IN_FIELD, OUT_FIELD, IN_FIXED };
+enum kind { NONE, IN_BLOCKS, OUT_BLOCKS, OUT_TWICE, OUT_ONE, OUT_VERIFY, OUT_FORMAT, IN_FIELD, OUT_FIELD, IN_FIXED, IN_CD, IN_SPEED };
 struct row { uint8_t op, kind, at, bytes; };        /* where the length is, how many bytes it has; of IN_FIXED the length */
 
 static const struct row rows[] = {
@@ -18,8 +18,9 @@ static const struct row rows[] = {
     { OP_LOG_SENSE, IN_FIELD, 7, 2 }, { OP_SERVICE_ACTION_IN_16, IN_FIELD, 10, 4 }, { OP_ZBC_IN, IN_FIELD, 10, 4 }, { OP_REPORT_LUNS, IN_FIELD, 6, 4 },
     { OP_MAINTENANCE_IN, IN_FIELD, 6, 4 }, { OP_PERSISTENT_RESERVE_IN, IN_FIELD, 7, 2 }, { OP_READ_BUFFER, IN_FIELD, 6, 3 }, { OP_READ_TOC, IN_FIELD, 7, 2 },
     { OP_GET_CONFIGURATION, IN_FIELD, 7, 2 }, { OP_GET_EVENT_STATUS, IN_FIELD, 7, 2 }, { OP_READ_DISC_INFORMATION, IN_FIELD, 7, 2 },
-    { OP_READ_TRACK_INFORMATION, IN_FIELD, 7, 2 }, { OP_MECHANISM_STATUS, IN_FIELD, 8, 2 }, { OP_READ_DVD_STRUCTURE, IN_FIELD, 8, 2 },
-    { OP_READ_CAPACITY_10, IN_FIXED, 0, 8 },
+    { OP_READ_TRACK_INFORMATION, IN_FIELD, 7, 2 }, { OP_MECHANISM_STATUS, IN_FIELD, 8, 2 }, { OP_READ_DISC_STRUCTURE, IN_FIELD, 8, 2 },
+    { OP_READ_CAPACITY_10, IN_FIXED, 0, 8 }, { OP_READ_CD, IN_CD, 0, 0 }, { OP_READ_CD_MSF, IN_CD, 0, 0 }, { OP_GET_PERFORMANCE, IN_SPEED, 8, 2 },
+    { OP_SET_STREAMING, OUT_FIELD, 9, 2 },
     { OP_MODE_SELECT_6, OUT_FIELD, 4, 1 }, { OP_MODE_SELECT_10, OUT_FIELD, 7, 2 }, { OP_LOG_SELECT, OUT_FIELD, 7, 2 }, { OP_WRITE_BUFFER, OUT_FIELD, 6, 3 },
     { OP_PERSISTENT_RESERVE_OUT, OUT_FIELD, 5, 4 }, { OP_MAINTENANCE_OUT, OUT_FIELD, 6, 4 }, { OP_UNMAP, OUT_FIELD, 7, 2 },
     { OP_SANITIZE, OUT_FIELD, 7, 2 }, { OP_SEND_DIAGNOSTIC, OUT_FIELD, 3, 2 }, { OP_FORMAT_UNIT, OUT_FORMAT, 0, 0 },
@@ -51,6 +52,8 @@ static uint64_t length(const struct row *r, const uint8_t *cdb, uint32_t bs)
         return (cdb[1] >> 1 & 3) == 1 ? (uint64_t)blocks_of(cdb) * bs : (cdb[1] >> 1 & 3) == 3 ? bs : 0;
     case OUT_FORMAT: return !(cdb[1] & 0x10) ? 0 : cdb[1] & 0x20 ? 8 : 4;            /* FMTDATA, LONGLIST */
     case IN_FIELD: case OUT_FIELD: return field(cdb + r->at, r->bytes);
+    case IN_CD: return scsi_read_cd_len(cdb);
+    case IN_SPEED: return 8 + 16 * field(cdb + r->at, r->bytes);
     default: return r->bytes;
     }
 }
@@ -90,7 +93,7 @@ uint32_t scsi_transfer_len(const struct scsi_dev *d, const uint8_t *cdb, bool *t
         if (cdb[0] >= 0x20 && cdb[1] >> 5)      /* blocks come with their protection information */
             bs += r->kind >= IN_BLOCKS && r->kind <= OUT_VERIFY ? 8 : 0;
         if (!(r->op == OP_UNMAP && d->type == SCSI_TYPE_ROM)) {     /* READ SUB-CHANNEL there */
-            *to_device = r->kind >= OUT_BLOCKS && r->kind != IN_FIELD && r->kind != IN_FIXED;
+            *to_device = r->kind >= OUT_BLOCKS && r->kind <= OUT_FIELD && r->kind != IN_FIELD;
             n = length(r, cdb, bs);
         } else {
             n = field(cdb + 7, 2);

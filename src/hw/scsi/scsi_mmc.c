@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* What is a CD-ROM drive's own (MMC-6, 6): one data track, from block 0 to the end of the image. */
-#include "hw/scsi/scsi_disk.h"
+/* What a CD-ROM drive tells of its disc (MMC-6, 6): one data track, from block 0 to the end of the image. */
+#include "hw/scsi/scsi_mmc.h"
 
-#define CD_MAX_BLOCKS (80u * 60 * 75)           /* more is a DVD */
-enum { PROFILE_NONE = 0x0000, PROFILE_CD_ROM = 0x0008, PROFILE_DVD_ROM = 0x0010 };
+#define CD_MAX_BLOCKS (80 * 60 * MMC_FRAMES)           /* more is a DVD */
+#define DVD_LAYER_BLOCKS 2295104u               /* of one layer; more is a DVD of two */
+#define DVD_FIRST_PSN 0x030000u                 /* the physical number of block 0 */
 #define LEAD_OUT 0xaa
 
-static bool is_dvd(const struct scsi_disk *d) { return scsi_disk_blocks(d) > CD_MAX_BLOCKS; }
+bool scsi_disc_is_dvd(const struct scsi_disk *d) { return scsi_disk_blocks(d) > CD_MAX_BLOCKS; }
+
+bool scsi_disc_is(struct scsi_req *r, bool dvd)
+{
+    if (scsi_disc_is_dvd(disk_of(r)) == dvd)
+        return true;
+    scsi_fail(r, SENSE_INCOMPATIBLE_MEDIUM);
+    return false;
+}
 
 /* ---- READ TOC/PMA/ATIP: 6.25 ---- */
 
@@ -14,10 +23,10 @@ static bool is_dvd(const struct scsi_disk *d) { return scsi_disk_blocks(d) > CD_
 static void put_address(uint8_t *p, uint64_t lba, bool msf)
 {
     if (msf) {
-        lba += 150;
-        p[1] = (uint8_t)MIN(lba / (75 * 60), 255u);
-        p[2] = (uint8_t)(lba / 75 % 60);
-        p[3] = (uint8_t)(lba % 75);
+        lba += MMC_PREGAP;
+        p[1] = (uint8_t)MIN(lba / (MMC_FRAMES * 60), 255u);
+        p[2] = (uint8_t)(lba / MMC_FRAMES % 60);
+        p[3] = (uint8_t)(lba % MMC_FRAMES);
     } else {
         st_be32(p, (uint32_t)MIN(lba, (uint64_t)UINT32_MAX));
     }
@@ -95,93 +104,7 @@ void scsi_read_toc(struct scsi_req *r)
     scsi_reply(r, b, n, ld_be16(r->cdb + 7));
 }
 
-/* ---- GET CONFIGURATION: 6.6; features: 5 ---- */
-
-struct feature { uint16_t code; uint8_t flags, len; uint8_t data[8]; };         /* flags: version, persistent, current */
-static const struct feature features[] = {
-    { 0x0000, 0x03, 8, { 0x00, 0x10, 0, 0, 0x00, 0x08, 0, 0 } },       /* profile list: DVD-ROM, CD-ROM; bit 0 of [2], [6]: current */
-    { 0x0001, 0x0b, 8, { 0, 0, 0, 1, 1 } },                             /* core: SCSI family, DBE */
-    { 0x0002, 0x07, 4, { 0x02 } },                                      /* morphing: operational change events */
-    { 0x0003, 0x0b, 4, { 0x29 } },                                      /* removable medium: tray, eject, lock */
-    { 0x0010, 0x01, 8, { 0, 0, 8, 0, 0, 1 } },                          /* random readable: 2048 bytes, one block */
-    { 0x001e, 0x08, 4, { 0 } },                                         /* CD read */
-    { 0x001f, 0x00, 0, { 0 } },                                         /* DVD read */
-    { 0x0100, 0x03, 0, { 0 } },                                         /* power management */
-    { 0x0105, 0x07, 4, { 0 } },                                         /* timeout */
-};
-
-static unsigned put_feature(struct scsi_disk *d, const struct feature *f, bool medium, uint8_t *p)
-{
-    bool dvd = medium && is_dvd(d), cd = medium && !dvd;
-    uint8_t flags = f->flags;
-
-    if ((f->code == 0x1e && cd) || (f->code == 0x1f && dvd))
-        flags |= 1;
-    if (f->code == 0x10 && !medium)
-        flags &= (uint8_t)~1;
-    st_be16(p, f->code);
-    p[2] = flags;
-    p[3] = f->len;
-    memcpy(p + 4, f->data, f->len);
-    if (f->code == 0) {
-        p[6] = dvd;
-        p[10] = cd;
-    }
-    return 4u + f->len;
-}
-
-void scsi_get_configuration(struct scsi_req *r)
-{
-    struct scsi_disk *d = disk_of(r);
-    bool medium = scsi_disk_has_medium(d);
-    uint8_t b[256] = { 0 }, rt = r->cdb[1] & 3;
-    uint16_t start = ld_be16(r->cdb + 2);
-    unsigned n = 8;
-
-    if (rt == 3) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
-        return;
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
-        unsigned k;
-        if (features[i].code < start || (rt == 2 && features[i].code != start))
-            continue;
-        k = put_feature(d, &features[i], medium, b + n);
-        if (rt == 1 && !(b[n + 2] & 1)) {       /* current ones only */
-            memset(b + n, 0, k);
-            continue;
-        }
-        n += k;
-    }
-    st_be32(b, n - 4);
-    st_be16(b + 6, !medium ? PROFILE_NONE : is_dvd(d) ? PROFILE_DVD_ROM : PROFILE_CD_ROM);
-    scsi_reply(r, b, n, ld_be16(r->cdb + 7));
-}
-
-/* ---- events, state, speed ---- */
-
-/* 6.7: polled; the media class and operational change are there. */
-void scsi_get_event_status(struct scsi_req *r)
-{
-    struct scsi_disk *d = disk_of(r);
-    uint8_t b[8] = { 0, 0, 0x80, 0x10 };        /* NEA: no event is available; supported: media */
-    unsigned n = 4;
-
-    if (!(r->cdb[1] & 1)) {                     /* asynchronous */
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
-        return;
-    }
-    if (r->cdb[4] & 0x10) {
-        b[2] = 4;
-        b[4] = d->media_event;
-        b[5] = (uint8_t)((scsi_disk_has_medium(d) ? 2 : 0) | (d->tray_open ? 1 : 0));
-        n = 8;
-        if (ld_be16(r->cdb + 7) > 4)
-            d->media_event = 0;
-    }
-    st_be16(b, (uint16_t)(n - 2));
-    scsi_reply(r, b, n, ld_be16(r->cdb + 7));
-}
+/* ---- the disc and its track ---- */
 
 /* 6.21: a finished disc of one session. */
 void scsi_read_disc_information(struct scsi_req *r)
@@ -200,15 +123,15 @@ void scsi_read_disc_information(struct scsi_req *r)
     scsi_reply(r, b, sizeof b, ld_be16(r->cdb + 7));
 }
 
-/* 6.26 */
+/* 6.26: by an address, by the number of the track or of the session. */
 void scsi_read_track_information(struct scsi_req *r)
 {
     struct scsi_disk *d = disk_of(r);
-    uint8_t b[36] = { 0 };
+    uint8_t b[36] = { 0 }, by = r->cdb[1] & 3;
     uint32_t which = ld_be32(r->cdb + 2);
 
-    if ((r->cdb[1] & 3) == 1 ? which != 1 : which >= scsi_disk_blocks(d)) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 2);
+    if (by == 3 || (by ? which != 1 : which >= scsi_disk_blocks(d))) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, by == 3 ? 1 : 2);
         return;
     }
     st_be16(b, sizeof b - 2);
@@ -219,15 +142,100 @@ void scsi_read_track_information(struct scsi_req *r)
     scsi_reply(r, b, sizeof b, ld_be16(r->cdb + 7));
 }
 
-/* 6.12 */
-void scsi_mechanism_status(struct scsi_req *r)
+/* 6.27: no audio plays; there is no catalogue number and no recording code. */
+void scsi_read_subchannel(struct scsi_req *r)
 {
-    uint8_t b[8] = { 0, (uint8_t)(disk_of(r)->tray_open ? 0x10 : 0) };
+    enum { HEADER, POSITION, CATALOGUE, RECORDING, FORMATS };
+    static const uint8_t sizes[FORMATS] = { 0, 12, 20, 20 };
+    uint8_t b[24] = { 0, 0x15 /* no audio status */ }, format = r->cdb[2] & 0x40 ? r->cdb[3] : HEADER;
 
-    scsi_reply(r, b, sizeof b, ld_be16(r->cdb + 8));
+    if (!scsi_disc_is(r, false))
+        return;
+    if (format >= FORMATS || (r->cdb[2] & 0x40 && !format)) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 3);
+        return;
+    }
+    if (format == RECORDING && r->cdb[6] != 1) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 6);
+        return;
+    }
+    b[3] = sizes[format];
+    b[4] = format;
+    if (format == POSITION || format == RECORDING) {
+        b[5] = 0x14;
+        b[6] = 1;
+    }
+    if (format == POSITION) {                   /* where the pick-up was at the start: block 0, from the disc's and the track's start */
+        b[7] = 1;
+        put_address(b + 8, 0, r->cdb[1] & 2);
+    }
+    scsi_reply(r, b, 4u + sizes[format], ld_be16(r->cdb + 7));
 }
 
-/* 6.39: there is one speed, and drivers may ask for any. */
-void scsi_set_cd_speed(struct scsi_req *r)
+/* ---- READ DISC STRUCTURE: 6.22, of DVDs ---- */
+
+#define DVD_STRUCTURE 2048u
+static unsigned dvd_layers(const struct scsi_disk *d) { return scsi_disk_blocks(d) > DVD_LAYER_BLOCKS ? 2 : 1; }
+
+/* 6.22.3.2.1: a pressed disc. The second layer is read from the outside: its numbers are the first one's, inverted. */
+static unsigned dvd_physical(struct scsi_disk *d, uint8_t *p)
 {
+    uint32_t blocks = (uint32_t)MIN(scsi_disk_blocks(d), 0xffffffu - DVD_FIRST_PSN), first, end;
+
+    p[0] = 0x01;                                /* DVD-ROM, version 1 */
+    p[1] = 0x0f;                                /* 120 mm, no rate is asked for */
+    p[2] = (uint8_t)((dvd_layers(d) - 1) << 5 | (dvd_layers(d) > 1 ? 0x10 : 0) | 1);     /* layers, opposite track path, embossed */
+    first = dvd_layers(d) > 1 ? (blocks + 1) / 2 : blocks;
+    end = DVD_FIRST_PSN + first - 1;
+    st_be32(p + 4, DVD_FIRST_PSN);
+    st_be32(p + 8, dvd_layers(d) > 1 ? (~end & 0xffffff) + (blocks - first) - 1 : end);
+    st_be32(p + 12, dvd_layers(d) > 1 ? end : 0);
+    return DVD_STRUCTURE;
+}
+
+static unsigned dvd_copyright(struct scsi_disk *d, uint8_t *p) { return 4; }            /* neither protected nor for a region only */
+static unsigned dvd_manufacturing(struct scsi_disk *d, uint8_t *p) { return DVD_STRUCTURE; }
+static unsigned dvd_list(struct scsi_disk *d, uint8_t *p);
+
+struct structure { uint8_t format; bool of_layer; unsigned (*put)(struct scsi_disk *, uint8_t *); };
+static const struct structure structures[] = {
+    { 0x00, true, dvd_physical }, { 0x01, false, dvd_copyright }, { 0x04, true, dvd_manufacturing }, { 0xff, false, dvd_list },
+};
+
+/* 6.22.3.1.6: the formats that can be read, but not this one. */
+static unsigned dvd_list(struct scsi_disk *d, uint8_t *p)
+{
+    uint8_t scratch[DVD_STRUCTURE];
+    unsigned n = 0;
+
+    for (unsigned i = 0; i + 1 < ARRAY_SIZE(structures); i++, n += 4) {
+        p[n] = structures[i].format;
+        p[n + 1] = 0x40;
+        st_be16(p + n + 2, (uint16_t)(structures[i].put(d, scratch) + 4));
+    }
+    return n;
+}
+
+void scsi_read_disc_structure(struct scsi_req *r)
+{
+    struct scsi_disk *d = disk_of(r);
+    uint8_t b[4 + DVD_STRUCTURE] = { 0 };
+    unsigned n, wrong = r->cdb[1] & 0xf ? 1 : 7;        /* DVDs only; then: no such format */
+
+    if (!scsi_disc_is(r, true))
+        return;
+    for (unsigned i = 0; wrong == 7 && i < ARRAY_SIZE(structures); i++) {
+        const struct structure *s = &structures[i];
+        if (s->format != r->cdb[7])
+            continue;
+        if (s->of_layer && r->cdb[6] >= dvd_layers(d)) {
+            wrong = 6;
+            break;
+        }
+        n = s->put(d, b + 4);
+        st_be16(b, (uint16_t)(n + 2));
+        scsi_reply(r, b, n + 4, ld_be16(r->cdb + 8));
+        return;
+    }
+    scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, wrong);
 }

@@ -6,7 +6,7 @@
 
 /* ---- pages: current values, and a mask of the bits that may be changed. Both without the two bytes of header ---- */
 
-static void get_error_recovery(struct scsi_disk *d, uint8_t *p) { p[0] = 0x80; /* AWRE */ }
+static void get_error_recovery(struct scsi_disk *d, uint8_t *p) { p[0] = scsi_disk_is_cd(d) ? 0 : 0x80; /* AWRE */ }
 
 static void get_caching(struct scsi_disk *d, uint8_t *p)
 {
@@ -48,10 +48,17 @@ static void set_control(struct scsi_disk *d, const uint8_t *p)
 static void get_exceptions(struct scsi_disk *d, uint8_t *p) { p[0] = 0x08; /* DEXCPT */ }
 static void get_power(struct scsi_disk *d, uint8_t *p) { }
 
+/* MMC-6, 7.8: how long commands of the two groups may take at least, in seconds. */
+static void get_timeout(struct scsi_disk *d, uint8_t *p)
+{
+    st_be16(p + 4, 10);
+    st_be16(p + 6, 60);
+}
+
 /* MMC-3, 5.5.10, which every driver still reads. */
 static void get_capabilities(struct scsi_disk *d, uint8_t *p)
 {
-    p[0] = 0x3b;                                /* reads CD-R, CD-RW, method 2, DVD-ROM, DVD-R */
+    p[0] = 0x1f;                                /* reads CD-R, CD-RW, method 2, DVD-ROM, DVD-R */
     p[2] = 0x70;                                /* multi session, mode 2 forms 1 and 2 */
     p[4] = (uint8_t)(0x29 | (d->locked ? 2 : 0));   /* tray, eject, lock, and its state */
     st_be16(p + 6, 50 * 176);                   /* 50 times the speed of a CD */
@@ -73,6 +80,7 @@ static const struct mode_page pages[] = {
     { MODE_CONTROL, 10, true, true, get_control, mask_control, set_control },
     { MODE_POWER_CONDITION, 10, true, true, get_power, NULL, NULL },
     { MODE_EXCEPTIONS, 10, true, true, get_exceptions, NULL, NULL },
+    { MODE_TIMEOUT, 8, false, true, get_timeout, NULL, NULL },
     { MODE_CAPABILITIES, 20, false, true, get_capabilities, NULL, NULL },
 };
 
