@@ -52,10 +52,12 @@ static bool fetch16(struct hart *h, uint64_t va, uint32_t *raw)
     return x;
 }
 
+bool rv_between_lr_sc(uint32_t raw) { return classify(raw) == PLAIN; }
+
 /* The address of the SC that follows @pc with nothing but computation in between; RV_TLB_NONE if there is none. */
 static uint64_t simple_sc(struct hart *h, uint64_t pc)
 {
-    for (unsigned n = 0; n < 16; n++) {
+    for (unsigned n = 0; n < RV_LR_SC_INSNS; n++) {
         uint32_t raw, high;
         if (!fetch16(h, pc, &raw) || (rv_insn_len(raw) == 4 && !fetch16(h, pc + 2, &high)))
             break;
@@ -83,6 +85,8 @@ static bool load_reserved(struct hart *h, const struct rv_insn *in, unsigned siz
         return false;
     if (!p.host)
         return rv_access_fault(h, va, RV_ACC_READ);
+    if (in->raw >> 25 & 1)                  /* rl: not before earlier stores */
+        atomic_thread_fence(memory_order_seq_cst);
     h->res_pc = simple_sc(h, h->pc);
     if (unlikely(h->res_pc == RV_TLB_NONE))
         rv_reserve_track(h, p.pa);

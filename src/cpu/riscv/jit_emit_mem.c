@@ -170,6 +170,12 @@ static void store_from(struct jit_tr *t, const struct rv_insn *in, unsigned size
         emit_8(&t->e, 0);
 }
 
+void jit_fence(struct jit_tr *t)
+{
+    emit_8(&t->e, 0xf0);                                /* lock or dword [rsp], 0 */
+    x86_mi(&t->e, G_OR, false, RSP, 0, 0);
+}
+
 bool jit_emit_mem(struct jit_tr *t, const struct rv_insn *in)
 {
     switch (in->op) {
@@ -187,10 +193,8 @@ bool jit_emit_mem(struct jit_tr *t, const struct rv_insn *in)
     case RV_OP_FENCE:
         if (in->raw == RV_INSN_PAUSE && hart_by_turns(t->h))
             return false;
-        if ((in->imm & 0x10) && (in->imm & 0x2)) {      /* earlier stores before later loads: all that this host reorders */
-            emit_8(&t->e, 0xf0);                        /* lock or dword [rsp], 0 */
-            x86_mi(&t->e, G_OR, false, RSP, 0, 0);
-        }
+        if ((in->imm & 0x10) && (in->imm & 0x2))        /* earlier stores before later loads: all that this host reorders */
+            jit_fence(t);
         return true;
     default:
         return false;

@@ -321,6 +321,8 @@ void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool
 void jit_mem(struct jit_tr *t, unsigned op, bool w, unsigned reg);
 /* rax = host address of rs1, aligned, for a store that need not be noticed; else the handler. */
 void jit_atomic_address(struct jit_tr *t, const struct rv_insn *in, unsigned size);
+/* Orders everything before with everything after. */
+void jit_fence(struct jit_tr *t);
 /* Fills a slot that did not know the page. */
 void jit_slot_miss(struct jit_tr *t, const struct jit_cold *c);
 

@@ -38,6 +38,12 @@ void rv_store_noticed(struct hart *h, uint64_t va, struct rv_place *p, unsigned 
 void rv_ram_written(struct hart *h, struct ram *r, uint64_t off, unsigned size);
 /* The RAM that can be written at @pa, and the offset in it; NULL: none. */
 struct ram *rv_ram_at(struct hart *h, uint64_t pa, uint64_t *off);
+/*
+ * Whether an instruction only computes, or branches: with no others between LR and SC, and RV_LR_SC_INSNS in all at most behind the LR,
+ * the value alone decides.
+ */
+#define RV_LR_SC_INSNS 16u
+bool rv_between_lr_sc(uint32_t raw);
 /* From now on every store by others to the page of @pa sets res_broken; no longer. */
 void rv_reserve_track(struct hart *h, uint64_t pa);
 void rv_reserve_drop(struct hart *h);
