@@ -8,7 +8,7 @@
 #include "base/str.h"
 #include "cpu/riscv/jit_int.h"
 
-struct jit_options jit_options = { .cache = 256u << 20, .insns = JIT_INSNS, .threshold = 2 };
+struct jit_options jit_options = { .cache = 256u << 20, .insns = JIT_INSNS, .threshold = 4 };
 
 static FILE *map;                           /* one for all harts: a line is written with one call */
 
@@ -69,7 +69,7 @@ const struct accel_option jit_option_rows[] = {
     { "check", "on: blocks are run on the interpreter, too, and the program ends where they differ (one CPU)", set_check },
     { "perf", "on: names translated blocks for perf(1), in /tmp/perf-PID.map", set_perf },
     { "stats", "on: prints at the end what was translated, and the time it took", set_stats },
-    { "threshold", "Times that code is interpreted before it is translated (default 2)", set_threshold },
+    { "threshold", "Times that code is interpreted before it is translated (default 4)", set_threshold },
     { NULL, NULL, NULL },
 };
 
