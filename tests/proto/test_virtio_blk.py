@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.iothreads import THREADS, wakes_only
 from lib.machine import TIMEOUT, QmpError, run
 from lib.nvme import RAM
-from lib.virtio import VirtioMachine, disk_read
+from lib.virtio import DEVICE, VirtioMachine, disk_read
 
 BUF = RAM + 0x4000000
 DATA = b"".join(b"%015d\n" % i for i in range(4096))
@@ -103,3 +103,20 @@ def test_more_requests_than_run_at_a_time(tmp_path, threads):
             fn.set(0x14, 1, 0)
             while fn.get(0x14, 1):
                 assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("kind,limit_at", [(11, 36), (13, 48)])
+def test_a_range_longer_than_the_limit(tmp_path, kind, limit_at):
+    """5.2.6.2: DISCARD and WRITE ZEROES of more sectors than the configuration space allows are refused; of as many, done."""
+    with VirtioMachine(tmp_path, "-nodefaults", "-blockdev", "driver=null-co,node-name=d,size=4T,discard=unmap", "-device", "virtio-blk-pci,drive=d,addr=1") as m:
+        fn = m.fn(1)
+        assert fn.negotiate(1 << 13 | 1 << 14)
+        vq = fn.queue(0)
+        fn.start()
+        most = fn.get(limit_at, 4, DEVICE)
+        assert 0 < most < 0xffffffff
+        for sectors, status in ((most, 0), (most + 1, 1), (0xffffffff, 1), (8, 0)):
+            fn.q.write(BUF, struct.pack("<IIQQII", kind, 0, 0, 0, sectors, 0))
+            vq.put((BUF, 32, False), (BUF + 64, 1, True))
+            fn.kick(vq)
+            assert vq.wait() == (0, 1) and fn.q.rd(BUF + 64, 1) == status

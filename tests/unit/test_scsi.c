@@ -200,6 +200,26 @@ static void test_stopped_requests(void **state)
     machine_end();
 }
 
+/* A command beyond those that run at a time is told so, and works when others have ended. */
+static void test_task_set_full(void **state)
+{
+    machine("", "");
+    struct virtio_scsi *s = ((struct scsi_dev *)hd)->bus->arg;
+    probe_hold = true;
+    struct sd_cmd c = sd_submit(0, 5, CDB(OP_VERIFY_10, 0, 0, 0, 0, 0, 0, 0, 1), NULL, 0, 0);
+    vd_run();
+    assert_int_equal(s->running, 1);
+    s->running += VSCSI_RUNNING_MAX - 1;
+    assert_int_equal(sd_cmd(CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SCSI_TASK_SET_FULL);
+    probe_go();
+    assert_true(sd_wait(SD_REQ));
+    assert_int_equal(sd_result(&c), SCSI_GOOD);
+    assert_int_equal(s->running, VSCSI_RUNNING_MAX - 1);
+    assert_int_equal(sd_cmd(CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SCSI_GOOD);
+    s->running = 0;
+    machine_end();
+}
+
 static void test_mode_pages(void **state)
 {
     uint8_t b[255], set[24] = { 0, 0, 0, 0, MODE_CACHING, 18, 0 };
@@ -556,7 +576,7 @@ int main(void)
         cmocka_unit_test(test_each_opcode), cmocka_unit_test(test_progress), cmocka_unit_test(test_too_much), cmocka_unit_test(test_inquiry),
         cmocka_unit_test(test_without_discard), cmocka_unit_test(test_attention_and_capacity),
         cmocka_unit_test(test_reads_and_writes_against_a_model), cmocka_unit_test(test_edges_of_reads), cmocka_unit_test(test_back_end_errors),
-        cmocka_unit_test(test_stopped_requests), cmocka_unit_test(test_mode_pages), cmocka_unit_test(test_verify_and_compare),
+        cmocka_unit_test(test_stopped_requests), cmocka_unit_test(test_task_set_full), cmocka_unit_test(test_mode_pages), cmocka_unit_test(test_verify_and_compare),
         cmocka_unit_test(test_compare_and_write_is_atomic), cmocka_unit_test(test_ranges), cmocka_unit_test(test_sanitize), cmocka_unit_test(test_lba_status),
         cmocka_unit_test(test_reservations), cmocka_unit_test(test_cd), cmocka_unit_test(test_medium_change),
         cmocka_unit_test(test_random_commands),

@@ -49,6 +49,15 @@ static int co_write(struct virtio_blk *b, struct vq_elem *e, uint64_t sector)
     return r;
 }
 
+/* What the configuration space allows one range to have. */
+static uint32_t most_sectors(const struct virtio_blk *b, uint32_t type)
+{
+    const struct vblk_config *c = (const struct vblk_config *)b->v.config;
+
+    return le32toh(type == VIRTIO_BLK_T_DISCARD ? c->max_discard_sectors : type == VIRTIO_BLK_T_SECURE_ERASE ? c->max_secure_erase_sectors :
+                   c->max_write_zeroes_sectors);
+}
+
 /* Discard, secure erase and write zeroes (5.2.6.2): one range a request is what the configuration space allows. */
 static int co_range(struct virtio_blk *b, struct vq_elem *e, uint32_t type)
 {
@@ -65,7 +74,7 @@ static int co_range(struct virtio_blk *b, struct vq_elem *e, uint32_t type)
     len = (uint64_t)le32toh(g.sectors) * VBLK_SECTOR;
     if ((le32toh(g.flags) & ~1u) || (type != VIRTIO_BLK_T_WRITE_ZEROES && g.flags))
         return -ENOTSUP;
-    if (!vblk_range_bytes(b, le64toh(g.sector), len, &off))
+    if (le32toh(g.sectors) > most_sectors(b, type) || !vblk_range_bytes(b, le64toh(g.sector), len, &off))
         return -EINVAL;
     if (type == VIRTIO_BLK_T_DISCARD)
         return co_blk_discard(b->blk, off, len);

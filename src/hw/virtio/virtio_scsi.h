@@ -13,6 +13,7 @@
 #define VSCSI_CDB_LIMIT 256
 #define VSCSI_SENSE_DEFAULT 96
 #define VSCSI_SENSE_LIMIT 65536
+#define VSCSI_RUNNING_MAX 4096u         /* requests of a device at a time, each of which has a stack; then TASK SET FULL */
 
 enum { VIRTIO_SCSI_F_INOUT = 0, VIRTIO_SCSI_F_HOTPLUG = 1, VIRTIO_SCSI_F_CHANGE = 2, VIRTIO_SCSI_F_T10_PI = 3 };    /* 5.6.3 */
 enum { VSCSI_Q_CONTROL, VSCSI_Q_EVENT, VSCSI_Q_REQUEST };                                   /* 5.6.2 */
@@ -60,6 +61,7 @@ struct virtio_scsi {
     struct virtq *events;
     bool events_missed;
     struct list stopped;                /* of vscsi_req: tried again on `cont` */
+    uint32_t running;                   /* requests that have a coroutine */
 };
 
 struct vscsi_req {

@@ -117,10 +117,8 @@ static bool parse(struct virtio_scsi *s, struct vscsi_req *q)
     return true;
 }
 
-static void co_command(void *arg)
+static void co_command(struct virtio_scsi *s, struct vscsi_req *q)
 {
-    struct vscsi_req *q = arg;
-    struct virtio_scsi *s = vscsi_of(q->e.vq->v);
     struct scsi_dev *d;
 
     if (!parse(s, q))
@@ -141,6 +139,23 @@ static void co_command(void *arg)
     }
 }
 
+static void co_request(void *arg)
+{
+    struct vscsi_req *q = arg;
+    struct virtio_scsi *s = vscsi_of(q->e.vq->v);
+
+    virtio_hold(&s->v);                     /* @s stays until the end of this */
+    co_command(s, q);
+    s->running--;
+    virtio_release(&s->v);
+}
+
+static void request_start(struct vscsi_req *q)
+{
+    vscsi_of(q->e.vq->v)->running++;
+    co_spawn(NULL, q->e.vq->v->dom, co_request, q);
+}
+
 void vscsi_start(struct vscsi_req *q)
 {
     virtq_unpark(&q->e);
@@ -148,12 +163,20 @@ void vscsi_start(struct vscsi_req *q)
         virtq_push(&q->e, 0);
         return;
     }
-    co_spawn(NULL, q->e.vq->v->dom, co_command, q);
+    request_start(q);
 }
 
 static bool serve(struct virtq *vq, struct vq_elem *e)
 {
-    co_spawn(NULL, vq->v->dom, co_command, e);
+    struct virtio_scsi *s = vscsi_of(vq->v);
+    struct vscsi_req *q = (struct vscsi_req *)e;
+
+    if (s->running < VSCSI_RUNNING_MAX) {
+        request_start(q);
+    } else if (parse(s, q)) {
+        q->r.status = SCSI_TASK_SET_FULL;       /* SAM-5, 5.3.1: drivers try again when others have ended */
+        respond(q, VIRTIO_SCSI_S_OK);
+    }
     return true;
 }
 
