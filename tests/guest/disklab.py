@@ -67,3 +67,17 @@ def unplug(m):
     """Takes device "hot" away again."""
     m.q.cmd("device_del", id="hot")
     m.q.event("DEVICE_DELETED")
+
+
+def use_cd(m, drive, interface):
+    """What tools find of the guest's CD DRIVE with FILL on it: features, pages, raw sectors, the tray."""
+    m.run("modprobe sg 2>/dev/null || true")
+    config = m.run("sg_get_config /dev/" + drive)
+    assert "Current profile: CD-ROM" in config and "Physical interface standard: " + interface in config, config
+    assert "Timeout and protect" in m.run("sg_modes -a /dev/" + drive)
+    m.run("sg_vpd -a /dev/%s && sg_logs -a /dev/%s && sg_inq -e /dev/%s" % (drive, drive, drive))
+    m.run("sg_raw -r 2352 -o /tmp/raw /dev/%s be 00 00 00 00 10 00 00 01 f8 00 00" % drive)
+    assert m.run("od -An -tx1 -N16 /tmp/raw").split() == "00 ff ff ff ff ff ff ff ff ff ff 00 00 02 16 01".split()
+    assert m.run("dd if=/tmp/raw bs=16 skip=1 count=1 2>/dev/null") == "%015d" % 2048
+    m.run("sg_start --eject /dev/%s; sg_start --load /dev/%s; for i in $(seq 20); do sg_turs /dev/%s && break; sleep 0.5; done; sg_turs /dev/%s" % ((drive,) * 4))
+    assert has_fill(m, drive, 2048)

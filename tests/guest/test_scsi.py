@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+import disklab
 import guest
 
 MIB = 1 << 20
@@ -105,6 +106,10 @@ def test_units_are_plugged_and_unplugged(lab):
     lab.q.cmd("device_del", id="hot")
     lab.q.event("DEVICE_DELETED")
     lab.run("for i in $(seq 40); do [ -e /sys/block/%s ] || break; sleep 0.5; done; [ ! -e /sys/block/%s ]" % (disk, disk))
+
+
+def test_the_cd(lab):
+    disklab.use_cd(lab, "sr0", "SCSI family")
 
 
 def test_eject(lab):
