@@ -367,6 +367,7 @@ static uint64_t float_value(void)
 static void run(unsigned which, const uint64_t *regs, uint64_t start, uint64_t end, struct outcome *o)
 {
     struct hart *h = hart_get(set[which], 0);
+    rv_code_attach(set[which]);                 /* stores to a page with its reservation are its own */
     hart_set_start(h, 3, start, 0, 0);
     for (unsigned i = 1; i < 65; i++)
         if (i != 32)
