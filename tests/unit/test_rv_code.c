@@ -60,6 +60,33 @@ static void store_elsewhere(struct hart *o)
     other(o, enc_s(SD, T2, T0, 0));
 }
 
+/* What stores nothing breaks nothing: two harts whose SCs fail would else keep each other from ever storing. */
+static void cas_fails(struct hart *o)
+{
+    set_reg(o, T0, 1);
+    set_reg(o, T1, 2);
+    other(o, enc_r(AMOCAS_D, T1, A0, T0));
+    assert_int_equal(reg(o, T1), X);
+}
+static void sc_without_lr(struct hart *o)
+{
+    other(o, enc_r(SC_D, T1, A0, T0));
+    assert_int_equal(reg(o, T1), 1);
+}
+/* Both harts track the page, this one's SC comes too late. */
+static void sc_fails(struct hart *o)
+{
+    put_insn(CODE + 0x800, enc_r(LR_D, T1, A1, 0));
+    put_insn(CODE + 0x804, enc_i(LD, T2, A1, 0));
+    put_insn(CODE + 0x808, enc_r(SC_D, T1, A0, T0));    /* elsewhere than the LR */
+    set_reg(o, A1, DATA + 16);
+    set_reg(o, REG_PC, CODE + 0x800);
+    for (unsigned i = 0; i < 3; i++)
+        step(o);
+    assert_int_equal(reg(o, REG_PC), CODE + 0x80c);
+    assert_int_equal(reg(o, T1), 1);
+}
+
 /* LR at DATA + 8, @middle, what the other does, SC: whether SC succeeded. Each hart has its fast store path to the page first. */
 static bool sequence(uint32_t middle, void (*meanwhile)(struct hart *))
 {
@@ -99,6 +126,11 @@ static void test_reservations(void **state)
     assert_true(sequence(own_store, nothing));
     assert_true(sequence(add, nothing));
     assert_true(sequence(load, store_elsewhere));
+    static void (*const keepers[])(struct hart *) = { cas_fails, sc_without_lr, sc_fails };
+    for (size_t i = 0; i < sizeof keepers / sizeof *keepers; i++) {
+        assert_true(sequence(load, keepers[i]));
+        assert_true(sequence(own_store, keepers[i]));
+    }
     for (size_t i = 0; i < sizeof breakers / sizeof *breakers; i++) {
         assert_false(sequence(load, breakers[i]));
         assert_false(sequence(own_store, breakers[i]));

@@ -118,6 +118,17 @@ static bool target(struct hart *h, uint64_t va, unsigned size, struct rv_place *
     return p->host || rv_access_fault(h, va, RV_ACC_WRITE);
 }
 
+/* The end of what began with rv_store_hold(). */
+static void maybe_stored(struct hart *h, uint64_t va, struct rv_place *p, unsigned size, bool stored)
+{
+    if (!stored || !p->ram) {
+        rv_store_release(p);
+        return;
+    }
+    rv_store_break(h, p);
+    rv_store_noticed(h, va, p, size);
+}
+
 static bool store_conditional(struct hart *h, const struct rv_insn *in, unsigned size)
 {
     struct rv_place p;
@@ -128,17 +139,14 @@ static bool store_conditional(struct hart *h, const struct rv_insn *in, unsigned
     bool ok = h->res_pa == p.pa && h->res_size == size;
     if (h->res_ram && !p.ram)           /* the hart's own fast path stays while it tracks */
         p.ram = rv_ram_at(h, p.pa, &p.ram_off);
-    rv_store_guard(h, &p);
+    rv_store_hold(&p);
     if (h->res_ram)                     /* the page is still watched if the reservation holds: then the guard is up */
         ok = ok && p.guarded && !atomic_load(&h->res_broken);
     else
         ok = ok && h->res_pc == h->pc - in->len;
     ok = ok && cas(p.host, size, &expect, h->x[in->rs2]);
     h->res_pa = RV_TLB_NONE;
-    if (ok && p.ram)
-        rv_store_noticed(h, va, &p, size);
-    else
-        rv_store_release(&p);
+    maybe_stored(h, va, &p, size, ok);
     rv_reserve_drop(h);
     put(h, in->rd, !ok);
     return true;
@@ -167,10 +175,8 @@ static bool compare_and_swap(struct hart *h, const struct rv_insn *in, unsigned 
     uint64_t va = h->x[in->rs1], expect = h->x[in->rd];
     if (!target(h, va, size, &p))
         return false;
-    rv_store_guard(h, &p);
-    if (cas(p.host, size, &expect, h->x[in->rs2]) && p.ram)
-        rv_store_noticed(h, va, &p, size);
-    rv_store_release(&p);
+    rv_store_hold(&p);
+    maybe_stored(h, va, &p, size, cas(p.host, size, &expect, h->x[in->rs2]));
     put(h, in->rd, sext(expect, size));
     return true;
 }
@@ -187,11 +193,9 @@ static bool compare_and_swap_q(struct hart *h, const struct rv_insn *in)
         return false;
     unsigned __int128 expect = in->rd ? (unsigned __int128)h->x[in->rd + 1] << 64 | h->x[in->rd] : 0;
     unsigned __int128 v = in->rs2 ? (unsigned __int128)h->x[in->rs2 + 1] << 64 | h->x[in->rs2] : 0;
-    rv_store_guard(h, &p);
+    rv_store_hold(&p);
     unsigned __int128 old = __sync_val_compare_and_swap((unsigned __int128 *)(void *)p.host, expect, v);
-    if (old == expect && p.ram)
-        rv_store_noticed(h, va, &p, 16);
-    rv_store_release(&p);
+    maybe_stored(h, va, &p, 16, old == expect);
     put(h, in->rd, (uint64_t)old);
     if (in->rd)
         h->x[in->rd + 1] = (uint64_t)(old >> 64);

@@ -176,13 +176,24 @@ void rv_reserve_drop(struct hart *h)
     ram_watch_unlock();
 }
 
-void rv_store_guard(struct hart *h, struct rv_place *p)
+void rv_store_hold(struct rv_place *p)
 {
     if (!p->ram || !(ram_watched(p->ram, p->ram_off) & WATCH_RESERVE))
         return;
     ram_watch_lock();
     p->guarded = true;
-    break_others(p->ram, p->ram_off, h);
+}
+
+void rv_store_break(struct hart *h, const struct rv_place *p)
+{
+    if (p->guarded)
+        break_others(p->ram, p->ram_off, h);
+}
+
+void rv_store_guard(struct hart *h, struct rv_place *p)
+{
+    rv_store_hold(p);
+    rv_store_break(h, p);
 }
 
 void rv_store_release(struct rv_place *p)

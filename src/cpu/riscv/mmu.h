@@ -19,7 +19,7 @@ struct rv_place {
     uint8_t *host;
     struct ram *ram;            /* a store to RAM that must be noticed once made; else NULL */
     uint64_t ram_off;
-    bool guarded;               /* between rv_store_guard() and rv_store_noticed() or rv_store_release() */
+    bool guarded;               /* between rv_store_hold() and rv_store_noticed() or rv_store_release(), where reservations are tracked */
 };
 /*
  * Finds where [va, va + size), within one page, lies in the present data context; walks and fills where the TLB does not know.
@@ -27,9 +27,16 @@ struct rv_place {
  */
 bool rv_locate(struct hart *h, uint64_t va, unsigned size, enum rv_access acc, struct rv_place *p);
 /*
- * Before a store to a watched page (p->ram set): where reservations are tracked in the page, those of other harts break, and nobody
- * else stores there or decides on an SC until the store was noticed, or given up with rv_store_release().
+ * Before a store to a watched page (p->ram set): where reservations are tracked in the page, nobody else stores there or decides on an
+ * SC until the store was noticed, or given up with rv_store_release().
  */
+void rv_store_hold(struct rv_place *p);
+/*
+ * The reservations of other harts in the held page break: before a store that will be made, or just behind one that might not have
+ * been. What stores nothing (SC and AMOCAS that fail) must break none: two harts could fail each other for ever.
+ */
+void rv_store_break(struct hart *h, const struct rv_place *p);
+/* Both, for a store that will be made. */
 void rv_store_guard(struct hart *h, struct rv_place *p);
 void rv_store_release(struct rv_place *p);
 /* A store to a watched page (p->ram set) has been made: tells who watches, and opens the fast path again if nobody does now. */
