@@ -3,6 +3,7 @@
 #include "pci_test.h"
 #include "probe_disk.h"
 #include <errno.h>
+#include <pthread.h>
 #include "hw/ide/ahci.h"
 
 enum { ABAR = T_MEM, CLB = HW_RAM, FB = HW_RAM + 0x1000, TABLES = HW_RAM + 0x2000, DATA = HW_RAM + 0x10000 };
@@ -360,6 +361,13 @@ static void test_smart(void **state)
     machine_end();
 }
 
+/* As a hart does it, whose command begins only when the main loop comes to it. */
+static void *issue_beside(void *arg)
+{
+    pwr(P_CI, 1);
+    return NULL;
+}
+
 static void test_hot_plug(void **state)
 {
     struct err e = ERR_INIT;
@@ -373,6 +381,12 @@ static void test_hot_plug(void **state)
         }
         pwr(P_IS, UINT32_MAX);
         pwr(P_SERR, UINT32_MAX);
+        if (i == 2) {                                           /* with one that was taken and has not begun */
+            pthread_t hart;
+            slot(0, 0x25, 1, 1, 512, false);
+            assert_int_equal(pthread_create(&hart, NULL, issue_beside, NULL), 0);
+            pthread_join(hart, NULL);
+        }
         assert_true(dev_unplug_request(disk, &e));
         probe_go();
         for (int k = 0; k < 50; k++)

@@ -59,6 +59,7 @@ extern const struct bus_class ide_bus_class;
 /* A command from its slot, on its way. */
 struct ata_cmd {
     struct ahci_port *p;
+    struct scsi_disk *d;                /* what was plugged when it was taken: the port may have another, or none, before it ends */
     uint32_t slot, gen;
     uint64_t header;                    /* address of the command header */
     uint16_t prdtl;

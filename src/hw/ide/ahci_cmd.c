@@ -146,7 +146,8 @@ static void co_slot(void *arg)
     bool stale;
 
     c->status = ST_DRDY | ST_DSC;
-    co_ata_execute(c);
+    if (c->gen == p->gen)               /* else the port was stopped, or the disk unplugged, before this began */
+        co_ata_execute(c);
     stale = c->gen != p->gen;
     dma_unmap(&c->vec, c->vec.len);
     dma_vec_free(&c->vec);
@@ -166,6 +167,7 @@ static void start(struct ahci_port *p, unsigned slot)
     struct ata_cmd *c = xnew(struct ata_cmd);
 
     c->p = p;
+    c->d = p->d;
     c->slot = slot;
     c->gen = p->gen;
     if (!fetch(c)) {
@@ -175,7 +177,7 @@ static void start(struct ahci_port *p, unsigned slot)
     } else if (c->fis[0] != 0x27 || !(c->fis[1] & 0x80)) {
         control_fis(c);
     } else {
-        c->ncq = ata_is_ncq(c->fis[2]) && !scsi_disk_is_cd(p->d);
+        c->ncq = ata_is_ncq(c->fis[2]) && !scsi_disk_is_cd(c->d);
         p->running |= SLOT_BIT(c);
         if (c->ncq) {                   /* taken: the slot's bit goes, the tag stays in PxSACT */
             p->ci &= ~SLOT_BIT(c);

@@ -40,9 +40,9 @@ static void put_names(struct scsi_disk *d, uint16_t *w)
     put_text(w + 27, 20, d->product);
 }
 
-static void identify_disk(const struct ahci_port *p, uint16_t *w)
+static void identify_disk(const struct ata_cmd *c, uint16_t *w)
 {
-    struct scsi_disk *d = p->d;
+    struct scsi_disk *d = c->d;
     uint64_t n = scsi_disk_blocks(d);
     uint32_t n28 = (uint32_t)MIN(n, 0x0fffffffu), bs = scsi_disk_bs(d);
     unsigned exp = ctz64(d->opt.physical_block_size / bs);
@@ -65,7 +65,7 @@ static void identify_disk(const struct ahci_port *p, uint16_t *w)
     w[76] = 0x010e;                     /* NCQ; generations 1 to 3 */
     w[80] = 0x07f0;                     /* up to ACS-4 */
     w[82] = w[85] = (uint16_t)(cache ? 0x4021 : 0x4001);           /* SMART */
-    w[85] &= (uint16_t)~(p->smart_off ? 1 : 0);
+    w[85] &= (uint16_t)~(c->p->smart_off ? 1 : 0);
     if (cache && !blk_write_cache(d->blk))
         w[85] &= (uint16_t)~0x0020;
     w[83] = w[86] = (uint16_t)(0x4400 | (cache ? 0x3000 : 0));      /* 48 bits, FLUSH and FLUSH EXT */
@@ -86,10 +86,10 @@ static void identify_disk(const struct ahci_port *p, uint16_t *w)
     w[222] = 0x107f;
 }
 
-static void identify_packet(const struct ahci_port *p, uint16_t *w)
+static void identify_packet(const struct ata_cmd *c, uint16_t *w)
 {
     w[0] = 0x8580;                      /* ATAPI, CD, removable, 12-byte packets */
-    put_names(p->d, w);
+    put_names(c->d, w);
     w[49] = 0x0f00;
     w[53] = 0x0006;
     w[63] = 0x0007;
@@ -108,12 +108,12 @@ void ata_reply(struct ata_cmd *c, const void *buf, uint32_t n)
     c->pio_in = true;
 }
 
-static void identify(struct ata_cmd *c, void (*fill)(const struct ahci_port *, uint16_t *))
+static void identify(struct ata_cmd *c, void (*fill)(const struct ata_cmd *, uint16_t *))
 {
     uint16_t w[256] = { 0 };
     uint8_t sum = 0, b[512];
 
-    fill(c->p, w);
+    fill(c, w);
     for (unsigned i = 0; i < 255; i++) {
         st_le16(b + 2 * i, w[i]);
         sum += (uint8_t)(b[2 * i] + b[2 * i + 1]);
@@ -182,10 +182,10 @@ static void co_run(struct ata_cmd *c, bool to_device)
     struct scsi_req *r = &c->r;
     struct scsi_data data = { &c->vec, 0, c->vec.len };
 
-    c->p->d->s.n_ua = 0;
+    c->d->s.n_ua = 0;
     r->out = to_device ? data : (struct scsi_data){ &c->vec, 0, 0 };
     r->in = to_device ? (struct scsi_data){ &c->vec, 0, 0 } : data;
-    co_scsi_run(r, &c->p->d->s);
+    co_scsi_run(r, &c->d->s);
     c->done = (uint32_t)r->done;
 }
 
@@ -209,7 +209,7 @@ static void co_transfer(struct ata_cmd *c, uint8_t scsi_op, uint64_t lba, uint32
 /* DATA SET MANAGEMENT, TRIM: ranges of 48-bit LBA and 16-bit length (7.5) as UNMAP. */
 static void co_trim(struct ata_cmd *c)
 {
-    struct scsi_disk *d = c->p->d;
+    struct scsi_disk *d = c->d;
     uint64_t bs = scsi_disk_bs(d), n = MIN((uint64_t)count_of(ld_le16(c->fis + 12), true) * 64, c->vec.len / 8);
 
     if (!(c->fis[3] & 1) || !d->caps.discard || scsi_disk_read_only(d) || c->vec.dev_writes) {
@@ -229,7 +229,7 @@ static void co_trim(struct ata_cmd *c)
 
 static void set_features(struct ata_cmd *c)
 {
-    struct scsi_disk *d = c->p->d;
+    struct scsi_disk *d = c->d;
     uint8_t what = c->fis[3];
 
     if ((what == 0x02 || what == 0x82) && !scsi_disk_is_cd(d) && d->caps.flush)
@@ -253,7 +253,9 @@ static void co_packet(struct ata_cmd *c)
     }
     r->out = (struct scsi_data){ &c->vec, 0, c->vec.dev_writes ? 0 : c->vec.len };
     r->in = (struct scsi_data){ &c->vec, 0, c->vec.dev_writes ? c->vec.len : 0 };
-    co_scsi_run(r, &p->d->s);
+    co_scsi_run(r, &c->d->s);
+    if (c->gen != p->gen)               /* the sense would be told of another drive */
+        return;
     c->done = (uint32_t)r->done;
     c->count = 3;                       /* interrupt reason: status */
     p->sense_len = 0;
@@ -320,7 +322,7 @@ static void co_execute_disk(struct ata_cmd *c)
 
 void co_ata_execute(struct ata_cmd *c)
 {
-    if (scsi_disk_is_cd(c->p->d))
+    if (scsi_disk_is_cd(c->d))
         co_execute_cd(c);
     else
         co_execute_disk(c);

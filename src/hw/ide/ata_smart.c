@@ -39,7 +39,7 @@ static uint8_t test_status(const struct scsi_disk *d)
 
 static void read_data(struct ata_cmd *c, uint8_t *b)
 {
-    const struct scsi_disk *d = c->p->d;
+    const struct scsi_disk *d = c->d;
     uint8_t *a = b + 2;
 
     st_le16(b, 16);
@@ -101,7 +101,7 @@ static bool read_log(struct ata_cmd *c, uint8_t *b)
         checksum(b);
         return true;
     case LOG_SELF_TEST:
-        self_test_log(c->p->d, b);
+        self_test_log(c->d, b);
         checksum(b);
         return true;
     default:
@@ -117,7 +117,7 @@ static bool co_execute(struct ata_cmd *c)
 
     for (unsigned i = 0; i < ARRAY_SIZE(tests); i++)
         if (tests[i].ata == c->fis[4]) {
-            bool passed = co_scsi_self_test(c->p->d, tests[i].scsi);
+            bool passed = co_scsi_self_test(c->d, tests[i].scsi);
             c->lba = passed ? KEY << 8 : 0x2cf400;
             return passed;
         }
