@@ -139,6 +139,8 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
     }
     n->pel.established = false;
     nvme_pel_reset(n);
+    if (cold && !n->pci.pf)
+        nvme_ns_features_reset(n->ss);
     for (unsigned i = 1; cold && !n->pci.pf && i <= NVME_NS_MAX; i++)
         if (nvme_ns_allocated(n->ss, i))
             nvme_zones_power_cycle(n->ss->ns[i]);
@@ -152,6 +154,7 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
 static void subsystem_reset(struct nvme *n)
 {
     pthread_mutex_lock(&n->ss->lock);
+    nvme_ns_features_reset(n->ss);
     for (unsigned i = 0; i < NVME_CTRL_MAX; i++) {
         struct nvme *m = n->ss->ctrl[i];
         if (m) {

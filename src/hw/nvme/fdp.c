@@ -180,13 +180,13 @@ uint16_t co_nvme_io_send(struct nvme_req *r)
 
 /* ---- features ---- */
 
-uint16_t nvme_fdp_get(struct nvme_req *r)
+uint16_t nvme_fdp_get(struct nvme_req *r, enum nvme_select sel)
 {
     const struct nvme_fdp *f = &r->n->ss->fdp;
 
     if ((r->cmd.cdw11 & 0xffff) != 1)
         return NVME_INVALID_FIELD | NVME_DNR;
-    r->result = f->on;
+    r->result = sel ? f->there : f->on; /* the option switches it on */
     return NVME_OK;
 }
 
@@ -215,7 +215,7 @@ static uint16_t events_of(struct nvme_req *r, struct nvme_ruh **ruh)
     return NVME_OK;
 }
 
-uint16_t nvme_fdp_events_get(struct nvme_req *r)
+uint16_t nvme_fdp_events_get(struct nvme_req *r, enum nvme_select sel)
 {
     uint8_t b[2 * 4] = { 0, 0, 1, 0, 2, 0, 3, 0 };
     struct nvme_ruh *ruh;
@@ -223,7 +223,7 @@ uint16_t nvme_fdp_events_get(struct nvme_req *r)
     uint16_t st = events_of(r, &ruh);
 
     for (unsigned i = 0; !st && i < 4; i++)
-        b[2 * i + 1] = ruh->events >> i & 1;
+        b[2 * i + 1] = sel ? 0 : ruh->events >> i & 1;
     r->result = 4;
     return st ? st : nvme_to_host(r, b, 2 * n);
 }

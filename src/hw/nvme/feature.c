@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Get and Set Features (5.15, 5.27). A row says what a feature can; values are scalars unless a row has its own code. */
+/*
+ * Get and Set Features (5.15, 5.27). A row says what a feature can; values are scalars unless a row has its own code. Each has a current and
+ * a default value, and a saved one where it can be saved: elsewhere that is the default (4.2, Feature Values).
+ */
 #include "hw/nvme/fdp.h"
 #include "hw/nvme/kv.h"
 #include "hw/nvme/lbatype.h"
@@ -10,12 +13,12 @@
 #include "hw/nvme/thermal.h"
 
 enum { F_SAVE = 1, F_NS = 2, F_CHANGE = 4 };            /* as Get Features with Select 3 tells them */
-enum { SEL_CURRENT, SEL_DEFAULT, SEL_SAVED, SEL_CAPS };
+#define SEL_CAPS 3u                     /* after those of enum nvme_select */
 
 struct feature {
     uint8_t fid, caps;
     uint32_t def, mask;                                 /* bits of dword 11 that are kept */
-    uint16_t (*get)(struct nvme_req *r);                /* NULL: the scalar */
+    uint16_t (*get)(struct nvme_req *r, enum nvme_select sel);  /* NULL: the scalar */
     uint16_t (*co_set)(struct nvme_req *r, uint32_t v); /* before the scalar is kept; NULL: nothing to check */
 };
 
@@ -31,7 +34,8 @@ static uint16_t co_set_write_cache(struct nvme_req *r, uint32_t v)
     return v & 1 ? NVME_OK : co_nvme_flush_all(r->n);
 }
 
-static uint16_t get_queues(struct nvme_req *r)
+/* There is no other number: what the host asks for changes nothing. */
+static uint16_t get_queues(struct nvme_req *r, enum nvme_select sel)
 {
     r->result = (r->n->qpairs - 1) | (r->n->qpairs - 1) << 16;
     return NVME_OK;
@@ -43,16 +47,16 @@ static uint16_t co_set_queues(struct nvme_req *r, uint32_t v)
         return NVME_SEQUENCE | NVME_DNR;
     if ((v & 0xffff) == 0xffff || v >> 16 == 0xffff)
         return NVME_INVALID_FIELD | NVME_DNR;
-    return get_queues(r);
+    return get_queues(r, NVME_CURRENT);
 }
 
-static uint16_t get_vector(struct nvme_req *r)
+static uint16_t get_vector(struct nvme_req *r, enum nvme_select sel)
 {
     uint32_t iv = r->cmd.cdw11 & 0xffff;
 
     if (iv >= r->n->vectors)
         return NVME_INVALID_FIELD | NVME_DNR;
-    r->result = iv | (r->n->vector_off[iv / 32] >> (iv & 31) & 1) << 16;
+    r->result = iv | (sel ? 0 : (r->n->vector_off[iv / 32] >> (iv & 31) & 1) << 16);
     return NVME_OK;
 }
 
@@ -69,13 +73,13 @@ static uint16_t co_set_vector(struct nvme_req *r, uint32_t v)
     return NVME_OK;
 }
 
-static uint16_t get_recovery(struct nvme_req *r)
+static uint16_t get_recovery(struct nvme_req *r, enum nvme_select sel)
 {
-    struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
+    const struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
 
     if (!ns)
         return NVME_INVALID_NSID | NVME_DNR;
-    r->result = (r->n->feat[NVME_FEAT_ERROR_RECOVERY] & 0xffff) | (ns->dulbe ? 1u << 16 : 0);
+    r->result = sel ? 0 : ns->tler | (ns->dulbe ? 1u << 16 : 0);
     return NVME_OK;
 }
 
@@ -88,8 +92,10 @@ static uint16_t co_set_recovery(struct nvme_req *r, uint32_t v)
         return NVME_INVALID_NSID | NVME_DNR;
     for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
         struct nvme_ns *each = nvme_ns_at(r->n, i);
-        if (each && (all || each == ns))
+        if (each && (all || each == ns)) {
+            each->tler = (uint16_t)v;
             each->dulbe = v >> 16 & 1;
+        }
     }
     return NVME_OK;
 }
@@ -101,9 +107,9 @@ uint64_t nvme_timestamp(const struct nvme *n)
     return ((n->timestamp + ms) & (BIT64(48) - 1)) | (uint64_t)n->timestamp_origin << 49;
 }
 
-static uint16_t get_timestamp(struct nvme_req *r)
+static uint16_t get_timestamp(struct nvme_req *r, enum nvme_select sel)
 {
-    uint64_t v = htole64(nvme_timestamp(r->n));
+    uint64_t v = sel ? 0 : htole64(nvme_timestamp(r->n));
 
     return nvme_to_host(r, &v, sizeof v);
 }
@@ -130,11 +136,12 @@ static uint16_t co_set_keep_alive(struct nvme_req *r, uint32_t v)
     return NVME_OK;
 }
 
-static uint16_t get_behavior(struct nvme_req *r)
+static uint16_t get_behavior(struct nvme_req *r, enum nvme_select sel)
 {
     uint8_t b[512] = { 0 };
 
-    memcpy(b, r->n->host_behavior, sizeof r->n->host_behavior);
+    if (!sel)
+        memcpy(b, r->n->host_behavior, sizeof r->n->host_behavior);
     return nvme_to_host(r, b, sizeof b);
 }
 
@@ -151,9 +158,11 @@ static uint16_t co_set_behavior(struct nvme_req *r, uint32_t v)
     return NVME_OK;
 }
 
-static uint16_t get_host_id(struct nvme_req *r)
+static uint16_t get_host_id(struct nvme_req *r, enum nvme_select sel)
 {
-    return nvme_to_host(r, r->n->host_id, r->cmd.cdw11 & 1 ? 16 : 8);
+    static const uint64_t none[2];
+
+    return nvme_to_host(r, sel ? none : r->n->host_id, r->cmd.cdw11 & 1 ? 16 : 8);
 }
 
 static uint16_t co_set_host_id(struct nvme_req *r, uint32_t v)
@@ -171,13 +180,13 @@ static uint16_t co_set_host_id(struct nvme_req *r, uint32_t v)
 }
 
 /* 8.12.1: protection until the power cycle and for ever cannot be taken back. */
-static uint16_t get_protect(struct nvme_req *r)
+static uint16_t get_protect(struct nvme_req *r, enum nvme_select sel)
 {
-    struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
+    const struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
 
     if (!ns)
         return NVME_INVALID_NSID | NVME_DNR;
-    r->result = ns->write_protect;
+    r->result = sel ? 0 : ns->write_protect;
     return NVME_OK;
 }
 
@@ -208,7 +217,7 @@ static const struct feature features[] = {
     { NVME_FEAT_POWER, F_SAVE | F_CHANGE, 0, 0xff, NULL, co_set_power },
     { NVME_FEAT_LBA_RANGE, F_NS | F_CHANGE, 0, 0, nvme_lba_types_get, co_nvme_lba_types_set },
     { NVME_FEAT_TEMPERATURE, F_CHANGE, 0, 0, nvme_threshold_get, co_nvme_threshold_set },
-    { NVME_FEAT_ERROR_RECOVERY, F_NS | F_CHANGE, 0, 0x1ffff, get_recovery, co_set_recovery },
+    { NVME_FEAT_ERROR_RECOVERY, F_NS | F_CHANGE, 0, 0, get_recovery, co_set_recovery },
     { NVME_FEAT_WRITE_CACHE, F_SAVE | F_CHANGE, 1, 1, NULL, co_set_write_cache },
     { NVME_FEAT_QUEUES, F_CHANGE, 0, 0, get_queues, co_set_queues },
     { NVME_FEAT_COALESCING, F_SAVE | F_CHANGE, 0, 0xffff, NULL, NULL },
@@ -229,7 +238,7 @@ static const struct feature features[] = {
     { NVME_FEAT_FDP, F_CHANGE, 0, 0, nvme_fdp_get, co_nvme_fdp_set },
     { NVME_FEAT_FDP_EVENTS, F_NS | F_CHANGE, 0, 0, nvme_fdp_events_get, co_nvme_fdp_events_set },
     { NVME_FEAT_KV_CONFIG, F_NS | F_CHANGE, 0, 0, nvme_kv_config_get, co_nvme_kv_config_set },
-    { NVME_FEAT_RESV_NOTIFY, F_CHANGE, 0, 0xe, NULL, NULL },
+    { NVME_FEAT_RESV_NOTIFY, F_NS | F_CHANGE, 0, 0, nvme_resv_mask_get, co_nvme_resv_mask_set },
     { NVME_FEAT_RESV_PERSIST, F_NS | F_CHANGE, 0, 0, nvme_resv_persist_get, co_nvme_resv_persist_set },
     { NVME_FEAT_WRITE_PROTECT, F_NS | F_CHANGE, 0, 0, get_protect, co_set_protect },
     { NVME_FEAT_OCP_CLEAR_HISTORY, F_CHANGE, 0, 0, NULL, co_nvme_ocp_clear_history },
@@ -268,6 +277,17 @@ bool nvme_feature_effects(const struct nvme *n, uint8_t fid, uint32_t *effects)
     return f;
 }
 
+uint32_t nvme_feature_scalar(const struct nvme *n, uint8_t fid, enum nvme_select sel)
+{
+    const struct feature *f = find(n, fid);
+
+    switch (sel) {
+    case NVME_DEFAULT: return f ? default_of(n, f) : 0;
+    case NVME_SAVED: return n->feat_saved[fid];
+    default: return n->feat[fid];
+    }
+}
+
 uint16_t co_nvme_get_feature(struct nvme_req *r)
 {
     const struct feature *f = find(r->n, (uint8_t)r->cmd.cdw10);
@@ -275,21 +295,15 @@ uint16_t co_nvme_get_feature(struct nvme_req *r)
 
     if (!f || sel > SEL_CAPS)
         return NVME_INVALID_FIELD | NVME_DNR;
-    switch (sel) {
-    case SEL_CAPS: r->result = f->caps; return NVME_OK;
-    case SEL_DEFAULT:
-        r->result = f->fid == NVME_FEAT_TEMPERATURE && !(r->cmd.cdw11 >> 20 & 3) ? NVME_TEMP_WARNING : default_of(r->n, f);
+    if (sel == SEL_CAPS) {
+        r->result = f->caps;
         return NVME_OK;
-    case SEL_SAVED:
-        if (f->caps & F_SAVE) {
-            r->result = r->n->feat_saved[f->fid];
-            return NVME_OK;
-        }
-        break;                                          /* not saveable: as current, 5.15 */
     }
+    if (sel == NVME_SAVED && !(f->caps & F_SAVE))
+        sel = NVME_DEFAULT;
     if (f->get)
-        return f->get(r);
-    r->result = r->n->feat[f->fid];
+        return f->get(r, sel);
+    r->result = nvme_feature_scalar(r->n, f->fid, sel);
     return NVME_OK;
 }
 
@@ -331,9 +345,34 @@ uint16_t co_nvme_set_feature(struct nvme_req *r)
     return NVME_OK;
 }
 
+void nvme_ns_features_reset(struct nvme_subsys *ss)
+{
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        struct nvme_ns *ns = nvme_ns_allocated(ss, i);
+
+        if (!ns)
+            continue;
+        ns->tler = 0;
+        ns->dulbe = ns->kv_error_on_delete = false;
+    }
+}
+
+static bool only_controller(const struct nvme *n)
+{
+    bool only = true;
+
+    pthread_mutex_lock(&n->ss->lock);
+    for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
+        only &= !n->ss->ctrl[i] || n->ss->ctrl[i] == n;
+    pthread_mutex_unlock(&n->ss->lock);
+    return only;
+}
+
 void nvme_features_reset(struct nvme *n, bool first)
 {
     nvme_thermal_reset(n);
+    if (only_controller(n))
+        nvme_ns_features_reset(n->ss);
     for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
         const struct feature *f = &features[i];
 
@@ -344,4 +383,5 @@ void nvme_features_reset(struct nvme *n, bool first)
     memset(n->vector_off, 0, sizeof n->vector_off);
     memset(n->host_id, 0, sizeof n->host_id);
     memset(n->host_behavior, 0, sizeof n->host_behavior);
+    memset(n->resv_mask, 0, sizeof n->resv_mask);
 }

@@ -265,12 +265,12 @@ static struct nvme_ns *kv_ns(const struct nvme_req *r, uint16_t *st)
     return *st ? NULL : ns;
 }
 
-uint16_t nvme_kv_config_get(struct nvme_req *r)
+uint16_t nvme_kv_config_get(struct nvme_req *r, enum nvme_select sel)
 {
     uint16_t st;
     const struct nvme_ns *ns = kv_ns(r, &st);
 
-    r->result = ns && ns->kv_error_on_delete;
+    r->result = ns && !sel && ns->kv_error_on_delete;
     return st;
 }
 

@@ -14,7 +14,7 @@ void nvme_kv_forget(struct nvme_ns *ns);
 /* CNS 05h of a key-value namespace; reads the store if nobody did. A status. */
 uint16_t co_nvme_kv_identify(struct nvme_ns *ns, uint8_t *b);
 /* Feature 20h, Key Value Configuration. */
-uint16_t nvme_kv_config_get(struct nvme_req *r);
+uint16_t nvme_kv_config_get(struct nvme_req *r, enum nvme_select sel);
 uint16_t co_nvme_kv_config_set(struct nvme_req *r, uint32_t v);
 
 #endif

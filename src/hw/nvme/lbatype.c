@@ -15,7 +15,7 @@ struct nvme_lba_types { unsigned n; uint8_t entry[ENTRIES][ENTRY]; };
 static uint64_t first_of(const uint8_t *e) { return ld_le64(e + 16); }
 static uint64_t blocks_of(const uint8_t *e) { return ld_le64(e + 24); }
 
-uint16_t nvme_lba_types_get(struct nvme_req *r)
+uint16_t nvme_lba_types_get(struct nvme_req *r, enum nvme_select sel)
 {
     struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
     uint8_t b[ENTRIES * ENTRY] = { 0 };
@@ -23,7 +23,7 @@ uint16_t nvme_lba_types_get(struct nvme_req *r)
     if (!ns)
         return NVME_INVALID_NSID | NVME_DNR;
     pthread_mutex_lock(&ns->ss->lock);
-    if (ns->lba_types) {
+    if (ns->lba_types && sel == NVME_CURRENT) {
         memcpy(b, ns->lba_types->entry, ns->lba_types->n * ENTRY);
         r->result = ns->lba_types->n - 1;
     } else {

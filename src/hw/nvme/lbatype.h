@@ -5,7 +5,7 @@
 
 #include "hw/nvme/nvme.h"
 
-uint16_t nvme_lba_types_get(struct nvme_req *r);
+uint16_t nvme_lba_types_get(struct nvme_req *r, enum nvme_select sel);
 uint16_t co_nvme_lba_types_set(struct nvme_req *r, uint32_t v);
 /* Back to one range of general use. */
 void nvme_lba_types_free(struct nvme_ns *ns);

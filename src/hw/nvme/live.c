@@ -33,6 +33,7 @@ static json_t *ns_save(struct nvme_ns *ns)
     for (size_t i = 0; i < ARRAY_SIZE(ns->streams.on); i++)
         json_array_append_new(on, json_integer(ns->streams.on[i]));
     json_object_set_new(o, "unit", json_string(ns->unit->opt->drive->id));
+    json_object_set_new(o, "tler", json_integer(ns->tler));
     json_object_set_new(o, "dulbe", json_boolean(ns->dulbe));
     json_object_set_new(o, "error-on-delete", json_boolean(ns->kv_error_on_delete));
     json_object_set_new(o, "streams", json_pack("{s:i, s:o, s:o}", "given", ns->streams.given, "open", open, "on", on));
@@ -119,6 +120,7 @@ static bool ns_load(struct nvme_subsys *ss, json_t *o, bool seen[NVME_NS_MAX + 1
     if (ns->zones && !nvme_zones_from_json(ns, json_object_get(o, "zones"), true, e))
         return false;
     ns->write_protect = (uint8_t)num(o, "protect");
+    ns->tler = (uint16_t)num(o, "tler");
     ns->dulbe = json_is_true(json_object_get(o, "dulbe"));
     ns->kv_error_on_delete = json_is_true(json_object_get(o, "error-on-delete"));
     atomic_store(&ns->live, true);

@@ -104,14 +104,16 @@ uint16_t co_nvme_dbbuf(struct nvme_req *r)
 
 /* ---- host memory buffer, 5.27.1.10 ---- */
 
-uint16_t nvme_hmb_get(struct nvme_req *r)
+uint16_t nvme_hmb_get(struct nvme_req *r, enum nvme_select sel)
 {
+    struct nvme_hmb none = { 0 };
+    const struct nvme_hmb *h = sel ? &none : &r->n->hmb;
     uint8_t b[4096] = { 0 };
 
-    st_le32(b, r->n->hmb.size);
-    st_le64(b + 4, r->n->hmb.list);
-    st_le32(b + 12, r->n->hmb.count);
-    r->result = r->n->feat[NVME_FEAT_HMB];
+    st_le32(b, h->size);
+    st_le64(b + 4, h->list);
+    st_le32(b + 12, h->count);
+    r->result = nvme_feature_scalar(r->n, NVME_FEAT_HMB, sel);
     return nvme_to_host(r, b, sizeof b);
 }
 

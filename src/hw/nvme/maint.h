@@ -10,7 +10,7 @@ void nvme_maint_init(struct nvme *n);
 void nvme_test_reset(struct nvme *n);
 void nvme_test_loaded(struct nvme *n);                       /* after a snapshot was loaded */
 void nvme_test_log(const struct nvme *n, uint8_t *b);       /* 564 bytes */
-uint16_t nvme_hmb_get(struct nvme_req *r);
+uint16_t nvme_hmb_get(struct nvme_req *r, enum nvme_select sel);
 uint16_t co_nvme_hmb_set(struct nvme_req *r, uint32_t v);
 
 #endif

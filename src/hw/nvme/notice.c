@@ -103,11 +103,11 @@ uint16_t nvme_log_endgrp_events(struct nvme_req *r, struct str *s)
     return NVME_OK;
 }
 
-uint16_t nvme_endgrp_config_get(struct nvme_req *r)
+uint16_t nvme_endgrp_config_get(struct nvme_req *r, enum nvme_select sel)
 {
     if ((r->cmd.cdw11 & 0xffff) != 1)
         return NVME_INVALID_FIELD | NVME_DNR;
-    r->result = (r->n->feat[NVME_FEAT_ENDGRP_EVENT] & 0xff0000) | 1;
+    r->result = (nvme_feature_scalar(r->n, NVME_FEAT_ENDGRP_EVENT, sel) & 0xff0000) | 1;
     return NVME_OK;
 }
 

@@ -23,7 +23,7 @@ uint16_t nvme_log_lba_status(struct nvme_req *r, struct str *s);
 uint16_t nvme_log_endgrp_events(struct nvme_req *r, struct str *s);
 
 /* Features. */
-uint16_t nvme_endgrp_config_get(struct nvme_req *r);
+uint16_t nvme_endgrp_config_get(struct nvme_req *r, enum nvme_select sel);
 uint16_t co_nvme_endgrp_config_set(struct nvme_req *r, uint32_t v);
 
 #endif

@@ -184,7 +184,8 @@ struct nvme_ns {
     uint16_t anagrp;
     /* state */
     uint8_t write_protect;              /* 8.12.1: 0 none, 1 until changed, 2 until power cycle, 3 for ever */
-    bool dulbe, kv_error_on_delete;     /* features: deallocated blocks; EDNEK */
+    uint16_t tler;                      /* features: time for error recovery; deallocated blocks; EDNEK */
+    bool dulbe, kv_error_on_delete;
     struct nvme_ns_atomic atomic;
     struct nvme_streams streams;        /* under the subsystem's lock */
     struct range_claims ranges;         /* of blocks: what commands work on */
@@ -260,7 +261,8 @@ struct nvme_cmb {
 
 struct nvme_thermal {
     uint16_t option;                    /* the temperature that the option says: kelvin */
-    uint16_t temperature, over, under;  /* now, and what is told of as an event */
+    uint16_t temperature, over, under;  /* now, and what is told of as an event; */
+    uint16_t sensor_over, sensor_under; /* by the sensor, which measures the same */
     uint32_t entered[2];                /* times that each level of thermal management began */
     int64_t since, ns[4];               /* accounted up to here: time in each level, above the warning and the critical temperature */
 };
@@ -379,7 +381,7 @@ struct nvme {
     int64_t timestamp_set;              /* CLOCK_VM when the host set it */
     uint64_t timestamp;                 /* ms since the epoch, as set */
     uint8_t timestamp_origin;
-    uint8_t host_behavior[6];
+    uint8_t host_behavior[6], resv_mask[NVME_NS_MAX + 1];       /* the mask by namespace: reservation notifications that the host does not want */
     bool host_id_wide, clean_shutdown;
     /* counters */
     _Atomic uint64_t reads, writes, errors;
@@ -506,9 +508,14 @@ void nvme_ns_changed(struct nvme_subsys *ss, uint32_t nsid, const struct nvme *b
 
 /* ---- identify.c, feature.c, log.c, io.c ---- */
 uint16_t nvme_identify(struct nvme_req *r);
+/* Which value of a feature Get Features wants; what cannot be saved is never asked for as NVME_SAVED. */
+enum nvme_select { NVME_CURRENT, NVME_DEFAULT, NVME_SAVED };
+uint32_t nvme_feature_scalar(const struct nvme *n, uint8_t fid, enum nvme_select sel);
 uint16_t co_nvme_get_feature(struct nvme_req *r);
 uint16_t co_nvme_set_feature(struct nvme_req *r);
-void nvme_features_reset(struct nvme *n, bool power_cycle);
+void nvme_features_reset(struct nvme *n, bool first);
+/* Those of namespaces, which belong to every controller: their defaults. */
+void nvme_ns_features_reset(struct nvme_subsys *ss);
 uint16_t co_nvme_get_log(struct nvme_req *r);
 void nvme_log_error(struct nvme_req *r);
 uint64_t nvme_timestamp(const struct nvme *n);

@@ -74,7 +74,7 @@ static void notify(struct nvme_req *r, const struct host *h, uint8_t type)
 
         if (!n || n == r->n || n->host_id[0] != h->id[0] || n->host_id[1] != h->id[1])
             continue;
-        if (n->feat[NVME_FEAT_RESV_NOTIFY] >> type & 1 || n->resv_notes == NVME_RESV_NOTES)
+        if (n->resv_mask[r->ns->nsid] >> type & 1 || n->resv_notes == NVME_RESV_NOTES)
             continue;
         at = n->resv_notes++;
         n->resv_note[at] = (struct nvme_resv_note){ r->ns->nsid, type };
@@ -308,14 +308,14 @@ void nvme_resv_log(struct nvme *n, uint8_t *b)
     pthread_mutex_unlock(&n->ss->lock);
 }
 
-uint16_t nvme_resv_persist_get(struct nvme_req *r)
+uint16_t nvme_resv_persist_get(struct nvme_req *r, enum nvme_select sel)
 {
     struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
 
     if (!ns)
         return NVME_INVALID_NSID | NVME_DNR;
     pthread_mutex_lock(&ns->ss->lock);
-    r->result = ns->resv && ns->resv->ptpl;
+    r->result = !sel && ns->resv && ns->resv->ptpl;
     pthread_mutex_unlock(&ns->ss->lock);
     return NVME_OK;
 }
@@ -339,6 +339,29 @@ uint16_t co_nvme_resv_persist_set(struct nvme_req *r, uint32_t v)
     }
     pthread_mutex_unlock(&r->n->ss->lock);
     nvme_state_dirty(r->n->ss);
+    return NVME_OK;
+}
+
+/* Which notifications about a namespace this controller's host does not want (5.27.1.26). */
+uint16_t nvme_resv_mask_get(struct nvme_req *r, enum nvme_select sel)
+{
+    if (!nvme_ns_at(r->n, r->cmd.nsid))
+        return NVME_INVALID_NSID | NVME_DNR;
+    r->result = sel ? 0 : r->n->resv_mask[r->cmd.nsid];
+    return NVME_OK;
+}
+
+uint16_t co_nvme_resv_mask_set(struct nvme_req *r, uint32_t v)
+{
+    struct nvme_ns *one = nvme_ns_at(r->n, r->cmd.nsid);
+
+    if (!one && r->cmd.nsid != UINT32_MAX)
+        return NVME_INVALID_NSID | NVME_DNR;
+    pthread_mutex_lock(&r->n->ss->lock);                /* others look at it when they tell */
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++)
+        if (one ? i == one->nsid : nvme_ns_at(r->n, i) != NULL)
+            r->n->resv_mask[i] = v & 0xe;
+    pthread_mutex_unlock(&r->n->ss->lock);
     return NVME_OK;
 }
 

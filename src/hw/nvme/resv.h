@@ -12,8 +12,10 @@ bool nvme_resv_held(const struct nvme_ns *ns);
 void nvme_resv_log(struct nvme *n, uint8_t *b);
 void nvme_resv_free(struct nvme_ns *ns);
 
-/* Feature Reservation Persistence (5.27.1.27). */
-uint16_t nvme_resv_persist_get(struct nvme_req *r);
+/* Features Reservation Notification Mask (5.27.1.26) and Reservation Persistence (5.27.1.27). */
+uint16_t nvme_resv_mask_get(struct nvme_req *r, enum nvme_select sel);
+uint16_t co_nvme_resv_mask_set(struct nvme_req *r, uint32_t v);
+uint16_t nvme_resv_persist_get(struct nvme_req *r, enum nvme_select sel);
 uint16_t co_nvme_resv_persist_set(struct nvme_req *r, uint32_t v);
 
 #endif

@@ -241,7 +241,7 @@ static const struct state_field fields[] = {
     STATE_BOOL(struct nvme, endgrp_event), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), IDLE(resv_event), IDLE(sanitize_event),
     IDLE(background), STATE_ARRAY(struct nvme, feat),
     STATE_ARRAY(struct nvme, feat_saved), STATE_ARRAY(struct nvme, vector_off), STATE_ARRAY(struct nvme, host_id),
-    N(timestamp_set), N(timestamp), N(timestamp_origin), STATE_ARRAY(struct nvme, host_behavior),
+    N(timestamp_set), N(timestamp), N(timestamp_origin), STATE_ARRAY(struct nvme, host_behavior), STATE_BYTES(struct nvme, resv_mask),
     STATE_BOOL(struct nvme, host_id_wide),
     STATE_BOOL(struct nvme, clean_shutdown), N(reads), N(writes), N(errors), N(power_cycles),
     N(unsafe_shutdowns),

@@ -3,11 +3,14 @@
 
 #include "hw/nvme/cmd_int.h"
 
+#define NO_OVER 0xffffu                 /* what no temperature reaches */
+
 enum { LEVEL_LIGHT, LEVEL_HEAVY, ABOVE_WARNING, ABOVE_CRITICAL };      /* of nvme_thermal.ns; the first two of .entered, too */
 
 static const struct state_field fields[] = {
     STATE_SKIP(struct nvme_thermal, option, "an option"), STATE_UINT(struct nvme_thermal, temperature), STATE_UINT(struct nvme_thermal, over),
-    STATE_UINT(struct nvme_thermal, under), STATE_ARRAY(struct nvme_thermal, entered), STATE_UINT(struct nvme_thermal, since),
+    STATE_UINT(struct nvme_thermal, under), STATE_UINT(struct nvme_thermal, sensor_over), STATE_UINT(struct nvme_thermal, sensor_under),
+    STATE_ARRAY(struct nvme_thermal, entered), STATE_UINT(struct nvme_thermal, since),
     STATE_ARRAY(struct nvme_thermal, ns), STATE_END
 };
 const struct state_desc nvme_thermal_state = { .name = "nvme-thermal", .version = 1, .fields = fields };
@@ -44,7 +47,7 @@ static void entered(struct nvme *n, unsigned before)
 static void check_threshold(struct nvme *n)
 {
     const struct nvme_thermal *t = &n->thermal;
-    bool bad = t->temperature >= t->over || t->temperature <= t->under, was = n->critical & 2;
+    bool bad = t->temperature >= MIN(t->over, t->sensor_over) || t->temperature <= MAX(t->under, t->sensor_under), was = n->critical & 2;
 
     n->critical = (uint8_t)((n->critical & ~2) | (bad ? 2 : 0));
     if (bad && !was)
@@ -66,7 +69,8 @@ void nvme_thermal_reset(struct nvme *n)
 {
     account(n);
     n->thermal.over = NVME_TEMP_WARNING;
-    n->thermal.under = 0;
+    n->thermal.sensor_over = NO_OVER;
+    n->thermal.under = n->thermal.sensor_under = 0;
     n->critical = 0;
     check_threshold(n);
 }
@@ -88,22 +92,32 @@ void nvme_thermal_log(struct nvme *n, uint8_t *b)
 
 /* ---- features: thresholds (5.27.1.3), thermal management (5.27.1.13) ---- */
 
+enum { COMPOSITE, SENSOR_1, SENSORS = 15 };             /* TMPSEL; all of them: only to set */
+
+/* NULL: there is none. */
 static uint16_t *threshold(struct nvme_req *r)
 {
     unsigned sensor = r->cmd.cdw11 >> 16 & 15, kind = r->cmd.cdw11 >> 20 & 3;
+    struct nvme_thermal *t = &r->n->thermal;
 
-    if ((sensor != 0 && sensor != 15) || kind > 1)
+    if ((sensor > SENSOR_1 && sensor != SENSORS) || kind > 1)
         return NULL;
-    return kind ? &r->n->thermal.under : &r->n->thermal.over;
+    if (sensor == COMPOSITE)
+        return kind ? &t->under : &t->over;
+    return kind ? &t->sensor_under : &t->sensor_over;
 }
 
-uint16_t nvme_threshold_get(struct nvme_req *r)
+uint16_t nvme_threshold_get(struct nvme_req *r, enum nvme_select sel)
 {
-    uint16_t *t = threshold(r);
+    const struct nvme_thermal *t = &r->n->thermal;
+    const uint16_t *which = threshold(r);
 
-    if (!t)
+    if (!which || (r->cmd.cdw11 >> 16 & 15) == SENSORS)
         return NVME_INVALID_FIELD | NVME_DNR;
-    r->result = *t;
+    if (sel)
+        r->result = which == &t->over ? NVME_TEMP_WARNING : which == &t->sensor_over ? NO_OVER : 0;
+    else
+        r->result = *which;
     return NVME_OK;
 }
 

@@ -15,7 +15,7 @@ extern const struct state_desc nvme_thermal_state;
 void nvme_thermal_changed(void *n);
 void nvme_thermal_reset(struct nvme *n);
 void nvme_thermal_log(struct nvme *n, uint8_t *b);          /* its fields of the 512 bytes of the health log, 5.16.1.3 */
-uint16_t nvme_threshold_get(struct nvme_req *r);
+uint16_t nvme_threshold_get(struct nvme_req *r, enum nvme_select sel);
 uint16_t co_nvme_threshold_set(struct nvme_req *r, uint32_t v);
 uint16_t co_nvme_thermal_set(struct nvme_req *r, uint32_t v);
 
