@@ -195,6 +195,38 @@ void blk_lock_as(const struct blk_node *n, json_t *opts)
         json_object_set_new(opts, "locking", json_string("off"));
 }
 
+static const struct blk_node *leaf_of(const struct blk_node *n)
+{
+    while (n->child.node)
+        n = n->child.node;
+    return n;
+}
+
+/* A file that is in the chain above already would be opened without an end; so would what comes from elsewhere and has no files. */
+static bool check_chain(const struct blk_node *n, json_t *below, struct err *e)
+{
+    json_t *file = below;
+    unsigned depth = 0;
+    struct stat st;
+    while (json_is_object(json_object_get(file, "file")))
+        file = json_object_get(file, "file");
+    const char *path = json_string_value(json_object_get(file, "filename"));
+    bool is_file = path && !stat(path, &st);
+    for (; n; n = n->opener, depth++) {
+        if (!is_file || !blk_file_is_the(leaf_of(n), &st))
+            continue;
+        err_set(e, ERR_VALUE, "'%.200s' is its own backing file%s", path, depth ? ", by others between" : "");
+        return err_hint(e, "backplane-img rebase -u -b BASE gives an image another one");
+    }
+    return depth < BLK_CHAIN_MAX || err_set(e, ERR_VALUE, "more than %u images are one upon another", BLK_CHAIN_MAX);
+}
+
+static bool backing_error(const struct blk_node *n, struct err *e)
+{
+    return str_starts(e->msg, "backing file of ") ? false :     /* of the one that says it: a chain may be long */
+           err_prefix(e, "backing file of '%.150s'", blk_node_filename(n));
+}
+
 bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e)
 {
     bool none = json_is_null(opt) || (json_is_string(opt) && !*json_string_value(opt));
@@ -206,7 +238,7 @@ bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e)
         o = blk_image_opts(path, n->backing_fmt, e);
         free(path);
         if (!o)
-            return err_prefix(e, "backing file of '%s'", blk_node_filename(n));
+            return backing_error(n, e);
         blk_lock_as(n, o);
     }
     if (json_is_object(o)) {
@@ -216,9 +248,9 @@ bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e)
         if (!json_object_get(o, "read-only"))
             json_object_set_new(o, "read-only", json_true());
     }
-    bool ok = blk_child_open_at(n, &n->backing, "backing", o, BLK_PERM_READ, BLK_PERM_READ, e);
+    bool ok = check_chain(n, o, e) && blk_child_open_at(n, &n->backing, "backing", o, BLK_PERM_READ, BLK_PERM_READ, e);
     if (!ok && e->cls == ERR_BUSY && json_is_string(o))         /* somebody writes to it, which our users may not mind */
         ok = blk_child_open_at(n, &n->backing, "backing", o, BLK_PERM_READ, BLK_PERM_ALL, e);
     json_decref(o);
-    return ok || err_prefix(e, "backing file of '%s'", blk_node_filename(n));
+    return ok || backing_error(n, e);
 }

@@ -23,6 +23,8 @@ void blk_lock_as(const struct blk_node *n, json_t *opts);
 bool blk_imply_protocol(json_t *opts, struct err *e) MUST_CHECK;
 /* The node of the image @name in format @fmt; NULL: raw, refused if it looks like something else. */
 json_t *blk_image_opts(const char *name, const char *fmt, struct err *e);
+/* At most so many images are opened one upon another. */
+enum { BLK_CHAIN_MAX = 4096 };
 /*
  * Opens what ->backing_name of @n says (in ->backing_fmt), or what @opt (borrowed, may be NULL) says instead: a node's name or options;
  * null or an empty name: none. ->backing is the use. Coroutine.

@@ -64,6 +64,7 @@ struct blk_node {
     int detect_zeroes;              /* enum blk_detect */
     /* state */
     bool is_open, inline_child;     /* inline_child: made by its parent's options, goes with it */
+    struct blk_node *opener;        /* that parent, until it is open */
     struct loop *home;
     _Atomic uint64_t size;          /* bytes */
     struct blk_caps caps;           /* filled by co_open */

@@ -153,6 +153,8 @@ static bool look_at(struct blk_file *f, struct err *e)
         return err_os(e, errno, "cannot look at '%s'", f->filename);
     if (!check_kind(f, &st, e) || !find_size(f, e))
         return false;
+    f->dev = st.st_dev;
+    f->ino = st.st_ino;
     find_alignment(f);
     f->kind = co_file_kind(f->fd, n->direct);
     if (S_ISBLK(st.st_mode)) {
@@ -384,6 +386,12 @@ static int file_resize(struct blk_node *n, uint64_t size)
         return -errno;
     atomic_store(&n->size, align_up(size, 512));
     return 0;
+}
+
+bool blk_file_is_the(const struct blk_node *n, const struct stat *st)
+{
+    const struct blk_file *f = (const struct blk_file *)n;
+    return BLK_DRIVER(n)->co_preadv == file_read && f->dev == st->st_dev && f->ino == st->st_ino;
 }
 
 bool blk_file_is_unlocked(const struct blk_node *n)

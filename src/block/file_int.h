@@ -2,6 +2,7 @@
 #ifndef BLOCK_FILE_INT_H
 #define BLOCK_FILE_INT_H
 
+#include <sys/stat.h>
 #include "block/driver.h"
 
 struct blk_file {
@@ -14,6 +15,8 @@ struct blk_file {
     unsigned align, mem_align;      /* of direct I/O; 1: none needed */
     enum co_file kind;              /* of its transfers */
     bool is_dev, can_punch;
+    dev_t dev;                      /* which file it is */
+    ino_t ino;
     bool no_locks;                  /* the file system has none, and locking=auto */
     unsigned locked;                /* lock bytes held: bit b for 100 + b, bit 8 + b for 200 + b */
     struct co_mutex partial;        /* read-modify-write of direct I/O, on the home loop */
@@ -28,6 +31,8 @@ bool file_lock_update(struct blk_file *f, unsigned perm, unsigned shared, struct
 /* The locks that are held, by another descriptor of the same file too. */
 void file_lock_copy(const struct blk_file *f, int fd);
 
+/* A file of the host: the one that @st tells of. */
+bool blk_file_is_the(const struct blk_node *n, const struct stat *st);
 /* A file or device of the host that is opened with locking=off. */
 bool blk_file_is_unlocked(const struct blk_node *n);
 

@@ -13,12 +13,16 @@ enum { DRAIN_STEP_NS = 200000 };
 
 static struct list drains = LIST_INIT(drains);
 
-static void gate_users(struct blk_node *n, struct blk_drain *d)
+struct gating { struct blk_node *n; struct blk_drain *d; };
+
+static void gate_users(void *arg)
 {
+    const struct gating *g = arg;
+    struct blk_drain *d = g->d;
     struct blk_use *u;
-    list_for_each(u, &n->uses, link) {
+    list_for_each(u, &g->n->uses, link) {
         if (u->parent)
-            gate_users(u->parent, d);
+            co_deeper(gate_users, &(struct gating){ u->parent, d });
         if (!u->blk)
             continue;
         if (d->n == d->cap) {
@@ -42,7 +46,7 @@ void co_node_drain(struct blk_node *n, struct blk_drain *d)
 {
     *d = (struct blk_drain){ .n = 0 };
     list_push(&drains, &d->link);
-    gate_users(n, d);
+    gate_users(&(struct gating){ n, d });
     while (any_in_flight(d))
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + DRAIN_STEP_NS);
 }

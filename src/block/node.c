@@ -45,9 +45,13 @@ static void co_close(void *arg)
         BLK_DRIVER(n)->co_close(n);
 }
 
+static struct blk_node *opener;     /* of the node that is made next */
+
 static bool node_init(struct obj *o, struct err *e)
 {
     struct blk_node *n = (struct blk_node *)o;
+    n->opener = opener;
+    opener = NULL;
     list_init(&n->uses);
     list_init(&n->child.link);
     list_init(&n->backing.link);
@@ -108,7 +112,8 @@ const struct obj_class blk_node_class = {
 };
 OBJ_CLASS(&blk_node_class);
 
-static struct blk_node *node_create(json_t *opts, bool inline_child, struct err *e)
+/* @parent: its child, or NULL. */
+static struct blk_node *node_create(json_t *opts, struct blk_node *parent, struct err *e)
 {
     json_t *o = json_copy(opts);
     char *driver = opt_take(o, "driver"), *name = opt_take(o, "node-name");
@@ -117,14 +122,18 @@ static struct blk_node *node_create(json_t *opts, bool inline_child, struct err 
         json_object_set_new(o, "backing", json_string(""));
     if (!driver)
         err_set(e, ERR_VALUE, "'driver' is missing"), err_hint(e, "driver=TYPE[,...]; types: -blockdev help");
-    else if (!name && !inline_child)
+    else if (!name && !parent)
         err_set(e, ERR_VALUE, "'node-name' is missing: a block node needs a name by which others find it");
     else {
         const struct obj_class *c = backend_find(&blk_node_class, driver, e);
+        opener = parent;
         if (c)
             n = (struct blk_node *)obj_create(c, name, o, NULL, e);
-        if (n)
-            n->inline_child = inline_child;
+        opener = NULL;
+        if (n) {
+            n->inline_child = parent;
+            n->opener = NULL;
+        }
     }
     free(driver);
     free(name);
@@ -132,7 +141,7 @@ static struct blk_node *node_create(json_t *opts, bool inline_child, struct err 
     return n;
 }
 
-struct blk_node *blk_node_create(json_t *opts, struct err *e) { return node_create(opts, false, e); }
+struct blk_node *blk_node_create(json_t *opts, struct err *e) { return node_create(opts, NULL, e); }
 
 bool blk_node_delete(struct blk_node *n, struct err *e) { return obj_user_delete(&n->obj, e); }
 
@@ -167,7 +176,7 @@ bool blk_child_open_at(struct blk_node *parent, struct blk_use *u, const char *r
         c = (struct blk_node *)obj_lookup(&blk_node_class, json_string_value(v), e);
     } else if (json_is_object(v)) {
         json_t *o = child_opts(parent, v);
-        c = node_create(o, true, e);
+        c = node_create(o, parent, e);
         json_decref(o);
     } else {
         err_set(e, ERR_VALUE, "'%s' must name a block node or hold the options of one", role);
@@ -247,19 +256,29 @@ static bool use_conflict(const struct blk_node *n, const struct blk_use *other, 
     return false;
 }
 
-/* Sums up the uses of @n and tells its driver. */
+struct perms { struct blk_node *n; unsigned perm, shared; struct err *e; bool ok; };
+
+static void tell_driver(void *arg)
+{
+    struct perms *p = arg;
+    p->ok = BLK_DRIVER(p->n)->set_perm(p->n, p->perm, p->shared, p->e);
+}
+
+/* Sums up the uses of @n and tells its driver, which may go on to the nodes below. */
 static bool perm_update(struct blk_node *n, struct err *e)
 {
-    unsigned perm = 0, shared = BLK_PERM_ALL;
+    struct perms p = { n, 0, BLK_PERM_ALL, e, true };
     struct blk_use *u;
     list_for_each(u, &n->uses, link) {
-        perm |= u->perm;
-        shared &= u->shared;
+        p.perm |= u->perm;
+        p.shared &= u->shared;
     }
-    if (BLK_DRIVER(n)->set_perm && !BLK_DRIVER(n)->set_perm(n, perm, shared, e))
+    if (BLK_DRIVER(n)->set_perm)
+        co_deeper(tell_driver, &p);
+    if (!p.ok)
         return false;
-    n->perm = perm;
-    n->shared = shared;
+    n->perm = p.perm;
+    n->shared = p.shared;
     return true;
 }
 

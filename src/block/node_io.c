@@ -165,7 +165,7 @@ static int req_do(struct req *q)
         return q->res;
     }
     if ((BLK_DRIVER(q->n)->flags & BLK_ANY_LOOP) || loop_current() == q->n->home)
-        co_req_run(q);
+        co_deeper(co_req_run, q);           /* a request goes down the graph, which is as deep as images say */
     else
         co_on_loop(q->n->home, NULL, co_req_run, q);
     return q->res;

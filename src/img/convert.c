@@ -192,10 +192,9 @@ static void co_job(void *arg)
 /* All of it is files of the host, through its cache. */
 static bool is_near(const struct blk_node *n)
 {
-    const struct blk_node *below[] = { n->child.node, n->backing.node, n->data.node };
-    bool near = below[0] || (!strcmp(img_format(n), "file") && !n->direct);
-    for (size_t i = 0; i < ARRAY_SIZE(below); i++)
-        near &= !below[i] || is_near(below[i]);
+    bool near = true;
+    for (; n && near; n = n->backing.node)
+        near = (n->child.node ? is_near(n->child.node) : !strcmp(img_format(n), "file") && !n->direct) && (!n->data.node || is_near(n->data.node));
     return near;
 }
 

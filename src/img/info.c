@@ -125,6 +125,21 @@ static void print_info(struct blk_node *n, json_t *o)
         print_value(key, v);
 }
 
+/* The chain has come to an image again that is in @seen, or has no end that could be told from one. */
+static bool is_loop(json_t *seen, const char *name, unsigned depth)
+{
+    const char *path = blk_local_path(name);
+    struct stat st;
+    bool local = path && !stat(path, &st);
+    char *key = local ? xasprintf("%llx:%llx", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino) : xstrdup(name);
+    bool loop = json_object_get(seen, key) || depth > BLK_CHAIN_MAX;
+    json_object_set_new(seen, key, json_true());
+    free(key);
+    if (loop)
+        fprintf(stderr, "backplane-img: '%s' is its own backing file, or one of a loop of them\n", name);
+    return loop;
+}
+
 static int co_info(int argc, char **argv)
 {
     struct img_opts o = { 0 };
@@ -139,10 +154,14 @@ static int co_info(int argc, char **argv)
         fprintf(stderr, "backplane-img: info needs one file name\n");
         return 1;
     }
-    json_t *list = json_array();
+    json_t *list = json_array(), *seen = json_object();
     char *name = xstrdup(argv[optind]), *fmt = o.fmt ? xstrdup(o.fmt) : NULL;
     int status = 0;
     for (unsigned depth = 0; name; depth++) {
+        if (is_loop(seen, name, depth)) {
+            status = 1;
+            break;
+        }
         struct img_opts here = o;
         here.image_opts &= !depth;
         struct blk_node *n = img_open(name, fmt, NULL, &here, IMG_LOOK | IMG_UNLOCKED);
@@ -162,14 +181,10 @@ static int co_info(int argc, char **argv)
         name = chain && n->backing_name ? blk_path_beside(blk_node_filename(n), n->backing_name) : NULL;
         fmt = name && n->backing_fmt ? xstrdup(n->backing_fmt) : NULL;
         img_close(n);
-        if (depth > 1000) {
-            fprintf(stderr, "backplane-img: the chain of backing files has no end\n");
-            status = 1;
-            break;
-        }
     }
     free(name);
     free(fmt);
+    json_decref(seen);
     if (img_is_json(&o) && !status)
         img_print_json(json_incref(chain ? list : json_array_get(list, 0)));
     json_decref(list);

@@ -12,6 +12,7 @@
 enum {
     STACK_SIZE = 256 * 1024, GUARD_SIZE = 4096,
     POOL_MAX = 256,             /* stacks a loop keeps for the next coroutine */
+    ROOM = 128 * 1024,          /* on its stack, for who calls co_deeper() */
     READY_BOUND = 10000,        /* resumptions before the loop looks at its descriptors again */
 };
 
@@ -366,10 +367,41 @@ void co_run_main(void (*fn)(void *), void *arg)
         loop_run_once(l, -1);
 }
 
+/* ---- deep recursion: the stack of another coroutine goes on where ours ends ---- */
+
+struct deeper { struct co *co, *further; void (*fn)(void *); void *arg; };
+
+static void deeper_run(void *arg)
+{
+    struct deeper *d = arg;
+    struct co *co = d->co;
+    struct co_san before = co->san;
+    self = co;                          /* awaits are those of who called */
+    co->san = d->further->san;
+    d->fn(d->arg);
+    co->san = before;
+    self = d->further;
+}
+
+void co_deeper(void (*fn)(void *), void *arg)
+{
+    struct co *co = self;
+    if (!co || (uintptr_t)__builtin_frame_address(0) - (uintptr_t)co->san.bottom >= ROOM) {
+        fn(arg);
+        return;
+    }
+    struct deeper d = { co, co_new(co->loop), fn, arg };
+    d.further->dom = NULL;
+    d.further->inherited = false;
+    d.further->fn = deeper_run;
+    d.further->arg = &d;
+    co_enter(d.further);
+}
+
 void co_call(void (*fn)(void *), void *arg)
 {
     if (self)
-        fn(arg);
+        co_deeper(fn, arg);
     else
         co_run_main(fn, arg);
 }

@@ -58,7 +58,12 @@ int co_fallocate(int fd, int mode, uint64_t off, uint64_t len);
 /* Runs @fn as a coroutine on the main loop and serves events until it ended. Main thread, outside coroutines, no domain held:
  * start-up and shut-down only. */
 void co_run_main(void (*fn)(void *), void *arg);
-/* Runs fn(arg) and waits: in place where we are a coroutine, else as co_run_main() does. */
+/*
+ * fn(arg), as a call of it, on a further stack where little is left of ours: for recursion as deep as data makes it. What it awaits, the
+ * caller does. Outside coroutines, and where there is room: in place.
+ */
+void co_deeper(void (*fn)(void *), void *arg);
+/* Runs fn(arg) and waits: in place (by co_deeper()) where we are a coroutine, else as co_run_main() does. */
 void co_call(void (*fn)(void *), void *arg);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "base/str.h"
 #include "base/thread.h"
@@ -47,6 +48,16 @@ static void loop_register(struct loop *l)
     pthread_mutex_unlock(&all_lock);
 }
 
+/* An image, a client and a queue are a descriptor each: 1024, as a shell gives them, are few. */
+static void raise_limit(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur >= r.rlim_max)
+        return;
+    r.rlim_cur = r.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &r);
+}
+
 bool loop_main_init(struct err *e)
 {
     assert(!main_loop);
@@ -55,6 +66,7 @@ bool loop_main_init(struct err *e)
         loop_free(l);
         return false;
     }
+    raise_limit();
     signal(SIGPIPE, SIG_IGN);       /* a peer that went away and a file that may not grow are error codes, not our death */
     signal(SIGXFSZ, SIG_IGN);
     l->thread = pthread_self();

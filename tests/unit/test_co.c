@@ -461,6 +461,57 @@ static void short_calls_are_made_in_place_where_that_is_allowed(void **state)
     loop_set_may_block(loop_main(), false);
 }
 
+/* ---- deep recursion ---- */
+
+struct depth { unsigned left; uint64_t sum; struct co *co; bool *done; };
+
+/* Each level takes a KiB and comes back to what it has there, after awaits of the deepest. */
+static void deep(void *arg)
+{
+    struct depth *d = arg, below = { d->left - 1, 0, d->co, NULL };
+    volatile uint64_t mine[128];
+    for (unsigned i = 0; i < ARRAY_SIZE(mine); i++)
+        mine[i] = d->left + i;
+    assert_ptr_equal(co_self(), d->co);
+    assert_true(domain_locked(dom));
+    if (d->left % 1000 == 0)
+        co_yield();
+    if (d->left)
+        co_deeper(deep, &below);
+    assert_ptr_equal(co_self(), d->co);
+    assert_true(domain_locked(dom));
+    if (d->left % 1500 == 0)
+        co_yield();
+    for (unsigned i = 0; i < ARRAY_SIZE(mine); i++)
+        assert_int_equal(mine[i], d->left + i);
+    d->sum = below.sum + d->left;
+}
+
+static void deep_from_a_coroutine(void *arg)
+{
+    struct depth *d = arg;
+    d->co = co_self();
+    deep(d);
+    *d->done = true;
+}
+
+static void recursion_goes_on_to_further_stacks(void **state)
+{
+    enum { LEVELS = 6000, EACH = 3 };
+    bool done[EACH] = { false };
+    struct depth d[EACH];
+    dom = domain_new(loop_main(), "deep");
+    for (unsigned i = 0; i < EACH; i++) {
+        d[i] = (struct depth){ LEVELS, 0, NULL, &done[i] };
+        co_spawn(NULL, dom, deep_from_a_coroutine, &d[i]);
+    }
+    for (unsigned i = 0; i < EACH; i++) {
+        run_until(&done[i]);
+        assert_int_equal(d[i].sum, (uint64_t)LEVELS * (LEVELS + 1) / 2);
+    }
+    domain_free(dom);
+}
+
 int main(void)
 {
     const struct CMUnitTest coroutines[] = {
@@ -477,7 +528,7 @@ int main(void)
         cmocka_unit_test(a_descriptor_is_awaited_by_two_and_in_time),
         cmocka_unit_test(files_are_read_and_written),
         cmocka_unit_test(short_copies_of_memory_wait_for_nobody),
-        cmocka_unit_test(stacks_beyond_the_hosts_mappings),
+        cmocka_unit_test(stacks_beyond_the_hosts_mappings), cmocka_unit_test(recursion_goes_on_to_further_stacks),
         cmocka_unit_test(short_calls_are_made_in_place_where_that_is_allowed),
     };
     return RUN_IN_BOTH_MODES(coroutines);
