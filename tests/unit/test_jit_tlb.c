@@ -189,6 +189,37 @@ static void test_dirty(void **state)
     assert_int_equal(ld_le64(at(leaf(0x7000))) & (A | D), A);
 }
 
+/* A loop that reads a page and one that writes it remember it apart: the page is read only, and the store traps. */
+static void test_loops(void **state)
+{
+    struct hart *h = begin();
+    const uint64_t other = CODE + 0x1000;                   /* blocks do not go beyond a page */
+    set_csr(h, 0x305, other + 12);
+    map(0x5000, DATA, V | R | A);
+    map(0x7000, DATA + 0x1000, V | R | W | A | D);
+    put(enc_i(LD, A2, A0, 0));
+    put(enc_i(ADDI, S0, S0, -1));
+    put(enc_b(1, S0, ZERO, -8));
+    put(enc_j(0, (int32_t)(other - pc_now)));
+    pc_now = other;
+    put(enc_s(SD, A0, T0, 0));
+    put(enc_i(ADDI, T1, T1, -1));
+    put(enc_b(1, T1, ZERO, -8));
+    put(HERE);
+    st_le64(at(DATA), 5);
+    for (unsigned i = 0; i < 2; i++) {
+        set_reg(h, A0, i ? 0x5000 : 0x7000);                /* once where all goes well: then it is translated */
+        set_reg(h, S0, 3);
+        set_reg(h, T0, 77);
+        set_reg(h, T1, 3);
+        set_reg(h, REG_PC, CODE);
+        hart_run_to(h, other + 12);
+    }
+    assert_int_equal(csr(h, MCAUSE), 15);
+    assert_int_equal(csr(h, 0x341), other);
+    assert_int_equal(ld_le64(at(DATA)), 5);
+}
+
 /* Code is written through a page that another one displaces each time: the entry that comes back must know that the page is watched. */
 static void test_code_displaced(void **state)
 {
@@ -218,7 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_displaced), cmocka_unit_test(test_both_displaced), cmocka_unit_test(test_pmp), cmocka_unit_test(test_dirty),
-        cmocka_unit_test(test_code_displaced), cmocka_unit_test(test_superpage),
+        cmocka_unit_test(test_code_displaced), cmocka_unit_test(test_superpage), cmocka_unit_test(test_loops),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);
     if (set)

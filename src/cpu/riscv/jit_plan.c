@@ -123,7 +123,10 @@ void jit_plan_shares(struct jit_tr *t)
     }
 }
 
-/* Slots: pairs (loads, stores) of registers that seldom leave a page, then those for loops. */
+/*
+ * Slots: pairs of registers that seldom leave a page, then those for loops. The first of a pair is for loads, the other for stores: all
+ * blocks share them, and what a load found may be read only.
+ */
 static const uint8_t own_slot[] = { 2, 4, 3 };
 #define LOOP_SLOT (2 * (unsigned)sizeof own_slot)
 
@@ -156,7 +159,7 @@ static bool walks(const struct jit_tr *t, unsigned i)
 
 void jit_plan_slots(struct jit_tr *t)
 {
-    unsigned next = LOOP_SLOT;
+    unsigned next[] = { LOOP_SLOT, LOOP_SLOT + 1 };
     for (unsigned i = 0; i < t->n; i++) {
         const struct rv_insn *in = &t->insn[i].in;
         const struct jit_share *g = t->group[i] ? &t->share[t->group[i] - 1] : NULL;
@@ -166,7 +169,9 @@ void jit_plan_slots(struct jit_tr *t)
         for (unsigned k = 0; k < sizeof own_slot; k++)
             if (in->rs1 == own_slot[k])
                 t->slot[i] = (uint8_t)(1 + 2 * k + store);
-        if (!t->slot[i] && next < RV_SLOTS && walks(t, i))
-            t->slot[i] = (uint8_t)(1 + next++);
+        if (!t->slot[i] && next[store] < RV_SLOTS && walks(t, i)) {
+            t->slot[i] = (uint8_t)(1 + next[store]);
+            next[store] += 2;
+        }
     }
 }
