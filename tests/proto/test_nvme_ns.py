@@ -109,6 +109,42 @@ def test_delete_and_create(m):
     assert m.a.admin.run(0x0d, nsid=1, cdw=(1,)).status == 2
 
 
+def test_protected_namespaces_are_not_deleted(m):
+    """8.12: with or without its name; nothing else goes with it then."""
+    assert m.a.set_feature(0x84, 1, nsid=2).status == 0
+    assert [m.a.admin.run(0x0d, nsid=i, cdw=(1,)).status for i in (2, 0xffffffff)] == [0x20, 0x20] and ids(m.a.identify(2)) == [1, 2]
+    assert m.a.set_feature(0x84, 0, nsid=2).status == 0 and m.a.admin.run(0x0d, nsid=2, cdw=(1,)).status == 0
+
+
+def test_formats_beyond_sixteen(tmp_path):
+    """Only hosts that say so (LBAFEE, 5.27.1.18) see them, may format to them, and reach blocks of them. An option's format is within the 16."""
+    with NvmeMachine(tmp_path, "-blockdev", "driver=null-co,node-name=d,size=8M,read-zeroes=on", "-device", "nvme,serial=L,id=l,addr=1",
+                     "-device", "nvme-ns,bus=l,drive=d,nsid=1,ms=32") as m:
+        n = m.nvme(1).enable()
+        io, buf = n.io_queue(), n.alloc()
+
+        def extended(on):
+            n.q.write(buf, bytes([0, 0, on]).ljust(512, b"\0"))
+            assert n.set_feature(0x16, 0, prp1=buf).status == 0
+
+        def formats():
+            b = n.identify(0, nsid=1)
+            assert not any(b[128 + 4 * (b[25] + 1):384])
+            return b[25] + 1, b[26], struct.unpack_from("<HB", b, 128 + 4 * (b[26] & 15 | b[26] >> 5 << 4))
+
+        def read_one():
+            return io.run(2, 1, prp1=n.alloc(0x10000), prp2=n.prp_list(n.alloc(0x10000), 0xf000), mptr=n.alloc(), cdw=(0, 0, 0)).status
+
+        assert formats() == (16, 15, (32, 9)) and read_one() == 0
+        assert n.admin.run(0x80, 1, cdw=(1 << 12,)).status == 0x10a
+        extended(1)
+        assert formats() == (17, 15, (32, 9)) and n.admin.run(0x80, 1, cdw=(1 << 12 | 1,)).status == 0x10a
+        assert n.admin.run(0x80, 1, cdw=(1 << 12,)).status == 0 and formats() == (17, 1 << 5, (64, 16)) and read_one() == 0
+        extended(0)
+        assert n.identify(0, nsid=1)[25:27] == bytes([15, 1 << 5]) and read_one() == 0x0b
+        assert n.admin.run(0x80, 1, cdw=(0,)).status == 0 and formats() == (16, 0, (0, 9)) and read_one() == 0
+
+
 def test_format(m):
     io = m.a.io_queue()
     assert write(io, 1, 0, b"\x55" * 4096).status == 0

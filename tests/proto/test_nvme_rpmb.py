@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.machine import run
-from lib.nvme import PAGE, NvmeMachine
+from lib.nvme import PAGE, NvmeMachine, write
 
-SEND, RECV, INVALID_FIELD, SEQUENCE, PROHIBITED = 0x81, 0x82, 0x002, 0x00c, 0x11e
+SEND, RECV, INVALID_FIELD, SEQUENCE, PROTECTED, NOT_CHANGEABLE, PROHIBITED = 0x81, 0x82, 0x002, 0x00c, 0x020, 0x10e, 0x11e
 SET_KEY, COUNTER, WRITE, READ, RESULT, CONFIG_WRITE, CONFIG_READ = range(1, 8)
 OK, GENERAL, WRONG_MAC, WRONG_COUNTER, WRONG_ADDRESS, NOT_WRITTEN, NOT_READ, NO_KEY, WRONG_CONFIG = range(9)
 UNIT, KEPT, BP = 128 << 10, 4096, 256 << 10
@@ -173,7 +173,7 @@ def test_boot_partitions_are_locked(home):
         assert h.change(SET_KEY, mac=SECRET).result == OK
         assert h.change(CONFIG_WRITE, config(0, 1)).result == WRONG_CONFIG      # nothing to lock without protection
         assert h.change(CONFIG_WRITE, config(2, 0)).result == WRONG_CONFIG and h.change(CONFIG_WRITE, config(1, 4)).result == WRONG_CONFIG
-        assert h.change(CONFIG_WRITE, config(1, 1, b"\1")).result == WRONG_CONFIG
+        assert h.change(CONFIG_WRITE, config(1, 1, b"\4")).result == WRONG_CONFIG and h.change(CONFIG_WRITE, config(1, 1, b"\0\1")).result == WRONG_CONFIG
         assert h.change(CONFIG_WRITE, config(1, 1) * 2).result == GENERAL
         assert h.change(CONFIG_WRITE, config(1, 1)).counter == 1 and commit(0) == PROHIBITED and commit(1) == 0
         assert h.change(CONFIG_WRITE, config(0, 0), counter=1).result == WRONG_CONFIG
@@ -187,6 +187,51 @@ def test_boot_partitions_are_locked(home):
         assert (a.result, a.type, a.counter, a.nonce, a.data) == (OK, 0x700, 1, nonce, config(1, 1)) and a.signed()
         assert h.receive(0).result == GENERAL                                   # no room for it
         assert h.change(CONFIG_WRITE, config(1, 2), counter=1).result == OK and commit(0) == 0 and commit(1) == PROHIBITED
+
+
+def test_states_of_write_protection(home):
+    """Until the power cycle and for ever (8.12.1): entered where the configuration block says so, left by no command; every change is refused."""
+    def start():
+        return NvmeMachine(home, "-drive", "file=%s/rpmb,format=raw,if=none,id=r" % home, "-blockdev", "driver=null-co,node-name=d,size=8M,read-zeroes=on",
+                           "-device", "nvme-subsys,id=ss,state=%s/state" % home, "-device", "nvme,serial=R,subsys=ss,addr=1,rpmb-drive=r",
+                           "-device", "nvme-ns,drive=d,nsid=1")
+
+    def state(n):
+        return n.feature(0x84, nsid=1).result, n.identify(0, nsid=1)[99]
+
+    def refused(n):
+        io = n.io_queue()
+        statuses = [write(io, 1, 0, bytes(512)).status, io.run(8, 1).status, n.admin.run(0x80, 1, cdw=(0,)).status, n.admin.run(0x84, cdw=(2,)).status]
+        return statuses + [n.admin.run(0x0d, nsid=i, cdw=(1,)).status for i in (1, 0xffffffff)] == [PROTECTED] * 6
+
+    def protect(n, how):
+        return n.set_feature(0x84, how, nsid=1).status
+
+    def configure(h, byte, counter):
+        return h.change(CONFIG_WRITE, bytes([0, 0, byte]).ljust(512, b"\0"), counter=counter).result
+
+    with start() as m:
+        n = m.nvme(1).enable()
+        h = Host(n)
+        assert n.identify(1)[531] == 7
+        assert [protect(n, how) for how in (2, 3, 4, 8)] == [NOT_CHANGEABLE, NOT_CHANGEABLE, INVALID_FIELD, INVALID_FIELD]
+        assert h.change(SET_KEY, mac=SECRET).result == OK and protect(n, 2) == NOT_CHANGEABLE
+        assert configure(h, 4, 0) == WRONG_CONFIG and configure(h, 1, 0) == OK
+        assert protect(n, 3) == NOT_CHANGEABLE and protect(n, 1) == 0 and protect(n, 2) == 0 and state(n) == (2, 1) and refused(n)
+        assert [protect(n, how) for how in (0, 1, 2, 3)] == [NOT_CHANGEABLE, NOT_CHANGEABLE, 0, NOT_CHANGEABLE]
+        n.disable()
+        assert state(n.enable()) == (2, 1)                                      # no power cycle
+        m.qmp.cmd("system_reset")
+        m.qmp.wait_event("RESET")
+        n = m.nvme(1).enable()
+        assert state(n) == (0, 0) and protect(n, 2) == 0
+    with start() as m:
+        n = m.nvme(1).enable()
+        assert state(n) == (0, 0) and configure(Host(n), 2, 1) == OK
+        assert protect(n, 2) == NOT_CHANGEABLE and protect(n, 3) == 0 and state(n) == (3, 1)
+    with start() as m:
+        n = m.nvme(1).enable()
+        assert state(n) == (3, 1) and refused(n) and [protect(n, how) for how in (0, 1, 2, 3)] == [NOT_CHANGEABLE] * 3 + [0]
 
 
 def test_a_drive_that_cannot_be_written(home):

@@ -321,6 +321,8 @@ uint16_t nvme_io_allowed(struct nvme_req *r, const struct nvme_op *op)
 
     if (st)
         return st;
+    if (unlikely((ns->flbas >> 5 & 3u) && !r->n->host_behavior[NVME_LBAFEE]))
+        return NVME_INVALID_NSID | NVME_DNR;            /* "Invalid Namespace or Format": the host cannot know what a block is */
     if (atomic_load_explicit(&ns->formatting, memory_order_relaxed))
         return NVME_FORMAT_BUSY;
     if (writes && (ns->write_protect || ns->unit->caps.read_only))

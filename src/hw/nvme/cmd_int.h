@@ -24,9 +24,14 @@ static inline const char *nvme_model(const struct nvme *n)
 
     return o->model ? o->model : NVME_MODEL;
 }
+/* Formats of @ns that the host can be told of: beyond 16 only where it knows how to ask for them (LBAFEE of Host Behavior Support). */
+static inline unsigned nvme_formats_seen(const struct nvme *n, const struct nvme_ns *ns)
+{
+    return n->host_behavior[NVME_LBAFEE] ? ns->n_lbaf : MIN(ns->n_lbaf, NVME_FORMATS);
+}
 /* Identify: what the controller claims follows from its tables of commands. */
 void nvme_identify_caps(const struct nvme *n, uint8_t *b);
-void nvme_identify_csi(const struct nvme_ns *ns, uint8_t csi, uint8_t *b);
+void nvme_identify_csi(const struct nvme_ns *ns, unsigned formats, uint8_t csi, uint8_t *b);
 uint8_t nvme_rescap(const struct nvme_ns *ns);
 /* 5.16.1.18: false where the feature is not there. */
 bool nvme_feature_effects(const struct nvme *n, uint8_t fid, uint32_t *effects);

@@ -164,7 +164,7 @@ uint16_t co_nvme_copy(struct nvme_req *r)
     struct pi wr;
     uint16_t st;
 
-    if (format > 3 || (format >= 2 && !(r->n->host_behavior[4] >> format & 1)) || (ns->pi && (format & 1) != (ns->pif != PIF_16)))
+    if (format > 3 || (format >= 2 && !(r->n->host_behavior[NVME_CDFE] >> format & 1)) || (ns->pi && (format & 1) != (ns->pif != PIF_16)))
         return NVME_INVALID_FIELD | NVME_DNR;
     if (count > ns->msrc + 1u)
         return NVME_SIZE_LIMIT | NVME_DNR;

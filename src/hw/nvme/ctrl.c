@@ -141,9 +141,15 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
     nvme_pel_reset(n);
     if (cold && !n->pci.pf)
         nvme_ns_features_reset(n->ss);
-    for (unsigned i = 1; cold && !n->pci.pf && i <= NVME_NS_MAX; i++)
-        if (nvme_ns_allocated(n->ss, i))
-            nvme_zones_power_cycle(n->ss->ns[i]);
+    for (unsigned i = 1; cold && !n->pci.pf && i <= NVME_NS_MAX; i++) {
+        struct nvme_ns *ns = nvme_ns_allocated(n->ss, i);
+
+        if (!ns)
+            continue;
+        nvme_zones_power_cycle(ns);
+        if (ns->write_protect == NVME_PROTECT_CYCLE)
+            ns->write_protect = NVME_PROTECT_NONE;
+    }
     nvme_features_reset(n, cold && !n->features_kept && n->power_cycles <= 1);
     if (cold)
         nvme_state_dirty(n->ss);

@@ -9,7 +9,9 @@
 #include "hw/nvme/notice.h"
 #include "hw/nvme/ocp.h"
 #include "hw/nvme/pel.h"
+#include "hw/nvme/persist.h"
 #include "hw/nvme/resv.h"
+#include "hw/nvme/rpmb.h"
 #include "hw/nvme/thermal.h"
 
 enum { F_SAVE = 1, F_NS = 2, F_CHANGE = 4 };            /* as Get Features with Select 3 tells them */
@@ -152,7 +154,7 @@ static uint16_t co_set_behavior(struct nvme_req *r, uint32_t v)
 
     if (st)
         return st;
-    if (b[0] > 1 || b[1] > 1 || b[2] > 1 || b[4] & ~0x1f)       /* ACRE, ETDAS, LBAFEE, copy formats */
+    if (b[NVME_ACRE] > 1 || b[NVME_ETDAS] > 1 || b[NVME_LBAFEE] > 1 || b[NVME_CDFE] & ~0x1f)
         return NVME_INVALID_FIELD | NVME_DNR;
     memcpy(r->n->host_behavior, b, sizeof r->n->host_behavior);
     return NVME_OK;
@@ -179,7 +181,10 @@ static uint16_t co_set_host_id(struct nvme_req *r, uint32_t v)
     return NVME_OK;
 }
 
-/* 8.12.1: protection until the power cycle and for ever cannot be taken back. */
+/*
+ * Namespace Write Protection Config (5.27.1.28, 8.12): protection until the power cycle and for ever cannot be taken back, and are entered
+ * only as far as the configuration block of the replay protected memory lets hosts.
+ */
 static uint16_t get_protect(struct nvme_req *r, enum nvme_select sel)
 {
     const struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
@@ -192,18 +197,22 @@ static uint16_t get_protect(struct nvme_req *r, enum nvme_select sel)
 
 static uint16_t co_set_protect(struct nvme_req *r, uint32_t v)
 {
-    struct nvme_ns *ns = nvme_ns_at(r->n, r->cmd.nsid);
+    struct nvme_ns *ns = r->ns = nvme_ns_get(r->n, r->cmd.nsid);        /* its drive stays while we wait */
 
     if (!ns)
         return NVME_INVALID_NSID | NVME_DNR;
-    if (v & ~7u || v > 1)
-        return NVME_INVALID_FIELD | NVME_DNR;           /* NWPC: until changed only */
-    if (ns->write_protect > 1)
+    if (v > NVME_PROTECT_EVER || (v >= NVME_PROTECT_CYCLE && nvme_protect_states(r->n) == NVME_NWPC_PROTECT))
+        return NVME_INVALID_FIELD | NVME_DNR;           /* NWPC */
+    if (ns->write_protect >= NVME_PROTECT_CYCLE ? v != ns->write_protect : v >= NVME_PROTECT_CYCLE && !co_nvme_rpmb_protects(r->n, v))
         return NVME_FEATURE_NOT_CHANGEABLE | NVME_DNR;
+    if (nvme_stale(r))
+        return NVME_ABORT_REQUESTED;
     if (v && co_blk_flush(ns->unit->blk))
         return NVME_WRITE_FAULT;
     ns->write_protect = (uint8_t)v;
     nvme_ns_changed(ns->ss, ns->nsid, r->n);
+    nvme_ns_dirty(ns);
+    co_nvme_persist_sync(ns->ss);
     return NVME_OK;
 }
 
@@ -341,6 +350,7 @@ uint16_t co_nvme_set_feature(struct nvme_req *r)
         r->n->feat_saved[f->fid] = v & f->mask;
         pthread_mutex_unlock(&r->n->ss->lock);
         nvme_state_dirty(r->n->ss);
+        co_nvme_persist_sync(r->n->ss);                 /* saved is what a power loss does not take */
     }
     return NVME_OK;
 }

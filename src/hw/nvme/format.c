@@ -35,9 +35,9 @@ uint16_t co_nvme_erase(struct nvme_req *r, struct nvme_ns *ns)
 
 struct wish { unsigned lbaf; bool extended, pil; uint8_t pi, ses; };
 
-static uint16_t format_check(const struct nvme_ns *ns, const struct wish *w)
+static uint16_t format_check(const struct nvme *n, const struct nvme_ns *ns, const struct wish *w)
 {
-    if (w->lbaf >= ns->n_lbaf || w->ses > 2 || (ns->kv && (w->lbaf || w->pi || w->extended)))
+    if (w->lbaf >= nvme_formats_seen(n, ns) || w->ses > 2 || (ns->kv && (w->lbaf || w->pi || w->extended)))
         return NVME_INVALID_FORMAT | NVME_DNR;
     if (!nvme_pi_fits(w->pi, ns->pif, ns->lbaf[w->lbaf].ms) || (ns->zones && !nvme_zones_fit(ns, &ns->lbaf[w->lbaf])))
         return NVME_INVALID_FORMAT | NVME_DNR;
@@ -64,7 +64,7 @@ static void format_event(const struct nvme_req *r, const struct nvme_ns *ns, uin
 
 static uint16_t co_format_one(struct nvme_req *r, struct nvme_ns *ns, const struct wish *w)
 {
-    uint16_t st = format_check(ns, w);
+    uint16_t st = format_check(r->n, ns, w);
 
     if (st)
         return st;

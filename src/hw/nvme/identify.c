@@ -46,7 +46,6 @@ static const struct id_row ctrl_rows[] = {
     { 344, 4, NVME_ANA_GROUPS }, { 348, 4, NVME_ANA_GROUPS },
     { 522, 2, 1 },                      /* FUSES: compare and write */
     { 524, 1, 1 << 2 },                 /* FNA: a cryptographic erase is there */
-    { 531, 1, 1 },                      /* NWPC */
     { 534, 2, 0xf },                    /* OCFS: formats 0 to 3 of Copy */
     { 261, 1, 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 },       /* LPA: effects, extended data, telemetry, events, pages */
     { 352, 4, 1 },                      /* PELS: 64 KiB */
@@ -81,15 +80,15 @@ void nvme_identify_caps(const struct nvme *n, uint8_t *b)
     st_le16(b + 320, 10);                               /* KAS: units of 100 ms, one second */
 }
 
-void nvme_identify_csi(const struct nvme_ns *ns, uint8_t csi, uint8_t *b)
+void nvme_identify_csi(const struct nvme_ns *ns, unsigned formats, uint8_t csi, uint8_t *b)
 {
     if (csi == NVME_CSI_ZONED) {
-        nvme_zones_identify(ns, b);
+        nvme_zones_identify(ns, formats, b);
         return;
     }
     st_le64(b, ns->sts ? BIT64(ns->sts) - 1 : 0);       /* LBSTM */
     b[8] = ns->pif == PIF_16 ? 0 : 1;              /* PIC: 16-byte tuples may be last */
-    for (unsigned i = 0; i < ns->n_lbaf; i++)
+    for (unsigned i = 0; i < formats; i++)
         st_le32(b + 12 + 4 * i, ns->lbaf[i].ms >= pi_size(ns->pif) ? ns->sts | (uint32_t)ns->pif << 7 : 0);
 }
 
@@ -124,6 +123,7 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     st_le64(b + 296, unused);
     st_le32(b + 272, n->hmb_pages);
     st_le32(b + 312, nvme_rpmb_support(n));
+    b[531] = nvme_protect_states(n);
     st_le32(b + 276, n->hmb_pages / 4);
     if (n->ctratt_mem)
         st_le32(b + 96, ld_le32(b + 96) | 1u << 16);
@@ -134,14 +134,14 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
 
 /* ---- namespaces ---- */
 
-static void put_lbaf(const struct nvme_ns *ns, uint8_t *b)
+static void put_lbaf(const struct nvme_ns *ns, unsigned formats, uint8_t *b)
 {
-    for (unsigned i = 0; i < ns->n_lbaf; i++)
+    for (unsigned i = 0; i < formats; i++)
         st_le32(b + 128 + 4 * i, ns->lbaf[i].ms | (uint32_t)ns->lbaf[i].ds << 16 | (uint32_t)(ns->lbaf[i].ds >= 12 ? 0 : 1) << 24);
 }
 
 /* NVM Command Set 4.1.5.1. */
-static void put_ns(const struct nvme_ns *ns, uint8_t *b)
+static void put_ns(const struct nvme_ns *ns, unsigned formats, uint8_t *b)
 {
     uint32_t per = MAX(ns->unit->caps.discard_granularity >> ns->shift, 1u);
     uint64_t cap = ns->zones ? nvme_zones_capacity(ns) : ns->nsze;
@@ -150,7 +150,7 @@ static void put_ns(const struct nvme_ns *ns, uint8_t *b)
         { 24, 1, 1 << 2 | 1 << 4 | ns->atomic.on << 1 },        /* NSFEAT: DULBE, preferred sizes, atomic sizes */
         { 34, 2, ns->atomic.nawun }, { 36, 2, ns->atomic.nawupf }, { 38, 2, ns->atomic.nawun },
         { 40, 2, ns->atomic.nabsn }, { 42, 2, ns->atomic.nabo }, { 44, 2, ns->atomic.nabspf },
-        { 25, 1, ns->n_lbaf - 1u }, { 26, 1, ns->flbas },
+        { 25, 1, formats - 1 }, { 26, 1, ns->flbas },
         { 27, 1, 3 }, { 28, 1, 0x1f },                  /* MC: both ways; DPC: all types, first or last */
         { 29, 1, ns->pi | ns->pil << 3 },
         { 30, 1, ns->shared },
@@ -167,7 +167,7 @@ static void put_ns(const struct nvme_ns *ns, uint8_t *b)
     memcpy(b + 104, ns->nguid, 16);
     st_be64(b + 120, ns->eui64);
     b[31] = nvme_rescap(ns);
-    put_lbaf(ns, b);
+    put_lbaf(ns, formats, b);
 }
 
 /* The namespace of the command: attached here or, with @allocated, anywhere. NULL with r's status in @st where there is none. */
@@ -193,14 +193,14 @@ static uint16_t identify_ns(struct nvme_req *r, uint8_t *b)
 
         put_rows(b, rows, ARRAY_SIZE(rows));
         nvme_formats(any.lbaf);
-        put_lbaf(&any, b);
+        put_lbaf(&any, NVME_FORMATS, b);
         return NVME_OK;
     }
     ns = find_ns(r, allocated, &st);
     if (!st && ns && ns->csi == NVME_CSI_KV)
         return NVME_INVALID_IOCS | NVME_DNR;
     if (!st && ns)
-        put_ns(ns, b);
+        put_ns(ns, nvme_formats_seen(r->n, ns), b);
     return st;
 }
 
@@ -301,7 +301,7 @@ static uint16_t identify_csi_ns(struct nvme_req *r, uint8_t *b)
         return NVME_INVALID_FIELD | NVME_DNR;
     if (ns->kv)
         return co_nvme_kv_identify(ns, b);
-    nvme_identify_csi(ns, csi, b);
+    nvme_identify_csi(ns, nvme_formats_seen(r->n, ns), csi, b);
     return NVME_OK;
 }
 

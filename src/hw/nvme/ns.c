@@ -166,7 +166,10 @@ static uint32_t free_nsid(const struct nvme_subsys *ss)
     return 0;
 }
 
-/* The format of @shift and @ms, added where it is none of the usual. */
+/*
+ * The format of @shift and @ms. One that is none of the usual takes the place of the last, which comes after it: hosts that know of 16
+ * formats only reach the namespace.
+ */
 unsigned nvme_format_for(struct nvme_ns *ns, uint8_t shift, uint16_t ms)
 {
     nvme_formats(ns->lbaf);
@@ -174,10 +177,10 @@ unsigned nvme_format_for(struct nvme_ns *ns, uint8_t shift, uint16_t ms)
     for (unsigned i = 0; i < ns->n_lbaf; i++)
         if (ns->lbaf[i].ds == shift && ns->lbaf[i].ms == ms)
             return i;
-    if (ns->n_lbaf == NVME_LBAF_MAX)
-        ns->n_lbaf--;
-    ns->lbaf[ns->n_lbaf] = (struct nvme_fmt){ shift, ms };
-    return ns->n_lbaf++;
+    ns->lbaf[NVME_FORMATS] = ns->lbaf[NVME_FORMATS - 1];
+    ns->lbaf[NVME_FORMATS - 1] = (struct nvme_fmt){ shift, ms };
+    ns->n_lbaf = NVME_FORMATS + 1;
+    return NVME_FORMATS - 1;
 }
 
 static bool nguid_parse(const char *s, uint8_t out[16], struct err *e)

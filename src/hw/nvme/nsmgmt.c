@@ -143,6 +143,7 @@ static uint16_t co_delete_one(struct nvme_req *r, struct nvme_ns *ns)
     return NVME_OK;
 }
 
+/* 8.12: no command but Set Features changes a namespace that is write protected. */
 static uint16_t co_delete(struct nvme_req *r)
 {
     struct nvme_subsys *ss = r->n->ss;
@@ -153,8 +154,13 @@ static uint16_t co_delete(struct nvme_req *r)
 
         if (!nsid || nsid > NVME_NS_MAX)
             return NVME_INVALID_NSID | NVME_DNR;
+        if (ns && ns->write_protect)
+            return NVME_WRITE_PROTECTED | NVME_DNR;
         return ns ? co_delete_one(r, ns) : NVME_INVALID_FIELD | NVME_DNR;
     }
+    for (uint32_t i = 1; i <= NVME_NS_MAX; i++)         /* all or none */
+        if (nvme_ns_allocated(ss, i) && ss->ns[i]->write_protect)
+            return NVME_WRITE_PROTECTED | NVME_DNR;
     for (uint32_t i = 1; i <= NVME_NS_MAX; i++)
         if (nvme_ns_allocated(ss, i))
             co_delete_one(r, ss->ns[i]);

@@ -121,6 +121,9 @@ struct nvme_error {                     /* 5.16.1.2 */
     uint8_t opcode;
 };
 
+/* Write protection (8.12): none, until it is changed, until the power cycle, for ever. */
+enum nvme_protect { NVME_PROTECT_NONE, NVME_PROTECT_ON, NVME_PROTECT_CYCLE, NVME_PROTECT_EVER };
+
 /* What a namespace says of atomic writes, all 0's based; @on: it says anything (NSFEAT.NSABP). */
 struct nvme_ns_atomic { bool on; uint16_t nawun, nawupf, nabsn, nabspf, nabo; };
 
@@ -183,7 +186,7 @@ struct nvme_ns {
     uint8_t msrc;
     uint16_t anagrp;
     /* state */
-    uint8_t write_protect;              /* 8.12.1: 0 none, 1 until changed, 2 until power cycle, 3 for ever */
+    uint8_t write_protect;              /* enum nvme_protect */
     uint16_t tler;                      /* features: time for error recovery; deallocated blocks; EDNEK */
     bool dulbe, kv_error_on_delete;
     struct nvme_ns_atomic atomic;
@@ -241,7 +244,7 @@ struct nvme_rpmb {
     bool read_only, loaded, key_set;
     struct co_mutex busy;               /* one request at a time */
     uint32_t counter;
-    uint8_t key[NVME_RPMB_KEY], config[2];      /* config: of the configuration block, the bytes that have a meaning */
+    uint8_t key[NVME_RPMB_KEY], config[3];      /* config: of the configuration block, the bytes that have a meaning */
     bool asked;                         /* there is a request to answer */
     uint8_t request[NVME_RPMB_HEADER];
     uint16_t result;                    /* of the request, if it was a change */
@@ -560,7 +563,7 @@ bool nvme_zones_fit(const struct nvme_ns *ns, const struct nvme_fmt *f);
 void nvme_zones_reformat(struct nvme_ns *ns);
 void nvme_zones_power_cycle(struct nvme_ns *ns);
 uint64_t nvme_zones_capacity(const struct nvme_ns *ns);     /* blocks that can be written */
-void nvme_zones_identify(const struct nvme_ns *ns, uint8_t *b);
+void nvme_zones_identify(const struct nvme_ns *ns, unsigned formats, uint8_t *b);
 /* Bytes of all units, and of them what no namespace has. */
 void nvme_capacity(struct nvme_subsys *ss, uint64_t *total, uint64_t *unused);
 /* Something that is kept on the host changed. ANY, the subsystem's lock held or not. */

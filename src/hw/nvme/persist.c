@@ -247,7 +247,7 @@ bool nvme_persist_ns(struct nvme_ns *ns, json_t *o, struct err *e)
 
     if (!num(o, "base", INT64_MAX, &base) || !num(o, "space", INT64_MAX, &space) || !num(o, "shift", 16, &shift) || shift < 9 ||
         !num(o, "ms", 4096, &ms) || !num(o, "pi", 3, &pi) || !num(o, "pil", 1, &pil) || !num(o, "anagrp", NVME_ANA_GROUPS, &anagrp) || !anagrp ||
-        !num(o, "protect", 3, &protect) || !num(o, "read", INT64_MAX, &rd) || !num(o, "written", INT64_MAX, &wr) ||
+        !num(o, "protect", NVME_PROTECT_EVER, &protect) || !num(o, "read", INT64_MAX, &rd) || !num(o, "written", INT64_MAX, &wr) ||
         !unhex(json_object_get(o, "nguid"), ns->nguid, 16) || !unhex(json_object_get(o, "uuid"), ns->uuid, 16) ||
         !nvme_pi_fits((unsigned)pi, ns->pif, (uint16_t)ms))
         return err_set(e, ERR_VALUE, "namespace %u in the state file makes no sense", ns->nsid);
@@ -257,7 +257,7 @@ bool nvme_persist_ns(struct nvme_ns *ns, json_t *o, struct err *e)
     ns->space = space;
     ns->shared = json_is_true(json_object_get(o, "shared"));
     ns->anagrp = (uint16_t)anagrp;
-    ns->write_protect = protect == 2 ? 0 : (uint8_t)protect;        /* until the power cycle */
+    ns->write_protect = protect == NVME_PROTECT_CYCLE ? NVME_PROTECT_NONE : (uint8_t)protect;
     atomic_store(&ns->units_read, rd);
     atomic_store(&ns->units_written, wr);
     nvme_ns_set_format(ns, nvme_format_for(ns, (uint8_t)shift, (uint16_t)ms), json_is_true(json_object_get(o, "extended")), (unsigned)pi, pil);

@@ -13,7 +13,8 @@ enum { F_MAC = 191, F_TARGET = 223, F_NONCE = 224, F_COUNTER = 240, F_ADDRESS = 
        HEADER = NVME_RPMB_HEADER, MAC = NVME_RPMB_KEY, NONCE = 16, SECTOR = 512 };
 enum { REQ_KEY = 1, REQ_COUNTER, REQ_WRITE, REQ_READ, REQ_RESULT, REQ_CONFIG_WRITE, REQ_CONFIG_READ };
 enum { OK, GENERAL, WRONG_MAC, WRONG_COUNTER, WRONG_ADDRESS, NOT_WRITTEN, NOT_READ, NO_KEY, WRONG_CONFIG, EXPIRED = 0x80 };
-enum { CONFIG_ENABLE, CONFIG_LOCK };                    /* bytes of the device configuration block: boot partitions are protected; which are locked */
+/* Bytes of the device configuration block: boot partitions are protected; which are locked; which states of write protection hosts may enter. */
+enum { CONFIG_ENABLE, CONFIG_LOCK, CONFIG_PROTECT };
 enum { KEPT_COUNTER = 8, KEPT_CONFIG = 12, KEPT_KEY = 16, KEPT = 4096 };        /* what is kept before the data, after the magic */
 #define UNIT (128 * KiB)
 #define UNITS_MAX 256u
@@ -121,7 +122,7 @@ static uint16_t co_configure(struct nvme_rpmb *p, uint8_t *f, uint32_t sectors)
         return result;
     if (sectors != 1)
         return GENERAL;
-    if (c[CONFIG_ENABLE] > 1 || c[CONFIG_LOCK] > 3 || c[CONFIG_ENABLE] < p->config[CONFIG_ENABLE] || (c[CONFIG_LOCK] && !c[CONFIG_ENABLE]))
+    if (c[CONFIG_ENABLE] > 1 || c[CONFIG_LOCK] > 3 || c[CONFIG_PROTECT] > 3 || c[CONFIG_ENABLE] < p->config[CONFIG_ENABLE] || (c[CONFIG_LOCK] && !c[CONFIG_ENABLE]))
         return WRONG_CONFIG;
     for (unsigned i = sizeof p->config; i < SECTOR; i++)
         if (c[i])
@@ -260,6 +261,21 @@ bool co_nvme_rpmb_locks(struct nvme *n, unsigned id)
     co_mutex_unlock(&p->busy);
     return locked;
 }
+
+bool co_nvme_rpmb_protects(struct nvme *n, unsigned state)
+{
+    struct nvme_rpmb *p = &n->rpmb;
+    bool may;
+
+    if (!p->blk)
+        return false;
+    co_mutex_lock(&p->busy);
+    may = !co_load(p) && p->config[CONFIG_PROTECT] >> (state - NVME_PROTECT_CYCLE) & 1;
+    co_mutex_unlock(&p->busy);
+    return may;
+}
+
+uint8_t nvme_protect_states(const struct nvme *n) { return n->rpmb.blk ? NVME_NWPC_PROTECT | NVME_NWPC_CYCLE | NVME_NWPC_EVER : NVME_NWPC_PROTECT; }
 
 /* ---- life ---- */
 

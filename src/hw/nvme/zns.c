@@ -199,7 +199,7 @@ uint64_t nvme_zones_capacity(const struct nvme_ns *ns) { return (uint64_t)ns->zo
 
 /* ---- identify ---- */
 
-void nvme_zones_identify(const struct nvme_ns *ns, uint8_t *b)
+void nvme_zones_identify(const struct nvme_ns *ns, unsigned formats, uint8_t *b)
 {
     const struct nvme_zones *z = ns->zones;
 
@@ -213,7 +213,7 @@ void nvme_zones_identify(const struct nvme_ns *ns, uint8_t *b)
         st_le16(b + 42, (uint16_t)z->m.zrwas);
         b[44] = 1;                                      /* ZRWACAP: explicit flush */
     }
-    for (unsigned i = 0; i < ns->n_lbaf; i++) {
+    for (unsigned i = 0; i < formats; i++) {
         st_le64(b + 2816 + 16 * i, (z->m.size << ns->shift) >> ns->lbaf[i].ds);
         b[2816 + 16 * i + 8] = (uint8_t)(z->ext_size / 64);
     }
