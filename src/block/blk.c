@@ -31,6 +31,10 @@ const struct prop blk_front_props[] = {
     PROP_ENUM(struct blk_front_opts, werror, "werror", blk_on_error_names, BLK_ERR_AUTO,
               "What a failed write does; auto: stop the machine when the disk is full, else report it to the guest"),
     PROP_S64(struct blk_front_opts, bootindex, "bootindex", -1, -1, INT32_MAX, "Place in the boot order; -1: none"),
+    PROP_END,
+};
+
+const struct prop blk_geometry_props[] = {
     PROP_U32(struct blk_front_opts, cyls, "cyls", 0, 0, 65535, "Cylinders of the geometry that the guest is told; 0: computed"),
     PROP_U32(struct blk_front_opts, heads, "heads", 0, 0, 255, "Heads of the geometry"),
     PROP_U32(struct blk_front_opts, secs, "secs", 0, 0, 255, "Sectors of the geometry"),

@@ -48,6 +48,7 @@ struct blk_front_opts {
     bool knows_zones;               /* so is this: its guest is told of zones */
 };
 extern const struct prop blk_front_props[];
+extern const struct prop blk_geometry_props[];      /* cyls, heads, secs, of devices that tell a guest of them */
 enum blk_on_error { BLK_ERR_AUTO, BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC /* stop on ENOSPC, else report */ };
 extern const char *const blk_on_error_names[];     /* for rows of options and commands */
 

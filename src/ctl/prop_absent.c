@@ -50,8 +50,28 @@ GEOMETRIES(PROP_ABSENT, "ide-hd");
 GEOMETRIES(PROP_ABSENT, "scsi-hd");
 GEOMETRIES(VIRTIO_ANY, "virtio-blk");
 
+#define SEGMENTS EVERY "a request has as many segments as its queue holds, less two"
 VIRTIO_ANY("virtio-blk", "scsi", "SCSI commands for a virtio disk went long ago; scsi-block on virtio-scsi-pci passes them through");
 VIRTIO_ANY("virtio-blk", "request-merging", EVERY "requests go to the back end one by one");
+VIRTIO_ANY("virtio-blk", "seg-max-adjust", SEGMENTS);
+VIRTIO_ANY("virtio-blk", "report-discard-granularity", EVERY "the unit of discards is always told; discard_granularity= is another");
+VIRTIO_ANY("virtio-scsi", "seg_max_adjust", SEGMENTS);
+VIRTIO_ANY("virtio-scsi", "iothread-vq-mapping", "the units of a bus share a thread: iothread= names it, and adapters can have one each");
+
+#define OF_A_MAC "mode pages of a Macintosh are not in this build"
+#define OLD_SCSI EVERY "units follow SPC-5"
+#define QUIRKS(cls) PROP_ABSENT(cls, "scsi_version", OLD_SCSI); PROP_ABSENT(cls, "quirk_mode_page_apple_vendor", OF_A_MAC); \
+    PROP_ABSENT(cls, "quirk_mode_page_truncated", OF_A_MAC); PROP_ABSENT(cls, "quirk_mode_page_vendor_specific_apple", OF_A_MAC); \
+    PROP_ABSENT(cls, "quirk_mode_sense_rom_use_dbd", OF_A_MAC)
+QUIRKS("scsi-hd");
+QUIRKS("scsi-cd");
+PROP_ABSENT("scsi-hd", "bios-chs-trans", GEOMETRY);
+PROP_ABSENT("ide-hd", "bios-chs-trans", GEOMETRY);
+#define OLD_WINDOWS EVERY "an interrupt that waits for old installers is not in this build"
+#define NAMES_OF_ATA(cls) PROP_ABSENT(cls, "product", "a drive of ATA has a model= only"); PROP_ABSENT(cls, "vendor", "a drive of ATA has a model= only"); \
+    PROP_ABSENT(cls, "win2k-install-hack", OLD_WINDOWS)
+NAMES_OF_ATA("ide-hd");
+NAMES_OF_ATA("ide-cd");
 
 PROP_ABSENT("sdhci-pci", "uhs", "UHS-I modes are bits of capareg=, with sd-spec-version=3");
 PROP_ABSENT("sdhci-pci", "vendor", "controllers that differ by vendor are not in this build");

@@ -49,6 +49,33 @@ def test_what_is_refused(disk, option, text):
     assert status == 1 and text in err, err
 
 
+@pytest.mark.parametrize("option,texts", [
+    ("ide-hd,drive=hd0,unit=1", ("unit=1: a SATA port has one drive, 0", "bus=ID.N names another port")),
+    ("ide-hd,drive=hd0,ver=123456789", ("ver=123456789 is longer than 8 characters",)),
+    ("ide-hd,drive=hd0,model=" + 41 * "x", ("is longer than 40 characters",)),
+    ("ide-hd,drive=hd0,product=x", ("not in this build", "model=")),
+    ("ide-hd,drive=hd0,port_index=1", ("unknown property 'port_index'",)),      # it would mean nothing
+    ("ide-cd,drive=hd0,cyls=1,heads=1,secs=1", ("unknown property 'cyls'",)),
+    ("ide-hd,drive=hd0,bus=s.0", ("bus 's.0' is a SCSI bus; device 'ide-hd' plugs into IDE", "IDE buses here: a.0")),
+    ("scsi-cd,drive=hd0,cyls=1,heads=1,secs=1", ("unknown property 'cyls'",)),
+    ("scsi-hd,drive=hd0,scsi_version=5", ("not in this build", "SPC-5")),
+    ("virtio-scsi-pci,iothread-vq-mapping=x", ("not in this build", "iothread=")),
+])
+def test_options_that_would_mean_nothing(disk, option, texts):
+    status, _, err = run(*VIRT, *drive(disk), "-device", "virtio-scsi-pci,id=s", "-device", "ahci,id=a", "-device", option)
+    assert status == 1 and all(t in err for t in texts), err
+
+
+def test_the_hint_names_no_bus_that_is_there(disk):
+    status, _, err = run(*VIRT, *drive(disk), "-device", "virtio-scsi-pci,id=s", "-device", "ide-hd,drive=hd0,bus=s.0")
+    assert status == 1 and err.endswith("hint: add one before it: -device ich9-ahci\n"), err
+
+
+def test_a_disc_that_is_not_there_is_not_to_be_made_as_a_disk():
+    status, _, err = run(*VIRT, "-cdrom", "/nonexistent/disc.iso")
+    assert status == 1 and "cannot open '/nonexistent/disc.iso': No such file or directory" in err and "truncate" not in err, err
+
+
 def test_two_at_one_address(disk):
     two = ("-blockdev", "driver=null-co,node-name=n")
     status, _, err = run(*VIRT, *drive(disk), *two, "-device", "virtio-scsi-pci,id=foo", "-device", "scsi-hd,drive=hd0,id=a,scsi-id=3,lun=1",

@@ -120,3 +120,15 @@ def test_a_range_longer_than_the_limit(tmp_path, kind, limit_at):
             vq.put((BUF, 32, False), (BUF + 64, 1, True))
             fn.kick(vq)
             assert vq.wait() == (0, 1) and fn.q.rd(BUF + 64, 1) == status
+
+
+@pytest.mark.parametrize("option,limit_at,lbs,want", [
+    ("max-discard-sectors=24", 36, 512, 24), ("max-write-zeroes-sectors=100", 48, 512, 100), ("max-discard-sectors=17", 36, 4096, 16),
+    ("max-write-zeroes-sectors=1", 48, 4096, 8)])
+def test_limits_of_ranges_that_the_user_sets(tmp_path, option, limit_at, lbs, want):
+    with VirtioMachine(tmp_path, "-nodefaults", "-blockdev", "driver=null-co,node-name=d,size=4G,discard=unmap", "-device",
+                       "virtio-blk-pci,drive=d,addr=1,logical_block_size=%d,%s" % (lbs, option)) as m:
+        fn = m.fn(1)
+        assert fn.negotiate(1 << 13 | 1 << 14)
+        assert fn.get(limit_at, 4, DEVICE) == want
+        assert fn.get(84 - limit_at, 4, DEVICE) > want          # the other one is as it was

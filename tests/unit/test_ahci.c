@@ -30,15 +30,14 @@ static void port_start(void)
     wr(R_GHC, GHC_AE | GHC_IE);
 }
 
-static void machine(const char *class, const char *node_opts)
+static void machine_of(const char *class, const char *node_opts, const char *const (*opts)[2])
 {
     struct err e = ERR_INIT;
-    const char *const plain[][2] = { { "drive", "disk" }, { "serial", "SN7" }, { NULL, NULL } };
     t_setup(NULL);
     probe_fill();
     sd_node("disk", node_opts);
     ahci = t_new_on("ich9-ahci", &t_bus->bus, "ahci", NULL);
-    disk = t_try(class, bus_find("ahci.0"), "d", plain, &e);
+    disk = t_try(class, bus_find("ahci.0"), "d", opts, &e);
     if (!disk)
         fail_msg("%s", e.msg);
     dev_reset_tree(ahci, RESET_COLD);
@@ -46,6 +45,11 @@ static void machine(const char *class, const char *node_opts)
     t_wr(ahci, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
     t_settle();
     port_start();
+}
+
+static void machine(const char *class, const char *node_opts)
+{
+    machine_of(class, node_opts, (const char *const[][2]){ { "drive", "disk" }, { "serial", "SN7" }, { NULL, NULL } });
 }
 
 static void machine_end(void)
@@ -119,6 +123,27 @@ static void test_power_on(void **state)
     machine_end();
 }
 
+/* Names and a geometry that the user chose. */
+static void test_names(void **state)
+{
+    machine_of("ide-hd", "", (const char *const[][2]){ { "drive", "disk" }, { "model", "A model of more than sixteen characters" }, { "ver", "12345678" },
+                                                       { "wwn", "0x5000000000000000" }, { "cyls", "20" }, { "heads", "4" }, { "secs", "5" }, { "unit", "0" },
+                                                       { NULL, NULL } });
+    assert_int_equal(run(0xec, 0, 0, 512, false), 0x50);
+    const uint8_t *b = mem(DATA);
+    assert_memory_equal(b + 54, " Aomed lfom ro ehtnas xietnec ahartcre s", 40);
+    assert_memory_equal(b + 46, "21436587", 8);
+    assert_int_equal(ld_le16(b + 2 * 108), 0x5000);
+    for (unsigned i = 0; i < 2; i++) {                          /* by default, and at present */
+        assert_int_equal(ld_le16(b + 2 * (i ? 54 : 1)), 20);
+        assert_int_equal(ld_le16(b + 2 * (i ? 55 : 3)), 4);
+        assert_int_equal(ld_le16(b + 2 * (i ? 56 : 6)), 5);
+    }
+    assert_int_equal(ld_le32(b + 2 * 57), 400);
+    assert_int_equal(ld_le16(b + 2 * 53) & 1, 1);
+    machine_end();
+}
+
 static void test_identify(void **state)
 {
     machine("ide-hd", "");
@@ -129,6 +154,10 @@ static void test_identify(void **state)
         sum += b[i];
     assert_int_equal(sum, 0);
     assert_memory_equal(b + 20, "NS 7", 4);                     /* words have their bytes swapped */
+    assert_memory_equal(b + 54, "EQUMH RADDSI K", 14);
+    assert_int_equal(ld_le16(b + 2), PROBE_SIZE / 512 / (16 * 63));     /* a geometry, for whom counts in it */
+    assert_memory_equal(b + 6, "\x10\x00", 2);
+    assert_memory_equal(b + 12, "\x3f\x00", 2);
     assert_int_equal(ld_le32(b + 120), PROBE_SIZE / 512);
     assert_int_equal(ld_le64(b + 200), PROBE_SIZE / 512);
     assert_int_equal(ld_le16(b + 2 * 169), 1);
@@ -282,6 +311,13 @@ static void test_cd(void **state)
     assert_memory_equal(mem(DATA), probe_data + 3 * 2048, 2048);
     assert_int_equal(PACKET(8, OP_READ_CAPACITY_10), 0x50);
     assert_int_equal(ld_be32(mem(DATA)), PROBE_SIZE / 2048 - 1);
+    static const uint8_t select[12] = { OP_MODE_SELECT_10, 0x10, 0, 0, 0, 0, 0, 0, 20 };
+    uint8_t *t = slot(0, 0xa0, 0, 0, 20, true);
+    memcpy(t + 0x40, select, 12);
+    memcpy(mem(DATA), "\0\0\0\0\0\0\0\0\x0a\x0a\x04\x10\0\0\0\0\xff\xff\0\0", 20);
+    issue(1);
+    assert_int_equal(prd(P_TFD), 0x50);
+    assert_int_equal(PACKET(2048, OP_READ_10, 0, 0xff, 0, 0, 0, 0, 0, 1), 0x54 << 8 | 0x51);    /* the sense key, with sense data of the other format */
     machine_end();
 }
 
@@ -440,7 +476,7 @@ static void test_random_guests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_power_on), cmocka_unit_test(test_identify), cmocka_unit_test(test_reads_and_writes), cmocka_unit_test(test_queued),
+        cmocka_unit_test(test_power_on), cmocka_unit_test(test_identify), cmocka_unit_test(test_names), cmocka_unit_test(test_reads_and_writes), cmocka_unit_test(test_queued),
         cmocka_unit_test(test_errors), cmocka_unit_test(test_stop_and_reset_with_commands), cmocka_unit_test(test_cd),
         cmocka_unit_test(test_saved_state), cmocka_unit_test(test_smart), cmocka_unit_test(test_hot_plug), cmocka_unit_test(test_random_guests),
     };

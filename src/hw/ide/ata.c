@@ -38,6 +38,23 @@ static void put_names(struct scsi_disk *d, uint16_t *w)
     put_text(w + 10, 10, d->serial && *d->serial ? d->serial : d->s.dev.obj.id);
     put_text(w + 23, 4, d->version);
     put_text(w + 27, 20, d->product);
+    for (unsigned i = 0; d->wwn && i < 4; i++)
+        w[108 + i] = (uint16_t)(d->wwn >> 16 * (3 - i));
+}
+
+/* ATA/ATAPI-5, 8.12: cylinders, heads and sectors, for whom counts in them; the same by default and at present. */
+static void put_geometry(struct scsi_disk *d, uint64_t sectors, uint16_t *w)
+{
+    uint16_t cyls = (uint16_t)(d->opt.cyls ? d->opt.cyls : MIN(sectors / (16 * 63), 16383u));
+    uint16_t heads = (uint16_t)(d->opt.heads ? d->opt.heads : 16), secs = (uint16_t)(d->opt.secs ? d->opt.secs : 63);
+    uint32_t n = (uint32_t)cyls * heads * secs;
+
+    w[1] = w[54] = cyls;
+    w[3] = w[55] = heads;
+    w[6] = w[56] = secs;
+    w[57] = (uint16_t)n;
+    w[58] = (uint16_t)(n >> 16);
+    w[53] |= 1;                         /* words 54 to 58 are valid */
 }
 
 static void identify_disk(const struct ata_cmd *c, uint16_t *w)
@@ -54,6 +71,7 @@ static void identify_disk(const struct ata_cmd *c, uint16_t *w)
     w[49] = 0x0f00;                     /* LBA, DMA, IORDY */
     w[50] = 0x4000;
     w[53] = 0x0006;
+    put_geometry(d, n, w);
     w[59] = 0x0110;
     w[60] = (uint16_t)n28;
     w[61] = (uint16_t)(n28 >> 16);
@@ -76,9 +94,6 @@ static void identify_disk(const struct ata_cmd *c, uint16_t *w)
         w[100 + i] = (uint16_t)(n >> 16 * i);
     w[105] = trim ? 8 : 0;              /* blocks of ranges for one DSM */
     w[106] = (uint16_t)(0x4000 | (exp ? 0x2000 | exp : 0) | (bs > 512 ? 0x1000 : 0));
-    if (d->wwn)
-        for (unsigned i = 0; i < 4; i++)
-            w[108 + i] = (uint16_t)(d->wwn >> 16 * (3 - i));
     w[117] = (uint16_t)(bs / 2);
     w[118] = (uint16_t)(bs / 2 >> 16);
     w[169] = trim;
@@ -98,7 +113,8 @@ static void identify_packet(const struct ata_cmd *c, uint16_t *w)
     w[76] = 0x000e;
     w[80] = 0x07f0;
     w[82] = w[85] = 0x4210;             /* NOP, DEVICE RESET, PACKET */
-    w[83] = w[84] = w[86] = w[87] = 0x4000;
+    w[83] = w[86] = 0x4000;
+    w[84] = w[87] = 0x4000 | (c->d->wwn ? 0x0100 : 0);
     w[88] = 0x007f | 0x4000;
 }
 
@@ -163,6 +179,9 @@ static uint32_t count_of(uint16_t count, bool ext)
     return n ? n : ext ? 65536 : 256;
 }
 
+/* Of sense data of either format: a driver of packets chooses (D_SENSE of the control mode page). */
+static uint8_t sense_key(const struct scsi_req *r) { return r->sense[r->sense[0] == 0x72 ? 1 : 2] & 0xf; }
+
 /* What went wrong, in ATA's words. */
 static void outcome(struct ata_cmd *c)
 {
@@ -170,7 +189,7 @@ static void outcome(struct ata_cmd *c)
 
     if (r->host == SCSI_HOST_OK && r->status != SCSI_CHECK_CONDITION)
         return;
-    uint32_t sense = r->sense_len >= 14 ? (uint32_t)((r->sense[2] & 0xf) << 16 | r->sense[12] << 8 | r->sense[13]) : 0;
+    uint32_t sense = r->sense_len >= 14 ? (uint32_t)(sense_key(r) << 16 | r->sense[12] << 8 | r->sense[13]) : 0;
     fail(c, sense == SENSE_LBA_OUT_OF_RANGE ? ER_IDNF : sense == SENSE_READ_ERROR ? ER_UNC : ER_ABRT);
     if (r->sense_len >= 7 && r->sense[0] & 0x80)
         c->lba = ld_be32(r->sense + 3);
@@ -263,7 +282,7 @@ static void co_packet(struct ata_cmd *c)
         return;
     memcpy(p->sense, r->sense, sizeof p->sense);
     p->sense_len = r->sense_len;
-    fail(c, (uint8_t)((r->sense_len ? r->sense[2] & 0xf : 0xb) << 4 | ER_ABRT));
+    fail(c, (uint8_t)((r->sense_len ? sense_key(r) : 0xb) << 4 | ER_ABRT));
 }
 
 static void co_execute_cd(struct ata_cmd *c)

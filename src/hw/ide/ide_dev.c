@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The IDE bus, one port of an AHCI controller with one place, and what is plugged into it: `ide-hd`, `ide-cd`. */
 #include <stdio.h>
+#include <stdlib.h>
 #include "hw/ide/ahci.h"
 
 static bool bus_full(const struct bus *b)
@@ -61,13 +62,57 @@ static void co_ide_quiesce(struct dev *dev)
     }
 }
 
+/* ---- options: names of ATA, which has room for other lengths than SCSI (ACS-4, 7.13.6, words 10, 23 and 27) ---- */
+
+struct ide_disk { struct scsi_disk d /* first */; uint32_t unit; };
+
+#define IDE_PROPS(model)                                                                                                  \
+    PROP_INCLUDE(struct ide_disk, d.opt, blk_front_props),                                                                \
+    PROP_STR(struct ide_disk, d.serial, "serial", 0, "Serial number, of which the guest reads the first 20 characters; the id if left out"), \
+    PROP_STR_DEF(struct ide_disk, d.product, "model", model, "Model, up to 40 characters"),                               \
+    PROP_STR_DEF(struct ide_disk, d.version, "ver", "2.5+", "Revision of the firmware, up to 8 characters"),              \
+    PROP_U64(struct ide_disk, d.wwn, "wwn", 0, 0, UINT64_MAX, "World wide name; 0: none"),                                \
+    PROP_U32(struct ide_disk, unit, "unit", 0, 0, UINT32_MAX, "Number of the drive on its cable: 0, as a port has one")
+
+static const struct prop hd_props[] = {
+    IDE_PROPS("QEMU HARDDISK"),
+    PROP_INCLUDE(struct ide_disk, d.opt, blk_geometry_props),
+    PROP_U16(struct ide_disk, d.rotation_rate, "rotation_rate", 0, 0, 0xfffe, "Turns a minute; 1: a solid state disk; 0: as the back end"),
+    PROP_END
+};
+static const struct prop cd_props[] = { IDE_PROPS("QEMU DVD-ROM"), PROP_END };
+
+static bool ide_init(struct obj *o, struct err *e)
+{
+    struct scsi_disk *d = (struct scsi_disk *)o;
+
+    d->vendor = xstrdup("QEMU");        /* in INQUIRY data of packets, which has one; scsi-hd and scsi-cd have options for these */
+    d->max_io_size = SCSI_TRANSFER_MAX;
+    d->max_unmap_size = GiB;
+    return true;
+}
+
+static void ide_finalize(struct obj *o) { free(((struct scsi_disk *)o)->vendor); }
+
+static bool ide_check(struct obj *o, struct err *e)
+{
+    struct ide_disk *i = (struct ide_disk *)o;
+
+    if (i->unit) {
+        err_set(e, ERR_VALUE, "unit=%u: a SATA port has one drive, 0", i->unit);
+        return err_hint(e, "bus=ID.N names another port, from ID.0 on");
+    }
+    return scsi_text_fits("model", i->d.product, 40, e) && scsi_text_fits("ver", i->d.version, 8, e);
+}
+
 #define IDE_CLASS(cname, text, rows, commands, pdt)                                                                       \
-    { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_disk_class.obj, .size = sizeof(struct scsi_disk), .props = rows }, \
+    { .dev = { .obj = { .name = cname, .desc = text, .base = &scsi_disk_class.obj, .size = sizeof(struct ide_disk), .props = rows, \
+                        .init = ide_init, .finalize = ide_finalize, .check = ide_check },                                         \
                .cat = "Storage", .plugs_into = &ide_bus_class, .realize = ide_realize, .unrealize = ide_unrealize,        \
                .reset = scsi_disk_reset, .co_quiesce = co_ide_quiesce, .state = &scsi_disk_state, .hotplug = true },                  \
       .cmds = commands, .type = pdt, .has = scsi_disk_has, .co_ready = co_scsi_disk_ready, .reset = scsi_disk_to_default }
 
-static const struct scsi_dev_class hd_class = IDE_CLASS("ide-hd", "SATA disk", scsi_hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);
-static const struct scsi_dev_class cd_class = IDE_CLASS("ide-cd", "SATA CD-ROM drive", scsi_cd_props, scsi_cd_cmds, SCSI_TYPE_ROM);
+static const struct scsi_dev_class hd_class = IDE_CLASS("ide-hd", "SATA disk", hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);
+static const struct scsi_dev_class cd_class = IDE_CLASS("ide-cd", "SATA CD-ROM drive", cd_props, scsi_cd_cmds, SCSI_TYPE_ROM);
 OBJ_CLASS(&hd_class.dev.obj);
 OBJ_CLASS(&cd_class.dev.obj);

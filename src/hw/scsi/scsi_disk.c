@@ -294,15 +294,12 @@ const struct state_desc scsi_disk_state = { .name = "scsi-disk", .version = 1, .
     PROP_SIZE(struct scsi_disk, max_unmap_size, "max_unmap_size", 1 * GiB, 4096, INT64_MAX, "Most bytes that one UNMAP frees"), \
     PROP_SIZE(struct scsi_disk, max_io_size, "max_io_size", SCSI_TRANSFER_MAX, 4096, SCSI_TRANSFER_MAX, "Most bytes of one request")
 
-#define HD_PROPS                                                                                                          \
-    COMMON_PROPS("QEMU HARDDISK"),                                                                                        \
-    PROP_U16(struct scsi_disk, rotation_rate, "rotation_rate", 0, 0, 0xfffe, "Turns a minute; 1: a solid state disk; 0: as the back end"), \
-    PROP_BOOL(struct scsi_disk, removable, "removable", false, "The medium can be removed"),                              \
-    PROP_BOOL(struct scsi_disk, dpofua, "dpofua", true, "Offer writes through the cache (FUA)")
-
-const struct prop scsi_hd_props[] = { HD_PROPS, PROP_END };
 static const struct prop hd_props[] = {
-    HD_PROPS,
+    COMMON_PROPS("QEMU HARDDISK"),
+    PROP_INCLUDE(struct scsi_disk, opt, blk_geometry_props),
+    PROP_U16(struct scsi_disk, rotation_rate, "rotation_rate", 0, 0, 0xfffe, "Turns a minute; 1: a solid state disk; 0: as the back end"),
+    PROP_BOOL(struct scsi_disk, removable, "removable", false, "The medium can be removed"),
+    PROP_BOOL(struct scsi_disk, dpofua, "dpofua", true, "Offer writes through the cache (FUA)"),
     PROP_U16(struct scsi_disk, port_group, "port_group", 0, 0, UINT16_MAX, "Group of the target's port (asymmetric access); 0: none"),
     { .name = "port_state", .doc = "How the unit can be reached through the port's group", .type = PROP_T_ENUM, PROP_OFF(struct scsi_disk, port_state),
       .of = scsi_access_names, .flags = PF_RUNTIME, .changed = scsi_access_changed },
@@ -310,9 +307,9 @@ static const struct prop hd_props[] = {
     PROP_STR(struct scsi_disk, pr_file, "pr_file", 0, "File that keeps persistent reservations which are to outlive the power (APTPL)"),
     PROP_END
 };
-const struct prop scsi_cd_props[] = { COMMON_PROPS("QEMU CD-ROM"), PROP_END };
+static const struct prop cd_props[] = { COMMON_PROPS("QEMU CD-ROM"), PROP_END };
 
-static bool text_fits(const char *name, const char *text, size_t most, struct err *e)
+bool scsi_text_fits(const char *name, const char *text, size_t most, struct err *e)
 {
     return !text || strlen(text) <= most || err_set(e, ERR_VALUE, "%s=%s is longer than %zu characters", name, text, most);
 }
@@ -321,11 +318,11 @@ static bool disk_check(struct obj *o, struct err *e)
 {
     struct scsi_disk *d = (struct scsi_disk *)o;
 
-    return text_fits("serial", d->serial, 36, e) && text_fits("vendor", d->vendor, 8, e) && text_fits("product", d->product, 16, e) &&
-           text_fits("ver", d->version, 4, e) && text_fits("device_id", d->device_id, 64, e);
+    return scsi_text_fits("serial", d->serial, 36, e) && scsi_text_fits("vendor", d->vendor, 8, e) && scsi_text_fits("product", d->product, 16, e) &&
+           scsi_text_fits("ver", d->version, 4, e) && scsi_text_fits("device_id", d->device_id, 64, e);
 }
 
-/* What is common to disks wherever they are plugged: SCSI's own add the address (scsi_dev_class). */
+/* What is common to disks wherever they are plugged: SCSI's own add the address (scsi_dev_class). Options and their check are each bus's. */
 static bool disk_init(struct obj *o, struct err *e)
 {
     struct scsi_dev *d = (struct scsi_dev *)o;
@@ -337,8 +334,7 @@ static bool disk_init(struct obj *o, struct err *e)
 }
 
 const struct dev_class scsi_disk_class = {
-    .obj = { .name = "disk-device", .base = &dev_obj_class, .size = sizeof(struct scsi_disk), .flags = OCF_ABSTRACT, .init = disk_init,
-             .check = disk_check },
+    .obj = { .name = "disk-device", .base = &dev_obj_class, .size = sizeof(struct scsi_disk), .flags = OCF_ABSTRACT, .init = disk_init },
     .state_none = "a base of others",
 };
 OBJ_CLASS(&scsi_disk_class.obj);
@@ -352,6 +348,6 @@ OBJ_CLASS(&scsi_disk_class.obj);
       .reset = scsi_disk_to_default }
 
 static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);
-static const struct scsi_dev_class cd_class = DISK_CLASS("scsi-cd", "SCSI CD-ROM drive", scsi_cd_props, scsi_cd_cmds, SCSI_TYPE_ROM);
+static const struct scsi_dev_class cd_class = DISK_CLASS("scsi-cd", "SCSI CD-ROM drive", cd_props, scsi_cd_cmds, SCSI_TYPE_ROM);
 OBJ_CLASS(&hd_class.dev.obj);
 OBJ_CLASS(&cd_class.dev.obj);

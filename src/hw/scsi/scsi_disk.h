@@ -69,7 +69,7 @@ extern const struct scsi_cmd scsi_hd_cmds[], scsi_cd_cmds[];
 
 /* For disks on other buses, behind a translation of commands: the parts of their classes. Base: scsi_disk_class. */
 extern const struct dev_class scsi_disk_class;
-extern const struct prop scsi_hd_props[], scsi_cd_props[];
+bool scsi_text_fits(const char *name, const char *text, size_t most, struct err *e) MUST_CHECK;  /* an option of the device has room */
 extern const struct state_desc scsi_disk_state;
 bool scsi_disk_open(struct scsi_disk *d, struct err *e) MUST_CHECK;     /* in realize and unrealize: main loop */
 void scsi_disk_close(struct scsi_disk *d);

@@ -8,13 +8,13 @@
 static struct virtio_blk *vblk(struct virtio_dev *v) { return (struct virtio_blk *)v; }
 static struct vblk_config *config(struct virtio_blk *b) { return (struct vblk_config *)b->v.config; }
 
-/* The largest multiple of @unit bytes within @limit bytes (0: none), in sectors. */
-static uint32_t max_sectors(uint64_t limit, uint32_t unit)
+/* The largest multiple of @unit bytes within @limit bytes (0: none) and @most sectors, in sectors: one unit at least. */
+static uint32_t max_sectors(uint64_t limit, uint32_t most, uint32_t unit)
 {
-    uint64_t bytes = limit ? limit : (uint64_t)INT32_MAX * VBLK_SECTOR;
+    uint64_t bytes = MIN(limit ? limit : UINT64_MAX, (uint64_t)most * VBLK_SECTOR);
 
-    bytes -= bytes % unit;
-    return (uint32_t)MIN(bytes / VBLK_SECTOR, (uint64_t)INT32_MAX);
+    bytes = MAX(bytes, unit);
+    return (uint32_t)((bytes - bytes % unit) / VBLK_SECTOR);
 }
 
 static void set_capacity(struct virtio_blk *b)
@@ -48,10 +48,10 @@ static void fill_config(struct virtio_blk *b)
     c->opt_io_size = htole32(b->opt.opt_io_size / lbs);
     c->writeback = blk_write_cache(b->blk);
     c->num_queues = htole16(b->num_queues);
-    c->max_discard_sectors = htole32(max_sectors(b->caps.max_discard, lbs));
+    c->max_discard_sectors = htole32(max_sectors(b->caps.max_discard, b->max_discard, lbs));
     c->max_discard_seg = htole32(1);
     c->discard_sector_alignment = htole32(MAX(gran, lbs) / VBLK_SECTOR);
-    c->max_write_zeroes_sectors = htole32(max_sectors(b->caps.max_zeroes, lbs));
+    c->max_write_zeroes_sectors = htole32(max_sectors(b->caps.max_zeroes, b->max_zeroes, lbs));
     c->max_write_zeroes_seg = htole32(1);
     c->write_zeroes_may_unmap = b->caps.discard;
     if (b->secure_erase && b->caps.secure_erase) {
@@ -217,7 +217,8 @@ static const struct virtio_model vblk_model = {
 static const struct prop vblk_props[] = {
     PROP_INCLUDE(struct virtio_blk, v.opt, virtio_props),
     PROP_INCLUDE(struct virtio_blk, opt, blk_front_props),
-    PROP_STR(struct virtio_blk, serial, "serial", 0, "Serial number that the guest reads (20 characters)"),
+    PROP_INCLUDE(struct virtio_blk, opt, blk_geometry_props),
+    PROP_STR(struct virtio_blk, serial, "serial", 0, "Serial number, of which the guest reads the first 20 characters"),
     PROP_U16(struct virtio_blk, num_queues, "num-queues", 1, 1, 256, "Request queues"),
     { .name = "queue-size", .doc = "Requests that one queue holds", .type = PROP_T_U16, PROP_OFF(struct virtio_blk, queue_size),
       .def = 256, .min = 2, .max = VIRTQ_SIZE_MAX, .flags = PF_POW2 },
@@ -225,6 +226,8 @@ static const struct prop vblk_props[] = {
     PROP_BOOL(struct virtio_blk, secure_erase, "secure-erase", true, "Offer secure erase, where the back end can"),
     PROP_BOOL(struct virtio_blk, discard, "discard", true, "Offer discard, where the back end can"),
     PROP_BOOL(struct virtio_blk, write_zeroes, "write-zeroes", true, "Offer writing of zeroes, where the back end can"),
+    PROP_U32(struct virtio_blk, max_discard, "max-discard-sectors", VBLK_RANGE_MAX, 1, VBLK_RANGE_MAX, "Most sectors of 512 bytes in one discard or secure erase"),
+    PROP_U32(struct virtio_blk, max_zeroes, "max-write-zeroes-sectors", VBLK_RANGE_MAX, 1, VBLK_RANGE_MAX, "Most sectors of 512 bytes in one writing of zeroes"),
     { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
       PROP_OFF(struct virtio_blk, iothread), .of = &iothread_class, .changed = iothread_changed },
     PROP_JSON(struct virtio_blk, vq_mapping, "iothread-vq-mapping", 0,

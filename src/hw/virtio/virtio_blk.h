@@ -9,6 +9,7 @@
 
 #define VBLK_SECTOR 512
 #define VBLK_ID_BYTES 20
+#define VBLK_RANGE_MAX INT32_MAX        /* sectors of a discard, a writing of zeroes */
 #define VBLK_RUNNING_MAX 1024           /* requests of a device at a time; each has a stack */
 
 enum {
@@ -63,6 +64,7 @@ struct virtio_blk {
     char *serial;
     uint16_t num_queues, queue_size;
     bool config_wce, discard, write_zeroes, secure_erase;
+    uint32_t max_discard, max_zeroes;   /* sectors */
     struct obj *iothread;
     json_t *vq_mapping;                 /* option iothread-vq-mapping */
     struct iothread_map threads;        /* that it names */
