@@ -39,7 +39,7 @@ static bool open_error(struct blk_file *f, int r, struct err *e)
         err_hint(e, "its file system may not know direct I/O: try cache.direct=off (cache=writeback)");
     else if (r == -EACCES || r == -EROFS)
         err_hint(e, f->node.read_only ? "the user of this process may not read it" : "to read it only, say read-only=on");
-    else if (r == -ENOENT)
+    else if (r == -ENOENT && !f->node.read_only)
         err_hint(e, "make one first: truncate -s 4G FILE, or backplane-img create");
     return false;
 }

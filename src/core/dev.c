@@ -103,7 +103,7 @@ static struct bus *named_bus(const struct dev_class *c, const char *name, struct
         err_hint(e, names.s.len ? "%s buses here: %s" : "there is no %s bus here%s", c->plugs_into->obj.name,
                  names.s.len ? names.s.s : "");
     if (!names.s.len && c->plugs_into->brought_by)
-        err_hint(e, "add one before it: -device %s,id=%s", c->plugs_into->brought_by, name);
+        err_hint(e, o ? "add one before it: -device %s" : "add one before it: -device %s,id=%s", c->plugs_into->brought_by, name);
     str_free(&names.s);
     return NULL;
 }
