@@ -88,11 +88,41 @@ static json_t *opt_arrays(json_t *v)
     return list;
 }
 
-static json_t *opt_parse_json(const char *text, struct err *e)
+/* As QEMU's users write it within a shell's double quotes: strings may be in single quotes, where \' is one. NULL: there are none. */
+static char *plain_json(const char *text)
+{
+    struct str out = { 0 };
+    char quote = 0;
+    bool any = false;
+
+    for (const char *p = text; *p; p++) {
+        bool single = *p == '\'' && (!quote || quote == *p);
+        if (quote && *p == '\\' && p[1]) {
+            str_addn(&out, p, p[1] == '\'' ? 0 : 1);
+            str_addn(&out, ++p, 1);
+        } else if (*p == '"' && quote == '\'') {
+            str_add(&out, "\\\"");
+        } else if (single || *p == '"') {
+            quote = !quote ? *p : quote == *p ? 0 : quote;
+            str_add(&out, quote && quote != *p ? "'" : "\"");
+            any |= single;
+        } else {
+            str_addn(&out, p, 1);
+        }
+    }
+    if (any)
+        return out.s;
+    str_free(&out);
+    return NULL;
+}
+
+json_t *opt_parse_json(const char *text, struct err *e)
 {
     json_error_t je;
-    json_t *o = json_loads(text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
+    char *plain = plain_json(text);
+    json_t *o = json_loads(plain ? plain : text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
 
+    free(plain);
     if (!o)
         err_set(e, ERR_VALUE, "JSON: %s (column %d)", je.text, je.column);
     else if (!json_is_object(o)) {

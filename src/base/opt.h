@@ -19,6 +19,8 @@
  * The bare words `help` and `?` become {"help": "on"}.
  */
 json_t *opt_parse(const char *text, const char *implied, struct err *e) MUST_CHECK;
+/* The third alone. Strings may be in single quotes. */
+json_t *opt_parse_json(const char *text, struct err *e) MUST_CHECK;
 /* As opt_parse, without splitting keys at dots (`-device` properties may hold dots in their names). */
 json_t *opt_parse_flat(const char *text, const char *implied, struct err *e) MUST_CHECK;
 /*

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include "base/opt.h"
 #include "block/backing.h"
 #include "block/file_int.h"
 #include "core/backend.h"
@@ -92,13 +93,17 @@ static json_t *null_opts(const char *proto, const char *name, const char *rest, 
     return json_pack("{s:s, s:b}", "driver", proto, "read-zeroes", 1);
 }
 
+static bool nests(const void *arg, const char *key, const char *head) { return true; }
+
+/* Keys may be dotted, and a child be told by its file name alone. */
 static json_t *json_opts(const char *proto, const char *name, const char *rest, struct err *e)
 {
-    json_t *o = json_loads(rest, 0, NULL);
-    if (json_is_object(o))
-        return o;
+    json_t *o = opt_parse_json(rest, e), *nested = o ? opt_nest(o, nests, NULL, e) : NULL;
     json_decref(o);
-    err_set(e, ERR_VALUE, "'%.80s' is not a JSON object", name);
+    if (nested && blk_imply_protocol(nested, e))
+        return nested;
+    json_decref(nested);
+    err_prefix(e, "'%.80s'", name);
     return NULL;
 }
 
@@ -155,16 +160,34 @@ const char *blk_local_path(const char *name)
 
 bool blk_imply_protocol(json_t *opts, struct err *e)
 {
-    json_t *file = json_object_get(opts, "file");
-    const char *name = json_string_value(json_object_get(file, "filename"));
-    if (!name || json_object_get(file, "driver"))
-        return !json_is_object(file) || blk_imply_protocol(file, e);
-    json_t *implied = blk_file_opts(name, e);
-    if (!implied)
-        return false;
-    json_object_del(file, "filename");
-    json_object_update(implied, file);
-    return !json_object_set_new(opts, "file", implied);
+    const char *role;
+    json_t *child;
+    void *tmp;
+    json_object_foreach_safe(opts, tmp, role, child) {
+        const char *name = json_string_value(json_object_get(child, "filename"));
+        if (!json_is_object(child))
+            continue;
+        if (!name || json_object_get(child, "driver") || str_eq(role, "backing")) {
+            if (!blk_imply_protocol(child, e))
+                return false;
+            continue;
+        }
+        json_t *implied = blk_file_opts(name, e);
+        if (!implied)
+            return false;
+        json_object_del(child, "filename");
+        json_object_update(implied, child);
+        json_object_set_new(opts, role, implied);
+    }
+    return true;
+}
+
+bool blk_is_format(json_t *opts)
+{
+    struct err ignored = ERR_INIT;
+    const char *driver = json_string_value(json_object_get(opts, "driver"));
+    const struct obj_class *c = driver ? backend_find(&blk_node_class, driver, &ignored) : NULL;
+    return driver ? c && ((const struct blk_driver *)c)->flags & BLK_FORMAT : json_object_get(opts, "file") != NULL;
 }
 
 json_t *blk_image_opts(const char *name, const char *fmt, struct err *e)
@@ -180,8 +203,11 @@ json_t *blk_image_opts(const char *name, const char *fmt, struct err *e)
         json_decref(file);
         return NULL;
     }
-    if (str_starts(name, "json:") && !fmt)
+    if (str_starts(name, "json:") && (!fmt || blk_is_format(file))) {
+        if (fmt)
+            json_object_set_new(file, "driver", json_string(fmt));
         return file;
+    }
     return json_pack("{s:s, s:o}", "driver", fmt ? fmt : "raw", "file", file);
 }
 
@@ -227,27 +253,36 @@ static bool backing_error(const struct blk_node *n, struct err *e)
            err_prefix(e, "backing file of '%.150s'", blk_node_filename(n));
 }
 
+/* What the image names. */
+static json_t *named_opts(const struct blk_node *n, struct err *e)
+{
+    char *path = blk_path_beside(blk_node_filename(n), n->backing_name);
+    json_t *o = blk_image_opts(path, n->backing_fmt, e);
+    free(path);
+    if (o)
+        blk_lock_as(n, o);
+    return o;
+}
+
 bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e)
 {
     bool none = json_is_null(opt) || (json_is_string(opt) && !*json_string_value(opt));
     if (none || (!opt && !n->backing_name))
         return true;
-    json_t *o = json_incref(opt);
-    if (!o) {
-        char *path = blk_path_beside(blk_node_filename(n), n->backing_name);
-        o = blk_image_opts(path, n->backing_fmt, e);
-        free(path);
+    json_t *o = json_is_object(opt) ? json_copy(opt) : json_incref(opt);
+    if (json_is_object(o) && !json_object_get(o, "driver") && n->backing_fmt)
+        json_object_set_new(o, "driver", json_string(n->backing_fmt));
+    if (n->backing_name && (!o || (json_is_object(o) && !json_object_get(o, "file") && (!json_object_get(o, "driver") || blk_is_format(o))))) {     /* options beside what the image names */
+        json_t *named = named_opts(n, e);
+        if (named)
+            json_object_update(named, o);
+        json_decref(o);
+        o = named;
         if (!o)
             return backing_error(n, e);
-        blk_lock_as(n, o);
     }
-    if (json_is_object(o)) {
-        json_t *ro = json_copy(o);
-        json_decref(o);
-        o = ro;
-        if (!json_object_get(o, "read-only"))
-            json_object_set_new(o, "read-only", json_true());
-    }
+    if (json_is_object(o) && !json_object_get(o, "read-only"))
+        json_object_set_new(o, "read-only", json_true());
     bool ok = check_chain(n, o, e) && blk_child_open_at(n, &n->backing, "backing", o, BLK_PERM_READ, BLK_PERM_READ, e);
     if (!ok && e->cls == ERR_BUSY && json_is_string(o))         /* somebody writes to it, which our users may not mind */
         ok = blk_child_open_at(n, &n->backing, "backing", o, BLK_PERM_READ, BLK_PERM_ALL, e);

@@ -21,6 +21,8 @@ const char *blk_local_path(const char *name);
 void blk_lock_as(const struct blk_node *n, json_t *opts);
 /* Children in @opts ("file", and below) that say a filename but no driver get the protocol that this name has. */
 bool blk_imply_protocol(json_t *opts, struct err *e) MUST_CHECK;
+/* Options of a node of an image format, or of what is to be one: they have a file, but no driver. */
+bool blk_is_format(json_t *opts);
 /* The node of the image @name in format @fmt; NULL: raw, refused if it looks like something else. */
 json_t *blk_image_opts(const char *name, const char *fmt, struct err *e);
 /* At most so many images are opened one upon another. */

@@ -29,6 +29,7 @@ struct drive_args {
     uint32_t index, unit, bus;
     enum tri read_only, read_only_dash, auto_read_only;
     enum tri snapshot;
+    bool copy_on_read;
     bool by_default;                    /* if= is not given */
 };
 
@@ -48,14 +49,14 @@ static const struct prop drive_props[] = {
     PROP_TRI(struct drive_args, read_only_dash, "read-only", TRI_AUTO, "As readonly"),
     PROP_TRI(struct drive_args, auto_read_only, "auto-read-only", TRI_AUTO, "Open read-only where writing is not allowed; auto: unless readonly is given"),
     PROP_TRI(struct drive_args, snapshot, "snapshot", TRI_AUTO, "Keep what is written in a temporary file; auto: as -snapshot says"),
+    PROP_BOOL(struct drive_args, copy_on_read, "copy-on-read", false, "Keep what is read from a backing file in the image"),
     PROP_ENUM(struct drive_args, rerror, "rerror", on_errors, 0, "What a failed read does"),
     PROP_ENUM(struct drive_args, werror, "werror", on_errors, 0, "What a failed write does"),
     PROP_END,
 };
 
-/* Handed on to the file below or to the node. */
+/* Handed on to the file below. */
 static const char *const file_keys[] = { "aio", "locking", NULL };
-static const char *const node_keys[] = { "detect-zeroes", "offset", "size", "cache.direct", "cache.no-flush", "latency-ns", "read-zeroes", NULL };
 
 /* ---- finding -drive's nodes ---- */
 
@@ -90,35 +91,61 @@ static bool choose_format(const struct drive_args *a, const char **format, struc
     return err_hint(e, "say format=%s, or format=raw if the guest is to see these very bytes", like);
 }
 
-/* The -blockdev options that @a and the remaining keys @rest stand for; takes keys out of @rest. */
-static json_t *expand(const struct drive_args *a, json_t *rest, const char *format, bool snapshot, struct err *e)
+static void take(json_t *from, const char *key, json_t *to)
 {
-    json_t *file = json_is_string(a->file) ? blk_file_opts(json_string_value(a->file), e) : json_deep_copy(a->file);
-    json_t *above = json_pack("{s:o*}", "file", file);
-    bool ok = file && blk_imply_protocol(above, e);
-    file = ok ? json_incref(json_object_get(above, "file")) : NULL;
+    json_object_set(to, key, json_object_get(from, key));
+    json_object_del(from, key);
+}
+
+/* An option of @c, or a group of such. */
+static bool has_option(const struct obj_class *c, const char *key)
+{
+    struct prop p;
+    size_t n = strlen(key);
+    for (size_t i = 0; obj_prop_nth(c, i, &p); i++)
+        if (!strncmp(p.name, key, n) && (!p.name[n] || p.name[n] == '.'))
+            return true;
+    return false;
+}
+
+/* The options below: by the file's name, or as they are. False with @e filled; *@file NULL: there are none. */
+static bool file_opts(const struct drive_args *a, json_t **file, struct err *e)
+{
+    *file = json_is_string(a->file) ? blk_file_opts(json_string_value(a->file), e) : json_deep_copy(a->file);
+    if (!*file)
+        return !a->file;
+    json_t *above = json_pack("{s:o}", "file", *file);
+    bool ok = blk_imply_protocol(above, e);
+    *file = ok ? json_incref(json_object_get(above, "file")) : NULL;
     json_decref(above);
-    if (!ok)
-        return NULL;
+    return ok;
+}
+
+/* The -blockdev options that @a and the remaining keys @rest stand for; takes keys out of @rest. */
+static json_t *expand(const struct drive_args *a, json_t *rest, const struct obj_class *c, bool snapshot, struct err *e)
+{
+    json_t *file, *v;
+    const char *key;
+    void *tmp;
+    if (!file_opts(a, &file, e) || !blk_imply_protocol(rest, e))
+        return json_decref(file), NULL;
     bool ro = a->read_only == TRI_ON || a->read_only_dash == TRI_ON || a->media == 1 || snapshot;
     bool given = a->read_only != TRI_AUTO || a->read_only_dash != TRI_AUTO;
     bool may_ro = a->auto_read_only == TRI_AUTO ? !given : a->auto_read_only == TRI_ON;
-    json_t *n = json_pack("{s:s, s:o, s:b, s:b, s:s}", "driver", format, "file", file, "read-only", ro, "auto-read-only", may_ro && !ro,
+    json_t *n = json_pack("{s:s, s:b, s:b, s:s}", "driver", c->name + strlen("blockdev-"), "read-only", ro, "auto-read-only", may_ro && !ro,
                           "discard", a->discard & 1 ? "unmap" : "ignore");
-    for (const char *const *k = file_keys; *k; k++)
-        if (json_object_get(rest, *k)) {
-            json_object_set(file, *k, json_object_get(rest, *k));
-            json_object_del(rest, *k);
-        }
-    for (const char *const *k = node_keys; *k; k++)
-        if (json_object_get(rest, *k)) {
-            json_object_set(n, *k, json_object_get(rest, *k));
-            json_object_del(rest, *k);
-        }
+    for (const char *const *k = file_keys; *k && file; k++)
+        if (json_object_get(rest, *k))
+            take(rest, *k, file);
+    if (file)
+        json_object_set_new(n, "file", file);
     if (a->cache == 1 || a->cache == 3)
         json_object_set_new(n, "cache.direct", json_true());
     if (a->cache == 4)
         json_object_set_new(n, "cache.no-flush", json_true());
+    json_object_foreach_safe(rest, tmp, key, v)
+        if (has_option(c, key))
+            take(rest, key, n);
     return n;
 }
 
@@ -144,9 +171,12 @@ static bool drive_register(struct blk_node *n, const struct drive_args *a, struc
     return true;
 }
 
-static const char *drive_key(const void *table, size_t i)
+/* The options of -drive, and of the node that it makes. */
+static const char *drive_key(const void *cls, size_t i)
 {
-    return i < ARRAY_SIZE(drive_props) ? drive_props[i].name : NULL;
+    struct prop p;
+    size_t own = ARRAY_SIZE(drive_props) - 1;
+    return i < own ? drive_props[i].name : obj_prop_nth(cls, i - own, &p) ? p.name : NULL;
 }
 
 /* A drive without a medium, which a device with a tray can take. */
@@ -163,27 +193,54 @@ static struct blk_node *empty_node(const struct drive_args *a, json_t *rest, con
     return blk_empty_node(id, e);
 }
 
-static struct blk_node *image_node(const struct drive_args *a, json_t *rest, const char *id, struct err *e)
+/* A layer over @base, which goes with it; @base is gone where that fails. */
+static struct blk_node *copying_node(struct blk_node *base, const char *id, struct err *e)
+{
+    json_t *o = json_pack("{s:s, s:s, s:s}", "driver", "copy-on-read", "node-name", id, "file", base->obj.id);
+    struct blk_node *n = blk_node_create(o, e);
+    json_decref(o);
+    if (n)
+        base->inline_child = true;
+    return n;
+}
+
+static bool is_group(const void *cls, const char *key, const char *head)
+{
+    struct prop p;
+    return !obj_prop_find(cls, key, &p);
+}
+
+static struct blk_node *image_node(const struct drive_args *a, json_t *flat, const char *id, struct err *e)
 {
     bool snapshot = a->snapshot == TRI_AUTO ? cli_flags.snapshot && a->media == 0 : a->snapshot == TRI_ON;
     const char *format;
-    json_t *o = choose_format(a, &format, e) ? expand(a, rest, format, snapshot, e) : NULL;
-    if (!o)
-        return NULL;
-    char *base = snapshot ? xasprintf("%s-base", id) : NULL;
-    json_object_set_new(o, "node-name", json_string(base ? base : id));
-    const char *left = json_object_iter_key(json_object_iter(rest));
-    bool ok = !left || err_unknown(e, "option", left, " for -drive", drive_key, NULL);
+    const struct obj_class *c = choose_format(a, &format, e) ? backend_find(&blk_node_class, format, e) : NULL;
+    json_t *rest = c ? opt_nest(flat, is_group, c, e) : NULL, *o = rest ? expand(a, rest, c, snapshot, e) : NULL;
+    bool layer = snapshot || (o && a->copy_on_read && !json_is_true(json_object_get(o, "read-only")));
+    char *base = layer ? xasprintf("%s-base", id) : NULL;
+    const char *left = o ? json_object_iter_key(json_object_iter(rest)) : NULL;
+    bool ok = o && (!left || err_unknown(e, "option", left, " for -drive", drive_key, c));
+    if (ok)
+        json_object_set_new(o, "node-name", json_string(base ? base : id));
     struct blk_node *n = ok ? blk_node_create(o, e) : NULL;
-    if (n && snapshot) {
-        struct blk_node *top = blk_overlay_create(n, id, e);
+    if (n && layer) {
+        struct blk_node *top = snapshot ? blk_overlay_create(n, id, e) : copying_node(n, id, e);
         if (!top)
             obj_del(&n->obj);
         n = top;
     }
+    json_decref(rest);
     json_decref(o);
     free(base);
     return n;
+}
+
+/* Its node needs no other below. */
+static bool stands_alone(const struct drive_args *a)
+{
+    struct err ignored = ERR_INIT;
+    const struct obj_class *c = a->format ? backend_find(&blk_node_class, a->format, &ignored) : NULL;
+    return c && !has_option(c, "file") && !has_option(c, "image");
 }
 
 static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
@@ -202,7 +259,7 @@ static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
     struct obj *group;
     if (!blk_drive_throttle(rest, id, &group, e))
         return false;
-    struct blk_node *n = a->file ? image_node(a, rest, id, e) : empty_node(a, rest, id, e);
+    struct blk_node *n = a->file || stands_alone(a) ? image_node(a, rest, id, e) : empty_node(a, rest, id, e);
     bool done = n && drive_register(n, a, e);
     if (done)
         n->drive->throttle_group = group;
@@ -258,6 +315,27 @@ static void gather_file(json_t *all)
     json_object_set_new(all, "file", file);
 }
 
+/* file=json:{...} of a format's node: its options are as good as those beside it, which win. */
+static bool unfold_json(json_t *all, struct err *e)
+{
+    const char *name = json_string_value(json_object_get(all, "file"));
+    json_t *o = name && str_starts(name, "json:") ? blk_file_opts(name, e) : NULL;
+    if (!o || !blk_is_format(o)) {
+        json_decref(o);
+        return !e->msg[0];
+    }
+    json_t *file = json_incref(json_object_get(o, "file")), *flat;
+    json_object_del(o, "file");
+    if (json_object_get(all, "format"))
+        json_object_del(o, "driver");
+    flat = opt_flatten(o);
+    json_object_set_new(all, "file", file);
+    json_object_update_missing(all, flat);
+    json_decref(flat);
+    json_decref(o);
+    return true;
+}
+
 /* Moves the keys of @all that -drive has rows for into a new object. */
 static json_t *own_keys(json_t *all)
 {
@@ -278,8 +356,10 @@ bool blk_drive_add(const char *text, const char *extra_if, const char *media, st
 {
     struct drive_args a = { 0 };
     json_t *all = text ? opt_parse_flat(text, NULL, e) : NULL;
-    if (!all)
+    if (!all || !unfold_json(all, e)) {
+        json_decref(all);
         return false;
+    }
     gather_file(all);
     if (extra_if)
         json_object_set_new(all, "if", json_string(extra_if));

@@ -59,7 +59,7 @@ struct blk_drive {
 struct blk_node {
     struct obj obj;
     /* options of every node */
-    bool read_only, auto_read_only, direct, no_flush;
+    bool read_only, auto_read_only, force_share, direct, no_flush;
     int discard;                    /* enum blk_discard */
     int detect_zeroes;              /* enum blk_detect */
     /* state */

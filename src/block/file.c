@@ -448,7 +448,7 @@ static int co_file_map(struct blk_node *n, uint64_t off, uint64_t len, struct bl
 
 static bool file_set_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e)
 {
-    return file_lock_update(file_of(n), perm, shared, e);
+    return file_lock_update(file_of(n), perm, n->force_share ? BLK_PERM_ALL : shared, e);
 }
 
 static const char *file_filename(const struct blk_node *n) { return ((const struct blk_file *)n)->filename; }

@@ -15,6 +15,7 @@ static const char *const detect_names[] = { "off", "on", "unmap", NULL };
 static const struct prop node_props[] = {
     PROP_BOOL(struct blk_node, read_only, "read-only", false, "Never write to it"),
     PROP_BOOL(struct blk_node, auto_read_only, "auto-read-only", false, "Open it read-only where writing is not permitted"),
+    PROP_BOOL(struct blk_node, force_share, "force-share", false, "Read it although others write to it; it needs read-only=on"),
     PROP_BOOL(struct blk_node, direct, "cache.direct", false, "Bypass the host's page cache"),
     PROP_BOOL(struct blk_node, no_flush, "cache.no-flush", false, "Never wait for the disk; a crash of the host loses data"),
     PROP_ENUM(struct blk_node, discard, "discard", discard_names, BLK_DISCARD_IGNORE, "What a discard by the guest does"),
@@ -70,6 +71,8 @@ static bool node_check(struct obj *o, struct err *e)
     struct blk_node *n = (struct blk_node *)o;
     if (n->detect_zeroes == BLK_DETECT_UNMAP && n->discard != BLK_DISCARD_UNMAP)
         return err_set(e, ERR_VALUE, "detect-zeroes=unmap needs discard=unmap");
+    if (n->force_share && !n->read_only)
+        return err_set(e, ERR_VALUE, "force-share=on needs read-only=on");
     return true;
 }
 
@@ -157,7 +160,7 @@ const char *blk_node_filename(const struct blk_node *n)
 /* What a child made from its parent's options takes over unless it says otherwise. */
 static json_t *child_opts(const struct blk_node *parent, json_t *v)
 {
-    static const char *const inherited[] = { "read-only", "auto-read-only", "cache.direct", "cache.no-flush", "discard", NULL };
+    static const char *const inherited[] = { "read-only", "auto-read-only", "force-share", "cache.direct", "cache.no-flush", "discard", NULL };
     json_t *o = json_copy(v);
     for (const char *const *k = inherited; *k; k++) {
         struct prop p;

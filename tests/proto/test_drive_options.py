@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""-drive takes what the node that it makes takes, and names of files as QEMU's users write them."""
+import json
+import shutil
+
+import pytest
+
+from lib.images import IMG, MIB, content, create, fill, io_of, node, tool, unlocked
+from lib.machine import Machine, QmpError, run
+from lib.nvme import NvmeMachine, read
+
+pytestmark = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("qemu-io"), reason="no qemu-utils")
+
+
+@pytest.fixture(name="chain")
+def fixture_chain(tmp_path):
+    base, top = create(tmp_path / "base.qcow2", 8 * MIB), tmp_path / "it's.qcow2"
+    fill(base, (1, 0, 64 * 1024), (2, MIB, 64 * 1024))
+    create(top, backing="base.qcow2")
+    return base, top
+
+
+def escaped(text):
+    return text.replace(",", ",,")
+
+
+def shown(tmp_path, *drive):
+    """What is at 0, and the nodes, of a disk with these options."""
+    with NvmeMachine(tmp_path, "-drive", "if=none,id=d," + ",".join(drive), "-device", "nvme,drive=d,serial=S,addr=1") as m:
+        byte = read(io_of(m), 1, 0, 1)[0]
+        nodes = {n["node-name"]: n for n in m.qmp.cmd("query-named-block-nodes")}
+        m.qmp.cmd("quit")
+        m.wait()
+    return byte, nodes
+
+
+def refused(*drive):
+    status, _, text = run("-M", "none", "-drive", ",".join(drive))
+    assert status == 1
+    return text
+
+
+def test_options_of_the_format(tmp_path, chain):
+    base, top = chain
+    file = "file=%s,format=qcow2" % top
+    assert shown(tmp_path, file, "l2-cache-size=128k", "l2-cache-entry-size=8192", "refcount-cache-size=64k", "lazy-refcounts=on", "overlap-check=all")[0] == 1
+    text = refused(file, "cache-size=64k,l2-cache-size=1M")            # they are the format's
+    assert "more than cache-size" in text
+    text = refused(file, "l2-cachesize=1M")
+    assert "unknown option 'l2-cachesize' for -drive" in text and "did you mean 'l2-cache-size'" in text
+    assert "unknown option 'l2-cache-size'" in refused("file=%s,format=raw" % base, "l2-cache-size=1M")
+
+
+def test_the_backing_file(tmp_path, chain):
+    base, top = chain
+    other = create(tmp_path / "other.qcow2", 8 * MIB)
+    fill(other, (7, 0, 4096))
+    file = "file=%s,format=qcow2" % top
+    byte, nodes = shown(tmp_path, file, "backing.node-name=below", "backing.l2-cache-size=64k")
+    assert byte == 1 and nodes["below"]["file"] == str(base) and nodes["below"]["drv"] == "qcow2"
+    assert shown(tmp_path, file, "backing.driver=qcow2,backing.file.driver=file,backing.file.filename=%s" % other)[0] == 7
+    assert shown(tmp_path, file, "backing.file.filename=%s" % other)[0] == 7       # in the format that the image tells
+    assert shown(tmp_path, file, "backing=")[0] == 0
+    assert "there is no blockdev with the id 'nosuch'" in refused(file, "backing=nosuch")
+
+
+@pytest.mark.parametrize("fmt", ["", "format=qcow2", "format=qcow2,read-only=on"])
+def test_names_in_json(tmp_path, chain, fmt):
+    base, top = chain
+    quoted = str(top).replace("'", "\\'")
+    for name in ("json:{'driver':'qcow2','file':{'driver':'file','filename':'%s'}}" % quoted,
+                 "json:{'driver': 'qcow2', \"file.filename\": \"%s\", 'l2-cache-size': 65536}" % top,
+                 "json:" + json.dumps({"driver": "qcow2", "file": {"filename": str(top)}, "backing": {"node-name": "below"}})):
+        byte, nodes = shown(tmp_path, "file=" + escaped(name), *filter(None, [fmt]))
+        assert byte == 1 and nodes["d"]["ro"] == ("read-only" in fmt), name
+        assert len([n for n in nodes.values() if n["drv"] == "qcow2"]) == 2         # not one upon the other
+    if fmt:
+        assert shown(tmp_path, "file=" + escaped("json:{'driver':'file','filename':'%s'}" % quoted), fmt)[0] == 1
+    else:
+        assert "JSON: " in refused("file=json:{'driver':")
+        assert "unknown property 'nosuch'" in refused("file=" + escaped("json:{'driver':'file','nosuch':1,'filename':'%s'}" % base))
+
+
+def test_names_in_json_for_the_tool(tmp_path, chain):
+    base, top = chain
+    name = "json:{'driver':'qcow2','file':{'filename':'%s'}}" % base
+    over = tmp_path / "over"
+    tool(IMG, "create", "-f", "qcow2", "-b", name, "-F", "qcow2", over)
+    assert content(over)[:1] == b"\1"                                   # QEMU reads it, too
+    tool(IMG, "convert", "-f", "qcow2", "-O", "raw", over, tmp_path / "raw")
+    assert (tmp_path / "raw").read_bytes() == content(over)
+    tool(IMG, "compare", "-F", "qcow2", "json:{\"driver\":\"qcow2\",\"file.filename\":\"%s\"}" % top, over)
+
+
+def test_nodes_without_a_file(tmp_path, chain):
+    byte, nodes = shown(tmp_path, "driver=null-co", "size=1M", "read-zeroes=on")
+    assert byte == 0 and nodes["d"]["drv"] == "null-co" and nodes["d"]["image"]["virtual-size"] == MIB
+    assert shown(tmp_path, "driver=file", "filename=%s" % chain[0])[0] == ord("Q")
+    assert "'file' is missing" in refused("format=qcow2,if=none,id=d")
+    byte, nodes = shown(tmp_path, "format=qcow2,file.driver=blkdebug,file.node-name=b,file.image.filename=%s" % chain[1])
+    assert byte == 1 and nodes["b"]["drv"] == "blkdebug"
+
+
+def test_copy_on_read(tmp_path, chain):
+    top = chain[1]
+    tool("qemu-io", "-r", "-f", "qcow2", "-c", "read -P 1 0 4k", top)
+    assert '"depth": 0' not in tool("qemu-img", "map", "--output=json", top)
+    assert shown(tmp_path, "file=%s,format=qcow2,copy-on-read=on,read-only=on" % top)[0] == 1
+    assert '"depth": 0' not in tool("qemu-img", "map", "--output=json", top)
+    assert shown(tmp_path, "file=%s,format=qcow2,copy-on-read=on" % top)[0] == 1
+    spans = json.loads(unlocked("qemu-img", "map", "--output=json", top).stdout)
+    assert (spans[0]["length"], spans[0]["depth"], spans[1]["depth"]) == (65536, 0, 1)
+
+
+def test_force_share(tmp_path, chain):
+    top = chain[1]
+    with Machine("-M", "none", "-drive", "if=none,id=w,file=%s,format=qcow2" % top) as m:
+        assert not node(m, "w")["ro"]
+        text = refused("file=%s,format=qcow2,if=none,read-only=on" % top)
+        assert "in use" in text or "lock" in text
+        assert "force-share=on needs read-only=on" in refused("file=%s,format=qcow2,force-share=on" % top)
+        with Machine("-M", "none", "-drive", "if=none,id=r,file=%s,format=qcow2,read-only=on,force-share=on" % top) as r:
+            assert node(r, "r")["ro"]
+            with pytest.raises(QmpError):
+                r.qmp.cmd("block_resize", **{"node-name": "r", "size": MIB})
