@@ -68,6 +68,7 @@ uint16_t co_nvme_directive_send(struct nvme_req *r);
 uint16_t nvme_write_hint(struct nvme_req *r, uint64_t nlb);
 /* @n knows nothing of streams on @ns any more; the subsystem's lock held. */
 void nvme_streams_forget(const struct nvme *n, struct nvme_ns *ns);
+#define NVME_SANICAP (7 | 1u << 30)     /* crypto, block erase, overwrite; media not changed after */
 /* Erases a namespace. */
 uint16_t co_nvme_erase(struct nvme_req *r, struct nvme_ns *ns);
 void nvme_sanitize_log(const struct nvme_subsys *ss, uint8_t *b);     /* 32 bytes and more, zeroed */

@@ -14,6 +14,7 @@ void nvme_fail(struct nvme *n, const char *why)
 {
     n->csts |= NVME_CSTS_CFS;
     n->ocp_data.panics++;
+    nvme_pel_error(n, NVME_HW_FATAL);
     log_guest("nvme '%s': fatal: %s", n->pci.dev.obj.id, why);
 }
 
@@ -70,6 +71,7 @@ static void disable(struct nvme *n)
     nvme_features_reset(n, false);
     nvme_ctrl_forget(n);
     nvme_virt_reset(n);
+    nvme_pel_reset(n);
     n->queues_made = false;
     n->disabling = true;
     if (!n->in_flight)
@@ -86,6 +88,7 @@ static void co_shutdown(void *arg)
     if (gen == n->gen && (n->csts & NVME_CSTS_SHST) == NVME_CSTS_SHST_BUSY)
         n->csts = (n->csts & ~(uint32_t)NVME_CSTS_SHST) | NVME_CSTS_SHST_DONE;
     n->clean_shutdown = true;
+    nvme_pel_health(n);
     if (!--n->in_flight)
         nvme_drained(n);
 }
@@ -119,6 +122,8 @@ static void write_cc(struct nvme *n, uint32_t v)
 
 void nvme_ctrl_reset(struct nvme *n, bool cold)
 {
+    bool unsafe = false;
+
     nvme_queues_close(n);
     nvme_events_reset(n);
     nvme_ctrl_forget(n);
@@ -130,15 +135,17 @@ void nvme_ctrl_reset(struct nvme *n, bool cold)
     n->queues_made = n->quiesced = n->starved = false;
     n->disabling = n->in_flight != 0;                   /* what the host left running ends before it can enable again */
     if (cold) {
-        n->unsafe_shutdowns += n->power_cycles && !n->clean_shutdown;
+        unsafe = n->power_cycles && !n->clean_shutdown;
+        n->unsafe_shutdowns += unsafe;
         n->power_cycles++;
         n->powered_ns = clock_now(CLOCK_VM);
         n->clean_shutdown = false;
         n->timestamp = n->timestamp_origin = 0;
         n->timestamp_set = n->powered_ns;
     }
-    n->pel.established = false;
     nvme_pel_reset(n);
+    if (unsafe)
+        nvme_pel_error(n, NVME_HW_UNSAFE_SHUTDOWN);
     if (cold && !n->pci.pf)
         nvme_ns_features_reset(n->ss);
     for (unsigned i = 1; cold && !n->pci.pf && i <= NVME_NS_MAX; i++) {

@@ -118,13 +118,14 @@ static uint16_t get_timestamp(struct nvme_req *r, enum nvme_select sel)
 
 static uint16_t co_set_timestamp(struct nvme_req *r, uint32_t v)
 {
-    uint64_t t, old;
+    uint64_t t, event[2];
     uint16_t st = nvme_from_host(r, &t, sizeof t);
 
     if (st)
         return st;
-    old = htole64(nvme_timestamp(r->n));
-    nvme_pel_add(r->n, NVME_PEL_TIMESTAMP, &old, sizeof old);
+    event[0] = htole64(nvme_timestamp(r->n));           /* before, and milliseconds since the reset that began to count */
+    event[1] = htole64((uint64_t)(clock_now(CLOCK_VM) - r->n->powered_ns) / 1000000);
+    nvme_pel_add(r->n, NVME_PEL_TIMESTAMP, event, sizeof event);
     r->n->timestamp = le64toh(t) & (BIT64(48) - 1);
     r->n->timestamp_set = clock_now(CLOCK_VM);
     r->n->timestamp_origin = 1;
@@ -316,14 +317,27 @@ uint16_t co_nvme_get_feature(struct nvme_req *r)
     return NVME_OK;
 }
 
-/* Event 0Bh: how many dwords of the command follow, then they. */
-static void feature_event(const struct nvme_req *r)
+/* Bytes that come with Set Features. */
+static uint16_t data_size(uint8_t fid, uint32_t v)
 {
-    uint8_t d[12] = { 2 };
+    switch (fid) {
+    case NVME_FEAT_LBA_RANGE: return (uint16_t)(((v & 63) + 1) * 64);
+    case NVME_FEAT_HOST_BEHAVIOR: return 512;
+    case NVME_FEAT_HOST_ID: return v & 1 ? 16 : 8;
+    case NVME_FEAT_FDP_EVENTS: return v >> 16 & 0xff;
+    default: return 0;
+    }
+}
 
-    st_le32(d + 4, r->cmd.cdw10);
-    st_le32(d + 8, r->cmd.cdw11);
-    nvme_pel_add(r->n, NVME_PEL_SET_FEATURE, d, sizeof d);
+/* Event 0Bh: the dwords of the command that mean something, and the data. */
+static void feature_event(struct nvme_req *r)
+{
+    uint8_t fid = (uint8_t)r->cmd.cdw10, b[NVME_PAGE];
+    uint16_t len = data_size(fid, r->cmd.cdw11);
+
+    if (len && nvme_from_host(r, b, len))
+        len = 0;
+    nvme_pel_feature(r, fid == NVME_FEAT_HMB ? 6 : fid == NVME_FEAT_FDP || fid == NVME_FEAT_FDP_EVENTS ? 3 : 2, b, len);
 }
 
 uint16_t co_nvme_set_feature(struct nvme_req *r)

@@ -83,25 +83,11 @@ void nvme_fw_activate(struct nvme *n)
     n->fw_next = 0;
 }
 
-/* Event 02h: old and new revision, action, slot. */
-static void fw_event(struct nvme *n, unsigned slot, unsigned action)
-{
-    uint8_t d[22] = { 0 };
-
-    memcpy(d, n->fw_slot[n->fw_active], NVME_FW_REV);
-    memcpy(d + 8, n->fw_slot[slot], NVME_FW_REV);
-    d[16] = (uint8_t)action;
-    d[17] = (uint8_t)slot;
-    nvme_pel_add(n, NVME_PEL_FW_COMMIT, d, sizeof d);
-}
-
 static uint16_t commit_slot(struct nvme *n, unsigned slot, unsigned action)
 {
     if (slot > NVME_FW_SLOTS)
         return NVME_FW_SLOT | NVME_DNR;
     if (action <= ACTION_REPLACE_ACTIVATE) {
-        if (!slot)
-            slot = n->fw_active == 2 ? 3 : 2;
         if (slot == 1)
             return NVME_FW_SLOT | NVME_DNR;             /* read-only */
         if (n->fw_len < NVME_FW_REV || !revision_ok(n->fw_buf))
@@ -116,7 +102,6 @@ static uint16_t commit_slot(struct nvme *n, unsigned slot, unsigned action)
     }
     if (!slot || !n->fw_slot[slot][0])
         return NVME_FW_SLOT | NVME_DNR;
-    fw_event(n, slot, action);
     n->fw_next = (uint8_t)slot;
     n->fw_action = (uint8_t)action;
     if (action != ACTION_ACTIVATE_NOW)
@@ -168,13 +153,31 @@ static uint16_t co_boot_commit(struct nvme_req *r, unsigned action)
     return NVME_OK;
 }
 
+/* Event 02h: the revision before and that of the image, action, slot, what became of it. */
 uint16_t co_nvme_fw_commit(struct nvme_req *r)
 {
-    unsigned action = r->cmd.cdw10 >> 3 & 7;
+    struct nvme *n = r->n;
+    unsigned action = r->cmd.cdw10 >> 3 & 7, slot = r->cmd.cdw10 & 7;
+    bool boot = action >= ACTION_BOOT_REPLACE;
+    uint8_t d[22] = { 0 };
+    uint16_t st;
 
-    if (action >= ACTION_BOOT_REPLACE)
-        return co_boot_commit(r, action);
-    return action > ACTION_ACTIVATE_NOW ? NVME_INVALID_FIELD | NVME_DNR : commit_slot(r->n, r->cmd.cdw10 & 7, action);
+    if (action > ACTION_ACTIVATE_NOW && !boot)
+        return NVME_INVALID_FIELD | NVME_DNR;
+    memcpy(d, n->fw_slot[n->fw_active], NVME_FW_REV);
+    if (!slot && action <= ACTION_REPLACE_ACTIVATE)
+        slot = n->fw_active == 2 ? 3 : 2;               /* our choice */
+    st = boot ? co_boot_commit(r, action) : commit_slot(n, slot, action);
+    if (nvme_stale(r))
+        return st;
+    if (!boot && slot <= NVME_FW_SLOTS)
+        memcpy(d + 8, n->fw_slot[slot], NVME_FW_REV);
+    d[16] = (uint8_t)action;
+    d[17] = (uint8_t)(boot ? 0 : slot);
+    d[18] = st >> 8 & 7;
+    d[19] = (uint8_t)st;
+    nvme_pel_add(n, NVME_PEL_FW_COMMIT, d, sizeof d);
+    return st;
 }
 
 /* 5.16.1.4. */

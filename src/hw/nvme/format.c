@@ -178,7 +178,6 @@ static void co_sanitize(void *arg)
         pthread_mutex_lock(&ss->lock);
         ss->sanitize.running = false;
         ss->sanitize.progress = 65535;
-        nvme_pel_add(n, NVME_PEL_SANITIZE_END, (uint8_t[8]){ 0xff, 0xff, ss->sanitize.failed ? 3 : 1 }, 8);
         ss->sanitize.status = ss->sanitize.failed ? 3 : ss->sanitize.cdw10 >> 9 & 1 ? 4 : 1;
         for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
             if (ss->ctrl[i]) {
@@ -186,6 +185,7 @@ static void co_sanitize(void *arg)
                 domain_post(&ss->ctrl[i]->events_post);
             }
         pthread_mutex_unlock(&ss->lock);
+        nvme_pel_add(n, NVME_PEL_SANITIZE_END, (uint8_t[8]){ 0xff, 0xff, (uint8_t)ss->sanitize.status }, 8);
         nvme_state_dirty(ss);
     }
     n->background--;
@@ -243,7 +243,7 @@ uint16_t co_nvme_sanitize(struct nvme_req *r)
     if (!st && action != SAN_EXIT) {
         uint8_t d[12] = { 0 };
 
-        st_le32(d, 7);                                  /* SANICAP */
+        st_le32(d, NVME_SANICAP);
         st_le32(d + 4, r->cmd.cdw10);
         st_le32(d + 8, r->cmd.cdw11);
         nvme_pel_add(r->n, NVME_PEL_SANITIZE_START, d, sizeof d);

@@ -40,7 +40,7 @@ static const struct id_row ctrl_rows[] = {
     { 260, 1, 1 | NVME_FW_SLOTS << 1 | 1 << 4 },        /* FRMW: the first slot is read-only; no reset needed */
     { 316, 2, 1 }, { 318, 1, 1 },       /* EDSTT: minutes; DSTO: one at a time */
     { 319, 1, 1 },                      /* FWUG: 4 KiB */
-    { 328, 4, 7 | 1u << 30 },           /* SANICAP: crypto, block erase, overwrite; media not changed after */
+    { 328, 4, NVME_SANICAP },
     { 338, 2, 0 }, { 340, 2, 1 },       /* NSETIDMAX, ENDGIDMAX */
     { 342, 1, 10 }, { 343, 1, 0x1f | 1 << 6 },          /* ANATT; ANACAP: all states, groups do not change */
     { 344, 4, NVME_ANA_GROUPS }, { 348, 4, NVME_ANA_GROUPS },

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include "base/str.h"
 #include "hw/nvme/kv.h"
+#include "hw/nvme/pel.h"
 #include "hw/nvme/subsys_int.h"
 
 /* ---- numbers ---- */
@@ -225,7 +226,8 @@ static void subsys_save(struct nvme_subsys *ss, struct str *out)
     for (unsigned i = 1; i <= NVME_NS_MAX; i++)
         if (nvme_ns_allocated(ss, i))
             json_array_append_new(list, ns_save(ss->ns[i]));
-    doc = json_pack("{s:o, s:o, s:o}", "namespaces", list, "placement", fdp_save(&ss->fdp), "sanitize", sanitize_save(&ss->sanitize));
+    doc = json_pack("{s:o, s:o, s:o, s:o}", "namespaces", list, "placement", fdp_save(&ss->fdp), "sanitize", sanitize_save(&ss->sanitize), "events",
+                    nvme_pel_to_json(&ss->pel, true));
     pthread_mutex_unlock(&ss->lock);
     text = json_dumps(doc, JSON_COMPACT | JSON_SORT_KEYS);
     str_addn(out, text, strlen(text));
@@ -241,6 +243,10 @@ static bool subsys_load(struct nvme_subsys *ss, const void *data, size_t len, st
                     sanitize_load(ss, json_object_get(doc, "sanitize"), e)
                   : err_set(e, ERR_VALUE, "nvme: the saved state of a subsystem cannot be read: %s", je.text);
 
+    pthread_mutex_lock(&ss->lock);
+    if (ok)
+        nvme_pel_from_json(&ss->pel, json_object_get(doc, "events"));
+    pthread_mutex_unlock(&ss->lock);
     json_decref(doc);
     nvme_state_dirty(ss);
     return ok;

@@ -33,6 +33,8 @@ void nvme_log_error(struct nvme_req *r)
 
     if ((r->status & 0x700) == 0x300)
         return;                         /* paths are no errors of this controller */
+    if (((r->status & NVME_STATUS_MASK) == NVME_READ_FAULT || (r->status & NVME_STATUS_MASK) == NVME_WRITE_FAULT) && r->sq->id)
+        nvme_pel_error(n, NVME_HW_MEDIA);
     e = &n->error[n->errors++ % NVME_ERRORS];
     *e = (struct nvme_error){ .count = n->errors, .sqid = r->sq->id, .cid = r->cmd.cid, .status = (uint16_t)(r->status << 1), .location = 0xffff,
                               .nsid = r->cmd.nsid, .opcode = r->cmd.opcode, .lba = r->sq->id ? nvme_slba(&r->cmd) : 0 };
@@ -63,22 +65,15 @@ static uint16_t log_error(struct nvme_req *r, struct str *s)
 
 /* ---- health, 5.16.1.3 ---- */
 
-static uint16_t log_smart(struct nvme_req *r, struct str *s)
+void nvme_smart_page(struct nvme *n, uint8_t *b)
 {
-    struct nvme *n = r->n;
     uint64_t rd = 0, wr = 0, mins = (uint64_t)(clock_now(CLOCK_VM) - n->powered_ns) / INT64_C(60000000000);
-    uint8_t *b;
 
-    if (r->cmd.nsid && r->cmd.nsid != UINT32_MAX && !nvme_ns_at(n, r->cmd.nsid))
-        return NVME_INVALID_NSID | NVME_DNR;
-    if (r->cmd.nsid && r->cmd.nsid != UINT32_MAX)
-        return NVME_INVALID_FIELD | NVME_DNR;           /* LPA: not by namespace */
     for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
         const struct nvme_ns *ns = nvme_ns_at(n, i);
         rd += ns ? atomic_load_explicit(&ns->units_read, memory_order_relaxed) : 0;
         wr += ns ? atomic_load_explicit(&ns->units_written, memory_order_relaxed) : 0;
     }
-    b = nvme_log_room(s, 512);
     b[0] = n->critical | n->critical_opt;
     b[3] = 100;                                         /* available spare, its threshold, used */
     b[4] = 10;
@@ -91,6 +86,15 @@ static uint16_t log_smart(struct nvme_req *r, struct str *s)
     st_le64(b + 144, n->unsafe_shutdowns);
     st_le64(b + 176, n->errors);
     nvme_thermal_log(n, b);
+}
+
+static uint16_t log_smart(struct nvme_req *r, struct str *s)
+{
+    uint32_t nsid = r->cmd.nsid;
+
+    if (nsid && nsid != UINT32_MAX)                     /* LPA: not by namespace */
+        return nvme_ns_at(r->n, nsid) ? NVME_INVALID_FIELD | NVME_DNR : NVME_INVALID_NSID | NVME_DNR;
+    nvme_smart_page(r->n, nvme_log_room(s, 512));
     return NVME_OK;
 }
 
@@ -207,6 +211,8 @@ static uint16_t log_telemetry(struct nvme_req *r, struct str *s)
     st_le64(b + 528, n->errors);
     st_le64(b + 1024, n->power_cycles);
     st_le64(b + 1536, n->unsafe_shutdowns);
+    if (host && r->cmd.cdw10 >> 8 & 1)
+        nvme_pel_add(n, NVME_PEL_TELEMETRY, b, 512);
     return NVME_OK;
 }
 

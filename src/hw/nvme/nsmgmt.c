@@ -4,7 +4,7 @@
  * nvme-ns) hold and no namespace uses: deleting one makes room for others on its drive.
  */
 #include <stdlib.h>
-#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/pel.h"
 
 #define ALIGN MiB
 
@@ -126,6 +126,8 @@ static uint16_t co_create(struct nvme_req *r)
     if (!st)
         atomic_store(&ns->live, true);
     r->result = nsid;
+    if (!st)
+        nvme_pel_namespace(r, nsid, ns);
     nvme_state_dirty(ss);
     return st;
 }
@@ -169,9 +171,15 @@ static uint16_t co_delete(struct nvme_req *r)
 
 uint16_t co_nvme_ns_mgmt(struct nvme_req *r)
 {
+    uint16_t st;
+
     switch (r->cmd.cdw10 & 15) {
     case MGMT_CREATE: return co_create(r);
-    case MGMT_DELETE: return co_delete(r);
+    case MGMT_DELETE:
+        st = co_delete(r);
+        if (!st)
+            nvme_pel_namespace(r, r->cmd.nsid, NULL);
+        return st;
     default: return NVME_INVALID_FIELD | NVME_DNR;
     }
 }

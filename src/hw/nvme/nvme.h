@@ -30,7 +30,6 @@
 #define NVME_RESV_HOSTS 32u
 #define NVME_RESV_NOTES 16u
 #define NVME_TESTS 20u
-#define NVME_PEL_EVENTS 128u
 #define NVME_MODEL "backplane NVMe Controller"
 #define NVME_FW_SLOTS 3u
 #define NVME_FW_REV 8u
@@ -291,8 +290,8 @@ struct nvme_virt {
     struct nvme_secondary sec[NVME_CTRL_MAX - 1];
 };
 
-struct nvme_pel_event { uint64_t time; uint8_t type, len, data[32]; };
-struct nvme_pel { bool established; uint32_t count, generation; struct nvme_pel_event event[NVME_PEL_EVENTS]; };
+/* Events, oldest first, and the page that a reporting context shows, NULL: none; under the subsystem's lock. */
+struct nvme_pel { uint8_t *log, *context; uint32_t len, last, context_len; uint16_t generation, holder; };
 struct nvme_resv_note { uint32_t nsid; uint8_t type; };
 
 struct nvme_subsys {
@@ -306,6 +305,7 @@ struct nvme_subsys {
     bool own;                           /* of one controller that names no subsystem */
     struct nvme_fdp fdp;
     struct nvme_sanitize sanitize;
+    struct nvme_pel pel;
     /* the state file, persist.c */
     char *state_path;                   /* NULL: nothing is kept */
     json_t *saved;
@@ -417,7 +417,6 @@ struct nvme {
     uint64_t fw_len;                    /* downloaded so far */
     uint64_t telemetry_gen;
     struct nvme_cmb cmb;
-    struct nvme_pel pel;
     bool legacy_cmb;
     struct obj *pmrdev;
     json_t *faults_opt;
@@ -521,6 +520,8 @@ void nvme_features_reset(struct nvme *n, bool first);
 void nvme_ns_features_reset(struct nvme_subsys *ss);
 uint16_t co_nvme_get_log(struct nvme_req *r);
 void nvme_log_error(struct nvme_req *r);
+/* The health log, 512 zeroed bytes. */
+void nvme_smart_page(struct nvme *n, uint8_t *b);
 uint64_t nvme_timestamp(const struct nvme *n);
 uint16_t co_nvme_flush_all(struct nvme *n);
 

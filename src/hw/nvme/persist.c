@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a subsystem keeps on the host between runs (state=FILE): namespaces with their format, zones, unreadable ranges and
- * reservations by the block node they are on; saved features, counters and firmware by the controller's serial number. The
+ * reservations by the block node they are on; saved features, counters and firmware by the controller's serial number; events. The
  * file is JSON, replaced as a whole (base/file_replace.h). Flush waits for it.
  */
 #include "hw/nvme/persist.h"
@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "hw/nvme/lbatype.h"
 #include "hw/nvme/media.h"
+#include "hw/nvme/pel.h"
 #include "hw/nvme/resv.h"
 #include "hw/nvme/zns.h"
 
@@ -117,7 +118,7 @@ static char *to_text(struct nvme_subsys *ss)
     for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
         if (ss->ctrl[i] && !ss->ctrl[i]->pci.pf)        /* virtual functions keep nothing */
             json_object_set_new(ctrls, ss->ctrl[i]->serial, ctrl_to_json(ss->ctrl[i]));
-    doc = json_pack("{s:i, s:o, s:o}", "version", 1, "units", units, "controllers", ctrls);
+    doc = json_pack("{s:i, s:o, s:o, s:o}", "version", 1, "units", units, "controllers", ctrls, "events", nvme_pel_to_json(&ss->pel, false));
     text = json_dumps(doc, JSON_INDENT(1) | JSON_SORT_KEYS);
     json_decref(old);
     ss->saved = doc;
@@ -213,6 +214,7 @@ bool nvme_persist_open(struct nvme_subsys *ss, const char *path, struct err *e)
         ss->saved = NULL;
         return err_set(e, ERR_VALUE, "state '%s' is no file of this kind: version", path);
     }
+    nvme_pel_from_json(&ss->pel, json_object_get(ss->saved, "events"));
     ss->state_path = xstrdup(path);
     ss->save_post = (struct post){ .fn = save_asked, .arg = ss };
     timer_init(&ss->save_timer, CLOCK_HOST, loop_main(), NULL, save_due, ss);

@@ -4,6 +4,7 @@
 #include "hw/nvme/ctrl_int.h"
 #include "hw/nvme/fault.h"
 #include "hw/nvme/notice.h"
+#include "hw/nvme/pel.h"
 #include "hw/nvme/thermal.h"
 #include "hw/nvme/timing.h"
 
@@ -76,6 +77,10 @@ void nvme_warned(void *arg)
     struct nvme *n = arg;
 
     nvme_endgrp_warned(n);
+    if (n->critical_opt) {
+        nvme_pel_error(n, NVME_HW_WARNING);
+        nvme_pel_health(n);
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(events); i++)
         if (n->critical_opt >> i & 1)
             nvme_event(n, events[i], NVME_LOG_SMART);

@@ -95,17 +95,6 @@ static const struct state_field cmb_fields[] = {
 };
 static const struct state_desc cmb_state = { .name = "nvme-cmb", .version = 1, .fields = cmb_fields };
 
-static const struct state_field pel_event_fields[] = {
-    STATE_UINT(struct nvme_pel_event, time), STATE_UINT(struct nvme_pel_event, type), STATE_UINT(struct nvme_pel_event, len, .max = 32),
-    STATE_BYTES(struct nvme_pel_event, data), STATE_END
-};
-static const struct state_desc pel_event_state = { .name = "nvme-event", .version = 1, .fields = pel_event_fields };
-static const struct state_field pel_fields[] = {
-    STATE_BOOL(struct nvme_pel, established), STATE_UINT(struct nvme_pel, count), STATE_UINT(struct nvme_pel, generation),
-    STATE_STRUCTS(struct nvme_pel, event, &pel_event_state), STATE_END
-};
-static const struct state_desc pel_state = { .name = "nvme-events", .version = 1, .fields = pel_fields };
-
 static const struct state_desc error_state = { .name = "nvme-error", .version = 1, .fields = error_fields };
 
 /* ---- commands that wait: parked ones, and completions without room ---- */
@@ -253,7 +242,7 @@ static const struct state_field fields[] = {
     STATE_STRUCT(struct nvme, boot, &nvme_boot_state), STATE_STRUCT(struct nvme, rpmb, &nvme_rpmb_state),
     N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), N(fw_action, .max = 7),
     STATE_STRUCT(struct nvme, ocp_data, &nvme_ocp_state), HOST(fw_len), N(telemetry_gen),
-    STATE_STRUCT(struct nvme, cmb, &cmb_state), STATE_STRUCT(struct nvme, pel, &pel_state),
+    STATE_STRUCT(struct nvme, cmb, &cmb_state),
     HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), HOST(faults), HOST(n_faults),
     N(fault_hits), HOST(link_option), HOST(timing_opt), HOST(timing), N(timed_commands), N(timed_ns), STATE_END
 };

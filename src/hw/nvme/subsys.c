@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "base/str.h"
 #include "hw/nvme/fdp.h"
+#include "hw/nvme/pel.h"
 #include "hw/nvme/persist.h"
 #include "hw/nvme/subsys_int.h"
 
@@ -24,6 +25,7 @@ void nvme_subsys_fini(struct nvme_subsys *ss)
         ss->ns[i] = NULL;
     }
     nvme_fdp_fini(&ss->fdp);
+    nvme_pel_free(&ss->pel);
     pthread_mutex_destroy(&ss->lock);
 }
 

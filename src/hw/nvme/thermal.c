@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "hw/nvme/thermal.h"
 
-#include "hw/nvme/cmd_int.h"
+#include "hw/nvme/pel.h"
 
 #define NO_OVER 0xffffu                 /* what no temperature reaches */
 
@@ -54,14 +54,29 @@ static void check_threshold(struct nvme *n)
         nvme_event(n, NVME_EV_TEMPERATURE, NVME_LOG_SMART);
 }
 
+/* Event 0Dh: by how many kelvin a threshold is exceeded, 0 where it is no more; which one. */
+static void excursions(struct nvme *n, unsigned was)
+{
+    static const uint16_t limits[] = { NVME_TEMP_WARNING, NVME_TEMP_CRITICAL };
+    unsigned now = n->thermal.temperature;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(limits); i++)
+        if ((was >= limits[i]) != (now >= limits[i])) {
+            uint8_t d[2] = { (uint8_t)(now >= limits[i] ? MIN(now - limits[i] + 1, 255u) : 0), (uint8_t)(i + 1) };
+
+            nvme_pel_add(n, NVME_PEL_THERMAL, d, sizeof d);
+        }
+}
+
 void nvme_thermal_changed(void *arg)
 {
     struct nvme *n = arg;
-    unsigned before = ranges(n);
+    unsigned before = ranges(n), was = n->thermal.temperature;
 
     account(n);
     n->thermal.temperature = n->thermal.option;
     entered(n, before);
+    excursions(n, was);
     check_threshold(n);
 }
 
