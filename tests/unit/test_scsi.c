@@ -508,8 +508,8 @@ static void test_each_opcode(void **state)
             assert_int_equal(ld_be16(b + 2), ld_be16(p + 6));
             assert_int_equal(b[4], p[0]);
             assert_int_equal(p[7], p[0] < 0x20 ? 6 : p[0] < 0x60 ? 10 : p[0] < 0xa0 ? 16 : 12);
-            if (action)                         /* its bits are looked at */
-                assert_int_equal(b[5] & p[3], p[3]);
+            if (action)                         /* 6.35.3: the action itself, not the bits that it has */
+                assert_int_equal(b[5] & 0x1f, p[3]);
         }
         if (!action)
             continue;
@@ -521,8 +521,90 @@ static void test_each_opcode(void **state)
     }
     sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 1, 0xfe, 0, 0, 0, 0, 0, 64), NULL, 0, b, 64);
     assert_int_equal(b[1], 1);
+    sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 3, OP_READ_10, 0, 1, 0, 0, 0, 64), NULL, 0, b, 64);
+    assert_int_equal(b[1], 1);                  /* it has no such service action, having none */
     assert_sense(sd_cmd(CDB(0xc1), NULL, 0, NULL, 0), SENSE_INVALID_OPCODE);
     assert_memory_equal(sd_sense + 15, "\xc0\x00\x00", 3);
+    machine_end();
+}
+
+static uint8_t usage(uint8_t op, unsigned byte)
+{
+    uint8_t b[64];
+    assert_int_equal(sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 1, op, 0, 0, 0, 0, 0, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_int_equal(b[1] & 7, 3);
+    return b[4 + byte];
+}
+
+/* A bit that is told of is one that this unit takes: with discard, FUA and a tray, and without. */
+static void test_bits_of_commands(void **state)
+{
+    for (unsigned more = 0; more < 2; more++) {
+        machine(more ? "" : ",\"discards\":false", more ? ",'removable':true" : ",'dpofua':false");
+        assert_int_equal(usage(OP_WRITE_SAME_10, 1), more ? 0x08 : 0);
+        assert_int_equal(usage(OP_WRITE_SAME_16, 1), more ? 0x09 : 1);
+        assert_int_equal(usage(OP_START_STOP_UNIT, 4), more ? 0xf3 : 0xf1);
+        assert_int_equal(usage(OP_READ_10, 1), more ? 0x18 : 0);
+        assert_int_equal(usage(OP_WRITE_16, 1), more ? 0x18 : 0);
+        assert_int_equal(usage(OP_READ_6, 1), 0x1f);
+        assert_int_equal(usage(OP_MODE_SELECT_6, 1), 0x10);
+        assert_int_equal(usage(OP_LOG_SELECT, 8), 0);
+        machine_end();
+    }
+}
+
+/* SBC-4, 5.25: a power condition takes a unit out of the stopped one; what is none is refused. */
+static void test_power_conditions(void **state)
+{
+    machine("", "");
+    for (uint8_t c = 0; c < 16; c++) {
+        bool there = c <= 3 || c == 7 || c == 10 || c == 11, serves = c >= 1 && c <= 3;
+        assert_int_equal(sd_cmd(CDB(OP_START_STOP_UNIT), NULL, 0, NULL, 0), SCSI_GOOD);
+        assert_sense(sd_cmd(CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_NOT_READY_STOPPED);
+        int st = sd_cmd(CDB(OP_START_STOP_UNIT, 0, 0, 0, (uint8_t)(c << 4)), NULL, 0, NULL, 0);
+        if (there)
+            assert_int_equal(st, SCSI_GOOD);
+        else
+            assert_sense(st, SENSE_INVALID_FIELD_CDB);
+        assert_int_equal(sd_cmd(CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), serves ? SCSI_GOOD : SCSI_CHECK_CONDITION);
+    }
+    machine_end();
+}
+
+/* A geometry for older systems, and subpages. */
+static void test_geometry_and_subpages(void **state)
+{
+    uint8_t b[255], list[36] = { 0 };
+    machine("", ",'cyls':513,'heads':4,'secs':32,'rotation_rate':7200");
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SENSE_6, 8, MODE_GEOMETRY, 0, 255), NULL, 0, b, 255), SCSI_GOOD);
+    assert_memory_equal(b + 4, "\x04\x16\x00\x02\x01\x04", 6);
+    assert_int_equal(ld_be16(b + 4 + 20), 7200);
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SENSE_6, 8, MODE_FORMAT, 0, 255), NULL, 0, b, 255), SCSI_GOOD);
+    assert_int_equal(ld_be16(b + 4 + 10), 32);
+    assert_int_equal(ld_be16(b + 4 + 12), 512);
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SENSE_6, 8, MODE_CONTROL, 1, 255), NULL, 0, b, 255), SCSI_GOOD);
+    assert_int_equal(255 - sd_residual, 4 + 32);
+    assert_memory_equal(b + 4, "\x4a\x01\x00\x1c\x06\x00\x60", 7);
+    memcpy(list + 4, b + 4, 32);                /* as it is, it can be set */
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SELECT_6, 0x10, 0, 0, 36), list, 36, NULL, 0), SCSI_GOOD);
+    list[8] = 0x07;
+    assert_sense(sd_cmd(CDB(OP_MODE_SELECT_6, 0x10, 0, 0, 36), list, 36, NULL, 0), SENSE_INVALID_FIELD_PARAM);
+    assert_int_equal(ld_be16(sd_sense + 16), 8);
+    list[7] = 0x1d;
+    assert_sense(sd_cmd(CDB(OP_MODE_SELECT_6, 0x10, 0, 0, 36), list, 36, NULL, 0), SENSE_INVALID_FIELD_PARAM);
+    assert_int_equal(ld_be16(sd_sense + 16), 6);
+    list[4] = 0x0a;                             /* with the header of a page */
+    assert_sense(sd_cmd(CDB(OP_MODE_SELECT_6, 0x10, 0, 0, 36), list, 36, NULL, 0), SENSE_INVALID_FIELD_PARAM);
+    assert_int_equal(ld_be16(sd_sense + 16), 5);
+    list[4] = 0x4a;
+    assert_sense(sd_cmd(CDB(OP_MODE_SELECT_6, 0x10, 0, 0, 7), list, 7, NULL, 0), SENSE_PARAM_LENGTH);
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SENSE_6, 8, MODE_CONTROL, 0xff, 255), NULL, 0, b, 255), SCSI_GOOD);
+    assert_int_equal(255 - sd_residual, 4 + 12 + 32);
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SENSE_6, 8, MODE_ALL, 0, 255), NULL, 0, b, 255), SCSI_GOOD);
+    unsigned n = 255 - sd_residual;
+    assert_int_equal(sd_cmd(CDB(OP_MODE_SENSE_6, 8, MODE_ALL, 0xff, 255), NULL, 0, b, 255), SCSI_GOOD);
+    assert_int_equal(255 - sd_residual, n + 32);
+    assert_sense(sd_cmd(CDB(OP_MODE_SENSE_6, 8, MODE_ALL, 1, 255), NULL, 0, b, 255), SENSE_INVALID_FIELD_CDB);
     machine_end();
 }
 
@@ -573,7 +655,8 @@ static void test_too_much(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_opcode), cmocka_unit_test(test_progress), cmocka_unit_test(test_too_much), cmocka_unit_test(test_inquiry),
+        cmocka_unit_test(test_each_opcode), cmocka_unit_test(test_bits_of_commands),
+        cmocka_unit_test(test_power_conditions), cmocka_unit_test(test_geometry_and_subpages), cmocka_unit_test(test_progress), cmocka_unit_test(test_too_much), cmocka_unit_test(test_inquiry),
         cmocka_unit_test(test_without_discard), cmocka_unit_test(test_attention_and_capacity),
         cmocka_unit_test(test_reads_and_writes_against_a_model), cmocka_unit_test(test_edges_of_reads), cmocka_unit_test(test_back_end_errors),
         cmocka_unit_test(test_stopped_requests), cmocka_unit_test(test_task_set_full), cmocka_unit_test(test_mode_pages), cmocka_unit_test(test_verify_and_compare),

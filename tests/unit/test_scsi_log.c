@@ -71,9 +71,22 @@ static void test_log_pages(void **state)
     assert_int_equal(ld_be64(b + 8), 2);                        /* READ commands */
     assert_int_equal(ld_be64(b + 24), 2);                       /* blocks received */
     assert_int_equal(ld_be64(b + 32), 4);
+    assert_int_equal(sd_cmd(CDB(OP_LOG_SELECT, 0, 0x40), NULL, 0, NULL, 0), SCSI_GOOD);        /* no parameters are no error, and change nothing */
+    assert_sense(sd_cmd(CDB(OP_LOG_SELECT, 2, 0xc4), NULL, 0, NULL, 0), SENSE_INVALID_FIELD_CDB);
+    assert_sense(sd_cmd(CDB(OP_LOG_SELECT, 2, 0xc2, 1), NULL, 0, NULL, 0), SENSE_INVALID_FIELD_CDB);
+    assert_sense(sd_cmd(CDB(OP_LOG_SELECT, 3, 0xc2), NULL, 0, NULL, 0), SENSE_INVALID_FIELD_CDB);
+    assert_sense(sd_cmd(CDB(OP_LOG_SELECT, 0, 0xc2, 0, 0, 0, 0, 0, 4), b, 4, NULL, 0), SENSE_INVALID_FIELD_CDB);
+    assert_int_equal(sd_cmd(CDB(OP_LOG_SELECT, 2, 0xc2), NULL, 0, NULL, 0), SCSI_GOOD);        /* of one page */
+    assert_int_equal(counter(2, 5), 0);
+    assert_int_equal(counter(3, 5), 2048);
+    assert_int_equal(log_page(0x19, b, 0), SCSI_GOOD);
+    assert_int_equal(ld_be64(b + 24), 2);
+    assert_int_equal(sd_cmd(CDB(OP_LOG_SELECT, 0, 0xd9), NULL, 0, NULL, 0), SCSI_GOOD);        /* PC: default cumulative values */
+    assert_int_equal(log_page(0x19, b, 0), SCSI_GOOD);
+    assert_int_equal(ld_be64(b + 8) | ld_be64(b + 24) | ld_be64(b + 32), 0);
+    assert_int_equal(counter(3, 6), 1);
     assert_int_equal(sd_cmd(CDB(OP_LOG_SELECT, 2, 0xc0), NULL, 0, NULL, 0), SCSI_GOOD);
-    assert_int_equal(counter(3, 5), 0);
-    assert_sense(sd_cmd(CDB(OP_LOG_SELECT, 0, 0xc0), NULL, 0, NULL, 0), SENSE_INVALID_FIELD_CDB);
+    assert_int_equal(counter(3, 5) | counter(3, 6), 0);
     machine_end();
 }
 

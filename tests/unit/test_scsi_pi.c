@@ -144,7 +144,7 @@ static void test_what_it_says(void **state)
     sd_cmd(CDB(OP_MAINTENANCE_IN, SA_REPORT_OPCODES, 3, OP_VARIABLE_LENGTH, 0, SA_WRITE_32, 0, 0, 0, 64), NULL, 0, b, 64);
     assert_int_equal(b[1] & 7, 3);
     assert_int_equal(ld_be16(b + 2), 32);
-    assert_memory_equal(b + 4, "\x7f\x00\x00\x00\x00\x00\x00\x18\x00\x1f\xf8", 11);
+    assert_memory_equal(b + 4, "\x7f\x00\x00\x00\x00\x00\x00\x18\x00\x0b\xf8", 11);
     machine_end();
 }
 

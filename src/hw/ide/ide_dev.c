@@ -110,7 +110,8 @@ static bool ide_check(struct obj *o, struct err *e)
                         .init = ide_init, .finalize = ide_finalize, .check = ide_check },                                         \
                .cat = "Storage", .plugs_into = &ide_bus_class, .realize = ide_realize, .unrealize = ide_unrealize,        \
                .reset = scsi_disk_reset, .co_quiesce = co_ide_quiesce, .state = &scsi_disk_state, .hotplug = true },                  \
-      .cmds = commands, .type = pdt, .has = scsi_disk_has, .co_ready = co_scsi_disk_ready, .reset = scsi_disk_to_default }
+      .cmds = commands, .type = pdt, .has = scsi_disk_has, .co_ready = co_scsi_disk_ready, .reset = scsi_disk_to_default, \
+      .usage = scsi_disk_usage }
 
 static const struct scsi_dev_class hd_class = IDE_CLASS("ide-hd", "SATA disk", hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);
 static const struct scsi_dev_class cd_class = IDE_CLASS("ide-cd", "SATA CD-ROM drive", cd_props, scsi_cd_cmds, SCSI_TYPE_ROM);

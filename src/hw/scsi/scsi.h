@@ -110,6 +110,7 @@ struct scsi_dev_class {
     /* A reservation of another nexus keeps the command out: the status is set. May be NULL */
     bool (*conflict)(struct scsi_req *, const struct scsi_cmd *);
     void (*reset)(struct scsi_dev *);   /* to power-on state. May be NULL */
+    void (*usage)(const struct scsi_dev *, const struct scsi_cmd *, uint8_t *map);      /* bits that this unit knows, or does not. May be NULL */
 };
 #define SCSI_DEV_CLASS(d) ((const struct scsi_dev_class *)(d)->dev.obj.cls)
 

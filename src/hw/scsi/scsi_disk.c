@@ -234,7 +234,8 @@ void scsi_disk_reset(struct dev *dev, enum reset_kind k)
 }
 
 static const struct state_field count_fields[] = {
-    STATE_UINT(struct scsi_io_count, commands), STATE_UINT(struct scsi_io_count, bytes), STATE_UINT(struct scsi_io_count, errors), STATE_END
+    STATE_UINT(struct scsi_io_count, commands), STATE_UINT(struct scsi_io_count, moved), STATE_UINT(struct scsi_io_count, bytes),
+    STATE_UINT(struct scsi_io_count, errors), STATE_END
 };
 static const struct state_desc count_state = { .name = "scsi-counter", .version = 1, .fields = count_fields };
 static const struct state_field test_fields[] = {
@@ -345,7 +346,7 @@ OBJ_CLASS(&scsi_disk_class.obj);
                .cat = "Storage", .plugs_into = &scsi_bus_class, .realize = disk_realize, .unrealize = disk_unrealize,     \
                .reset = scsi_disk_reset, .co_quiesce = co_disk_quiesce, .state = &scsi_disk_state, .hotplug = true },           \
       .cmds = commands, .type = pdt, .capacity = disk_capacity, .has = scsi_disk_has, .co_ready = co_scsi_disk_ready, .conflict = scsi_lu_conflict, \
-      .reset = scsi_disk_to_default }
+      .reset = scsi_disk_to_default, .usage = scsi_disk_usage }
 
 static const struct scsi_dev_class hd_class = DISK_CLASS("scsi-hd", "SCSI disk", hd_props, scsi_hd_cmds, SCSI_TYPE_DISK);
 static const struct scsi_dev_class cd_class = DISK_CLASS("scsi-cd", "SCSI CD-ROM drive", cd_props, scsi_cd_cmds, SCSI_TYPE_ROM);

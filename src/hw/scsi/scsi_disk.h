@@ -15,7 +15,7 @@
 
 /* What the log pages tell. */
 enum scsi_counter { SCSI_COUNT_READ, SCSI_COUNT_WRITE, SCSI_COUNT_VERIFY, SCSI_COUNTERS };
-struct scsi_io_count { uint64_t commands, bytes, errors; };
+struct scsi_io_count { uint64_t commands, moved /* bytes: these two of the statistics */, bytes, errors; };
 #define SCSI_SELF_TESTS 20u
 struct scsi_self_test { uint8_t code /* 0: none */, result; uint16_t hours; uint64_t lba; };
 #define SCSI_BUFFER 4096u
@@ -66,6 +66,7 @@ bool scsi_disk_result(struct scsi_req *r, int error, bool is_read, uint64_t lba)
 void scsi_disk_tray(struct scsi_disk *d, bool open);
 
 extern const struct scsi_cmd scsi_hd_cmds[], scsi_cd_cmds[];
+void scsi_disk_usage(const struct scsi_dev *s, const struct scsi_cmd *c, uint8_t *map);
 
 /* For disks on other buses, behind a translation of commands: the parts of their classes. Base: scsi_disk_class. */
 extern const struct dev_class scsi_disk_class;

@@ -39,14 +39,32 @@ static void report_luns(struct scsi_req *r)
     scsi_report_luns(r);
 }
 
+/* The POWER CONDITION field: SBC-4, 5.25; MMC-6, 6.42. All of them serve the medium, as if it were active; only a unit that was stopped changes. */
+static void power_condition(struct scsi_req *r, uint8_t condition)
+{
+    struct scsi_disk *d = disk_of(r);
+    enum { ACTIVE = 1, IDLE = 2, STANDBY = 3, SLEEP = 5 /* of MMC */, LU_CONTROL = 7, FORCE_IDLE = 10, FORCE_STANDBY = 11 };
+    static const uint16_t of_disks = 1 << ACTIVE | 1 << IDLE | 1 << STANDBY | 1 << LU_CONTROL | 1 << FORCE_IDLE | 1 << FORCE_STANDBY,
+                          of_drives = 1 << IDLE | 1 << STANDBY | 1 << SLEEP;
+
+    if (!((scsi_disk_is_cd(d) ? of_drives : of_disks) >> condition & 1)) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 4);
+        return;
+    }
+    if (condition <= STANDBY)
+        d->stopped = false;
+}
+
 /* SBC-4, 5.25; MMC-6, 6.42: LOEJ moves the tray of a CD drive. */
 static void co_start_stop(struct scsi_req *r)
 {
     struct scsi_disk *d = disk_of(r);
     bool start = r->cdb[4] & 1, loej = r->cdb[4] & 2;
 
-    if (r->cdb[4] >> 4)                         /* a power condition: there is one */
+    if (r->cdb[4] >> 4) {
+        power_condition(r, r->cdb[4] >> 4);
         return;
+    }
     if (loej && !d->removable) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 4);
         return;
@@ -72,23 +90,40 @@ static void seek(struct scsi_req *r)
     scsi_disk_range(r, scsi_cdb_lba(r->cdb), 0);
 }
 
-/* Rows shared by both sets. Usage maps are without the first byte. */
+/* Whether a disk makes something of a bit is a matter of its options and of its back end. */
+void scsi_disk_usage(const struct scsi_dev *s, const struct scsi_cmd *c, uint8_t *map)
+{
+    const struct scsi_disk *d = (const struct scsi_disk *)s;
+
+    if (c->flags & SCF_PROTECT && d->protection)
+        map[1] |= 0xe0;                         /* RDPROTECT, WRPROTECT, VRPROTECT */
+    if (c->op == OP_FORMAT_UNIT && d->protection)
+        map[1] |= 0xc0;                         /* FMTPINFO */
+    if (c->co_run == co_scsi_write_same && !d->caps.discard)
+        map[c->op == OP_VARIABLE_LENGTH ? 10 : 1] &= (uint8_t)~0x08;            /* UNMAP */
+    if (c->op == OP_START_STOP_UNIT && !d->removable)
+        map[4] &= (uint8_t)~0x02;               /* LOEJ */
+    if (!d->dpofua && (c->co_run == co_scsi_read || c->co_run == co_scsi_write || c->op == OP_COMPARE_AND_WRITE) && c->len > 6)
+        map[c->op == OP_VARIABLE_LENGTH ? 10 : 1] &= (uint8_t)~0x18;            /* DPO, FUA */
+}
+
+/* Rows shared by both sets. Usage maps are without the first byte; service actions stand in them as told. */
 #define PRIMARY_COMMANDS                                                                                                  \
     { OP_TEST_UNIT_READY, -1, SCF_MEDIUM | SCF_SHARED, 6, test_unit_ready, "\x00\x00\x00\x00\x00" },                                   \
     { OP_REQUEST_SENSE, -1, SCF_NO_UA | SCF_ALWAYS, 6, request_sense, "\x01\x00\x00\xff\x00" },                           \
     { OP_INQUIRY, -1, SCF_NO_UA | SCF_ALWAYS, 6, scsi_inquiry, "\x01\xff\xff\xff\x00" },                                  \
-    { OP_MODE_SELECT_6, -1, SCF_ALTERS, 6, scsi_mode_select, "\x11\x00\x00\xff\x00" },                                             \
+    { OP_MODE_SELECT_6, -1, SCF_ALTERS, 6, scsi_mode_select, "\x10\x00\x00\xff\x00" },                                             \
     { OP_MODE_SENSE_6, -1, 0, 6, scsi_mode_sense, "\x08\xff\xff\xff\x00" },                                               \
     { OP_START_STOP_UNIT, -1, SCF_ALTERS, 6, co_start_stop, "\x01\x00\x00\xf3\x00" },                                              \
     { OP_SEND_DIAGNOSTIC, -1, SCF_ALTERS, 6, co_scsi_send_diagnostic, "\xe4\x00\x00\x00\x00" },                                    \
     { OP_LOG_SENSE, -1, SCF_SHARED, 10, scsi_log_sense, "\x00\xff\xff\x00\xff\xff\xff\xff\x00" },                           \
-    { OP_LOG_SELECT, -1, SCF_ALTERS, 10, scsi_log_select, "\x02\xff\xff\x00\x00\x00\xff\xff\x00" },                                 \
+    { OP_LOG_SELECT, -1, SCF_ALTERS, 10, scsi_log_select, "\x02\xff\xff\x00\x00\x00\x00\x00\x00" },                                 \
     { OP_READ_BUFFER, -1, 0, 10, scsi_read_buffer, "\x1f\xff\xff\xff\xff\xff\xff\xff\x00" },                               \
     { OP_WRITE_BUFFER, -1, SCF_ALTERS, 10, scsi_write_buffer, "\x1f\xff\xff\xff\xff\xff\xff\xff\x00" },                             \
-    { OP_MODE_SELECT_10, -1, SCF_ALTERS, 10, scsi_mode_select, "\x11\x00\x00\x00\x00\x00\xff\xff\x00" },                           \
+    { OP_MODE_SELECT_10, -1, SCF_ALTERS, 10, scsi_mode_select, "\x10\x00\x00\x00\x00\x00\xff\xff\x00" },                           \
     { OP_MODE_SENSE_10, -1, 0, 10, scsi_mode_sense, "\x18\xff\xff\x00\x00\x00\xff\xff\x00" },                             \
-    { OP_REPORT_LUNS, -1, SCF_NO_UA | SCF_ALWAYS, 12, report_luns, "\x00\xff\x00\x00\x00\xff\xff\xff\xff\x00\x00" },      \
-    { OP_MAINTENANCE_IN, SA_REPORT_OPCODES, SCF_ALWAYS, 12, scsi_report_opcodes, "\x1f\x87\xff\xff\xff\xff\xff\xff\xff\x00\x00" }, \
+    { OP_REPORT_LUNS, -1, SCF_NO_UA | SCF_ALWAYS, 12, report_luns, "\x00\x03\x00\x00\x00\xff\xff\xff\xff\x00\x00" },      \
+    { OP_MAINTENANCE_IN, SA_REPORT_OPCODES, SCF_ALWAYS, 12, scsi_report_opcodes, "\x1f\x83\xff\xff\xff\xff\xff\xff\xff\x00\x00" }, \
     { OP_MAINTENANCE_IN, SA_REPORT_TMF, SCF_ALWAYS, 12, scsi_report_tmf, "\x1f\x80\x00\x00\x00\xff\xff\xff\xff\x00\x00" }, \
     { OP_PREVENT_ALLOW, -1, SCF_ALTERS, 6, prevent_allow, "\x00\x00\x00\x01\x00" },                                                \
     { OP_READ_CAPACITY_10, -1, SCF_MEDIUM | SCF_SHARED, 10, scsi_read_capacity_10, "\x00\x00\x00\x00\x00\x00\x00\x00\x00" },           \

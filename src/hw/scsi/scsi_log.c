@@ -74,8 +74,8 @@ static unsigned statistics(struct scsi_disk *d, uint8_t *p)
     p[3] = 64;
     st_be64(p + 4, d->count[SCSI_COUNT_READ].commands);
     st_be64(p + 12, d->count[SCSI_COUNT_WRITE].commands);
-    st_be64(p + 20, d->count[SCSI_COUNT_WRITE].bytes / scsi_disk_bs(d));     /* received */
-    st_be64(p + 28, d->count[SCSI_COUNT_READ].bytes / scsi_disk_bs(d));
+    st_be64(p + 20, d->count[SCSI_COUNT_WRITE].moved / scsi_disk_bs(d));     /* received */
+    st_be64(p + 28, d->count[SCSI_COUNT_READ].moved / scsi_disk_bs(d));
     list_of(p + 68, 2, 0, 0);
     return 80 + list_of(p + 80, 3, 3, 1);
 }
@@ -89,10 +89,31 @@ static unsigned exceptions(struct scsi_disk *d, uint8_t *p)
     return 8;
 }
 
-static const struct { uint8_t page; unsigned (*build)(struct scsi_disk *, uint8_t *); } pages[] = {
-    { PAGE_WRITE_ERRORS, write_errors }, { PAGE_READ_ERRORS, read_errors }, { PAGE_VERIFY_ERRORS, verify_errors }, { PAGE_SELF_TEST, self_tests },
-    { PAGE_STATISTICS, statistics }, { PAGE_EXCEPTIONS, exceptions },
+/* What an initiator sets to zero of a page; results of self-tests are no counters. */
+static void forget_errors(struct scsi_io_count *c) { c->bytes = c->errors = 0; }
+static void forget_write(struct scsi_disk *d) { forget_errors(&d->count[SCSI_COUNT_WRITE]); }
+static void forget_read(struct scsi_disk *d) { forget_errors(&d->count[SCSI_COUNT_READ]); }
+static void forget_verify(struct scsi_disk *d) { forget_errors(&d->count[SCSI_COUNT_VERIFY]); }
+
+static void forget_statistics(struct scsi_disk *d)
+{
+    for (unsigned i = 0; i < SCSI_COUNTERS; i++)
+        d->count[i].commands = d->count[i].moved = 0;
+}
+
+static const struct { uint8_t page; unsigned (*build)(struct scsi_disk *, uint8_t *); void (*forget)(struct scsi_disk *); } pages[] = {
+    { PAGE_WRITE_ERRORS, write_errors, forget_write }, { PAGE_READ_ERRORS, read_errors, forget_read }, { PAGE_VERIFY_ERRORS, verify_errors, forget_verify },
+    { PAGE_SELF_TEST, self_tests, NULL }, { PAGE_STATISTICS, statistics, forget_statistics }, { PAGE_EXCEPTIONS, exceptions, NULL },
 };
+
+static size_t find_page(uint8_t page)
+{
+    size_t i = 0;
+
+    while (i < ARRAY_SIZE(pages) && pages[i].page != page)
+        i++;
+    return i;
+}
 
 /* 7.3.2, 7.3.3: pages, or pages with their subpages. */
 static unsigned supported(uint8_t *p, bool with_sub)
@@ -137,8 +158,7 @@ void scsi_log_sense(struct scsi_req *r)
     if (page == PAGE_SUPPORTED && (!sub || sub == 0xff)) {
         n = supported(b + 4, sub);
     } else {
-        while (i < ARRAY_SIZE(pages) && pages[i].page != page)
-            i++;
+        i = find_page(page);
         if (i == ARRAY_SIZE(pages) || sub) {
             scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, sub ? 3 : 2);
             return;
@@ -155,21 +175,28 @@ void scsi_log_sense(struct scsi_req *r)
     scsi_reply(r, b, 4 + n, ld_be16(r->cdb + 7));
 }
 
-/* PCR without parameters sets the counters to zero, which is all that can be set. */
+/* 6.8: without parameters, PCR or default cumulative values (PC) set counters to zero: those of a page, or all. Nothing else can be set. */
 void scsi_log_select(struct scsi_req *r)
 {
-    struct scsi_disk *d = disk_of(r);
+    uint8_t page = r->cdb[2] & 0x3f, sub = r->cdb[3];
 
-    if (r->cdb[1] & 1 || !(r->cdb[1] & 2) || ld_be16(r->cdb + 7)) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, r->cdb[1] & 1 || !(r->cdb[1] & 2) ? 1 : 7);
+    if (r->cdb[1] & 1 || ld_be16(r->cdb + 7)) {         /* SP; parameters */
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, r->cdb[1] & 1 ? 1 : 7);
         return;
     }
-    memset(d->count, 0, sizeof d->count);
+    if (sub || (page && find_page(page) == ARRAY_SIZE(pages))) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, sub ? 3 : 2);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(pages) && (r->cdb[1] & 2 || r->cdb[2] >> 6 == 3); i++)
+        if (pages[i].forget && (!page || pages[i].page == page))
+            pages[i].forget(disk_of(r));
 }
 
 void scsi_count(struct scsi_disk *d, enum scsi_counter what, uint64_t bytes, bool failed)
 {
     d->count[what].commands++;
+    d->count[what].moved += failed ? 0 : bytes;
     d->count[what].bytes += failed ? 0 : bytes;
     d->count[what].errors += failed;
 }

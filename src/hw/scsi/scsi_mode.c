@@ -4,7 +4,7 @@
 
 #define BUF_MAX 512u
 
-/* ---- pages: current values, and a mask of the bits that may be changed. Both without the two bytes of header ---- */
+/* ---- pages: current values, and a mask of the bits that may be changed. Both without the header of two bytes, of subpages four ---- */
 
 static void get_error_recovery(struct scsi_disk *d, uint8_t *p) { p[0] = scsi_disk_is_cd(d) ? 0 : 0x80; /* AWRE */ }
 
@@ -45,6 +45,34 @@ static void set_control(struct scsi_disk *d, const uint8_t *p)
     d->ato = p[3] & 0x80;
 }
 
+/* SPC-5, 7.5.10: timestamps can be set, and what sets them last counts; access states change by themselves, too. */
+static void get_control_extension(struct scsi_disk *d, uint8_t *p)
+{
+    p[0] = (uint8_t)((d->path.lu ? 0x06 : 0) | (d->port_group ? 0x01 : 0));     /* TCMOS, SCSIP; IALUAE */
+    p[2] = SCSI_SENSE_MAX;
+}
+
+/* SCSI-2, 9.3.3.3 and 9.3.3.6: pages of which SBC has none since, and by which older systems learn a geometry. */
+static uint32_t heads(const struct scsi_disk *d) { return d->opt.heads ? d->opt.heads : 16; }
+static uint32_t sectors(const struct scsi_disk *d) { return d->opt.secs ? d->opt.secs : 63; }
+
+static void get_format(struct scsi_disk *d, uint8_t *p)
+{
+    st_be16(p, 1);                              /* tracks of a zone */
+    st_be16(p + 8, (uint16_t)sectors(d));
+    st_be16(p + 10, (uint16_t)scsi_disk_bs(d));
+    st_be16(p + 12, 1);                         /* interleave */
+    p[18] = (uint8_t)(0x40 | (d->removable ? 0x20 : 0));        /* HSEC, RMB */
+}
+
+static void get_geometry(struct scsi_disk *d, uint8_t *p)
+{
+    uint64_t cyls = d->opt.cyls ? d->opt.cyls : MIN(MAX(scsi_disk_blocks(d) / (heads(d) * sectors(d)), 1u), 0xffffffu);
+
+    st_be32(p, (uint32_t)cyls << 8 | heads(d));
+    st_be16(p + 18, d->rotation_rate > 1 ? d->rotation_rate : 0);
+}
+
 static void get_exceptions(struct scsi_disk *d, uint8_t *p) { p[0] = 0x08; /* DEXCPT */ }
 static void get_power(struct scsi_disk *d, uint8_t *p) { }
 
@@ -68,56 +96,72 @@ static void get_capabilities(struct scsi_disk *d, uint8_t *p)
 }
 
 struct mode_page {
-    uint8_t page, len;
+    uint8_t page, sub, len;
     bool disk, cd;
     void (*get)(struct scsi_disk *, uint8_t *);
     void (*mask)(struct scsi_disk *, uint8_t *);        /* NULL: nothing can be changed */
     void (*set)(struct scsi_disk *, const uint8_t *);
 };
 static const struct mode_page pages[] = {
-    { MODE_ERROR_RECOVERY, 10, true, true, get_error_recovery, NULL, NULL },
-    { MODE_CACHING, 18, true, false, get_caching, mask_caching, set_caching },
-    { MODE_CONTROL, 10, true, true, get_control, mask_control, set_control },
-    { MODE_POWER_CONDITION, 10, true, true, get_power, NULL, NULL },
-    { MODE_EXCEPTIONS, 10, true, true, get_exceptions, NULL, NULL },
-    { MODE_TIMEOUT, 8, false, true, get_timeout, NULL, NULL },
-    { MODE_CAPABILITIES, 20, false, true, get_capabilities, NULL, NULL },
+    { MODE_ERROR_RECOVERY, 0, 10, true, true, get_error_recovery, NULL, NULL },
+    { MODE_FORMAT, 0, 22, true, false, get_format, NULL, NULL },
+    { MODE_GEOMETRY, 0, 22, true, false, get_geometry, NULL, NULL },
+    { MODE_CACHING, 0, 18, true, false, get_caching, mask_caching, set_caching },
+    { MODE_CONTROL, 0, 10, true, true, get_control, mask_control, set_control },
+    { MODE_CONTROL, 1, 28, true, false, get_control_extension, NULL, NULL },
+    { MODE_POWER_CONDITION, 0, 10, true, true, get_power, NULL, NULL },
+    { MODE_EXCEPTIONS, 0, 10, true, true, get_exceptions, NULL, NULL },
+    { MODE_TIMEOUT, 0, 8, false, true, get_timeout, NULL, NULL },
+    { MODE_CAPABILITIES, 0, 20, false, true, get_capabilities, NULL, NULL },
 };
 
-static const struct mode_page *find_page(const struct scsi_disk *d, uint8_t page)
+static bool page_there(const struct scsi_disk *d, const struct mode_page *m)
+{
+    if ((m->page == MODE_FORMAT || m->page == MODE_GEOMETRY) && d->caps.zoned.size)
+        return false;
+    return scsi_disk_is_cd(d) ? m->cd : m->disk;
+}
+
+/* SPC-5, 7.5.7: the header of a subpage has SPF, and a longer length. */
+static unsigned head_of(const struct mode_page *m) { return m->sub ? 4 : 2; }
+
+static const struct mode_page *find_page(const struct scsi_disk *d, uint8_t page, uint8_t sub)
 {
     for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
-        if (pages[i].page == page && (scsi_disk_is_cd(d) ? pages[i].cd : pages[i].disk))
+        if (pages[i].page == page && pages[i].sub == sub && page_there(d, &pages[i]))
             return &pages[i];
     return NULL;
 }
 
 static unsigned put_page(struct scsi_disk *d, const struct mode_page *m, unsigned control, uint8_t *p)
 {
-    memset(p, 0, m->len + 2u);
-    p[0] = m->page;
-    p[1] = m->len;
+    unsigned head = head_of(m);
+
+    memset(p, 0, head + m->len);
+    p[0] = (uint8_t)(m->page | (m->sub ? 0x40 : 0));
+    p[1] = m->sub ? m->sub : m->len;
+    if (m->sub)
+        st_be16(p + 2, m->len);
     if (control != MODE_CHANGEABLE)
-        m->get(d, p + 2);
+        m->get(d, p + head);
     else if (m->mask)
-        m->mask(d, p + 2);
+        m->mask(d, p + head);
     if (control == MODE_DEFAULT && m->page == MODE_CACHING)
         p[2] = d->wce_at_reset ? 0x04 : 0;
-    if (control == MODE_DEFAULT && m->page == MODE_CONTROL)
+    if (control == MODE_DEFAULT && m->page == MODE_CONTROL && !m->sub)
         p[2] = p[5] = 0;
-    return m->len + 2u;
+    return head + m->len;
 }
 
-/* Pages of the request into @p; 0: it asks for what is not there. */
-static unsigned put_pages(struct scsi_disk *d, uint8_t page, unsigned control, uint8_t *p)
+/* Pages of the request into @p (SPC-5, 6.14.4); 0: it asks for what is not there. */
+static unsigned put_pages(struct scsi_disk *d, uint8_t page, uint8_t sub, unsigned control, uint8_t *p)
 {
-    const struct mode_page *m = find_page(d, page);
     unsigned n = 0;
 
-    if (page != MODE_ALL)
-        return m ? put_page(d, m, control, p) : 0;
+    if (page == MODE_ALL && sub && sub != MODE_ALL_SUB)
+        return 0;
     for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
-        if (find_page(d, pages[i].page))
+        if (page_there(d, &pages[i]) && (page == MODE_ALL || pages[i].page == page) && (sub == MODE_ALL_SUB || pages[i].sub == sub))
             n += put_page(d, &pages[i], control, p + n);
     return n;
 }
@@ -152,7 +196,7 @@ void scsi_mode_sense(struct scsi_req *r)
     }
     if (!no_desc && scsi_disk_has_medium(d))
         desc = put_descriptor(d, is_long, b + head);
-    n = sub && sub != 0xff ? 0 : put_pages(d, page, control, b + head + desc);
+    n = put_pages(d, page, sub, control, b + head + desc);
     if (!n) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, sub ? 3 : 2);
         return;
@@ -177,24 +221,30 @@ void scsi_mode_sense(struct scsi_req *r)
 static bool check_page(struct scsi_req *r, const uint8_t *p, unsigned left, unsigned at)
 {
     struct scsi_disk *d = disk_of(r);
-    const struct mode_page *m = left >= 2 ? find_page(d, p[0] & 0x3f) : NULL;
+    const struct mode_page *m = left >= 2 ? find_page(d, p[0] & 0x3f, p[0] & 0x40 ? p[1] : 0) : NULL;
     uint8_t now[64], mask[64];
+    unsigned head;
 
-    if (!m || p[0] & 0x40) {
+    if (!m || !m->sub != !(p[0] & 0x40)) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, at);
         return false;
     }
-    if (p[1] != m->len) {
-        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, at + 1);
+    head = head_of(m);
+    if (left < head) {
+        scsi_fail(r, SENSE_PARAM_LENGTH);
         return false;
     }
-    if (left < m->len + 2u) {
+    if (m->sub ? ld_be16(p + 2) != m->len : p[1] != m->len) {
+        scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, at + head / 2);
+        return false;
+    }
+    if (left < head + m->len) {
         scsi_fail(r, SENSE_PARAM_LENGTH);
         return false;
     }
     put_page(d, m, MODE_CURRENT, now);
     put_page(d, m, MODE_CHANGEABLE, mask);
-    for (unsigned i = 2; i < m->len + 2u; i++)
+    for (unsigned i = head; i < head + m->len; i++)
         if ((p[i] ^ now[i]) & ~mask[i]) {
             scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, at + i);
             return false;
@@ -209,10 +259,10 @@ static bool walk_pages(struct scsi_req *r, const uint8_t *b, unsigned at, unsign
         const struct mode_page *m;
         if (!set && !check_page(r, b + at, n - at, at))
             return false;
-        m = find_page(disk_of(r), b[at] & 0x3f);
+        m = find_page(disk_of(r), b[at] & 0x3f, b[at] & 0x40 ? b[at + 1] : 0);
         if (set && m->set)
-            m->set(disk_of(r), b + at + 2);
-        at += m->len + 2u;
+            m->set(disk_of(r), b + at + head_of(m));
+        at += head_of(m) + m->len;
     }
     return true;
 }

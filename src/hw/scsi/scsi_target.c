@@ -105,27 +105,38 @@ static void all_opcodes(struct scsi_req *r, bool timeouts, uint32_t alloc)
     free(buf);
 }
 
-static const struct scsi_cmd protected = { .flags = SCF_PROTECTED };    /* stands for those that only such a unit has */
+/* 6.35.3: the usage map of what this unit makes of the bits; operation code and service action stand for themselves. */
+static void usage_of(const struct scsi_dev *d, const struct scsi_cmd *c, uint8_t *map)
+{
+    map[0] = c->op;
+    memcpy(map + 1, c->usage, c->len - 1u);
+    if (SCSI_DEV_CLASS(d)->usage)
+        SCSI_DEV_CLASS(d)->usage(d, c, map);
+    if (c->op == OP_VARIABLE_LENGTH)
+        st_be16(map + 8, (uint16_t)c->sa);
+    else if (c->sa >= 0)
+        map[1] = (uint8_t)((map[1] & 0xe0) | c->sa);
+}
 
 /* @how: 1: an operation code without service actions, 2: one with, 3: either. */
 static void one_opcode(struct scsi_req *r, uint8_t how, bool timeouts, uint32_t alloc)
 {
     uint8_t buf[4 + SCSI_CDB_MAX + 12] = { 0 }, op = r->cdb[3];
-    const struct scsi_cmd *c = scsi_cmd_find(r->dev, op, ld_be16(r->cdb + 4)), *any = scsi_cmd_any(r->dev, op);
+    uint16_t action = ld_be16(r->cdb + 4);
+    const struct scsi_cmd *c = scsi_cmd_find(r->dev, op, action), *any = scsi_cmd_any(r->dev, op);
     unsigned n = 4;
 
     if (any && ((how == 1 && any->sa >= 0) || (how == 2 && any->sa < 0))) {
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 2);
         return;
     }
+    if (how == 3 && action && c && c->sa < 0)   /* 6.35.2: it has no service actions */
+        c = NULL;
     buf[1] = 1;                                 /* not supported */
     if (c) {
         buf[1] = (uint8_t)(3 | (timeouts ? 0x80 : 0));
         st_be16(buf + 2, c->len);
-        buf[4] = op;
-        memcpy(buf + 5, c->usage, c->len - 1u);
-        if (c->flags & SCF_PROTECT && scsi_cmd_there(r->dev, &protected))
-            buf[5] |= 0xe0;                     /* RDPROTECT, WRPROTECT, VRPROTECT */
+        usage_of(r->dev, c, buf + 4);
         n += c->len;
         if (timeouts) {
             st_be16(buf + n, 10);
