@@ -2,7 +2,8 @@
 /*
  * An NVMe controller that is reset, removed or saved while commands run: none is lost, none ends twice, no memory stays behind.
  * On the main loop, and with queues on threads of their own; plain blocks, and blocks with protection information that the controller makes
- * and checks: a block and its tuple are never of two writes. BP_ROUNDS is how many times (200 if left out).
+ * and checks: a block and its tuple are never of two writes; queues and data in the controller's own memory; faults on purpose, each of
+ * which is counted; zones, of which no block is given twice. BP_ROUNDS is how many times (200 if left out).
  */
 #include "pci_test.h"
 #include "probe_disk.h"
@@ -10,7 +11,10 @@
 #include "hw/nvme/nvme.h"
 #include "loop/iothread.h"
 
-enum { BAR = T_MEM, ASQ = HW_RAM, ACQ = HW_RAM + 0x1000, SQ = HW_RAM + 0x2000, CQ = HW_RAM + 0x8000, BUF = HW_RAM + 0x10000 };
+enum { BAR = T_MEM, ASQ = HW_RAM, ACQ = HW_RAM + 0x1000, SQ = HW_RAM + 0x2000, CQ = HW_RAM + 0x8000, BUF = HW_RAM + 0x10000,
+       CMB_BAR = T_MEM + 0x400000, PMR_BAR = T_MEM + 0x800000 };
+#define CBA UINT64_C(0x123400000)       /* where the host wants the controller's memory to be for the controller's eyes */
+#define PBA UINT64_C(0x223400000)
 enum { ENTRIES = 64, CMDS = 32, BLOCKS = 8, BYTES = BLOCKS * 512, QUEUES_MAX = 4,
        MAKE_AND_CHECK = 1 << 29 | 1 << 28 | 1 << 26 };      /* PRACT; guard and reference tag */
 
@@ -18,6 +22,10 @@ static struct nvme *n;
 static bool threads;                    /* the queues are on three loops, none of them this one */
 static bool protect;                    /* blocks have tuples of type 1 */
 static unsigned queues = 1;
+static bool inside;                     /* I/O queues are in the controller memory buffer, data is there and in the persistent region */
+static bool zoned;                      /* commands append to zones */
+static bool faulty;                     /* some reads and writes fail on purpose */
+static struct ram *pmr;
 
 struct queue { uint64_t sq, cq; unsigned id, tail, head, phase; };
 static struct queue admin, io[QUEUES_MAX];      /* command i goes to queue i % queues */
@@ -29,11 +37,24 @@ static void turn(int i)
     loop_run_once(loop_main(), threads ? 50000 : 0);
 }
 
+enum { READ_FAULT = 0x281, WRITE_FAULT = 0x280 };
+static uint64_t known_hits, fault_ends, faults_lost;    /* of this controller: hits of rules up to here, commands that ended so since, those nobody told of */
+
 /* What the host knows of each command: one at a time for a command's blocks. */
 static struct cmd { bool out, write; uint32_t want; unsigned ends; } cmd[CMDS];
 static uint32_t content[CMDS], maybe[CMDS];     /* of its blocks: for sure, or this (a write whose end nobody told) */
 
-static uint8_t *mem(uint64_t addr) { return hw_ram->host + (addr - HW_RAM); }
+enum { ZONES = 8, ZONE_BLOCKS = 64, BOUNDARY = 0x1b8, NO_MORE = 0x1b9, NOBODY = 0, SOMEBODY = -1 };
+static uint32_t owner[ZONES * ZONE_BLOCKS];     /* what was appended there: NOBODY; SOMEBODY: by a command whose end nobody told */
+
+static uint8_t *mem(uint64_t addr)
+{
+    return addr >= PBA ? pmr->host + (addr - PBA) : addr >= CBA ? n->cmb.ram->host + (addr - CBA) : hw_ram->host + (addr - HW_RAM);
+}
+
+static uint64_t sq_at(unsigned i) { return (inside ? CBA : SQ) + i * 0x1000; }
+static uint64_t cq_at(unsigned i) { return (inside ? CBA + 0x6000 : CQ) + i * 0x1000; }
+static uint64_t buf_at(unsigned i) { return (!inside ? BUF : i & 1 ? PBA : CBA + 0x10000) + i * BYTES; }
 static uint32_t rd(uint32_t off) { return (uint32_t)hw_rd(BAR + off, 4); }
 static void wr(uint32_t off, uint32_t v) { hw_wr(BAR + off, v, 4); }
 
@@ -104,14 +125,16 @@ static void until(uint32_t off, uint32_t mask, uint32_t value)
 static void enable(void)
 {
     memset(mem(ASQ), 0, BUF - ASQ);
+    if (inside)
+        memset(mem(sq_at(0)), 0, 0xc000);
     admin = (struct queue){ ASQ, ACQ, 0, 0, 0, 1 };
     wr(0x24, (ENTRIES - 1) << 16 | (ENTRIES - 1));
     hw_wr(BAR + 0x28, ASQ, 8);
     hw_wr(BAR + 0x30, ACQ, 8);
-    wr(0x14, 0x00460001);
+    wr(0x14, 0x00460001 | (zoned ? 6 << 4 : 0));
     until(0x1c, 1, 1);
     for (unsigned i = 0; i < queues; i++) {
-        io[i] = (struct queue){ SQ + i * 0x1000, CQ + i * 0x1000, i + 1, 0, 0, 1 };
+        io[i] = (struct queue){ sq_at(i), cq_at(i), i + 1, 0, 0, 1 };
         assert_int_equal(admin_run(5, 0, io[i].cq, (ENTRIES - 1) << 16 | (i + 1), 1, NULL), 0);
         assert_int_equal(admin_run(1, 0, io[i].sq, (ENTRIES - 1) << 16 | (i + 1), (i + 1) << 16 | 1, NULL), 0);
     }
@@ -121,14 +144,27 @@ static void place(void)
 {
     t_wr(n, PCI_BAR0, BAR, 4);
     t_wr(n, PCI_BAR0 + 4, 0, 4);
+    if (inside) {
+        t_wr(n, PCI_BAR0 + 8, CMB_BAR, 4);
+        t_wr(n, PCI_BAR0 + 12, 0, 4);
+        t_wr(n, PCI_BAR0 + 16, PMR_BAR, 4);
+        t_wr(n, PCI_BAR0 + 20, 0, 4);
+    }
     t_wr(n, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
+    if (inside) {
+        hw_wr(BAR + 0x50, CBA | 3, 8);
+        wr(0xe04, 1);
+        wr(0xe14, (uint32_t)PBA | 2);
+        wr(0xe18, PBA >> 32);
+    }
 }
 
 /* A namespace of its own device, which the controller takes with it when it goes. */
 static void plug_namespace(void)
 {
     struct err e = ERR_INIT;
-    json_t *opts = json_pack("{s:s, s:i, s:i, s:i}", "drive", "disk", "nsid", 1, "ms", 8, "pi", 1);
+    json_t *opts = zoned ? json_pack("{s:s, s:i, s:b, s:s}", "drive", "disk", "nsid", 1, "zoned", 1, "zoned.zone_size", "32K")
+                         : json_pack("{s:s, s:i, s:i, s:i}", "drive", "disk", "nsid", 1, "ms", 8, "pi", 1);
     struct dev *d = dev_new((const struct dev_class *)obj_class_find("nvme-ns"), n->bus, "ns", &e);
     if (!d || !obj_set_opts(&d->obj, opts, "nvme-ns", &e) || !dev_realize(d, &e))
         fail_msg("%s", e.msg);
@@ -139,8 +175,16 @@ static void plug(void)
 {
     struct err e = ERR_INIT;
     json_t *opts = json_pack("{s:s, s:s}", "serial", "L", "addr", "4");
-    if (!protect)
+    if (!protect && !zoned)
         json_object_set_new(opts, "drive", json_string("disk"));
+    if (inside) {
+        json_object_set_new(opts, "cmb_size_mb", json_integer(1));
+        json_object_set_new(opts, "pmrdev", json_string("pmr"));
+    }
+    if (faulty)
+        json_object_set_new(opts, "faults", json_pack("[{s:s, s:i, s:i, s:i}, {s:s, s:i, s:i, s:i}]", "queue", "io", "opcode", 2, "status", READ_FAULT, "probability",
+                                                      200000, "queue", "io", "opcode", 1, "status", WRITE_FAULT, "probability", 300000));
+    known_hits = fault_ends = faults_lost = 0;
     if (threads) {
         json_object_set_new(opts, "iothread", json_string("t0"));
         json_object_set_new(opts, "iothread-queue-mapping", json_pack("[{s:s, s:[i,i]}, {s:s, s:[i]}]", "iothread", "t1", "queues", 1, 3,
@@ -150,8 +194,9 @@ static void plug(void)
     if (!n || !obj_set_opts(&n->pci.dev.obj, opts, "nvme", &e) || !dev_realize(&n->pci.dev, &e))
         fail_msg("%s", e.msg);
     json_decref(opts);
-    if (protect)
+    if (protect || zoned)
         plug_namespace();
+    memset(owner, NOBODY, sizeof owner);        /* no state file: zones are new */
     dev_reset_tree(&n->pci.dev, RESET_COLD);
     place();
 }
@@ -159,19 +204,35 @@ static void plug(void)
 static void fill(unsigned i, uint32_t v)
 {
     for (unsigned k = 0; k < BYTES / 4; k++)
-        st_le32(mem(BUF + i * BYTES + 4 * k), v);
+        st_le32(mem(buf_at(i) + 4 * k), v);
 }
 
 static void go(unsigned i)
 {
     static uint32_t version;
     struct cmd *c = &cmd[i];
-    *c = (struct cmd){ .out = true, .write = hw_rand(2), .want = ++version };
+    *c = (struct cmd){ .out = true, .write = zoned || hw_rand(2), .want = ++version };
     fill(i, c->write ? c->want : 0xdeadbeef);
     if (c->write)
         maybe[i] = c->want;
-    submit(&io[i % queues], c->write ? 1 : 2, (uint16_t)i, 1, BUF + i * BYTES, i * BLOCKS, 0,
+    if (zoned) {
+        submit(&io[i % queues], 0x7d, (uint16_t)i, 1, buf_at(i), i % ZONES * ZONE_BLOCKS, 0, i % 3);
+        return;
+    }
+    submit(&io[i % queues], c->write ? 1 : 2, (uint16_t)i, 1, buf_at(i), i * BLOCKS, 0,
            (BLOCKS - 1) | (protect ? MAKE_AND_CHECK : 0));
+}
+
+static void appended(unsigned i, uint16_t status, uint32_t lba)
+{
+    if (status == NO_MORE || status == BOUNDARY)
+        return;
+    assert_int_equal(status, 0);
+    assert_int_equal(lba / ZONE_BLOCKS, i % ZONES);
+    for (unsigned k = 0; k <= i % 3; k++) {
+        assert_int_equal(owner[lba + k], NOBODY);
+        owner[lba + k] = cmd[i].want;
+    }
 }
 
 /* What ended meanwhile. */
@@ -182,18 +243,28 @@ static void reap_queue(unsigned queue)
     while (take(&io[queue], &cid, &status, &result)) {
         assert_true(cid < CMDS && cid % queues == queue);
         assert_true(cmd[cid].out);                      /* once, and only what was asked */
-        assert_int_equal(status, 0);
         cmd[cid].out = false;
         cmd[cid].ends++;
+        if (faulty && status == (cmd[cid].write ? WRITE_FAULT : READ_FAULT)) {
+            fault_ends++;               /* nothing was done: a write that was given up before it may still be what is there */
+            if (cmd[cid].write && maybe[cid] == cmd[cid].want)
+                maybe[cid] = content[cid];
+            continue;
+        }
+        if (zoned) {
+            appended(cid, status, result);
+            continue;
+        }
+        assert_int_equal(status, 0);
         if (cmd[cid].write) {
             content[cid] = maybe[cid];
             continue;
         }
-        uint32_t v = ld_le32(mem(BUF + cid * BYTES));
+        uint32_t v = ld_le32(mem(buf_at(cid)));
         assert_true(v == content[cid] || v == maybe[cid]);
         content[cid] = maybe[cid] = v;
         for (unsigned at = 0; at < BYTES; at += 4)
-            assert_int_equal(ld_le32(mem(BUF + cid * BYTES + at)), v);
+            assert_int_equal(ld_le32(mem(buf_at(cid) + at)), v);
     }
 }
 
@@ -214,6 +285,10 @@ static unsigned outstanding(void)
 /* What the disk has now, where nothing is in flight: as before, or as the write that was given up. */
 static void look(void)
 {
+    for (unsigned i = 0; zoned && i < ZONES * ZONE_BLOCKS; i++)
+        assert_true(owner[i] == (uint32_t)NOBODY || owner[i] == (uint32_t)SOMEBODY || owner[i] == ld_le32(probe_data + 512 * i));
+    if (zoned)
+        return;
     for (unsigned i = 0; i < CMDS; i++) {
         uint32_t v = ld_le32(probe_data + i * BYTES);
         assert_true(v == content[i] || v == maybe[i]);
@@ -226,6 +301,7 @@ static void look(void)
 /* The host forgets what the controller has not told it. */
 static void forget(void)
 {
+    faults_lost += outstanding();
     for (unsigned i = 0; i < CMDS; i++)
         cmd[i].out = false;
     look();
@@ -256,7 +332,7 @@ static uint32_t entries_sum(void)
 {
     uint32_t sum = 0;
     for (unsigned i = 0; i < queues * 0x1000u; i += 4)
-        sum = sum * 31 + ld_le32(mem(CQ + i));
+        sum = sum * 31 + ld_le32(mem(cq_at(0) + i));
     return sum;
 }
 
@@ -301,10 +377,14 @@ static void function_reset(void)
 static void removal(void)
 {
     t_remove(&n->pci.dev);
-    uint32_t before = entries_sum();
-    t_settle();
-    assert_int_equal(before, entries_sum());
-    reap();                             /* what ended before it was gone */
+    if (inside) {                       /* the queues went along */
+        t_settle();
+    } else {
+        uint32_t before = entries_sum();
+        t_settle();
+        assert_int_equal(before, entries_sum());
+        reap();                         /* what ended before it was gone */
+    }
     forget();
     plug();
     enable();
@@ -349,13 +429,63 @@ static void save(bool elsewhere)
     stop();
     saved(&s);
     if (elsewhere) {
+        uint64_t ends = fault_ends, gone = faults_lost, known = known_hits;
         t_remove(&n->pci.dev);
         plug();
         load(&s);
+        fault_ends = ends;
+        faults_lost = gone;
+        known_hits = known;
     }
     str_free(&s);
     n->resume.listener.start(&n->resume.listener);
     finish();
+}
+
+/* Each hit of a rule is a command that ended so, or one that nobody told of. */
+static void count_hits(void)
+{
+    uint64_t hits;
+    domain_lock(n->pci.dev.dom);
+    hits = n->fault_hits - known_hits;
+    known_hits = n->fault_hits;
+    domain_unlock(n->pci.dev.dom);
+    assert_true(hits >= fault_ends && hits <= fault_ends + faults_lost);
+    assert_true(faulty || !hits);
+    fault_ends = faults_lost = 0;
+}
+
+static uint16_t io_run(uint8_t op, uint32_t nsid, uint32_t slba, uint32_t d12, uint32_t d13)
+{
+    uint16_t cid, status;
+    uint32_t r;
+    submit(&io[0], op, 1, nsid, BUF, slba, 0, d12);
+    st_le32(mem(io[0].sq + 64 * ((io[0].tail + ENTRIES - 1) % ENTRIES)) + 52, d13);
+    ring(&io[0]);
+    for (int i = 0; !take(&io[0], &cid, &status, &r); i++)
+        turn(i);
+    return status;
+}
+
+/* Write pointers are behind what was appended, told of or not; a zone that is nearly full is reset. */
+static void look_at_zones(void)
+{
+    assert_int_equal(io_run(0x7a, 1, 0, 1023, 0), 0);
+    for (unsigned z = 0; z < ZONES; z++) {
+        uint8_t *d = mem(BUF + 64 + 64 * z);
+        uint64_t first = z * ZONE_BLOCKS, end = d[1] >> 4 == 14 ? first + ZONE_BLOCKS : ld_le64(d + 24);
+        assert_int_equal(ld_le64(d + 16), first);
+        for (uint64_t i = first; i < first + ZONE_BLOCKS; i++) {
+            assert_true(i < end || owner[i] == (uint32_t)NOBODY);
+            if (i < end && owner[i] == (uint32_t)NOBODY)
+                owner[i] = (uint32_t)SOMEBODY;
+        }
+        if (end - first > ZONE_BLOCKS - 8) {
+            assert_int_equal(io_run(0x79, 1, (uint32_t)first, 0, 4), 0);
+            memset(owner + first, NOBODY, ZONE_BLOCKS * sizeof *owner);
+            assert_int_equal(io_run(0x7a, 1, 0, 1023, 0), 0);
+        }
+    }
 }
 
 static void one_round(void)
@@ -386,6 +516,10 @@ static void all_rounds(void)
         ended += CMDS - outstanding();
         lost += outstanding();
         one_round();
+        if (!outstanding())
+            count_hits();
+        if (zoned && !outstanding())
+            look_at_zones();
         domain_lock(n->pci.dev.dom);
         assert_true(n->n_free <= CMDS + 8);             /* requests go back where they came from */
         domain_unlock(n->pci.dev.dom);
@@ -416,6 +550,42 @@ static void rounds_with_protection(void **state)
     protect = true;
     rounds_here();
     protect = false;
+}
+
+static void rounds_with_faults(void **state)
+{
+    faulty = true;
+    rounds_here();
+    faulty = false;
+}
+
+static void rounds_with_zones(void **state)
+{
+    zoned = true;
+    queues = 3;
+    rounds_here();
+    zoned = false;
+    queues = 1;
+}
+
+static void rounds_inside(void **state)
+{
+    struct err e = ERR_INIT;
+    json_t *size = json_pack("{s:s}", "size", "1M");
+    struct obj *b = obj_create(obj_class_find("memory-backend-ram"), "pmr", size, NULL, &e);
+    json_decref(size);
+    if (!b || !(pmr = memory_backend_claim(b, "a look", &e)))
+        fail_msg("%s", e.msg);
+    memory_backend_release(b);          /* the controller's; it stays where it is */
+    inside = true;
+    queues = 2;
+    rounds_here();
+    protect = true;
+    rounds_here();
+    protect = inside = false;
+    queues = 1;
+    if (!obj_user_delete(b, &e))
+        fail_msg("%s", e.msg);
 }
 
 static struct obj *thread_new(const char *id)
@@ -464,17 +634,6 @@ static uint32_t create(uint64_t blocks, uint8_t lbaf)
     return nsid;
 }
 
-static uint16_t io_run(uint8_t op, uint32_t nsid, uint32_t slba, uint32_t d12)
-{
-    uint16_t cid, status;
-    uint32_t r;
-    submit(&io[0], op, 1, nsid, BUF, slba, 0, d12);
-    ring(&io[0]);
-    while (!take(&io[0], &cid, &status, &r))
-        loop_run_once(loop_main(), 0);
-    return status;
-}
-
 static void namespaces(void **state)
 {
     struct str s = { 0 }, again = { 0 };
@@ -486,7 +645,7 @@ static void namespaces(void **state)
     enable();
     assert_int_equal(admin_run(0x0d, 1, 0, 1, 0, NULL), 0);            /* delete */
     assert_int_equal(create(8, 4), 1);                                 /* 4 KiB blocks; the next begins at a MiB: no room */
-    assert_int_equal(io_run(4, 1, 3, 1), 0);                           /* blocks 3 and 4 unreadable */
+    assert_int_equal(io_run(4, 1, 3, 1, 0), 0);                         /* blocks 3 and 4 unreadable */
     assert_int_equal(admin_run(9, 1, 0, 0x84, 1, NULL), 0);            /* write protected */
     stop();
     saved(&s);
@@ -498,9 +657,9 @@ static void namespaces(void **state)
     assert_int_equal(ld_le64(mem(BUF)), 8);
     assert_int_equal(mem(BUF)[26], 4);
     assert_int_equal(mem(BUF)[99], 1);
-    assert_int_equal(io_run(2, 1, 4, 0), 0x281);
-    assert_int_equal(io_run(2, 1, 5, 0), 0);
-    assert_int_equal(io_run(1, 1, 5, 0), 0x20);
+    assert_int_equal(io_run(2, 1, 4, 0, 0), 0x281);
+    assert_int_equal(io_run(2, 1, 5, 0, 0), 0);
+    assert_int_equal(io_run(1, 1, 5, 0, 0), 0x20);
     stop();
     saved(&again);
     for (size_t cut = 0; cut < again.len; cut += 1 + again.len / 40) {  /* what is cut short is refused, or the rest stays */
@@ -516,7 +675,8 @@ static void namespaces(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(rounds), cmocka_unit_test(rounds_with_protection), cmocka_unit_test(rounds_on_threads),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(rounds), cmocka_unit_test(rounds_with_protection), cmocka_unit_test(rounds_with_faults),
+                                        cmocka_unit_test(rounds_with_zones), cmocka_unit_test(rounds_inside), cmocka_unit_test(rounds_on_threads),
                                         cmocka_unit_test(namespaces) };
     t_unused();
     return cmocka_run_group_tests(tests, NULL, NULL);
