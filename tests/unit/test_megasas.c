@@ -3,6 +3,7 @@
 #include "pci_test.h"
 #include "probe_disk.h"
 #include <errno.h>
+#include <pthread.h>
 #include "hw/scsi/megasas.h"
 
 enum { ABAR = T_MEM, INFO = HW_RAM, REPLY = HW_RAM + 0x1000, INDEX = HW_RAM + 0x2000, FRAMES = HW_RAM + 0x4000, DATA = HW_RAM + 0x10000, SENSE = HW_RAM + 0x3000 };
@@ -266,6 +267,44 @@ static void test_abort_and_reset_in_flight(void **state)
 }
 
 /* Random frames and registers: every frame in flight ends, and a reset of the firmware heals all. */
+/* As a hart does it, whose frame begins only when the main loop comes to it. */
+static void *post_beside(void *n)
+{
+    wr(MFI_INBOUND_QUEUE, (uint32_t)(FRAMES + 0x400 * (uintptr_t)n) | 1);
+    return NULL;
+}
+
+static void post_then(unsigned n, uint32_t doorbell)
+{
+    pthread_t hart;
+    assert_int_equal(pthread_create(&hart, NULL, post_beside, (void *)(uintptr_t)n), 0);
+    pthread_join(hart, NULL);
+    wr(MFI_INBOUND_DOORBELL, doorbell);
+    t_settle();
+    assert_int_equal(((struct megasas *)raid)->n_flying, 0);
+    assert_int_equal(frame(n)[MFI_F_STATUS], 0xff);
+}
+
+/* What the firmware had before a reset and had not begun is never begun: no queues of another life, no write after the abort. */
+static void test_reset_before_frames_begin(void **state)
+{
+    machine("off");
+    ready();
+    uint8_t *f = begin(2, MFI_LD_WRITE, 512, true, MFI_IO_SGL);
+    st_le32(f + MFI_IO_BLOCKS, 1);
+    memset(mem(DATA + 0x2000), 0xa5, 512);
+    post_then(2, MFI_DB_ABORT);
+    assert_int_not_equal(probe_data[4], 0xa5);
+    f = begin(0, MFI_INIT, 0, false, 0x28);
+    st_le64(f + MFI_INIT_QUEUE_INFO, INFO);
+    wr(MFI_INBOUND_DOORBELL, MFI_DB_READY);
+    post_then(0, MFI_DB_READY);
+    assert_int_equal(rd(MFI_SCRATCH_PAD0) & 0xf0000000, MFI_STATE_READY);
+    init();
+    assert_int_equal(ld_io(2, false, 0, 1), MFI_STAT_OK);
+    machine_end();
+}
+
 static void test_random_guests(void **state)
 {
     machine("off");
@@ -305,7 +344,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bring_up_and_interrupts), cmocka_unit_test(test_logical_drive), cmocka_unit_test(test_lists), cmocka_unit_test(test_events),
-        cmocka_unit_test(test_abort_and_reset_in_flight), cmocka_unit_test(test_random_guests),
+        cmocka_unit_test(test_abort_and_reset_in_flight), cmocka_unit_test(test_reset_before_frames_begin), cmocka_unit_test(test_random_guests),
     };
     t_unused();
     return cmocka_run_group_tests(tests, t_setup, NULL);

@@ -231,8 +231,10 @@ static void co_frame(void *arg)
     struct mfi_cmd *c = arg;
     struct megasas *s = c->s;
     bool later = false;
-    uint8_t status = co_execute(c, &later);
+    uint8_t status = MFI_STAT_OK;
 
+    if (c->gen == s->gen)               /* else the firmware was reset before this began */
+        status = co_execute(c, &later);
     dma_unmap(&c->data, c->data.len);
     dma_vec_free(&c->data);
     list_del(&c->link);
