@@ -37,6 +37,14 @@ json_t *blk_nbd_uri_opts(const char *name, struct err *e);
 /* The address of such options, which opens the same; the caller frees. NULL: there is none. The strings may be NULL but for @export. */
 char *blk_nbd_uri(json_t *server, const char *export, const char *tls_creds, const char *tls_hostname);
 
+/* ---- what an image is (image_info.c) ---- */
+const char *blk_format_name(const struct blk_node *n);
+bool blk_is_encrypted(const struct blk_node *n);
+/* QEMU's ImageInfo; @name as it is told. */
+json_t *blk_image_info(struct blk_node *n, const char *name);
+/* With that of the backing images within, @depth of them at most. */
+json_t *blk_chain_info(struct blk_node *top, unsigned depth);
+
 /* ---- the chain ---- */
 /* The next image of the chain, below @n and its filters; NULL: none. */
 struct blk_node *blk_chain_next(struct blk_node *n);

@@ -67,6 +67,7 @@ struct blk_node {
     struct blk_node *opener;        /* that parent, until it is open */
     struct loop *home;
     _Atomic uint64_t size;          /* bytes */
+    _Atomic uint64_t written_to;    /* the end of the furthest write since it was opened */
     struct blk_caps caps;           /* filled by co_open */
     struct list uses;
     unsigned perm, shared;          /* of all uses together */

@@ -117,6 +117,12 @@ static int co_do_write(struct req *q)
     return BLK_DRIVER(n)->co_pwritev(n, q->off, q->len, q->iov, q->niov, q->flags);
 }
 
+static void note_end(struct blk_node *n, uint64_t end)
+{
+    if (end > atomic_load_explicit(&n->written_to, memory_order_relaxed))
+        atomic_store_explicit(&n->written_to, end, memory_order_relaxed);   /* two at once: the smaller may win, once */
+}
+
 /* ---- dispatch ---- */
 
 static void co_req_run(void *arg)
@@ -125,7 +131,10 @@ static void co_req_run(void *arg)
     const struct blk_driver *d = BLK_DRIVER(q->n);
     switch (q->op) {
     case R_READ: q->res = d->co_preadv(q->n, q->off, q->len, q->iov, q->niov, q->flags); break;
-    case R_WRITE: q->res = co_do_write(q); break;
+    case R_WRITE:
+        note_end(q->n, q->off + q->len);
+        q->res = co_do_write(q);
+        break;
     case R_ZERO: q->res = do_zero(q); break;
     case R_DISCARD: q->res = d->co_discard ? d->co_discard(q->n, q->off, q->len) : 0; break;
     case R_ERASE: q->res = d->co_erase ? d->co_erase(q->n, q->off, q->len) : -ENOTSUP; break;

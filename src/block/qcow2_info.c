@@ -13,7 +13,7 @@ static json_t *bitmaps_json(const struct blk_node *n)
         if (!b->persistent)
             continue;
         json_t *flags = json_array();
-        if (b->inconsistent)
+        if (b->inconsistent || !n->caps.read_only)      /* from when it is opened for writing until it is closed */
             json_array_append_new(flags, json_string("in-use"));
         if (b->recording)
             json_array_append_new(flags, json_string("auto"));

@@ -200,7 +200,7 @@ void img_print_json(json_t *v)
 
 /* ---- opening ---- */
 
-const char *img_format(const struct blk_node *n) { return n->obj.cls->name + strlen("blockdev-"); }
+const char *img_format(const struct blk_node *n) { return blk_format_name(n); }
 
 /* cache=... of -t and -T. */
 static bool set_cache(json_t *o, const char *cache)

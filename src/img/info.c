@@ -12,23 +12,6 @@
 
 /* ---- info ---- */
 
-static int64_t disk_usage(const char *path)
-{
-    struct stat st;
-    return *path && !stat(path, &st) ? (int64_t)st.st_blocks * 512 : -1;
-}
-
-static json_t *snapshots_json(const struct blk_snap *v, unsigned n)
-{
-    json_t *list = json_array();
-    for (unsigned i = 0; i < n; i++)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "id", v[i].id, "name", v[i].name,
-            "vm-state-size", (json_int_t)v[i].vm_size, "date-sec", (json_int_t)v[i].sec, "date-nsec", (json_int_t)v[i].nsec,
-            "vm-clock-sec", (json_int_t)(v[i].vm_clock / 1000000000), "vm-clock-nsec", (json_int_t)(v[i].vm_clock % 1000000000),
-            "icount", (json_int_t)0));
-    return list;
-}
-
 static void print_snapshots(const struct blk_snap *v, unsigned n)
 {
     printf("Snapshot list:\nID        TAG               VM SIZE                DATE     VM CLOCK     ICOUNT\n");
@@ -40,43 +23,6 @@ static void print_snapshots(const struct blk_snap *v, unsigned n)
         printf("%-9s %-16s %8s %19s %02u:%02u:%02u.%03u          0\n", v[i].id, v[i].name, img_size_text(v[i].vm_size, size),
                date, (unsigned)(s / 3600), (unsigned)(s / 60 % 60), (unsigned)(s % 60), (unsigned)(v[i].vm_clock / 1000000 % 1000));
     }
-}
-
-/* The keys that QEMU's tool has, in its order. */
-static json_t *info_json(struct blk_node *n, const char *name)
-{
-    const struct blk_driver *d = BLK_DRIVER(n);
-    struct blk_snap *v = NULL;
-    unsigned count = 0;
-    json_t *o = json_object(), *spec = d->info ? d->info(n) : NULL;
-    if (d->snap && !d->snap->list(n, &v, &count) && count)
-        json_object_set_new(o, "snapshots", snapshots_json(v, count));
-    blk_snaps_free(v, count);
-    if (n->backing_fmt)
-        json_object_set_new(o, "backing-filename-format", json_string(n->backing_fmt));
-    json_object_set_new(o, "virtual-size", json_integer((json_int_t)atomic_load(&n->size)));
-    json_object_set_new(o, "filename", json_string(name));
-    if (d->cluster_size)
-        json_object_set_new(o, "cluster-size", json_integer(d->cluster_size(n)));
-    json_object_set_new(o, "format", json_string(img_format(n)));
-    int64_t used = disk_usage(blk_node_filename(n));
-    if (used >= 0)
-        json_object_set_new(o, "actual-size", json_integer(used));
-    if (n->backing_name) {
-        char *full = blk_path_beside(blk_node_filename(n), n->backing_name);
-        json_object_set_new(o, "full-backing-filename", json_string(full));
-        json_object_set_new(o, "backing-filename", json_string(n->backing_name));
-        free(full);
-    }
-    json_t *data = json_object_get(spec, "data");
-    if (!strcmp(img_format(n), "luks") || json_object_get(data, "encrypt"))
-        json_object_set_new(o, "encrypted", json_true());
-    if (spec)
-        json_object_set_new(o, "format-specific", spec);
-    json_object_set_new(o, "dirty-flag", json_boolean(json_is_true(json_object_get(json_object_get(spec, "data"), "dirty"))));
-    if (spec)
-        json_object_del(json_object_get(spec, "data"), "dirty");
-    return o;
 }
 
 static void print_value(const char *key, json_t *v)
@@ -169,7 +115,7 @@ static int co_info(int argc, char **argv)
             status = 1;
             break;
         }
-        json_t *j = info_json(n, name);
+        json_t *j = blk_image_info(n, name);
         if (!img_is_json(&o)) {
             if (depth)
                 putchar('\n');

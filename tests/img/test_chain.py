@@ -81,7 +81,7 @@ def test_jobs(long_chain, tmp_path):
     copy_of(d, tmp_path, LONG - 2, LONG - 1)
     top = tmp_path / name_of(LONG - 1)
     with Storage(tmp_path, "--blockdev", "driver=qcow2,node-name=t,file.driver=file,file.filename=%s" % top) as s:
-        nodes = {os.path.basename(n["file"]): n["node-name"] for n in s.qmp.cmd("query-named-block-nodes") if n["drv"] == "qcow2"}
+        nodes = {os.path.basename(n["file"]): n["node-name"] for n in s.qmp.cmd("query-named-block-nodes", flat=True) if n["drv"] == "qcow2"}
         assert len(nodes) == LONG
         s.qmp.cmd("block-commit", device="t", job_id="c", **{"top-node": "t", "base-node": nodes[name_of(LONG - 2)]})
         s.qmp.wait_event("BLOCK_JOB_READY")

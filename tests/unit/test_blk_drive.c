@@ -150,7 +150,8 @@ static void monitors_show_and_change_the_graph(void **state)
     assert_null(qmp("blockdev-add", add));
     assert_non_null(strstr(err.msg, "exists already"));
     json_decref(add);
-    json_t *nodes = qmp("query-named-block-nodes", NULL);
+    struct { bool flag; } no = { false };
+    json_t *nodes = qmp("query-named-block-nodes", &no);
     assert_int_equal(json_array_size(nodes), 2);
     const char *drv;
     json_int_t size;
@@ -167,7 +168,7 @@ static void monitors_show_and_change_the_graph(void **state)
     assert_int_equal(blk_size(b), 131072);
     resize.size = 100;
     assert_null(qmp("block_resize", &resize));
-    json_t *blocks = qmp("query-block", NULL), *stats = qmp("query-blockstats", NULL);
+    json_t *blocks = qmp("query-block", NULL), *stats = qmp("query-blockstats", &no);
     assert_int_equal(json_array_size(blocks), 1);
     assert_int_equal(json_array_size(stats), 1);
     json_decref(blocks);
