@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SD host controller with SD cards and e.MMC devices: identification, transfers by port, SDMA and ADMA2, erasing, protection, resets, wrong guests. */
 #include "sd_drv.h"
+#include <pthread.h>
 #include <errno.h>
 #include "crypto/cipher.h"
 
@@ -278,6 +279,67 @@ static void test_resets_with_a_transfer(void **st)
     assert_int_equal(rd(0x24, 4) & 0x10000, 0);
     assert_true(rd(0x30, 2) & INT_REMOVE);
     assert_int_equal(cmd(13, 0, R1, 0), ERR_CMD_TIMEOUT);
+    machine_end();
+}
+
+/* As a hart does it, whose transfers begin only when the main loop comes to them. */
+static void *read_twice(void *arg)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        wr(0xc, TM_READ | TM_DMA | TM_MULTI | TM_COUNT, 2);
+        wr(0xe, 18 << 8 | SENDS, 2);
+        if (i)
+            return NULL;
+        wr(0x2f, 4, 1);
+        wr(0xe, 12 << 8 | R1 | 0xc0, 2);
+    }
+    return NULL;
+}
+
+static void test_transfers_before_the_loop_looks(void **st)
+{
+    pthread_t hart;
+    machine("sd-card", plain, "");
+    identify_sd();
+    adma(0, 0x23, 1024, DATA);
+    wr(4, 512, 2);
+    wr(6, 2, 2);
+    wr(0x28, 0x10, 1);
+    wr(0x58, TABLE, 4);
+    wr(8, 1024, 4);
+    wr(0x30, UINT32_MAX, 4);
+    probe_hold = true;
+    assert_int_equal(pthread_create(&hart, NULL, read_twice, NULL), 0);
+    pthread_join(hart, NULL);
+    t_settle();
+    assert_int_equal(probe_waiting, 1);
+    probe_go();
+    assert_int_equal(rd(0x30, 4), INT_TRANSFER | INT_COMMAND);
+    assert_memory_equal(mem(DATA), probe_data + 1024, 1024);
+    machine_end();
+}
+
+/* An erase that a reset overtook takes nothing off the next one's range. */
+static void test_reset_while_erasing(void **st)
+{
+    machine("sd-card", plain, "");
+    identify_sd();
+    cmd(32, 0, R1, 0);
+    cmd(33, 512 * 7, R1, 0);
+    probe_hold = true;
+    assert_int_equal(cmd(38, 0, R1B, 0), 0);
+    assert_int_equal(probe_waiting, 1);
+    wr(0x2f, 1, 1);
+    identify_sd();
+    wr(0x2f, 4, 1);                                             /* the card was not waited for when it was selected */
+    cmd(32, 512 * 8, R1, 0);
+    cmd(33, 512 * 15, R1, 0);
+    assert_int_equal(cmd(38, 0, R1B, 0), 0);
+    probe_go();
+    assert_int_equal(state(), SD_TRAN);
+    for (unsigned i = 0; i < 8 * 512; i++)
+        assert_int_equal(probe_data[8 * 512 + i], 0);
+    assert_int_not_equal(probe_data[16 * 512 + 3], 0);
     machine_end();
 }
 
@@ -589,7 +651,8 @@ int main(void)
         cmocka_unit_test(test_identification), cmocka_unit_test(test_port), cmocka_unit_test(test_adma), cmocka_unit_test(test_sdma),
         cmocka_unit_test(test_erase_and_protection), cmocka_unit_test(test_emmc), cmocka_unit_test(test_tuning),
         cmocka_unit_test(test_boot_partitions),
-        cmocka_unit_test(test_resets_with_a_transfer), cmocka_unit_test(test_lock), cmocka_unit_test(test_protected_groups), cmocka_unit_test(test_rpmb),
+        cmocka_unit_test(test_resets_with_a_transfer), cmocka_unit_test(test_transfers_before_the_loop_looks),
+        cmocka_unit_test(test_reset_while_erasing), cmocka_unit_test(test_lock), cmocka_unit_test(test_protected_groups), cmocka_unit_test(test_rpmb),
         cmocka_unit_test(test_random_guests), cmocka_unit_test(test_random_guests_of_emmc),
     };
     t_unused();

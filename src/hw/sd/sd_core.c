@@ -268,6 +268,7 @@ static int co_write(struct sd_card *c, struct iovec *iov, unsigned n, uint64_t l
 static int co_erase(struct sd_card *c)
 {
     uint64_t n = MIN(c->erase_to - c->erase_from, MAX_ERASE), at = c->base + c->erase_from;
+    uint32_t gen = c->gen;
     int r;
 
     if (sd_group_protected(c, c->erase_from, n)) {      /* group by group, over those that are protected */
@@ -280,7 +281,7 @@ static int co_erase(struct sd_card *c)
     }
     r = c->erase_discards && c->caps.discard ? co_blk_discard(c->blk, at, n) : co_blk_zero(c->blk, at, n, BLK_ZERO_UNMAP);
 
-    if (!r && c->busy == SD_BUSY_ERASE)
+    if (!r && gen == c->gen)            /* else the range is that of another erase */
         c->erase_from += n;
     return r;
 }

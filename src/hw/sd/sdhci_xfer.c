@@ -308,7 +308,6 @@ static void co_step(void *arg)
 {
     struct sdhci *s = arg;
 
-    s->stepping = true;
     do {
         s->again = false;
         if (!co_card_ready(s))
@@ -324,13 +323,18 @@ static void co_step(void *arg)
     co_wake(&s->idle);
 }
 
-/* One at a time: what a stopped transfer still has at the back end ends before the next one begins. */
+/*
+ * One at a time: what a stopped transfer still has at the back end ends before the next one begins. From a hart's thread it begins
+ * later, so that it counts from here on.
+ */
 void sdhci_step(struct sdhci *s)
 {
-    if (s->stepping)
+    if (s->stepping) {
         s->again = true;
-    else
-        co_spawn(NULL, s->pci.dev.dom, co_step, s);
+        return;
+    }
+    s->stepping = true;
+    co_spawn(NULL, s->pci.dev.dom, co_step, s);
 }
 
 /* ---- commands ---- */
