@@ -15,7 +15,7 @@ struct create {
     uint64_t size, cluster_size;
     uint32_t refcount_bits;
     int compat, preallocation, compression;
-    bool lazy_refcounts, extended_l2, data_file_raw, force;
+    bool lazy_refcounts, extended_l2, data_file_raw, force, data_exists;
     char *backing_file, *backing_fmt, *data_file;
     int encrypt;
     struct luks_create luks;
@@ -38,6 +38,7 @@ const struct prop q2_create_props[] = {
     PROP_BOOL(struct create, data_file_raw, "data_file_raw", false, "The data file is a valid raw image at any time"),
     PROP_ENUM(struct create, encrypt, "encrypt.format", encrypt_names, 0, "How it is encrypted"),
     LUKS_CREATE_PROPS(struct create, luks, "encrypt."),
+    { .name = "data-file-exists", .doc = "The data file is there", .type = PROP_T_BOOL, .flags = PF_HIDDEN, PROP_OFF(struct create, data_exists) },
     PROP_BOOL(struct create, force, "force", false, "Overwrite a data file that exists"),
     PROP_END,
 };
@@ -220,7 +221,7 @@ bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e)
     struct create c = { 0 };
     prop_defaults(q2_create_props, &c);
     bool ok = prop_set_all(q2_create_props, &c, NULL, opts, "qcow2 images", e) && check(&c, e) &&
-              (!c.data_file || co_make_data_file(file, &c, e));
+              (!c.data_file || c.data_exists || co_make_data_file(file, &c, e));
     if (ok) {
         struct qcow2 *s = blank(file, &c);
         int r = co_write_empty(s, &c);
@@ -229,6 +230,8 @@ bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e)
                                           (unsigned long long)c.cluster_size)
                                 : err_os(e, -r, "cannot write '%s'", blk_node_filename(file)));
     }
+    if (c.data_file_raw && !c.preallocation)    /* what is in the file is what is read, from the beginning */
+        c.preallocation = BLK_PREALLOC_METADATA;
     if (ok && (c.preallocation || c.encrypt))
         ok = co_open_and_finish(file, &c, e);
     prop_release(q2_create_props, &c);

@@ -144,6 +144,9 @@ static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
             memset(buf + at, 0, x.zero || skip ? x.len : 0);
             r = x.zero || skip ? 0 : co_read_piece(c, s, pos, x.len, buf + at);
             any |= !skip && !(x.zero && c->target_zero);
+        } else if (x.zero && !skip && !c->sparse) {     /* -S 0: all of it is to have its place */
+            memset(buf + at, 0, x.len);
+            r = co_write_data(c, off + at, buf + at, x.len);
         } else if (x.zero && !skip) {
             r = co_write_run(c, off + at, NULL, x.len, true);
         } else if (!skip && (r = co_copy_within(c, off + at, &x)) == -ENOTSUP) {
@@ -166,7 +169,7 @@ static void co_job(void *arg)
         uint64_t off = c->next, len = MIN(piece, c->size - off);
         if (!c->data_known) {       /* long holes are one step */
             struct blk_extent x;
-            if (c->sources == 1 && c->target_zero && off < c->src[0].size && !co_node_map(c->src[0].n, off, c->src[0].size - off, &x) &&
+            if (c->sources == 1 && c->target_zero && c->sparse && off < c->src[0].size && !co_node_map(c->src[0].n, off, c->src[0].size - off, &x) &&
                 x.zero && !c->top_only && x.len > piece) {
                 c->next = MIN(off + align_down(x.len, piece), c->size);
                 c->done += c->next - off;

@@ -2,6 +2,7 @@
 """convert and commit: internal snapshots as sources, bitmaps, rate limits, copies within the host."""
 import filecmp
 import json
+import os
 import re
 import signal
 import struct
@@ -166,3 +167,22 @@ def test_a_signal_asks_for_progress(tmp_path):
             assert p.poll() is None
         finally:
             p.kill()
+
+
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+@pytest.mark.parametrize("hole", [True, False], ids=["hole", "zeroes"])
+def test_without_holes(tmp_path, fmt, hole):
+    """-S 0: the target is fully allocated, whatever the source is made of."""
+    data = os.urandom(100000)
+    with open(tmp_path / "raw", "wb") as f:
+        f.write(data)
+        if not hole:
+            f.write(bytes((4 << 20) - len(data)))
+        f.truncate(4 << 20)
+    img("convert", "-f", "raw", "-O", fmt, "-S", 0, tmp_path / "raw", tmp_path / "full")
+    assert os.stat(tmp_path / "full").st_blocks * 512 >= 4 << 20
+    spans = json.loads(img("map", "-f", fmt, "--output=json", tmp_path / "full").stdout)
+    assert all(s["data"] and not s["zero"] for s in spans)
+    img("compare", "-f", fmt, "-F", "raw", tmp_path / "full", tmp_path / "raw")
+    img("convert", "-f", "raw", "-O", fmt, tmp_path / "raw", tmp_path / "sparse")
+    assert os.stat(tmp_path / "sparse").st_blocks * 512 < 1 << 20
