@@ -369,6 +369,8 @@ static bool show_named(struct obj *o, void *out)
 
 static void co_info_block(const char *arg, struct str *out)
 {
+    if (str_starts(arg, "-v"))                  /* more of images, which is told in any case */
+        arg += 2 + strspn(arg + 2, " ");
     size_t before = out->len;
     struct showing s = { *arg ? arg : NULL, out };
     if (str_eq(arg, "-n")) {
@@ -395,7 +397,7 @@ static void co_hmp_resize(const char *arg, struct str *out)
     free(name);
 }
 
-static const struct hmp_cmd info_block = { "info block", "", "[-n | DEVICE]", "block devices and their images; -n: all block nodes", co_info_block };
+static const struct hmp_cmd info_block = { "info block", "", "[-v] [-n | DEVICE]", "block devices and their images; -n: all block nodes", co_info_block };
 HMP_CMD(&info_block);
 static const struct hmp_cmd hmp_resize = { "block_resize", "", "DEVICE SIZE", "changes the size of an image", co_hmp_resize };
 HMP_CMD(&hmp_resize);

@@ -148,6 +148,10 @@ static struct blk_node *node_of_file(const char *filename, const char *format, b
 {
     static unsigned serial;
     char *name = xasprintf("medium%u", serial++);
+    while (obj_find("blockdev", name)) {        /* a user's node may be named so */
+        free(name);
+        name = xasprintf("medium%u", serial++);
+    }
     json_t *o = json_pack("{s:s, s:s, s:b, s:{s:s, s:s}}", "driver", format ? format : "raw", "node-name", name, "read-only", read_only,
                           "file", "driver", "file", "filename", filename);
     struct blk_node *n = blk_node_create(o, e);
@@ -156,15 +160,22 @@ static struct blk_node *node_of_file(const char *filename, const char *format, b
     return n;
 }
 
-static bool co_change(struct blk *b, const char *filename, const char *format, bool read_only, struct err *e)
+static bool need_unlocked(struct blk *b, bool force, struct err *e)
+{
+    bool asked;
+    if (open_tray(b, force, &asked))
+        return true;
+    err_set(e, ERR_GENERIC, "Device '%s' is locked and force was not specified, wait for tray to open and try again", name_of(b));
+    return err_hint(e, "the guest was asked to let it go");
+}
+
+static bool co_change(struct blk *b, const char *filename, const char *format, bool read_only, bool force, struct err *e)
 {
     struct err dummy = ERR_INIT;
-    bool asked;
     struct blk_node *n = node_of_file(filename, format, read_only, e);
     if (!n)
         return false;
-    open_tray(b, true, &asked);
-    if (!co_take_out(b, e) || !co_insert(b, n, e)) {
+    if (!need_unlocked(b, force, e) || !co_take_out(b, e) || !co_insert(b, n, e)) {
         if (!blk_node_delete(n, &dummy))
             log_warn("%s", dummy.msg);
         return false;
@@ -176,12 +187,7 @@ static bool co_change(struct blk *b, const char *filename, const char *format, b
 
 static bool co_eject(struct blk *b, bool force, struct err *e)
 {
-    bool asked;
-    if (!open_tray(b, force, &asked)) {
-        err_set(e, ERR_GENERIC, "Device '%s' is locked and force was not specified, wait for tray to open and try again", name_of(b));
-        return err_hint(e, "the guest was asked to let it go");
-    }
-    return co_take_out(b, e);
+    return need_unlocked(b, force, e) && co_take_out(b, e);
 }
 
 /* ---- QMP ---- */
@@ -249,7 +255,7 @@ static json_t *co_qmp_change(void *args, struct err *e)
     struct medium_args *a = args;
     struct blk *b = find_drive(a->device, a->id, e);
     bool ro = b && (a->mode == MODE_READ_ONLY || (a->mode == MODE_RETAIN && !b->writable));
-    return answer(b && co_change(b, a->filename, a->format, ro, e));
+    return answer(b && co_change(b, a->filename, a->format, ro, a->force, e));
 }
 
 #define ROW(var, nm, ds, rows, fn) static const struct qmp_cmd var = { nm, ds, rows, sizeof(struct medium_args), fn, .ret = qmp_nothing }; QMP_CMD(&var)
@@ -262,35 +268,10 @@ ROW(cmd_change, "blockdev-change-medium", "Puts a file in place of the medium, a
 
 /* ---- the human monitor ---- */
 
-static void report(struct str *out, bool ok, const struct err *e)
-{
-    if (!ok)
-        str_printf(out, "Error: %s\n", e->msg);
-}
-
-static void co_hmp_eject(const char *arg, struct str *out)
-{
-    struct err e = ERR_INIT;
-    bool force = str_starts(arg, "-f ");
-    struct blk *b = find_drive(force ? arg + 3 : arg, NULL, &e);
-    report(out, b && co_eject(b, force, &e), &e);
-}
-
-static void co_hmp_change(const char *arg, struct str *out)
-{
-    struct err e = ERR_INIT;
-    char *name = xstrdup(arg), *file = strchr(name, ' ');
-    if (file)
-        *file++ = 0;
-    struct blk *b = file ? find_drive(name, NULL, &e) : NULL;
-    if (!file)
-        str_add(out, "change DEVICE FILE\n");
-    else
-        report(out, b && co_change(b, file, NULL, !b->writable, &e), &e);
-    free(name);
-}
-
-static const struct hmp_cmd hmp_eject = { "eject", "", "[-f] DEVICE", "opens the tray and takes the medium out", co_hmp_eject };
+static const struct hmp_cmd hmp_eject = { "eject", "", "[-f] DEVICE", "opens the tray and takes the medium out; -f: even if the guest has locked it",
+                                          .qmp = "eject", .words = "-f:force device" };
 HMP_CMD(&hmp_eject);
-static const struct hmp_cmd hmp_change = { "change", "", "DEVICE FILE", "puts a raw image in place of the medium", co_hmp_change };
+static const struct hmp_cmd hmp_change = { "change", "", "[-f] DEVICE FILE [FORMAT [retain|read-only|read-write]]",
+                                           "puts an image, raw if no format is given, in place of the medium; -f: even if the guest has locked the tray",
+                                           .qmp = "blockdev-change-medium", .words = "-f:force device filename format read-only-mode" };
 HMP_CMD(&hmp_change);

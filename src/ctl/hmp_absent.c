@@ -33,6 +33,12 @@ ABSENT(migrate_cancel, "migrate_cancel", NO_MIGRATION);
 ABSENT(migrate_incoming, "migrate_incoming", NO_MIGRATION);
 ABSENT(migrate_set_parameter, "migrate_set_parameter", NO_MIGRATION);
 ABSENT(migrate_set_capability, "migrate_set_capability", NO_MIGRATION);
+ABSENT(migrate_continue, "migrate_continue", NO_MIGRATION);
+ABSENT(migrate_pause, "migrate_pause", NO_MIGRATION);
+ABSENT(migrate_recover, "migrate_recover", NO_MIGRATION);
+ABSENT(migrate_postcopy, "migrate_start_postcopy", NO_MIGRATION);
+ABSENT(client_migrate, "client_migrate_info", NO_MIGRATION);
+ABSENT(colo, "x_colo_lost_heartbeat", NO_MIGRATION);
 ABSENT(info_migrate, "info migrate", NO_MIGRATION);
 ABSENT(info_migrate_parameters, "info migrate_parameters", NO_MIGRATION);
 ABSENT(info_migrate_capabilities, "info migrate_capabilities", NO_MIGRATION);
@@ -41,6 +47,45 @@ ABSENT(info_migrate_capabilities, "info migrate_capabilities", NO_MIGRATION);
 ABSENT(savevm, "savevm", NO_SNAPSHOT);
 ABSENT(loadvm, "loadvm", NO_SNAPSHOT);
 ABSENT(delvm, "delvm", NO_SNAPSHOT);
+ABSENT(info_snapshots, "info snapshots", "snapshots of a running machine are not in this build; backplane-img snapshot -l lists those of an image");
+ABSENT(qemu_io, "qemu-io", "requests behind a guest's back are not in this build; backplane-img and exports of backplane-serve reach an image");
+
+#define NO_RATE "how fast memory is written is not measured, and no vCPU is held back for it"
+ABSENT(calc_dirty_rate, "calc_dirty_rate", NO_RATE);
+ABSENT(info_dirty_rate, "info dirty_rate", NO_RATE);
+ABSENT(set_dirty_limit, "set_vcpu_dirty_limit", NO_RATE);
+ABSENT(cancel_dirty_limit, "cancel_vcpu_dirty_limit", NO_RATE);
+ABSENT(info_dirty_limit, "info vcpu_dirty_limit", NO_RATE);
+
+#define NO_REPLAY "runs are not recorded; with -icount two runs are the same by themselves"
+ABSENT(replay_break, "replay_break", NO_REPLAY);
+ABSENT(replay_delete_break, "replay_delete_break", NO_REPLAY);
+ABSENT(replay_seek, "replay_seek", NO_REPLAY);
+ABSENT(info_replay, "info replay", NO_REPLAY);
+
+#define NO_DESCRIPTOR "a monitor for a person receives no descriptors; getfd and add-fd of QMP do, or -add-fd"
+ABSENT(getfd, "getfd", NO_DESCRIPTOR);
+ABSENT(closefd, "closefd", NO_DESCRIPTOR);
+
+#define NO_PROFILE "locks and blocks of instructions are not profiled"
+ABSENT(sync_profile, "sync-profile", NO_PROFILE);
+ABSENT(info_sync_profile, "info sync-profile", NO_PROFILE);
+ABSENT(info_opcount, "info opcount", NO_PROFILE);
+ABSENT(trace_file, "trace-file", "trace events are not in this build; -d and -D log");
+
+#define SEEN_ELSEWHERE(where) "not in this build; " where
+ABSENT(info_virtio, "info virtio", SEEN_ELSEWHERE("info qtree shows devices and their options"));
+ABSENT(info_virtio_status, "info virtio-status", SEEN_ELSEWHERE("info qtree shows devices and their options"));
+ABSENT(info_virtio_queue, "info virtio-queue-status", SEEN_ELSEWHERE("info qtree shows devices and their options"));
+ABSENT(info_virtio_element, "info virtio-queue-element", SEEN_ELSEWHERE("info qtree shows devices and their options"));
+ABSENT(info_ramblock, "info ramblock", SEEN_ELSEWHERE("info memdev shows back ends, info mtree where memory is"));
+ABSENT(info_roms, "info roms", SEEN_ELSEWHERE("info mtree shows where memory is"));
+ABSENT(info_stats, "info stats", SEEN_ELSEWHERE("info blockstats has those of disks"));
+ABSENT(info_history, "info history", SEEN_ELSEWHERE("up and down go through older lines"));
+ABSENT(info_numa, "info numa", "this machine has one node of memory");
+ABSENT(info_memory_devices, "info memory-devices", "this machine has no memory that is plugged in");
+ABSENT(system_wakeup, "system_wakeup", "this machine does not sleep");
+ABSENT(pcie_aer, "pcie_aer_inject_error", "errors of PCI Express are not reported in this build");
 ABSENT(commit, "commit", "block-commit does it while the guest runs, backplane-img commit does it afterwards");
 
 #define NO_TPM "No TPM device present"

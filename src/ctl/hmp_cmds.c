@@ -64,13 +64,6 @@ static void run_device_add(const char *arg, struct str *out)
         hmp_error(out, &e);
 }
 
-static void run_device_del(const char *arg, struct str *out)
-{
-    struct err e = ERR_INIT;
-    if (!user_device_delete(arg, &e))
-        hmp_error(out, &e);
-}
-
 static void run_object_add(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
@@ -159,7 +152,7 @@ static const struct hmp_cmd rows[] = {
     { "system_reset", "", "", "reset the machine", run_sysreset },
     { "system_powerdown", "", "", "press the power button", run_power },
     { "device_add", "", "DRIVER[,PROP=VALUE...]", "plug in a device", run_device_add, "+device" },
-    { "device_del", "", "ID", "ask the guest to let go of a device", run_device_del, "device" },
+    { "device_del", "", "ID", "ask the guest to let go of a device", NULL, "device", .qmp = "device_del", .words = "id" },
     { "object_add", "", "TYPE,id=ID[,PROP=VALUE...]", "make an object", run_object_add, "+object", .preconfig = true },
     { "object_del", "", "ID", "delete an object", run_object_del, "object", .preconfig = true },
     { "info status", "", "", "the run state", info_status, .preconfig = true },

@@ -16,7 +16,9 @@ device_add ?|device_add nothing,id=mouse1|mouse_button 7|mouse_move 10 10|device
 hostfwd_remove tcp::43210-:43210|i /w 0|log all|log none|memsave 0 4096 "/dev/null"|migrate_set_parameter downtime-limit 1
 netdev_add user,id=net1|set_link net1 off|set_link net1 on|netdev_del net1|nmi|o /w 0 0x1234|object_add memory-backend-ram,id=mem1,size=256M
 object_del mem1|one-insn-per-tb on|pmemsave 0 4096 "/dev/null"|p $pc + 8|qom-list /|qom-set /machine initrd test|qom-get /machine initrd
-screendump /dev/null|sendkey x|wavcapture /dev/null|stopcapture 0|sum 0 512|x /8i 0x100|xp /16x 0|savevm x|loadvm x|delvm x|info usb|info tpm|info mice|info capture"""
+screendump /dev/null|sendkey x|wavcapture /dev/null|stopcapture 0|sum 0 512|x /8i 0x100|xp /16x 0|savevm x|loadvm x|delvm x|info usb|info tpm|info mice|info capture
+qemu-io disk "read 0 512"|info snapshots|getfd x|closefd x|replay_seek 3|calc_dirty_rate 1|info virtio|info ramblock|info roms|info numa
+info memory-devices|system_wakeup|info history|sync-profile on|info stats vm|info replay|migrate_pause"""
 
 
 @pytest.fixture(name="m", scope="module")

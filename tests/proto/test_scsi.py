@@ -110,6 +110,7 @@ def test_media_are_changed(disk, tmp_path):
     other.write_bytes(bytes(64 << 10))
     with Machine(*VIRT, "-device", "virtio-scsi-pci,id=foo", "-device", "scsi-cd,id=cd", *drive(disk)) as m:
         q = m.qmp
+        q.cmd("blockdev-add", driver="null-co", **{"node-name": "medium1"})        # a name that `change` does not take, then
         b = block(m)
         assert b["removable"] and not b["tray_open"] and not b["locked"] and "inserted" not in b
         with pytest.raises(QmpError, match="Tray of device 'cd' is not open"):
@@ -127,8 +128,14 @@ def test_media_are_changed(disk, tmp_path):
         assert block(m)["inserted"]["image"]["virtual-size"] == 64 << 10 and not block(m)["tray_open"]
         q.cmd("blockdev-del", node_name="hd0")                     # nobody uses it any more
         assert q.hmp("eject cd") == "" and "inserted" not in block(m) and block(m)["tray_open"]
-        assert len(q.cmd("query-named-block-nodes")) == 0           # what `change` made went with the medium
+        assert [n["node-name"] for n in q.cmd("query-named-block-nodes")] == ["medium1"]           # what `change` made went with the medium
         assert q.hmp("change cd %s" % other) == "" and block(m)["inserted"]["ro"]
+        assert q.hmp('change -f cd "%s" raw retain' % other) == "" and block(m)["inserted"]["node-name"] == "medium3"
+        for line, told in (("change", "'filename'"), ("change cd %s raw never" % other, "retain|read-only|read-write"), ("eject", "'id' or 'device'"),
+                           ("change cd %s raw retain on" % other, "too many words"), ("device_del", "'id'")):
+            answer = q.hmp(line)
+            assert answer.startswith("Error: ") and told in answer, answer
+        assert "medium3" in q.hmp("info block -v cd") and "medium3" in q.hmp("info block -v") and q.hmp("info block -v -n").count("/other (") == 2
         with pytest.raises(QmpError, match="nosuch"):
             q.cmd("eject", id="nosuch")
         with pytest.raises(QmpError, match="cannot open|No such file"):

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.hba import Ahci, Lsi, Virtio
+from lib.machine import QmpError
 from lib.qtest import QtestMachine
 from lib.virtio import VirtioMachine
 
@@ -290,6 +291,26 @@ def test_structures_of_a_dvd(dvd):
 # ---- a medium that comes and goes ----
 
 EVENTS = "4a 01 00 00 %02x 00 00 0008 00"
+
+
+@pytest.mark.parametrize("kind", [OverVirtio, OverAhci])
+def test_a_locked_tray(kind, tmp_path):
+    """Without force= a medium is not changed while the guest has locked the tray; it is asked to let it go."""
+    (tmp_path / "other").write_bytes(bytes(8192))
+    with drive(kind, tmp_path) as d:
+        d.m.qmp.cmd("blockdev-change-medium", id="cd", filename=str(tmp_path / "other"))
+        d.fails("00", ATTENTION, 0)
+        other = {"id": "cd", "filename": str(tmp_path / "other"), "format": "raw"}
+        inserted = d.m.qmp.cmd("query-block")[0]["inserted"]
+        assert d.cmd("1e 00 00 00 01 00")[0] == 0
+        for command, arguments in (("eject", {"id": "cd"}), ("blockdev-change-medium", other)):
+            with pytest.raises(QmpError, match="'cd' is locked and force was not specified"):
+                d.m.qmp.cmd(command, **arguments)
+            assert d.data(EVENTS % 0x10, 8)[4] == 1                                     # the guest is asked
+        assert d.m.qmp.cmd("query-block")[0]["inserted"] == inserted
+        assert "is locked" in d.m.qmp.hmp("change cd %s raw" % (tmp_path / "other"))
+        d.m.qmp.cmd("blockdev-change-medium", force=True, **other)
+        assert d.m.qmp.cmd("query-block")[0]["inserted"]["node-name"] != inserted["node-name"]
 
 
 @pytest.mark.parametrize("kind", [OverVirtio, OverAhci])
