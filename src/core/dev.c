@@ -325,12 +325,13 @@ struct dev *dev_create_from_opts(json_t *given, bool hotplug, struct err *e)
 
 /* ---- removal ---- */
 
-struct quiesce { struct dev *d; struct co_event done; struct post post; };
+struct quiesce { struct dev *d; bool ended; struct co_event done; struct post post; };
 
 static void quiesce_done(void *arg)
 {
     struct quiesce *q = arg;
 
+    q->ended = true;
     co_wake(&q->done);
 }
 
@@ -339,18 +340,34 @@ static void co_quiesce_one(void *arg)
     struct quiesce *q = arg;
 
     DEV_CLASS(q->d)->co_quiesce(q->d);
-    loop_post(loop_main(), &q->post);
+    if (loop_current() == loop_main())
+        quiesce_done(q);
+    else
+        loop_post(loop_main(), &q->post);
 }
 
-/* Waits until nothing is in flight for @d, wherever it lives. Coroutine on the main loop, no domain. */
+/*
+ * Waits until nothing is in flight for @d, wherever it lives. Coroutine on the main loop, no domain. Who had to wait looks once more: what
+ * was posted before may have begun something. So nothing comes between the last look and what follows it here, where @d lives here.
+ */
 static void co_dev_quiesce(struct dev *d)
 {
-    struct quiesce q = { .d = d, .post = { .fn = quiesce_done, .arg = &q } };
+    bool here = domain_loop(d->dom) == loop_main(), quiet = !DEV_CLASS(d)->co_quiesce;
 
-    if (!DEV_CLASS(d)->co_quiesce)
-        return;
-    co_spawn(NULL, d->dom, co_quiesce_one, &q);
-    co_wait(&q.done);
+    while (!quiet) {
+        struct quiesce q = { .d = d, .post = { .fn = quiesce_done, .arg = &q } };
+        co_spawn(NULL, d->dom, co_quiesce_one, &q);
+        quiet = here ? q.ended : true;
+        co_wait(&q.done);
+    }
+}
+
+/* From here on it takes up nothing new by itself, whatever is still posted for it. */
+static void say_goodbye(struct dev *d)
+{
+    domain_lock(d->dom);
+    d->leaving = true;
+    domain_unlock(d->dom);
 }
 
 /* What nothing can reach any more, and in which nothing is in flight. */
@@ -376,10 +393,13 @@ void co_dev_remove(struct dev *d)
     struct dev *child;
 
     hide(d);
+    say_goodbye(d);
     co_dev_quiesce(d);                  /* before what hangs on it goes: no request may find that gone */
     list_for_each(b, &d->buses, of_owner)
-        while ((child = list_first(&b->devs, struct dev, on_bus)))
+        while ((child = list_first(&b->devs, struct dev, on_bus))) {
             co_dev_remove(child);
+            co_dev_quiesce(d);          /* that took time */
+        }
     take_down(d);
 }
 

@@ -41,6 +41,7 @@ struct dev {
     struct loop *home;              /* where its own domain lives; NULL: the main loop. Set by options (iothread=) before realize */
     struct domain *dom;             /* its domain: own if root device, else the parent's. Set before attach and realize */
     bool owns_dom, realized, hotplugged, unplug_pending;
+    bool leaving;                   /* it is being removed: what waits for the machine to run is not begun any more. Domain lock */
     int64_t bootindex;              /* -1: none */
 };
 

@@ -357,6 +357,8 @@ static void virtio_resume(void *arg)
 {
     struct virtio_dev *v = arg;
 
+    if (v->dev->leaving)
+        return;
     v->quiesced = false;
     for (unsigned i = 0; i < v->n_queues; i++) {
         struct vq_elem *e;
