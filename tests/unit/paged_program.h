@@ -545,10 +545,13 @@ static void action(void)
     case 0: case 1: li(base(), pointer()); break;
     case 2: case 3: {
         unsigned b = base();
+        bool walks = below(2);
+        if (walks)
+            li(b, pointer());                               /* anew, not to walk out of the pool in the end */
         put(enc_i(ADDI, INNER, 0, (int32_t)(1 + below(8))));
         uint64_t loop = pc_now;
         body(10);
-        if (below(2))
+        if (walks)
             put(enc_i(ADDI, b, b, (int32_t[]){ 8, 64, -8, 2040, 2040, 512 }[below(6)]));
         if (!below(3))
             call_function();

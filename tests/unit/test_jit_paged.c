@@ -214,7 +214,8 @@ static void test_paged_programs(void **state)
     for (unsigned i = 0; i < n; i++)
         one_program(i, getenv("BP_ALL"));
     for (unsigned i = 0; i < 16; i++)
-        print_message(traps[i] ? "cause %u: %u\n" : "", i, traps[i]);
+        if (traps[i])
+            print_message("cause %u: %u\n", i, traps[i]);
     static const unsigned causes[] = { 2, 5, 7, 8, 9, 12, 13, 15 };
     for (unsigned i = 0; i < 8 && n >= 100; i++)
         assert_in_range(traps[causes[i]], n / 20, UINT_MAX);        /* or they test less than they say */
