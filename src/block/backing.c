@@ -109,6 +109,8 @@ static json_t *json_opts(const char *proto, const char *name, const char *rest, 
 
 static json_t *nbd_opts(const char *proto, const char *name, const char *rest, struct err *e) { return blk_nbd_uri_opts(name, e); }
 
+static json_t *iscsi_opts(const char *proto, const char *name, const char *rest, struct err *e) { return blk_iscsi_url_opts(name, e); }
+
 static json_t *url_opts(const char *proto, const char *name, const char *rest, struct err *e)
 {
     return json_pack("{s:s, s:s}", "driver", proto, "url", name);
@@ -116,7 +118,7 @@ static json_t *url_opts(const char *proto, const char *name, const char *rest, s
 
 static const struct protocol { const char *name; json_t *(*opts)(const char *proto, const char *name, const char *rest, struct err *e); } protocols[] = {
     { "file", path_opts }, { "host_device", device_opts }, { "host_cdrom", device_opts }, { "json", json_opts }, { "blkdebug", debug_opts },
-    { "null-co", null_opts }, { "null-aio", null_opts }, { "http", url_opts }, { "https", url_opts },
+    { "null-co", null_opts }, { "null-aio", null_opts }, { "http", url_opts }, { "https", url_opts }, { "iscsi", iscsi_opts },
     { "nbd", nbd_opts }, { "nbd+tcp", nbd_opts }, { "nbd+unix", nbd_opts }, { "nbds", nbd_opts }, { "nbds+unix", nbd_opts },
 };
 

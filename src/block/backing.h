@@ -32,6 +32,9 @@ enum { BLK_CHAIN_MAX = 4096 };
  * null or an empty name: none. ->backing is the use. Coroutine.
  */
 bool blk_backing_open(struct blk_node *n, json_t *opt, struct err *e) MUST_CHECK;
+/* iscsi://[USER[%PASSWORD]@]HOST[:PORT]/TARGET/LUN, and back, without the user. */
+json_t *blk_iscsi_url_opts(const char *name, struct err *e);
+char *blk_iscsi_url(const char *portal, const char *target, unsigned lun);
 /* nbd[s]://HOST[:PORT]/EXPORT, nbd[s]+unix:///EXPORT?socket=PATH, nbd:HOST:PORT. */
 json_t *blk_nbd_uri_opts(const char *name, struct err *e);
 /* The address of such options, which opens the same; the caller frees. NULL: there is none. The strings may be NULL but for @export. */
