@@ -322,6 +322,47 @@ static void test_saved_state_aborts_and_resets(void **st)
     machine_end();
 }
 
+static uint8_t unit_ready_3(void)
+{
+    message(0x80, -1);
+    memset(mem(IN), 0xee, 8);
+    COMMAND(OP_TEST_UNIT_READY, 0, 0, 0, 0, 0);
+    RUN(SELECT_ATN(3), MOVE(PH_MSG_OUT, 1, MSG), MOVE(PH_COMMAND, 6, CDB), MOVE(PH_STATUS, 1, IN), MOVE(PH_MSG_IN, 1, IN + 1), CLR_ACK, WAIT_DISC, INT(0x77));
+    return mem(IN)[0];
+}
+
+/* A reset of the bus is at one unit for a while: a command that another is given meanwhile comes after its reset, and is not lost. */
+static void test_command_while_units_reset(void **st)
+{
+    struct err e = ERR_INIT;
+    const char *const unit[][2] = { { "drive", "disk3" }, { "scsi-id", "3" }, { NULL, NULL } };
+    machine();
+    sd_node("disk3", "");
+    if (!t_try("scsi-hd", bus_find("sym.0"), "d3", unit, &e))
+        fail_msg("%s", e.msg);
+    ready();
+    assert_int_equal(unit_ready_3(), SCSI_CHECK_CONDITION);
+    ack(DSTAT_SIR);
+    assert_int_equal(unit_ready_3(), SCSI_GOOD);
+    ack(DSTAT_SIR);
+    probe_hold = true;
+    leave_with(1);
+    wr(R_SCNTL1, SCNTL1_RST, 1);
+    wr(R_SCNTL1, 0, 1);
+    rd(R_SIST0, 2);
+    assert_int_equal(unit_ready_3(), 0xee);
+    probe_go();
+    t_settle();
+    assert_int_equal(rd(R_DSPS, 4), 0x77);
+    ack(DSTAT_SIR);
+    assert_int_equal(mem(IN)[0], SCSI_CHECK_CONDITION);
+    assert_int_equal(unit_ready_3(), SCSI_GOOD);
+    ack(DSTAT_SIR);
+    assert_int_equal(state()->n_flying, 0);
+    machine_end();
+    sd_del("disk3");
+}
+
 /* Scripts of instructions that are nearly right, and registers: the program lives, and after a reset the chip works. */
 static void test_random_guests(void **st)
 {
@@ -359,7 +400,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_instructions), cmocka_unit_test(test_commands), cmocka_unit_test(test_mismatch), cmocka_unit_test(test_disconnection),
-        cmocka_unit_test(test_saved_state_aborts_and_resets), cmocka_unit_test(test_random_guests),
+        cmocka_unit_test(test_saved_state_aborts_and_resets), cmocka_unit_test(test_command_while_units_reset),
+        cmocka_unit_test(test_random_guests),
     };
     t_unused();
     return cmocka_run_group_tests(tests, t_setup, NULL);

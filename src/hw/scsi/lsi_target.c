@@ -144,12 +144,25 @@ static void finish(struct lsi_req *q)
         domain_post(&s->more);
 }
 
+/* The reset of a unit that takes its time would end a command that came after it, too, and nobody would hear of that. */
+static bool waits_for_reset(struct lsi *s, const struct lsi_req *q)
+{
+    const struct scsi_dev *d = scsi_find(s->bus, 0, q->target, q->lun, false);
+
+    return d && !q->dead && (s->reset_luns[q->target] >> q->lun & 1 || s->reset_now == d);
+}
+
 static void co_request(void *arg)
 {
     struct lsi_req *q = arg;
     struct lsi *s = q->s;
-    struct scsi_dev *d = scsi_find(s->bus, 0, q->target, q->lun, true);
+    struct scsi_dev *d;
 
+    while (waits_for_reset(s, q)) {
+        co_event_clear(&s->idle);
+        co_wait(&s->idle);
+    }
+    d = q->dead ? NULL : scsi_find(s->bus, 0, q->target, q->lun, true);
     if (d)
         co_scsi_run(&q->r, d);
     else
@@ -287,7 +300,10 @@ static void co_reset(void *arg)
                 if (!d)
                     continue;
                 more = true;
+                s->reset_now = d;
                 co_scsi_reset(d, s->reset_bus ? SENSE_BUS_RESET : SENSE_DEVICE_RESET);
+                s->reset_now = NULL;
+                co_wake(&s->idle);
             }
     }
     s->resetting = s->reset_bus = false;
