@@ -2,6 +2,7 @@
 /* virtio-serial: the multiport protocol, flow control both ways, hot plug, saved state, guests that do wrong. */
 #include "virtio_drv.h"
 #include <errno.h>
+#include <pthread.h>
 #include "base/log.h"
 #include "chardev/chr_int.h"
 #include "core/cmd.h"
@@ -24,9 +25,15 @@ static ssize_t probe_write(struct chr *c, const uint8_t *buf, size_t n)
 }
 static bool probe_open(struct chr *c, struct err *e) { return true; }
 static void probe_close(struct chr *c) { str_free(&((struct chr_probe *)c)->got); }
+static void (*unlinked)(void);           /* when the port's link is on its way out */
+static void probe_unlinked(struct chr *c, struct chr_link *l)
+{
+    if (unlinked)
+        unlinked();
+}
 static const struct chr_class probe_class = {
     .obj = { .name = "chardev-probe", .desc = "Test", .base = &chr_class, .size = sizeof(struct chr_probe) },
-    .open = probe_open, .close = probe_close, .write = probe_write,
+    .open = probe_open, .close = probe_close, .write = probe_write, .link_removed = probe_unlinked,
 };
 OBJ_CLASS(&probe_class.obj);
 
@@ -440,6 +447,36 @@ static void test_emergency_write(void **state)
     vd_close();
 }
 
+static void *print_beside(void *arg)
+{
+    w32(0x108, '!');
+    return NULL;
+}
+
+static void print_on_a_hart(void)
+{
+    const struct virtio_serial *s = (struct virtio_serial *)virtio_of_dev(ctrl);
+    pthread_t hart;
+    assert_int_equal(pthread_create(&hart, NULL, print_beside, NULL), 0);
+    pthread_join(hart, NULL);
+    assert_null(s->slots[0].port);
+}
+
+/* A hart prints while the console's link goes: there is no console for it any more. */
+static void test_emergency_write_while_unplugging(void **state)
+{
+    struct err e = ERR_INIT;
+    machine();
+    guest_open();
+    vd_hot = true;
+    unlinked = print_on_a_hart;
+    assert_true(dev_unplug_request(con_dev, &e));
+    vd_run();
+    unlinked = NULL;
+    assert_int_equal(con->got.len, 0);
+    machine_end();
+}
+
 static void test_wrong_guests(void **state)
 {
     uint64_t before;
@@ -505,6 +542,7 @@ int main(void)
         cmocka_unit_test(test_reset_with_a_held_buffer), cmocka_unit_test(test_far_end_goes_with_a_held_buffer),
         cmocka_unit_test(test_held_buffer_in_saved_state), cmocka_unit_test(test_ports_come_and_go),
         cmocka_unit_test(test_numbers_of_ports), cmocka_unit_test(test_one_port_drivers), cmocka_unit_test(test_emergency_write),
+        cmocka_unit_test(test_emergency_write_while_unplugging),
         cmocka_unit_test(test_wrong_guests), cmocka_unit_test(test_random_guests),
     };
     return cmocka_run_group_tests(tests, hw_setup, NULL);

@@ -275,8 +275,7 @@ static void port_unrealize(struct dev *d)
     struct vser_port *p = (struct vser_port *)d;
     struct vser_slot *sl = p->slot;
 
-    chr_disconnect(&p->chr);
-    domain_lock(d->dom);
+    domain_lock(d->dom);                            /* first: harts reach the link through the slot */
     vser_forget(sl);
     sl->port = NULL;
     if (vser_multiport(sl->s))
@@ -288,6 +287,7 @@ static void port_unrealize(struct dev *d)
     }
     virtq_kick(sl->tx);                             /* what the guest still sends goes nowhere, but comes back */
     domain_unlock(d->dom);
+    chr_disconnect(&p->chr);
 }
 
 static const struct prop port_props[] = {
