@@ -123,10 +123,12 @@ static bool bad_value(const struct prop *p, json_t *v, struct err *e)
     char buf[32];
     json_t *o = json_pack("{sO}", "v", v);
     const char *got = opt_text(o, "v", buf);
+    char *json = got ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
     struct str want = { 0 };
 
     prop_describe_type(p, &want);
-    err_set(e, ERR_VALUE, "'%s' is not a valid value for '%s'", got ? got : "(that)", p->name);
+    err_set(e, ERR_VALUE, "'%s' is not a valid value for '%s'", got ? got : json ? json : "", p->name);
+    free(json);
     err_hint(e, "%s takes: %s", p->name, want.s);
     str_free(&want);
     json_decref(o);

@@ -66,6 +66,13 @@ def test_options_that_would_mean_nothing(disk, option, texts):
     assert status == 1 and all(t in err for t in texts), err
 
 
+@pytest.mark.parametrize("device,hint", [("virtio-scsi-pci -device scsi-hd", True), ("ahci -device ide-hd", False)])
+def test_a_disk_without_a_block(tmp_path, device, hint):
+    (tmp_path / "none").write_bytes(b"")
+    status, _, err = run(*VIRT, *drive(str(tmp_path / "none")), "-device", *(device + ",drive=hd0").split())
+    assert status == 1 and "'hd0' has no block of 512 bytes" in err and ("removable=on" in err) == hint, err     # a SATA disk has no such option
+
+
 def test_the_hint_names_no_bus_that_is_there(disk):
     status, _, err = run(*VIRT, *drive(disk), "-device", "virtio-scsi-pci,id=s", "-device", "ide-hd,drive=hd0,bus=s.0")
     assert status == 1 and err.endswith("hint: add one before it: -device ich9-ahci\n"), err

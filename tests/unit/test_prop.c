@@ -122,6 +122,8 @@ static void limits(void **state)
     bad("u8=256", "'256' is not a valid value for 'u8'", "u8 takes: uint8 (0..255, default 7)");
     bad("u16=1", "'1' is not a valid value for 'u16'", "u16 takes: uint16 (2..9, default 8)");
     bad("{\"u8\":-1}", "'-1' is not a valid value for 'u8'", "u8 takes: uint8 (0..255, default 7)");
+    bad("{\"u8\":1.5}", "'1.5' is not a valid value for 'u8'", "u8 takes: uint8 (0..255, default 7)");
+    bad("{\"u8\":[1, {}]}", "'[1, {}]' is not a valid value for 'u8'", "u8 takes: uint8 (0..255, default 7)");
     bad("s32=6", "'6' is not a valid value for 's32'", "s32 takes: int32 (-5..5, default -1)");
     bad("size=2G", "'2G' is not a valid value for 'size'", "size takes: size (0..1 GiB, default 4 KiB)");
     bad("pow2=12", "'12' is not a valid value for 'pow2'",

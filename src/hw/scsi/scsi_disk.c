@@ -132,7 +132,9 @@ static bool usable_size(struct scsi_disk *d, struct err *e)
     }
     if (!scsi_disk_blocks(d) && !d->removable) {
         err_set(e, ERR_VALUE, "'%s' has no block of %u bytes", d->opt.drive->id, d->opt.logical_block_size);
-        return err_hint(e, "a fixed disk needs a medium; removable=on makes it one that may be empty");
+        if (SCSI_DEV_CLASS(&d->s)->dev.plugs_into == &scsi_bus_class)
+            err_hint(e, "a fixed disk needs a medium; removable=on makes it one that may be empty");
+        return false;
     }
     return true;
 }
