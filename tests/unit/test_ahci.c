@@ -102,6 +102,13 @@ static uint32_t run(uint8_t op, uint64_t lba, uint16_t count, uint32_t bytes, bo
     return prd(P_TFD);
 }
 
+/* After an error. */
+static void restart(void)
+{
+    pwr(P_CMD, CMD_FRE);
+    port_start();
+}
+
 static void test_power_on(void **state)
 {
     machine("ide-hd", "");
@@ -245,6 +252,39 @@ static void test_errors(void **state)
     assert_int_equal(prd(P_TFD), 0x50);
     assert_int_equal(mem(DATA)[0], 3);
     assert_int_equal(mem(DATA)[3], ER_UNC);
+    assert_memory_equal(mem(DATA) + 4, "\x05\0\0\0\0\0\0", 7);                  /* and where */
+    assert_int_equal(run(0x2f, 0x10, 2, 512, false), ER_ABRT << 8 | 0x51);      /* that log has one page */
+    restart();
+    assert_int_equal(run(0x2f, 0x110, 1, 512, false), ER_ABRT << 8 | 0x51);
+    restart();
+    assert_int_equal(run(0x25, 0x123456789abull, 1, 512, false), ER_IDNF << 8 | 0x51);  /* an LBA of more than 32 bits */
+    assert_memory_equal(mem(FB + FIS_D2H) + 4, "\xab\x89\x67\x40\x45\x23\x01", 7);
+    machine_end();
+}
+
+/* Modes that the host sets, and asks for. */
+static void test_modes(void **state)
+{
+    machine("ide-hd", "");
+    for (unsigned n = 0; n < 40; n++) {
+        bool good = n <= 16 && !(n & (n - 1));
+        assert_int_equal(run(0xc6, 0, (uint16_t)n, 0, false), good ? 0x50 : ER_ABRT << 8 | 0x51);
+        restart();
+        assert_int_equal(run(0xec, 0, 0, 512, false), 0x50);
+        if (good)
+            assert_int_equal(ld_le16(mem(DATA) + 2 * 59), n ? 0x100 | n : 0);
+    }
+    assert_int_equal(run(0xc6, 0, 0, 0, false), 0x50);
+    assert_int_equal(run(0xc4, 1, 1, 512, false), ER_ABRT << 8 | 0x51);         /* READ MULTIPLE of none */
+    restart();
+    assert_int_equal(run(0xc6, 0, 8, 0, false), 0x50);
+    assert_int_equal(run(0xc4, 1, 1, 512, false), 0x50);
+    static const struct { uint8_t op, mode; } powers[] = { { 0xe0, 0 }, { 0xe1, 0xff }, { 0xe2, 0 }, { 0x25, 0xff }, { 0xe6, 0 }, { 0xe3, 0xff } };
+    for (unsigned i = 0; i < ARRAY_SIZE(powers); i++) {
+        assert_int_equal(run(powers[i].op, 1, 1, powers[i].op == 0x25 ? 512 : 0, false), 0x50);
+        assert_int_equal(run(0xe5, 0, 0, 0, false), 0x50);
+        assert_int_equal(mem(FB + FIS_D2H)[12], powers[i].mode);
+    }
     machine_end();
 }
 
@@ -294,6 +334,8 @@ static void test_cd(void **state)
     machine("ide-cd", ",\"read-only\":true");
     assert_int_equal(prd(P_SIG), 0xeb140101);
     assert_int_equal(run(0xec, 0, 0, 512, false), ER_ABRT << 8 | 0x51);
+    assert_memory_equal(mem(FB + FIS_D2H) + 4, "\x01\x14\xeb", 3);             /* its signature */
+    assert_int_equal(mem(FB + FIS_D2H)[12], 1);
     pwr(P_CMD, CMD_FRE);
     port_start();
     assert_int_equal(run(0xa1, 0, 0, 512, false), 0x50);
@@ -353,12 +395,6 @@ static uint8_t sum(const uint8_t *b)
     for (unsigned i = 0; i < 512; i++)
         s = (uint8_t)(s + b[i]);
     return s;
-}
-
-static void restart(void)
-{
-    pwr(P_CMD, CMD_FRE);
-    port_start();
 }
 
 static void test_smart(void **state)
@@ -476,7 +512,8 @@ static void test_random_guests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_power_on), cmocka_unit_test(test_identify), cmocka_unit_test(test_names), cmocka_unit_test(test_reads_and_writes), cmocka_unit_test(test_queued),
+        cmocka_unit_test(test_power_on), cmocka_unit_test(test_identify), cmocka_unit_test(test_names), cmocka_unit_test(test_modes),
+        cmocka_unit_test(test_reads_and_writes), cmocka_unit_test(test_queued),
         cmocka_unit_test(test_errors), cmocka_unit_test(test_stop_and_reset_with_commands), cmocka_unit_test(test_cd),
         cmocka_unit_test(test_saved_state), cmocka_unit_test(test_smart), cmocka_unit_test(test_hot_plug), cmocka_unit_test(test_random_guests),
     };

@@ -53,7 +53,7 @@ static void port_reset(struct ahci_port *p)
     p->serr = p->d ? SERR_X : 0;
     p->cmd = CMD_SUD | CMD_POD;
     p->srst = false;
-    p->smart_off = false;
+    ata_power_on(p);
     ahci_port_signature(p);
 }
 
@@ -61,7 +61,7 @@ void ahci_port_plugged(struct ahci_port *p, struct scsi_disk *d)
 {
     port_stop(p);
     p->d = d;
-    p->smart_off = false;
+    ata_power_on(p);
     p->serr |= SERR_N | (d ? SERR_X : 0);
     ahci_port_signature(p);
     ahci_port_irq(p, IS_PRCS | (d ? IS_PCS : 0));
@@ -279,7 +279,8 @@ static void co_ahci_quiesce(struct dev *d)
 static const struct state_field port_fields[] = {
     P(clb), P(clbu), P(fb), P(fbu), P(is), P(ie), P(cmd, .max = 0x1f), P(tfd, .max = 0xffff), P(sig), P(sctl, .max = 0xfff), P(serr), P(sact), P(ci),
     P(queued), STATE_BOOL(struct ahci_port, failed), STATE_BOOL(struct ahci_port, srst), STATE_BOOL(struct ahci_port, smart_off), STATE_BYTES(struct ahci_port, sense),
-    P(sense_len, .max = SCSI_SENSE_MAX), P(ncq_tag, .max = 31), P(ncq_error), STATE_END
+    P(sense_len, .max = SCSI_SENSE_MAX), P(ncq_tag, .max = 31), P(ncq_error), P(ncq_lba), P(multiple, .max = ATA_MULTIPLE_MAX),
+    STATE_BOOL(struct ahci_port, standby), STATE_END
 };
 static const struct state_desc port_state = { .name = "ahci-port", .version = 1, .fields = port_fields };
 static const struct state_field ahci_fields[] = {

@@ -25,6 +25,7 @@ enum { IS_DHRS = 1, IS_PSS = 2, IS_SDBS = 8, IS_PCS = 0x40, IS_PRCS = 0x400000, 
 #define SERR_N 0x00010000u              /* DIAG.N: the link came or went */
 enum { FIS_PIO_SETUP = 0x20, FIS_D2H = 0x40, FIS_SDB = 0x58 };      /* 4.2.1: places in the receive area */
 enum { ST_ERR = 0x01, ST_DRQ = 0x08, ST_DSC = 0x10, ST_DRDY = 0x40, ST_BSY = 0x80 };    /* ACS-4, 6.2 */
+#define ATA_MULTIPLE_MAX 16u
 enum { ER_ABRT = 0x04, ER_IDNF = 0x10, ER_UNC = 0x40 };
 
 struct ahci;
@@ -38,9 +39,11 @@ struct ahci_port {
     uint32_t queued;                    /* NCQ commands that were taken and have not ended */
     uint32_t running, stopped;          /* slots at the back end; that wait for the machine to go on */
     uint32_t gen;                       /* raised when commands in flight lost their meaning */
-    bool smart_off;
+    bool smart_off, standby;
+    uint8_t multiple;                   /* sectors of READ and WRITE MULTIPLE, 0: none */
     bool failed, srst;                  /* after an error nothing starts until ST was 0; software reset is asserted */
     uint8_t sense[SCSI_SENSE_MAX], sense_len, ncq_tag, ncq_error;      /* of the last packet that failed; of the last NCQ error */
+    uint64_t ncq_lba;
 };
 
 struct ahci {
@@ -76,12 +79,14 @@ struct ata_cmd {
 /* ahci.c */
 void ahci_port_irq(struct ahci_port *p, uint32_t is);
 void ahci_port_signature(struct ahci_port *p);          /* power on, COMRESET, software reset */
+void ata_power_on(struct ahci_port *p);                 /* modes that the host sets are as by default */
 void ahci_port_plugged(struct ahci_port *p, struct scsi_disk *d);       /* @d came; NULL: what was there is gone */
 /* ahci_cmd.c */
 void ahci_port_kick(struct ahci_port *p);
 /* ata.c: executes c->fis on the device */
 void co_ata_execute(struct ata_cmd *c);
 bool ata_is_ncq(uint8_t op);
+void ata_put_lba(uint8_t *p, uint64_t lba);             /* bytes 0 to 2 and 4 to 6 */
 void ata_reply(struct ata_cmd *c, const void *buf, uint32_t n);        /* sectors of data to the host by PIO */
 /* ata_smart.c: SMART; false: aborted */
 bool co_ata_smart(struct ata_cmd *c);

@@ -24,10 +24,7 @@ static void put_registers(const struct ata_cmd *c, uint8_t *f)
 {
     f[2] = c->status;
     f[3] = c->error;
-    for (unsigned i = 0; i < 3; i++) {
-        f[4 + i] = (uint8_t)(c->lba >> 8 * i);
-        f[8 + i] = (uint8_t)(c->lba >> 8 * (i + 3));
-    }
+    ata_put_lba(f + 4, c->lba);
     f[7] = c->fis[7];
     st_le16(f + 12, c->count);
 }
@@ -58,6 +55,7 @@ static void end_queued(struct ata_cmd *c)
     if (c->status & ST_ERR) {
         p->ncq_tag = (uint8_t)c->slot;
         p->ncq_error = c->error;
+        p->ncq_lba = c->lba;
     } else {
         p->sact &= ~SLOT_BIT(c);
         st_le32(f + 4, SLOT_BIT(c));

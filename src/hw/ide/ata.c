@@ -20,6 +20,21 @@ static void fail(struct ata_cmd *c, uint8_t error)
     c->error = error;
 }
 
+/* Six bytes of an LBA as registers and logs have them: 24 bits, and 24 more behind a byte of other use. */
+void ata_put_lba(uint8_t *p, uint64_t lba)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        p[i] = (uint8_t)(lba >> 8 * i);
+        p[4 + i] = (uint8_t)(lba >> 8 * (i + 3));
+    }
+}
+
+void ata_power_on(struct ahci_port *p)
+{
+    p->smart_off = p->standby = false;
+    p->multiple = ATA_MULTIPLE_MAX;
+}
+
 /* ---- IDENTIFY DEVICE: ACS-4, 7.13 ---- */
 
 /* Two characters a word, the first in the high byte. */
@@ -67,12 +82,12 @@ static void identify_disk(const struct ata_cmd *c, uint16_t *w)
 
     w[0] = 0x0040;
     put_names(d, w);
-    w[47] = 0x8010;                     /* READ MULTIPLE of 16 sectors */
+    w[47] = 0x8000 | ATA_MULTIPLE_MAX;
     w[49] = 0x0f00;                     /* LBA, DMA, IORDY */
     w[50] = 0x4000;
     w[53] = 0x0006;
     put_geometry(d, n, w);
-    w[59] = 0x0110;
+    w[59] = c->p->multiple ? 0x0100 | c->p->multiple : 0;
     w[60] = (uint16_t)n28;
     w[61] = (uint16_t)(n28 >> 16);
     w[63] = 0x0007;
@@ -139,12 +154,16 @@ static void identify(struct ata_cmd *c, void (*fill)(const struct ata_cmd *, uin
     ata_reply(c, b, sizeof b);
 }
 
-/* 7.22: log 0, the directory; log 10h, the queued command that failed (and with it, the queue goes on). */
+/* 7.22: log 0, the directory; log 10h, the queued command that failed (and with it, the queue goes on). Each has one page. */
 static void read_log(struct ata_cmd *c)
 {
     struct ahci_port *p = c->p;
     uint8_t b[512] = { 0 }, log = c->fis[4];
 
+    if (c->fis[5] || c->fis[9] || ld_le16(c->fis + 12) != 1) {
+        fail(c, ER_ABRT);
+        return;
+    }
     if (log == 0x00) {
         st_le16(b, 1);
         st_le16(b + 2 * 0x10, 1);
@@ -152,6 +171,7 @@ static void read_log(struct ata_cmd *c)
         b[0] = p->ncq_tag;
         b[2] = ST_ERR | ST_DRDY;
         b[3] = p->ncq_error;
+        ata_put_lba(b + 4, p->ncq_lba);
         for (unsigned i = 0; i < 511; i++)
             b[511] -= b[i];
     } else {
@@ -182,17 +202,17 @@ static uint32_t count_of(uint16_t count, bool ext)
 /* Of sense data of either format: a driver of packets chooses (D_SENSE of the control mode page). */
 static uint8_t sense_key(const struct scsi_req *r) { return r->sense[r->sense[0] == 0x72 ? 1 : 2] & 0xf; }
 
-/* What went wrong, in ATA's words. */
+/* What went wrong, in ATA's words, of a disk: its sense data is in descriptors (SPC-5, 4.4.2), of which one has room for any LBA. */
 static void outcome(struct ata_cmd *c)
 {
     const struct scsi_req *r = &c->r;
 
     if (r->host == SCSI_HOST_OK && r->status != SCSI_CHECK_CONDITION)
         return;
-    uint32_t sense = r->sense_len >= 14 ? (uint32_t)(sense_key(r) << 16 | r->sense[12] << 8 | r->sense[13]) : 0;
+    uint32_t sense = r->sense_len >= 8 ? (uint32_t)(sense_key(r) << 16 | r->sense[2] << 8 | r->sense[3]) : 0;
     fail(c, sense == SENSE_LBA_OUT_OF_RANGE ? ER_IDNF : sense == SENSE_READ_ERROR ? ER_UNC : ER_ABRT);
-    if (r->sense_len >= 7 && r->sense[0] & 0x80)
-        c->lba = ld_be32(r->sense + 3);
+    if (r->sense_len >= 20 && !r->sense[8] && r->sense[10] & 0x80)
+        c->lba = ld_be64(r->sense + 12);
 }
 
 /* Runs c->r.cdb. A unit attention is SCSI's; an ATA disk has none, so it is passed over. */
@@ -202,6 +222,7 @@ static void co_run(struct ata_cmd *c, bool to_device)
     struct scsi_data data = { &c->vec, 0, c->vec.len };
 
     c->d->s.n_ua = 0;
+    c->d->s.desc_sense = true;
     r->out = to_device ? data : (struct scsi_data){ &c->vec, 0, 0 };
     r->in = to_device ? (struct scsi_data){ &c->vec, 0, 0 } : data;
     co_scsi_run(r, &c->d->s);
@@ -213,6 +234,7 @@ static void co_transfer(struct ata_cmd *c, uint8_t scsi_op, uint64_t lba, uint32
     uint8_t *cdb = c->r.cdb;
     bool write = scsi_op == OP_WRITE_16;
 
+    c->p->standby = false;
     cdb[0] = scsi_op;
     cdb[1] = fua ? 0x08 : 0;
     st_be64(cdb + 2, lba);
@@ -246,6 +268,28 @@ static void co_trim(struct ata_cmd *c)
     }
 }
 
+/* Both kinds of device serve any command in standby, which ends it; nobody can tell but by CHECK POWER MODE. */
+static bool power_mode(struct ata_cmd *c)
+{
+    switch (c->fis[2]) {
+    case ATA_STANDBY_NOW: case ATA_STANDBY: case ATA_SLEEP: c->p->standby = true; return true;
+    case ATA_IDLE_NOW: case ATA_IDLE: c->p->standby = false; return true;
+    case ATA_CHECK_POWER: c->count = c->p->standby ? 0x00 : 0xff; return true;
+    default: return false;
+    }
+}
+
+/* SET MULTIPLE MODE: a power of two that IDENTIFY DEVICE allows, or none. */
+static void set_multiple(struct ata_cmd *c)
+{
+    uint8_t n = c->fis[12];
+
+    if (n > ATA_MULTIPLE_MAX || (n && !is_pow2(n)))
+        fail(c, ER_ABRT);
+    else
+        c->p->multiple = n;
+}
+
 static void set_features(struct ata_cmd *c)
 {
     struct scsi_disk *d = c->d;
@@ -264,6 +308,7 @@ static void co_packet(struct ata_cmd *c)
     struct ahci_port *p = c->p;
     struct scsi_req *r = &c->r;
 
+    p->standby = false;
     memcpy(r->cdb, c->acmd, sizeof c->acmd);
     if (r->cdb[0] == OP_REQUEST_SENSE && p->sense_len) {        /* what the last packet failed with */
         c->done = (uint32_t)vec_from_buf(&c->vec, 0, p->sense, MIN(p->sense_len, r->cdb[4]));
@@ -285,16 +330,26 @@ static void co_packet(struct ata_cmd *c)
     fail(c, (uint8_t)((r->sense_len ? sense_key(r) : 0xb) << 4 | ER_ABRT));
 }
 
+/* Who takes it for a disk learns what it is: the signature of a device of packets. */
+static void not_a_disk(struct ata_cmd *c)
+{
+    fail(c, ER_ABRT);
+    c->lba = c->p->sig >> 8;
+    c->count = c->p->sig & 0xff;
+}
+
 static void co_execute_cd(struct ata_cmd *c)
 {
+    if (power_mode(c))
+        return;
     switch (c->fis[2]) {
     case ATA_PACKET: co_packet(c); break;
     case ATA_IDENTIFY_PACKET: identify(c, identify_packet); break;
     case ATA_SET_FEATURES: set_features(c); break;
     case ATA_DEVICE_RESET: ahci_port_signature(c->p); break;
-    case ATA_STANDBY_NOW: case ATA_IDLE_NOW: case ATA_STANDBY: case ATA_IDLE: case ATA_SLEEP: case ATA_FLUSH: break;
-    case ATA_CHECK_POWER: c->count = 0xff; break;
-    default: fail(c, ER_ABRT); break;   /* IDENTIFY DEVICE too: the signature says what this is */
+    case ATA_FLUSH: break;
+    case ATA_IDENTIFY: case ATA_READ: not_a_disk(c); break;
+    default: fail(c, ER_ABRT); break;
     }
 }
 
@@ -307,15 +362,25 @@ static const struct { uint8_t op, scsi; bool ext, fua; } transfers[] = {
     { ATA_WRITE_DMA_FUA_EXT, OP_WRITE_16, true, true }, { ATA_VERIFY, OP_VERIFY_16, false, false }, { ATA_VERIFY_EXT, OP_VERIFY_16, true, false },
 };
 
+static bool is_multiple(uint8_t op)
+{
+    return op == ATA_READ_MULTIPLE || op == ATA_READ_MULTIPLE_EXT || op == ATA_WRITE_MULTIPLE || op == ATA_WRITE_MULTIPLE_EXT;
+}
+
 static void co_execute_disk(struct ata_cmd *c)
 {
     const uint8_t *f = c->fis;
 
+    if (is_multiple(f[2]) && !c->p->multiple) {
+        fail(c, ER_ABRT);
+        return;
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(transfers); i++)
         if (transfers[i].op == f[2]) {
             co_transfer(c, transfers[i].scsi, lba_of(c, transfers[i].ext), count_of(ld_le16(f + 12), transfers[i].ext), transfers[i].fua);
             return;
         }
+    power_mode(c);
     switch (f[2]) {
     case ATA_READ_FPDMA: case ATA_WRITE_FPDMA:      /* 7.23: the count is in the features field; FUA is bit 7 of the device field */
         co_transfer(c, f[2] == ATA_READ_FPDMA ? OP_READ_16 : OP_WRITE_16, lba_of(c, true), count_of((uint16_t)(f[3] | f[11] << 8), true), f[7] & 0x80);
@@ -333,8 +398,8 @@ static void co_execute_disk(struct ata_cmd *c)
         co_run(c, true);
         outcome(c);
         break;
-    case ATA_SET_MULTIPLE: case ATA_IDLE_NOW: case ATA_STANDBY: case ATA_IDLE: break;
-    case ATA_CHECK_POWER: c->count = 0xff; break;
+    case ATA_SET_MULTIPLE: set_multiple(c); break;
+    case ATA_IDLE_NOW: case ATA_STANDBY: case ATA_IDLE: case ATA_CHECK_POWER: break;
     default: fail(c, ER_ABRT); break;
     }
 }
