@@ -369,9 +369,11 @@ static void function_reset(void)
     t_wr(n, exp + 8, 0x8000, 2);
     for (int i = 0; t_rd(n, 0, 2) == 0xffff; i++)
         turn(i);
-    silence();
+    if (hw_rand(2))
+        silence();
     place();
-    enable();
+    enable();                           /* ready once what ran before is at its end, though the host did not wait for that */
+    forget();
 }
 
 static void removal(void)

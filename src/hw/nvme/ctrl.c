@@ -228,7 +228,7 @@ static void regs_write(void *opaque, uint64_t off, uint64_t v, unsigned size)
 {
     struct nvme *n = opaque;
     uint64_t at = off & ~3ull;
-    bool locked = n->cc & NVME_CC_EN || n->disabling;
+    bool locked = n->cc & NVME_CC_EN || n->csts & NVME_CSTS_RDY;      /* after a reset of the function the host need not wait for what runs */
 
     if (!nvme_virt_online(n))
         return;
