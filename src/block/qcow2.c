@@ -25,7 +25,7 @@ static const struct prop q2_props[] = {
     PROP_SIZE(struct qcow2, refcount_cache_size, "refcount-cache-size", 0, 0, 16 * GiB, "Memory for refcount blocks; 0: 1 MiB"),
     PROP_TRI(struct qcow2, lazy_refcounts, "lazy-refcounts", TRI_AUTO, "Accepted for compatibility: refcounts are always written in order"),
     PROP_ENUM(struct qcow2, overlap_check, "overlap-check", overlap_names, 0, "Accepted for compatibility: the check is always on"),
-    PROP_BOOL(struct qcow2, repair, "repair", false, "Open it for writing although it is marked corrupt or dirty: for check -r"),
+    PROP_BOOL(struct qcow2, repair, "repair", false, "Open it although it is marked corrupt or dirty, or counts nothing: for check"),
     PROP_ENUM(struct qcow2, encrypt_format, "encrypt.format", crypt_names, Q2_CRYPT_NONE, "How the image is encrypted; else as it says"),
     PROP_STR(struct qcow2, key_secret, "encrypt.key-secret", 0, "Secret with a password that opens the image"),
     PROP_BOOL(struct qcow2, header_only, "header-only", false, "For tools: an encrypted image is opened without a password, its data is not read"),
@@ -75,9 +75,14 @@ static bool load_tables(struct qcow2 *s, struct err *e)
     if (size > INT64_MAX - s->cluster_size || s->l1_size < need)
         return err_set(e, ERR_VALUE, "'%s' is not a valid qcow2 image: its L1 table of %u entries is too small for %llu bytes",
                        blk_node_filename(&s->node), s->l1_size, (unsigned long long)size);
-    if ((s->l1_size && !in_file(s, "L1 table", s->l1_off, (uint64_t)s->l1_size * 8, e)) ||
-        !in_file(s, "refcount table", s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits, e))
+    if ((s->l1_size && !in_file(s, "L1 table", s->l1_off, (uint64_t)s->l1_size * 8, e)))
         return false;
+    if (!in_file(s, "refcount table", s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits, e)) {
+        if (!s->repair)
+            return err_hint(e, "backplane-img check -r all %s makes a new one", blk_node_filename(&s->node));
+        *e = (struct err)ERR_INIT;
+        s->rt_off = s->rt_clusters = 0;
+    }
     s->rt_size = s->rt_clusters << (s->cluster_bits - 3);
     int r = co_load_table(s, s->l1_off, s->l1_size, &s->l1);
     r = r ? r : co_load_table(s, s->rt_off, s->rt_size, &s->rt);
@@ -93,7 +98,7 @@ static bool note_metadata(struct qcow2 *s, struct err *e)
 {
     uint64_t end = q2_file_size(s);
     bool ok = q2_meta_add(s, 0, s->cluster_size) && q2_meta_add(s, s->l1_off, (uint64_t)s->l1_size * 8) &&
-              q2_meta_add(s, s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits) && q2_meta_add(s, s->snap_off, s->snap_bytes) &&
+              (!s->rt_clusters || q2_meta_add(s, s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits)) && q2_meta_add(s, s->snap_off, s->snap_bytes) &&
               (!s->crypt_off || q2_meta_add(s, s->crypt_off, MIN(s->crypt_len, (uint64_t)16 << 20)));
     for (uint32_t i = 0; i < s->l1_size && ok; i++)
         if (s->l1[i] & Q2_OFFSET_MASK && (s->l1[i] & Q2_OFFSET_MASK) < end)

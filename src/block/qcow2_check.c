@@ -161,6 +161,11 @@ int co_q2_count_all(struct q2_chk *c)
     struct qcow2 *s = c->s;
     count(c, 0, s->cluster_size, "the header");
     count(c, s->l1_off, (uint64_t)s->l1_size * 8, "the L1 table");
+    if (!s->rt_clusters) {
+        q2_say(c, "ERROR: there is no refcount table where the header says");
+        c->res->corruptions++;
+        c->rebuild = true;
+    }
     count(c, s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits, "the refcount table");
     count(c, s->crypt_off, s->crypt_off ? s->crypt_len : 0, "the encryption header");
     int r = co_count_l1(c, s->l1, s->l1_size, true);

@@ -109,7 +109,9 @@ static bool check_fields(struct qcow2 *s, struct err *e)
         return bad(s, e, "compression type", s->compression);
     if ((uint64_t)s->l1_size * 8 > Q2_MAX_L1_BYTES)
         return bad(s, e, "L1 table too large", s->l1_size);
-    if ((uint64_t)s->rt_clusters << s->cluster_bits > Q2_MAX_RT_BYTES || !s->rt_clusters)
+    if (s->repair && ((uint64_t)s->rt_clusters << s->cluster_bits > Q2_MAX_RT_BYTES || s->rt_off & (BIT64(s->cluster_bits) - 1)))
+        s->rt_off = s->rt_clusters = 0;         /* lost: it is made anew */
+    if (((uint64_t)s->rt_clusters << s->cluster_bits > Q2_MAX_RT_BYTES || !s->rt_clusters) && !s->repair)
         return bad(s, e, "refcount table size in clusters", s->rt_clusters);
     if (s->nsnaps > Q2_MAX_SNAPSHOTS)
         return bad(s, e, "number of snapshots", s->nsnaps);

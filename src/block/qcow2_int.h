@@ -260,6 +260,8 @@ int co_q2_check(struct blk_node *n, struct blk_check *res, unsigned fix);
 
 /* ---- qcow2_create.c, qcow2_info.c ---- */
 extern const struct prop q2_create_props[];
+/* Refcounts of 1 << @order bits from now on. */
+bool co_q2_refcount_width(struct qcow2 *s, unsigned order, struct err *e) MUST_CHECK;
 int co_q2_set_backing(struct blk_node *n, const char *name, const char *fmt);
 int co_q2_make_empty(struct blk_node *n);
 bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e);

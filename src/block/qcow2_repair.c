@@ -90,6 +90,59 @@ static int co_rebuild(struct q2_chk *c)
     return r ? r : co_q2_barrier(s);
 }
 
+/* The refcount structure is no place for anything else; or is one again. */
+static int note_refcounts(struct qcow2 *s, bool add)
+{
+    uint64_t len = (uint64_t)s->rt_clusters << s->cluster_bits;
+    bool ok = true;
+    if (add)
+        ok = q2_meta_add(s, s->rt_off, len);
+    else
+        q2_meta_del(s, s->rt_off, len);
+    for (uint32_t i = 0; i < s->rt_size && ok; i++) {
+        uint64_t block = s->rt[i] & Q2_RT_MASK;
+        if (block && add)
+            ok = q2_meta_add(s, block, s->cluster_size);
+        else if (block)
+            q2_meta_del(s, block, s->cluster_size);
+    }
+    return ok ? 0 : -ENOMEM;
+}
+
+bool co_q2_refcount_width(struct qcow2 *s, unsigned order, struct err *e)
+{
+    struct blk_check res = { 0 };
+    struct q2_chk c = { .s = s, .res = &res };
+    unsigned before = s->ref_order;
+    int r = 0;
+    co_q2_lock_all(s);
+    for (int i = 0; i < 3 && !r && q2_is_dirty(s); i++)
+        r = co_q2_sync(s);
+    c.n = align_up(q2_file_size(s), s->cluster_size) >> s->cluster_bits;
+    c.want = calloc(MAX(c.n, (uint64_t)1), sizeof *c.want);
+    c.buf = malloc(s->cluster_size);
+    r = r ? r : c.want && c.buf ? co_q2_count_all(&c) : -ENOMEM;
+    if (!r && !res.corruptions) {
+        note_refcounts(s, false);
+        s->ref_order = order;
+        r = co_rebuild(&c);
+        s->ref_order = r ? before : order;
+        s->free_hint = 0;
+        int noted = note_refcounts(s, true);
+        r = r ? r : noted;
+    }
+    q2_unlock_all(s);
+    free(c.want);
+    free(c.buf);
+    if (r == -EOVERFLOW)
+        return err_set(e, ERR_VALUE, "refcount_bits=%u: some clusters are used by more than %u snapshots", 1u << order, 1u << order);
+    if (!r && res.corruptions) {
+        err_set(e, ERR_VALUE, "refcount_bits: the image has errors");
+        return err_hint(e, "backplane-img check");
+    }
+    return !r || err_os(e, -r, "cannot write the refcounts of '%s'", blk_node_filename(&s->node));
+}
+
 /* What the copied flag of the cluster at @off becomes, whose refcount is @refs now. Unless @all errors are repaired, no refcount is to be
  * believed alone, and no flag is taken away. */
 static bool copied_wanted(const struct q2_chk *c, uint64_t off, bool copied, uint64_t refs, bool all)

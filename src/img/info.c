@@ -270,7 +270,7 @@ static int co_check(int argc, char **argv)
     }
     if (optind + 1 != argc)
         return fprintf(stderr, "backplane-img: check needs one file name\n"), 1;
-    struct blk_node *n = img_open(argv[optind], o.fmt, o.src_cache, &o, IMG_LOOK | (fix ? IMG_WRITE | IMG_REPAIR : IMG_BUSY));
+    struct blk_node *n = img_open(argv[optind], o.fmt, o.src_cache, &o, IMG_LOOK | IMG_REPAIR | (fix ? IMG_WRITE : IMG_BUSY));
     if (!n)
         return 1;
     bool quiet = o.quiet || img_is_json(&o);
