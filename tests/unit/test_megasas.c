@@ -177,6 +177,16 @@ static void test_lists(void **state)
     assert_int_equal(l->count, 1);
     assert_int_equal(l->ld[0].target, 2);
     assert_int_equal(l->ld[0].sectors, PROBE_SIZE / 512);
+    assert_int_equal(dcmd(2, DCMD_LD_GET_INFO, 2, 384), MFI_STAT_OK);          /* without which FreeBSD's driver shows no disk */
+    const struct mfi_ld_info *info = (const void *)mem(DATA + 0x2000);
+    assert_int_equal(info->properties.target, 2);
+    assert_int_equal(info->state, MFI_LD_OPTIMAL);
+    assert_int_equal(info->sectors, PROBE_SIZE / 512);
+    assert_int_equal(info->span[0].blocks, PROBE_SIZE / 512);
+    assert_int_equal(dcmd(2, DCMD_LD_GET_PROPERTIES, 2, 32), MFI_STAT_OK);
+    assert_int_equal(mem(DATA + 0x2000)[0], 2);
+    assert_int_equal(dcmd(2, DCMD_LD_GET_INFO, 3, 384), MFI_STAT_DEVICE_NOT_FOUND);
+    assert_int_equal(dcmd(2, DCMD_LD_GET_INFO, 255, 384), MFI_STAT_DEVICE_NOT_FOUND);
     assert_int_equal(dcmd(2, DCMD_PD_LIST_QUERY, MFI_PD_QUERY_EXPOSED, 0x1000), MFI_STAT_OK);
     assert_int_equal(ld_le32(mem(DATA + 0x2004)), 0);
     assert_int_equal(dcmd(2, DCMD_CTRL_GET_INFO, 0, 0x1000), MFI_STAT_OK);
@@ -190,6 +200,7 @@ static void test_lists(void **state)
     assert_int_equal(dcmd(2, 0x7f000000, 0, 0), MFI_STAT_INVALID_DCMD);
     machine_end();
     machine("on");
+    assert_int_equal(dcmd(2, DCMD_LD_GET_INFO, 2, 384), MFI_STAT_DEVICE_NOT_FOUND);     /* it is no logical drive */
     assert_int_equal(dcmd(2, DCMD_LD_LIST_QUERY, 0, 0x1000), MFI_STAT_OK);
     assert_int_equal(ld_le32(mem(DATA + 0x2004)), 0);
     assert_int_equal(dcmd(2, DCMD_PD_LIST_QUERY, MFI_PD_QUERY_EXPOSED, 0x1000), MFI_STAT_OK);
@@ -217,6 +228,18 @@ static void test_events(void **state)
     sd_del("two");
     assert_int_equal(dcmd(3, DCMD_EVENT_WAIT, next + 1, 256), MFI_STAT_OK);     /* it has happened */
     assert_int_equal(ev->code, MFI_EVT_LD_DELETED);
+    const struct mfi_event_list *list = (const void *)mem(DATA + 0x2000);
+    assert_int_equal(dcmd(2, DCMD_EVENT_GET, next, 8 + 256), MFI_STAT_OK);     /* one by one, as room is for one */
+    assert_int_equal(list->count, 1);
+    assert_int_equal(list->event[0].seq, next);
+    assert_int_equal(dcmd(2, DCMD_EVENT_GET, next, 0x1000), MFI_STAT_OK);
+    assert_int_equal(list->count, 2);
+    assert_int_equal(list->event[1].code, MFI_EVT_LD_DELETED);
+    assert_int_equal(dcmd(2, DCMD_EVENT_GET, 0, 0x1000), MFI_STAT_OK);         /* all: from the oldest on */
+    assert_int_equal(list->event[0].seq, 1);
+    assert_int_equal(list->count, next + 1);
+    assert_int_equal(dcmd(2, DCMD_EVENT_GET, next + 2, 0x1000), MFI_STAT_NOT_FOUND);
+    assert_int_equal(dcmd(2, DCMD_EVENT_GET, 0, 8), MFI_STAT_INVALID_PARAMETER);
     assert_int_equal(dcmd(3, DCMD_EVENT_WAIT, next + 2, 256), 0xff);
     uint8_t *f = begin(2, MFI_ABORT, 0, false, 0x28);
     st_le64(f + MFI_ABORT_FRAME, FRAMES + 0x400 * 3);
@@ -312,10 +335,10 @@ static void test_random_guests(void **state)
         init();
         for (unsigned n = 1; n < 8; n++) {
             static const uint32_t codes[] = { DCMD_CTRL_GET_INFO, DCMD_PD_LIST_QUERY, DCMD_LD_GET_LIST, DCMD_EVENT_WAIT, DCMD_EVENT_GET, DCMD_CTRL_SET_PROPERTIES,
-                                              DCMD_PD_GET_INFO, DCMD_CLUSTER_RESET_LD };
+                                              DCMD_PD_GET_INFO, DCMD_CLUSTER_RESET_LD, DCMD_LD_GET_INFO, DCMD_LD_GET_PROPERTIES };
             uint8_t op = (uint8_t)hw_rand(9), *f = begin(n, op, 512 * (1 + hw_rand(8)), hw_rand(2), op == MFI_LD_SCSI ? MFI_SCSI_SGL : 0x28);
             if (op == MFI_DCMD)
-                st_le32(f + MFI_DCMD_OPCODE, codes[hw_rand(8)]);
+                st_le32(f + MFI_DCMD_OPCODE, codes[hw_rand(10)]);
             if (op == MFI_LD_SCSI)
                 f[MFI_F_CDB_LEN] = 10, f[MFI_SCSI_CDB] = (uint8_t)hw_rand(256);
             for (unsigned k = hw_rand(4); k; k--)

@@ -7,6 +7,7 @@
 
 #define NO_ENCLOSURE 0xffffu
 #define SECTOR 512u
+#define STRIPE 7                        /* a power of two of sectors: 64 KiB */
 
 static uint32_t now(void) { return (uint32_t)(clock_now(CLOCK_VM) / 1000000000); }
 
@@ -79,6 +80,46 @@ static uint8_t ld_targets(struct mfi_cmd *c, bool *later)
     l.size = htole32((uint32_t)offsetof(struct mfi_ld_targets, target) + n);
     l.count = htole32(n);
     return reply(c, &l, sizeof l);
+}
+
+static const struct scsi_dev *ld_asked_for(const struct mfi_cmd *c)
+{
+    const struct scsi_dev *d = mbox(c)[0] < MFI_LD_LIST_MAX ? target_nth(c->s, mbox(c)[0]) : NULL;
+
+    return d && megasas_is_ld(c->s, d) ? d : NULL;
+}
+
+static struct mfi_ld_properties properties_of(const struct scsi_dev *d)
+{
+    struct mfi_ld_properties p = { .target = (uint8_t)d->id };
+
+    snprintf(p.name, sizeof p.name, "%.*s", (int)sizeof p.name - 1, d->dev.obj.id);
+    return p;
+}
+
+static uint8_t ld_properties(struct mfi_cmd *c, bool *later)
+{
+    const struct scsi_dev *d = ld_asked_for(c);
+    struct mfi_ld_properties p;
+
+    if (!d)
+        return MFI_STAT_DEVICE_NOT_FOUND;
+    p = properties_of(d);
+    return reply(c, &p, sizeof p);
+}
+
+/* An array of level 0 of the one drive. */
+static uint8_t ld_info(struct mfi_cmd *c, bool *later)
+{
+    const struct scsi_dev *d = ld_asked_for(c);
+    struct mfi_ld_info i = { .stripe = STRIPE, .drives = 1, .spans = 1, .state = MFI_LD_OPTIMAL, .consistent = 1 };
+
+    if (!d)
+        return MFI_STAT_DEVICE_NOT_FOUND;
+    i.properties = properties_of(d);
+    i.span[0].blocks = i.sectors = htole64(sectors(d));
+    i.span[0].array = htole16((uint16_t)d->id);
+    return reply(c, &i, sizeof i);
 }
 
 /* @exposed: those alone that the host drives itself. */
@@ -188,7 +229,7 @@ static void fill_counts(const struct megasas *s, struct mfi_ctrl_info *i)
     i->max_sge = htole16((uint16_t)s->max_sge);
     i->max_request_size = htole32(s->max_sge * 4096 / SECTOR);
     i->max_strips_per_io = htole16(42);
-    i->stripe_min = i->stripe_max = 7;      /* 64 KiB */
+    i->stripe_min = i->stripe_max = STRIPE;
     i->lds = htole16((uint16_t)lds);
     i->pds = i->pd_disks = htole16((uint16_t)(lds + pds));
     i->raid_levels = htole32(1);            /* 0: each drive is its own array */
@@ -296,11 +337,12 @@ void megasas_event_log(struct megasas *s, uint32_t code, uint32_t target)
     serve_waiting(s);
 }
 
+static uint32_t oldest_event(const struct megasas *s) { return s->last_event < MEGASAS_EVENTS ? 1 : s->last_event - MEGASAS_EVENTS + 1; }
+
 static uint8_t event_info(struct mfi_cmd *c, bool *later)
 {
     const struct megasas *s = c->s;
-    uint32_t oldest = s->last_event < MEGASAS_EVENTS ? 1 : s->last_event - MEGASAS_EVENTS + 1;
-    struct mfi_event_info i = { .newest = htole32(s->last_event), .oldest = htole32(MIN(oldest, MAX(s->last_event, 1u))) };
+    struct mfi_event_info i = { .newest = htole32(s->last_event), .oldest = htole32(MIN(oldest_event(s), MAX(s->last_event, 1u))) };
 
     return reply(c, &i, sizeof i);
 }
@@ -317,14 +359,23 @@ static uint8_t event_wait(struct mfi_cmd *c, bool *later)
     return MFI_STAT_OK;
 }
 
+/* Those from a number on, the oldest first, as many as the driver has room for: it asks again until there is none. */
 static uint8_t event_get(struct mfi_cmd *c, bool *later)
 {
-    uint32_t seq = ld_le32(mbox(c));
-    uint8_t status = MFI_STAT_INVALID_PARAMETER;
+    const struct megasas *s = c->s;
+    uint32_t seq = MAX(ld_le32(mbox(c)), oldest_event(s)), n = 0;
+    struct mfi_event_list head = { 0 };
+    struct mfi_event ev;
 
-    if (event_is_kept(c->s, seq))
-        put_event(c->s, c, seq, &status);
-    return status;
+    if (!megasas_map(c, MFI_DCMD_SGL, true) || c->data.len < sizeof head + sizeof ev)
+        return MFI_STAT_INVALID_PARAMETER;
+    for (; event_is_kept(s, seq) && sizeof head + (n + 1) * sizeof ev <= c->data.len; seq++, n++) {
+        describe(&s->events[seq % MEGASAS_EVENTS], &ev);
+        vec_from_buf(&c->data, sizeof head + n * sizeof ev, &ev, sizeof ev);
+    }
+    head.count = htole32(n);
+    vec_from_buf(&c->data, 0, &head, sizeof head);
+    return n ? MFI_STAT_OK : MFI_STAT_NOT_FOUND;
 }
 
 /* ---- the table ---- */
@@ -345,6 +396,8 @@ static const struct { uint32_t opcode; uint8_t (*co_run)(struct mfi_cmd *, bool 
     { DCMD_PD_GET_INFO, pd_info },
     { DCMD_LD_GET_LIST, ld_list },
     { DCMD_LD_LIST_QUERY, ld_targets },
+    { DCMD_LD_GET_INFO, ld_info },
+    { DCMD_LD_GET_PROPERTIES, ld_properties },
     { DCMD_CLUSTER_RESET_ALL, co_reset_lds },
     { DCMD_CLUSTER_RESET_LD, co_reset_ld },
 };

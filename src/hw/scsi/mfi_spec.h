@@ -32,7 +32,7 @@ enum { MFI_FLAG_DONT_POST = 0x01, MFI_FLAG_SGL64 = 0x02, MFI_FLAG_SENSE64 = 0x04
 enum { MFI_QUEUE_CONTEXT64 = 2 };       /* of the initialisation's flags */
 
 enum mfi_status { MFI_STAT_OK = 0x00, MFI_STAT_INVALID_CMD = 0x01, MFI_STAT_INVALID_DCMD = 0x02, MFI_STAT_INVALID_PARAMETER = 0x03,
-                  MFI_STAT_ABORT_NOT_POSSIBLE = 0x05, MFI_STAT_DEVICE_NOT_FOUND = 0x0c, MFI_STAT_SCSI_DONE_WITH_ERROR = 0x2d,
+                  MFI_STAT_ABORT_NOT_POSSIBLE = 0x05, MFI_STAT_DEVICE_NOT_FOUND = 0x0c, MFI_STAT_NOT_FOUND = 0x23, MFI_STAT_SCSI_DONE_WITH_ERROR = 0x2d,
                   MFI_STAT_SCSI_IO_FAILED = 0x2e, MFI_STAT_SCSI_RESERVATION_CONFLICT = 0x2f, MFI_STAT_WRONG_STATE = 0x32 };
 
 /* Fields that all frames have, and where the scatter list of each kind begins. */
@@ -50,6 +50,7 @@ enum { DCMD_CTRL_GET_INFO = 0x01010000, DCMD_CTRL_GET_PROPERTIES = 0x01020100, D
        DCMD_EVENT_GET_INFO = 0x01040100, DCMD_EVENT_GET = 0x01040300, DCMD_EVENT_WAIT = 0x01040500, DCMD_CTRL_SHUTDOWN = 0x01050000,
        DCMD_HIBERNATE_SHUTDOWN = 0x01060000, DCMD_TIME_SECS_GET = 0x01080201, DCMD_CACHE_FLUSH = 0x01101000, DCMD_PD_GET_LIST = 0x02010000,
        DCMD_PD_LIST_QUERY = 0x02010100, DCMD_PD_GET_INFO = 0x02020000, DCMD_LD_GET_LIST = 0x03010000, DCMD_LD_LIST_QUERY = 0x03010100,
+       DCMD_LD_GET_INFO = 0x03020000, DCMD_LD_GET_PROPERTIES = 0x03030000,
        DCMD_CLUSTER_RESET_ALL = 0x08010100, DCMD_CLUSTER_RESET_LD = 0x08010200 };
 enum { MFI_PD_QUERY_EXPOSED = 5 };
 enum { MFI_LD_OPTIMAL = 3, MFI_PD_ONLINE = 0x18, MFI_PD_SYSTEM = 0x40 };
@@ -106,6 +107,23 @@ enum { MFI_LD_LIST_MAX = 64 };
 struct mfi_ld_list { uint32_t count, res; struct mfi_ld_entry ld[MFI_LD_LIST_MAX]; } __attribute__((packed));
 struct mfi_ld_targets { uint32_t size, count; uint8_t pad[3], target[256]; } __attribute__((packed));
 
+struct mfi_ld_properties {
+    uint8_t target, res1;
+    uint16_t seq;
+    char name[16];
+    uint8_t default_cache, access, disk_cache, cache, no_background_init, res2[7];      /* 0: written through, read and written, unchanged */
+} __attribute__((packed));
+struct mfi_ld_info {
+    struct mfi_ld_properties properties;
+    uint8_t raid_level, raid_qualifier, raid_secondary, stripe, drives, spans, state, init_state, consistent, res1[6], is_cache, res2[16];
+    struct { uint64_t start, blocks; uint16_t array; uint8_t res[6]; } __attribute__((packed)) span[8];
+    uint64_t sectors;
+    uint8_t progress[36];
+    uint16_t owner;
+    uint8_t reconstructed, res3, vpd83[64], res4[16];
+} __attribute__((packed));
+static_assert(sizeof(struct mfi_ld_info) == 384 && offsetof(struct mfi_ld_info, sectors) == 256, "logical drive information");
+
 struct mfi_event_info { uint32_t newest, oldest, cleared, shutdown, boot; };
 struct mfi_event {
     uint32_t seq, time, code;
@@ -116,6 +134,7 @@ struct mfi_event {
     char description[128];
 } __attribute__((packed));
 static_assert(sizeof(struct mfi_event) == 256, "event detail");
+struct mfi_event_list { uint32_t count, res; struct mfi_event event[]; };
 enum { MFI_EVT_PD_INSERTED = 0x005b, MFI_EVT_PD_REMOVED = 0x0070, MFI_EVT_LD_CREATED = 0x008a, MFI_EVT_LD_DELETED = 0x008b };
 enum { MFI_LOCALE_LD = 1, MFI_LOCALE_PD = 2 };
 enum { MFI_ARGS_LD = 2, MFI_ARGS_PD = 10 };
