@@ -370,6 +370,14 @@ static void body(unsigned most)
         random_insn();
 }
 
+/* Loads and stores through @b. */
+static void reach(unsigned b, unsigned most)
+{
+    unsigned n = 1 + below(most);
+    for (unsigned i = 0; i < n; i++)
+        put(below(2) ? enc_i(LD, any(), b, 8 * (int32_t)below(16)) : enc_s(SD, b, any(), 8 * (int32_t)below(16)));
+}
+
 static void call(unsigned n)
 {
     put(enc_i(ADDI, A7, 0, (int32_t)n));
@@ -403,10 +411,11 @@ static void write_functions(void)
     }
 }
 
-static void call_function(void)
+/* Of page @n. */
+static void call_function(unsigned n)
 {
     static const unsigned entry[] = { 0x100, 0x200, 0x300, 0x400, 0x500, 0x700, 0xff0, 2 };
-    uint64_t to = below(F_PAGES) * 0x1000 + entry[below(8)];
+    uint64_t to = n * 0x1000 + entry[below(8)];
     if (!below(15)) {
         li(T3, V_FUNCTIONS + below(2) * V_USER + to);                       /* not for this mode, perhaps */
         put(enc_i(JALR, RA, T3, 0));
@@ -420,6 +429,8 @@ static void call_function(void)
 /* Where an entry is, what it becomes, an address that it translates, and whether only a fence of all addresses, of all spaces, will do. */
 struct change { uint64_t at, value, va; bool all_va, all_as; };
 
+static uint64_t pool_offset(void) { return POOL - RAM + below(POOL_PAGES * 0x1000); }
+
 static struct change random_change(unsigned as)
 {
     static const uint64_t apart[] = { V_SMALL, V_SMALL + 0x1000000, V_SMALL + 0x8000000 };
@@ -427,11 +438,11 @@ static struct change random_change(unsigned as)
     bool user = below(2);
     uint64_t large = table(as, T_LOW) + ((V_LARGE >> 21) + k) * 8, va;
     switch (below(10)) {
-    case 0: return (struct change){ large, large_pte(as), V_LARGE + k * 0x200000 + below(0x200000), true, true };
-    case 1: return (struct change){ table(as, T_ROOT) + 8, huge_pte(as), V_HUGE + below(1 << 30), true, true };
+    case 0: return (struct change){ large, large_pte(as), V_LARGE + k * 0x200000 + pool_offset(), true, true };
+    case 1: return (struct change){ table(as, T_ROOT) + 8, huge_pte(as), V_HUGE + pool_offset(), true, true };
     case 2: return (struct change){ table(as, T_HIGH) + i * 8, small_pte(), V_HIGH + page, false, true };
     case 3: case 4:                                         /* from leaf to leaf */
-        return (struct change){ large, pte(below(2) ? RAM : HIGH, leaf_bits()), V_LARGE + k * 0x200000 + below(0x200000), false, true };
+        return (struct change){ large, pte(below(2) ? RAM : HIGH, leaf_bits()), V_LARGE + k * 0x200000 + pool_offset(), false, true };
     case 5: case 6: case 7:
         i = below(F_PAGES);
         va = V_FUNCTIONS + user * V_USER + i * 0x1000 + below(0x1000);
@@ -448,7 +459,12 @@ static void change_table(void)
     unsigned as = below(2);
     struct change c = random_change(as);
     bool was_leaf = ld_le64(at(c.at)) & (R | X);
-    unsigned fence = (c.all_va || !was_leaf ? 0 : below(2)) | (c.all_as ? 0 : below(2) << 1);
+    unsigned fence = (c.all_va || !was_leaf ? 0 : below(2)) | (c.all_as ? 0 : below(2) << 1), b = base();
+    bool function = c.va >= V_FUNCTIONS && c.va < V_HUGE, look = below(4);
+    if (look && !function)                                  /* before and after */
+        li(b, (c.va & ~UINT64_C(0xfff)) | below(480) * 8);
+    if (look)
+        function ? call_function(c.va >> 12 & (F_PAGES - 1)) : reach(b, 3);
     if (below(2)) {
         li(A0, c.at);
         li(A1, c.value);
@@ -464,6 +480,8 @@ static void change_table(void)
         put(enc_s(SD, A0, A1, 0));
         put(enc_r(SFENCE_VMA, 0, fence & 1 ? A2 : 0, fence & 2 ? A3 : 0));
     }
+    if (look)
+        function ? call_function(c.va >> 12 & (F_PAGES - 1)) : reach(b, 3);
 }
 
 static void change_code(void)
@@ -554,12 +572,12 @@ static void action(void)
         if (walks)
             put(enc_i(ADDI, b, b, (int32_t[]){ 8, 64, -8, 2040, 2040, 512 }[below(6)]));
         if (!below(3))
-            call_function();
+            call_function(below(F_PAGES));
         put(enc_i(ADDI, INNER, INNER, -1));
         put(enc_b(4, 0, INNER, (int32_t)(loop - pc_now)));
         break;
     }
-    case 4: call_function(); break;
+    case 4: call_function(below(F_PAGES)); break;
     case 5: change_table(); break;
     case 6: change_mode(); break;
     case 7: change_machine(); break;
