@@ -157,6 +157,7 @@ struct rv_stats {                   /* plain counters of this hart, read racily 
 struct rv_request {
     void (*fn)(struct hart *, uint64_t a, uint64_t b);
     uint64_t a, b;
+    atomic_uint *left;              /* one less when it was carried out; NULL: nobody waits. Requests nest, so later ones may end first */
 };
 #define RV_REQ_MAX 64
 
@@ -255,9 +256,6 @@ struct hart {
     pthread_cond_t cond;
     struct rv_request req[RV_REQ_MAX];
     unsigned req_head, req_count;
-    uint64_t req_posted;            /* under lock */
-    _Atomic uint64_t req_done;      /* ANY: requests carried out so far */
-    atomic_bool outside;            /* ANY: not running guest code, and will drain the queue before it does */
     enum { HART_OFF, HART_ON } power;           /* under lock */
     bool want_pause, paused, want_quit;         /* under lock */
     atomic_bool leave;              /* ANY: the accelerator must return from run() */

@@ -71,38 +71,33 @@ static void serve(struct hart *h)
             break;
         r.fn(h, r.a, r.b);
         h->stats.requests++;
-        pthread_mutex_lock(&h->lock);
-        atomic_fetch_add(&h->req_done, 1);
-        pthread_cond_broadcast(&h->cond);
-        pthread_mutex_unlock(&h->lock);
+        if (r.left)
+            atomic_fetch_sub(r.left, 1);
     }
     self = was;
 }
 
 void hart_serve(struct hart *h) { serve(h); }
 
-static bool try_post(struct hart *h, const struct rv_request *r, uint64_t *ticket)
+static bool try_post(struct hart *h, const struct rv_request *r)
 {
     pthread_mutex_lock(&h->lock);
     bool room = h->req_count < RV_REQ_MAX;
     if (room) {
         h->req[(h->req_head + h->req_count++) % RV_REQ_MAX] = *r;
-        *ticket = ++h->req_posted;
         kick_locked(h);
     }
     pthread_mutex_unlock(&h->lock);
     return room;
 }
 
-static uint64_t post(struct hart *h, struct rv_request r)
+static void post(struct hart *h, struct rv_request r)
 {
-    uint64_t ticket;
-    while (!try_post(h, &r, &ticket)) {
+    while (!try_post(h, &r)) {
         if (self)
             serve(self);
         sched_yield();
     }
-    return ticket;
 }
 
 void hart_request(struct hart *h, void (*fn)(struct hart *, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
@@ -110,12 +105,12 @@ void hart_request(struct hart *h, void (*fn)(struct hart *, uint64_t a, uint64_t
     if (turns_inside())
         fn(h, a, b);                        /* it stands while this one has its turn */
     else
-        post(h, (struct rv_request){ fn, a, b });
+        post(h, (struct rv_request){ fn, a, b, NULL });
 }
 
 void hart_request_sync(struct hart_set *s, uint64_t mask, void (*fn)(struct hart *, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
 {
-    uint64_t ticket[HART_MAX];
+    atomic_uint left = 0;
     if (turns_inside()) {
         for (unsigned i = 0; i < s->count; i++)
             if (mask >> i & 1)
@@ -123,18 +118,16 @@ void hart_request_sync(struct hart_set *s, uint64_t mask, void (*fn)(struct hart
         return;
     }
     for (unsigned i = 0; i < s->count; i++)
-        if ((mask >> i & 1) && s->hart[i] != self)
-            ticket[i] = post(s->hart[i], (struct rv_request){ fn, a, b });
+        if ((mask >> i & 1) && s->hart[i] != self) {
+            atomic_fetch_add(&left, 1);
+            post(s->hart[i], (struct rv_request){ fn, a, b, &left });
+        }
     if (self && (mask >> self->index & 1))
         fn(self, a, b);
-    for (unsigned i = 0; i < s->count; i++) {
-        if (!(mask >> i & 1) || s->hart[i] == self)
-            continue;
-        while ((int64_t)(atomic_load(&s->hart[i]->req_done) - ticket[i]) < 0) {
-            if (self)
-                serve(self);                /* two harts may wait for each other */
-            sched_yield();
-        }
+    while (atomic_load(&left)) {
+        if (self)
+            serve(self);                    /* two harts may wait for each other */
+        sched_yield();
     }
 }
 
