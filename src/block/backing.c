@@ -10,6 +10,7 @@
 #include "base/opt.h"
 #include "block/backing.h"
 #include "block/file_int.h"
+#include "block/uri.h"
 #include "core/backend.h"
 
 static const char *magic_of(const char *head, size_t n)
@@ -55,6 +56,8 @@ char *blk_path_beside(const char *image, const char *name)
     const char *slash = image ? strrchr(image, '/') : NULL;
     if (protocol(name) || name[0] == '/' || !slash)
         return xstrdup(name);
+    if (str_starts(image, "ssh://"))
+        return uri_beside(image, name);
     return xasprintf("%.*s%s", (int)(slash + 1 - image), image, name);
 }
 
@@ -111,6 +114,8 @@ static json_t *nbd_opts(const char *proto, const char *name, const char *rest, s
 
 static json_t *iscsi_opts(const char *proto, const char *name, const char *rest, struct err *e) { return blk_iscsi_url_opts(name, e); }
 
+static json_t *ssh_opts(const char *proto, const char *name, const char *rest, struct err *e) { return uri_ssh_opts(name, e); }
+
 static json_t *url_opts(const char *proto, const char *name, const char *rest, struct err *e)
 {
     return json_pack("{s:s, s:s}", "driver", proto, "url", name);
@@ -119,6 +124,7 @@ static json_t *url_opts(const char *proto, const char *name, const char *rest, s
 static const struct protocol { const char *name; json_t *(*opts)(const char *proto, const char *name, const char *rest, struct err *e); } protocols[] = {
     { "file", path_opts }, { "host_device", device_opts }, { "host_cdrom", device_opts }, { "json", json_opts }, { "blkdebug", debug_opts },
     { "null-co", null_opts }, { "null-aio", null_opts }, { "http", url_opts }, { "https", url_opts }, { "iscsi", iscsi_opts },
+    { "ssh", ssh_opts },
     { "nbd", nbd_opts }, { "nbd+tcp", nbd_opts }, { "nbd+unix", nbd_opts }, { "nbds", nbd_opts }, { "nbds+unix", nbd_opts },
 };
 
@@ -158,6 +164,15 @@ const char *blk_local_path(const char *name)
     size_t n = protocol(name);
     const struct protocol *p = n ? find_protocol(name, n) : NULL;
     return !n ? name : p && (p->opts == path_opts || p->opts == device_opts) ? name + n + 1 : NULL;
+}
+
+bool blk_makes_files(const char *name)
+{
+    struct err e = ERR_INIT;
+    size_t n = protocol(name);
+    const struct protocol *p = n ? find_protocol(name, n) : NULL;
+    const struct obj_class *c = p ? backend_find(&blk_node_class, p->name, &e) : NULL;
+    return c && ((const struct blk_driver *)c)->flags & BLK_MAKES;
 }
 
 bool blk_imply_protocol(json_t *opts, struct err *e)

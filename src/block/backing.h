@@ -15,6 +15,8 @@ char *blk_path_beside(const char *image, const char *name);
  * with @e filled, which tells protocols that this build lacks from those that nobody has.
  */
 json_t *blk_file_opts(const char *name, struct err *e);
+/* Files of the protocol that @name has can be made. */
+bool blk_makes_files(const char *name);
 /* The path where @name is a file or device of the host; NULL: something else. A part of @name. */
 const char *blk_local_path(const char *name);
 /* What the image @n names, by @opts, is not locked where @n is not (locking=off). */

@@ -4,7 +4,6 @@
 
 #define ABSENT(type, why) OBJ_ABSENT(type, &blk_node_class, why)
 /* Protocols */
-ABSENT("ssh", "libssh; let nbdkit's ssh plugin serve the file, and write nbd, or mount it by sshfs");
 ABSENT("nfs", "libnfs; mount the export, and write file");
 ABSENT("rbd", "librbd; map the image by rbd or rbd-nbd, and write host_device");
 ABSENT("gluster", "libgfapi; mount the volume, and write file");

@@ -9,7 +9,9 @@
 
 #include "block/blk.h"
 
-enum { BLK_ANY_LOOP = 1, BLK_FORMAT = 2, BLK_FILTER = 4, BLK_NEW_IS_RUBBISH = 8 /* a new image does not read as zeroes */ };
+enum { BLK_ANY_LOOP = 1, BLK_FORMAT = 2, BLK_FILTER = 4, BLK_NEW_IS_RUBBISH = 8 /* a new image does not read as zeroes */,
+       BLK_MAKES = 16 /* co_open makes the file where ->make says so */ };
+enum blk_make { BLK_MAKE_NOT, BLK_MAKE_NEW /* there must be none */, BLK_MAKE_ANY };
 enum { BLK_PERM_ALL = BLK_PERM_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE };
 
 /* One user of a node: a front handle or a parent node. Neither may do what another does not share. */
@@ -63,6 +65,8 @@ struct blk_node {
     int discard;                    /* enum blk_discard */
     int detect_zeroes;              /* enum blk_detect */
     /* state */
+    enum blk_make make;             /* of its file, when it is opened (BLK_MAKES) */
+    bool made;                      /* that was not there before */
     bool is_open, inline_child;     /* inline_child: made by its parent's options, goes with it */
     struct blk_node *opener;        /* that parent, until it is open */
     struct loop *home;
@@ -156,6 +160,8 @@ struct blk_driver {
     bool (*co_set_writable)(struct blk_node *, bool writable, struct err *);
     /* Permissions of all uses changed to @perm/@shared: locks, permissions below. */
     bool (*set_perm)(struct blk_node *, unsigned perm, unsigned shared, struct err *);
+    /* Removes the file, of a driver with BLK_MAKES. */
+    int (*co_unmake)(struct blk_node *);
     const char *(*filename)(const struct blk_node *);   /* NULL, or what a person calls it */
     /* Drivers over several nodes alike, that come and go: "children.N". Drained. NULL: it has none such. */
     bool (*co_child_add)(struct blk_node *, struct blk_node *child, struct err *e);
@@ -185,6 +191,8 @@ struct blk_driver {
 /* ---- graph (node.c): main loop ---- */
 /* From -blockdev options ("driver", "node-name", ...). Takes its own copy. Borrowed pointer. */
 struct blk_node *blk_node_create(json_t *opts, struct err *e) MUST_CHECK;
+/* The same of a driver with BLK_MAKES, whose file is made. */
+struct blk_node *blk_node_make(json_t *opts, enum blk_make how, struct err *e) MUST_CHECK;
 /* The node that @v names: a string is a reference, an object makes an inline child of @parent. Its use is parent->child. */
 bool blk_child_open(struct blk_node *parent, json_t *v, unsigned perm, unsigned shared, struct err *e) MUST_CHECK;
 void blk_child_close(struct blk_node *parent);
@@ -216,6 +224,10 @@ const char *blk_node_filename(const struct blk_node *n);        /* "" where ther
  * exists is refused unless @force; what could not be finished is removed. Main loop or coroutine on it.
  */
 bool blk_image_create(const char *path, const char *fmt, json_t *opts, bool force, struct err *e) MUST_CHECK;
+/* Removes the file below the image @n, where its protocol makes files. Coroutine. */
+void co_image_unmake(struct blk_node *n);
+/* "exists already"; false. */
+bool blk_exists(const char *path, struct err *e);
 /* Creates a file of @size for an image. One that exists is refused unless @force. */
 bool blk_create_file(const char *path, uint64_t size, bool force, struct err *e) MUST_CHECK;
 /* Runs fn(arg) as a coroutine of the main loop and waits, from a coroutine or from the main thread. */

@@ -40,13 +40,17 @@ static void co_create(void *arg)
         c->ok = c->d->co_create(c->file, c->opts, c->e);
 }
 
+bool blk_exists(const char *path, struct err *e)
+{
+    err_set(e, ERR_BUSY, "'%s' exists already", path);
+    return err_hint(e, "--force overwrites it");
+}
+
 static bool make_file(const char *path, bool force, struct err *e)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (force ? 0 : O_EXCL), 0644);
-    if (fd < 0 && errno == EEXIST) {
-        err_set(e, ERR_BUSY, "'%s' exists already", path);
-        return err_hint(e, "--force overwrites it");
-    }
+    if (fd < 0 && errno == EEXIST)
+        return blk_exists(path, e);
     if (fd < 0)
         return err_os(e, errno, "cannot create '%s'", path);
     close(fd);
@@ -62,21 +66,34 @@ static bool is_wanted(const char *name, json_t *o, bool force, struct err *e)
     return err_hint(e, "--force makes an image in what is there; convert -n writes into one");
 }
 
+void co_image_unmake(struct blk_node *n)
+{
+    while (n->child.node)
+        n = n->child.node;
+    if (BLK_DRIVER(n)->co_unmake)
+        BLK_DRIVER(n)->co_unmake(n);    /* whether it can or not: there was a failure before, which is told */
+}
+
+static void co_unmake(void *arg) { co_image_unmake(arg); }
+
 static bool make(const struct blk_driver *d, const char *name, json_t *opts, uint64_t size, bool force, struct err *e)
 {
     struct stat st;
     json_t *o = blk_file_opts(name, e);
     const char *path = json_string_value(json_object_get(o, "filename"));
-    bool existed = !path || !stat(path, &st), ready = o && (path ? make_file(path, force, e) : is_wanted(name, o, force, e));
-    struct creating c = { .d = d, .opts = opts, .size = size, .made = path && !is_device(path), .e = e };
+    bool remote = !path && blk_makes_files(name);
+    bool existed = !path || !stat(path, &st), ready = o && (path ? make_file(path, force, e) : remote || is_wanted(name, o, force, e));
+    struct creating c = { .d = d, .opts = opts, .size = size, .made = path ? !is_device(path) : remote, .e = e };
     char *id = xasprintf("creating-%p", (void *)&c);
     if (ready) {
         json_object_set_new(o, "node-name", json_string(id));
-        c.file = blk_node_create(o, e);
+        c.file = remote ? blk_node_make(o, force ? BLK_MAKE_ANY : BLK_MAKE_NEW, e) : blk_node_create(o, e);
     }
     free(id);
     if (c.file) {
         blk_run(co_create, &c);
+        if (!c.ok && c.file->made)
+            blk_run(co_unmake, c.file);
         obj_del(&c.file->obj);
     }
     if (ready && !c.ok && !existed)

@@ -1,27 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* nbd://, nbd+unix://, and with TLS nbds:// and nbds+unix:// (the NBD project's doc/uri.md), and the older nbd:HOST:PORT forms as options of the nbd driver. */
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include "block/backing.h"
 #include "block/nbd_proto.h"
-
-static void unescape(char *s)
-{
-    char *out = s;
-    for (; *s; s++) {
-        char hex[3] = { s[0] == '%' ? s[1] : 0, s[0] == '%' && s[1] ? s[2] : 0, 0 };
-        char *end;
-        long v = strtol(hex, &end, 16);
-        if (hex[0] && hex[1] && end == hex + 2) {
-            *out++ = (char)v;
-            s += 2;
-        } else {
-            *out++ = *s;
-        }
-    }
-    *out = 0;
-}
+#include "block/uri.h"
 
 static json_t *inet(const char *host, const char *port)
 {
@@ -31,22 +14,16 @@ static json_t *inet(const char *host, const char *port)
 /* KEY=VALUE&... into @o; socket=PATH into @sock. */
 static bool take_query(char *q, bool unix_socket, bool tls, json_t *o, char **sock, struct err *e)
 {
-    while (q && *q) {
-        char *next = strchr(q, '&'), *value;
-        if (next)
-            *next++ = 0;
-        value = strchr(q, '=');
-        if (value)
-            *value++ = 0, unescape(value);
-        if (value && unix_socket && !strcmp(q, "socket")) {
+    char *key, *value;
+    while (uri_next(&q, &key, &value)) {
+        if (value && unix_socket && !strcmp(key, "socket")) {
             *sock = value;
-        } else if (value && tls && (!strcmp(q, "tls-creds") || !strcmp(q, "tls-hostname"))) {
-            json_object_set_new(o, q, json_string(value));
+        } else if (value && tls && (!strcmp(key, "tls-creds") || !strcmp(key, "tls-hostname"))) {
+            json_object_set_new(o, key, json_string(value));
         } else {
-            err_set(e, ERR_VALUE, "the NBD address has '%.80s', which means nothing here", q);
+            err_set(e, ERR_VALUE, "the NBD address has '%.80s', which means nothing here", key);
             return err_hint(e, "behind '?': socket=PATH with +unix; tls-creds=ID, tls-hostname=NAME with nbds");
         }
-        q = next;
     }
     return true;
 }
@@ -68,17 +45,11 @@ static bool from_uri(char *rest, bool unix_socket, bool tls, json_t *o, struct e
     if (unix_socket) {
         json_object_set_new(o, "server", json_pack("{s:s, s:s}", "type", "unix", "path", sock));
     } else {
-        char *colon = strrchr(rest, ':'), *bracket = strrchr(rest, ']');
-        if (colon && (!bracket || colon > bracket))
-            *colon++ = 0;
-        else
-            colon = NULL;
-        if (bracket && rest[0] == '[')
-            rest++, *bracket = 0;
-        json_object_set_new(o, "server", inet(rest, colon ? colon : ""));
+        char *port, *host = uri_host(rest, &port);
+        json_object_set_new(o, "server", inet(host, port));
     }
     if (path)
-        unescape(path);
+        uri_unescape(path);
     json_object_set_new(o, "export", json_string(path ? path : ""));
     if (tls)
         json_object_set_new(o, "tls", json_true());
@@ -136,13 +107,6 @@ json_t *blk_nbd_uri_opts(const char *name, struct err *e)
 
 /* ---- and back ---- */
 
-/* What may not be in a part of an address (RFC 3986, 2.3) is written in hexadecimal; '/' stays. */
-static void add_escaped(struct str *out, const char *s)
-{
-    for (; *s; s++)
-        str_printf(out, isalnum((unsigned char)*s) || strchr("-._~/", *s) ? "%c" : "%%%02X", (unsigned char)*s);
-}
-
 char *blk_nbd_uri(json_t *server, const char *export, const char *tls_creds, const char *tls_hostname)
 {
     const char *path = json_string_value(json_object_get(server, "path")), *host = json_string_value(json_object_get(server, "host"));
@@ -154,17 +118,17 @@ char *blk_nbd_uri(json_t *server, const char *export, const char *tls_creds, con
     if (host)
         str_printf(&u, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port ? port : NBD_PORT);
     str_add(&u, "/");
-    add_escaped(&u, export);
+    uri_add_escaped(&u, export);
     if (path) {
         str_add(&u, "?socket=");
-        add_escaped(&u, path);
+        uri_add_escaped(&u, path);
     }
     const char *const extra[][2] = { { "tls-creds", tls_creds }, { "tls-hostname", tls_hostname } };
     for (size_t i = 0; i < ARRAY_SIZE(extra); i++) {
         if (!extra[i][1])
             continue;
         str_printf(&u, "%s%s=", more, extra[i][0]);
-        add_escaped(&u, extra[i][1]);
+        uri_add_escaped(&u, extra[i][1]);
         more = "&";
     }
     return u.s;

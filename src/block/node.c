@@ -47,12 +47,15 @@ static void co_close(void *arg)
 }
 
 static struct blk_node *opener;     /* of the node that is made next */
+static enum blk_make making;        /* its file */
 
 static bool node_init(struct obj *o, struct err *e)
 {
     struct blk_node *n = (struct blk_node *)o;
     n->opener = opener;
+    n->make = making;
     opener = NULL;
+    making = BLK_MAKE_NOT;
     list_init(&n->uses);
     list_init(&n->child.link);
     list_init(&n->backing.link);
@@ -145,6 +148,14 @@ static struct blk_node *node_create(json_t *opts, struct blk_node *parent, struc
 }
 
 struct blk_node *blk_node_create(json_t *opts, struct err *e) { return node_create(opts, NULL, e); }
+
+struct blk_node *blk_node_make(json_t *opts, enum blk_make how, struct err *e)
+{
+    making = how;
+    struct blk_node *n = node_create(opts, NULL, e);
+    making = BLK_MAKE_NOT;
+    return n;
+}
 
 bool blk_node_delete(struct blk_node *n, struct err *e) { return obj_user_delete(&n->obj, e); }
 

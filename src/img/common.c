@@ -311,7 +311,7 @@ bool img_new_is_zero(const char *name, const char *fmt)
     if (strcmp(fmt, "raw"))
         return c && !(((const struct blk_driver *)c)->flags & BLK_NEW_IS_RUBBISH);
     const char *path = blk_local_path(name);
-    return path && (stat(path, &st) || S_ISREG(st.st_mode));        /* a device holds what it held */
+    return path ? stat(path, &st) || S_ISREG(st.st_mode) : blk_makes_files(name);   /* a device holds what it held */
 }
 
 static bool has_key(json_t *opts)

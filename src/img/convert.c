@@ -314,11 +314,13 @@ static int co_convert_to(struct convert *c, const char *name, const struct args 
                                         (unsigned long long)c->failed_at) : a->bitmaps && !co_img_bitmaps_copy(c->src[0].n, c->dst);
         }
     }
+    if (status && made && c->dst)
+        co_image_unmake(c->dst);    /* half an image is none */
     img_close(c->dst);
     const char *path = blk_local_path(name);
     struct stat st;
     if (status && made && path && !stat(path, &st) && S_ISREG(st.st_mode))
-        unlink(path);               /* half an image is none */
+        unlink(path);
     return status;
 }
 

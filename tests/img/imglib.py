@@ -12,8 +12,9 @@ IMG = os.path.join(os.path.dirname(os.environ.get("BACKPLANE") or os.path.join(R
 QEMU = shutil.which("qemu-img") and shutil.which("qemu-io")
 
 
-def run(*cmd, ok=(0,), cwd=None, timeout=60):
-    p = subprocess.run([str(c) for c in cmd], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, timeout=timeout, check=False)
+def run(*cmd, ok=(0,), cwd=None, timeout=60, env=None):
+    p = subprocess.run([str(c) for c in cmd], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, timeout=timeout, check=False,
+                       env=env and dict(os.environ, **env))
     assert p.returncode in ok, "%s: status %d\n%s%s" % (" ".join(map(str, cmd)), p.returncode, p.stdout[-2000:], p.stderr[-2000:])
     return p
 
@@ -56,8 +57,8 @@ def wait_listening(path, process, timeout=60 * int(os.environ.get("BP_TIMEOUT_SC
         time.sleep(0.01)
 
 
-def info(path, *args):
-    return json.loads(img("info", "--output=json", *args, path).stdout)
+def info(path, *args, **kw):
+    return json.loads(img("info", "--output=json", *args, path, **kw).stdout)
 
 
 def sparse_file(path, size, seed=1, pieces=12):
