@@ -70,9 +70,10 @@ static bool process_locks(const char *pid, const struct stat *st, off_t byte, in
     return hit;
 }
 
-/* "process 123 (qemu-img)", or a text that says that the system does not tell. */
-static void name_holder(int fd, off_t byte, char *buf, size_t n)
+/* "process 123 (qemu-img)", or a text that says that the system does not tell. True: it is this process. */
+static bool name_holder(int fd, off_t byte, char *buf, size_t n)
 {
+    bool self = false;
     struct stat st;
     DIR *d = fstat(fd, &st) ? NULL : opendir("/proc");
     snprintf(buf, n, "another process");
@@ -80,7 +81,8 @@ static void name_holder(int fd, off_t byte, char *buf, size_t n)
         if (de->d_name[0] < '1' || de->d_name[0] > '9' || !process_locks(de->d_name, &st, byte, fd))
             continue;
         if (atoi(de->d_name) == getpid()) {
-            snprintf(buf, n, "this process, under another block node");
+            snprintf(buf, n, "another block node of this process");
+            self = true;
             break;
         }
         char path[64], comm[64] = "";
@@ -95,6 +97,7 @@ static void name_holder(int fd, off_t byte, char *buf, size_t n)
     }
     if (d)
         closedir(d);
+    return self;
 }
 
 /* ---- taking them ---- */
@@ -110,8 +113,10 @@ static bool conflict(struct blk_file *f, unsigned bit, struct err *e)
 {
     char holder[128];
     static const char *const names[] = { "reading", "writing", "", "resizing" };
-    name_holder(f->fd, byte_of(bit), holder, sizeof holder);
+    bool self = name_holder(f->fd, byte_of(bit), holder, sizeof holder);
     err_set(e, ERR_BUSY, "'%s' is in use: %s %s %s it", f->filename, holder, bit < 8 ? "is" : "does not allow others", names[bit & 7]);
+    if (self)
+        return err_hint(e, "one node for the file is enough: devices share it by drive=, with share-rw=on each");
     return err_hint(e, "end that process, or open the image read-only on both sides; locking=off takes no lock, at your own risk");
 }
 

@@ -102,6 +102,11 @@ VIRTIO("virtio-sound", SOUND);
 
 /* ---- storage ---- */
 #define ADAPTER "a model of that adapter; virtio-scsi-pci, mptsas1068, megasas and lsi53c895a have a SCSI bus"
+#define CABLES "a controller for parallel ATA; ich9-ahci has ports for ide-hd and ide-cd"
+ABSENT("piix3-ide", CABLES);
+ABSENT("piix4-ide", CABLES);
+ABSENT("ide-drive", "a word for what it is: ide-hd is a disk, ide-cd a CD-ROM drive");
+ABSENT("scsi-disk", "a word for what it is: scsi-hd is a disk, scsi-cd a CD-ROM drive");
 ABSENT("am53c974", ADAPTER);
 ABSENT("dc390", ADAPTER);
 ABSENT("lsi53c810", ADAPTER);

@@ -59,6 +59,8 @@ def test_what_is_refused(disk, option, text):
     ("ide-hd,drive=hd0,bus=s.0", ("bus 's.0' is a SCSI bus; device 'ide-hd' plugs into IDE", "IDE buses here: a.0")),
     ("scsi-cd,drive=hd0,cyls=1,heads=1,secs=1", ("unknown property 'cyls'",)),
     ("scsi-hd,drive=hd0,scsi_version=5", ("not in this build", "SPC-5")),
+    ("ide-drive,drive=hd0", ("not in this build", "ide-hd is a disk, ide-cd a CD-ROM drive")),
+    ("piix3-ide", ("not in this build", "ich9-ahci has ports for ide-hd")),
     ("virtio-scsi-pci,iothread-vq-mapping=x", ("not in this build", "iothread=")),
 ])
 def test_options_that_would_mean_nothing(disk, option, texts):
@@ -76,6 +78,12 @@ def test_a_disk_without_a_block(tmp_path, device, hint):
 def test_the_hint_names_no_bus_that_is_there(disk):
     status, _, err = run(*VIRT, *drive(disk), "-device", "virtio-scsi-pci,id=s", "-device", "ide-hd,drive=hd0,bus=s.0")
     assert status == 1 and err.endswith("hint: add one before it: -device ich9-ahci\n"), err
+
+
+def test_a_file_that_has_two_nodes(disk):
+    status, _, err = run(*VIRT, *drive(disk), "-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=hd0", "-drive", "if=virtio,format=raw,file=" + disk)
+    assert status == 1 and "is in use: another block node of this process does not allow others writing it" in err and "share-rw=on" in err, err
+    assert "end that process" not in err
 
 
 def test_a_disc_that_is_not_there_is_not_to_be_made_as_a_disk():
