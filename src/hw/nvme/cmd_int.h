@@ -76,6 +76,8 @@ void nvme_sanitize_log(const struct nvme_subsys *ss, uint8_t *b);     /* 32 byte
 void nvme_sanitize_hand_over(struct nvme *n);
 /* Goes on with a sanitize that this controller runs. */
 void nvme_sanitize_resume(struct nvme *n);
+/* A unit has left: from the start, over those that are left. The subsystem's lock held. */
+void nvme_sanitize_again(struct nvme_subsys *ss);
 
 /* What became of a request to the block layer. */
 uint16_t nvme_status_of(struct nvme_req *r, int error, bool read);

@@ -324,6 +324,7 @@ void nvme_told(void *arg)
 
     nvme_virt_online(n);
     nvme_notice_told(n);
+    nvme_sanitize_resume(n);
     if (atomic_exchange(&n->nssr, false)) {
         nvme_ctrl_reset(n, false);
         n->csts = NVME_CSTS_NSSRO;

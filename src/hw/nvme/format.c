@@ -133,7 +133,20 @@ static int co_sanitize_piece(const struct nvme_sanitize *s, struct nvme_unit *u,
     return co_blk_zero(u->blk, at, len, s->cdw10 >> 9 & 1 ? 0 : BLK_ZERO_UNMAP);
 }
 
-/* Goes on where it was; false when it has to stop in the middle (the machine stands, the controller goes). */
+/* The first unit, or the one after @u, which cannot leave meanwhile. */
+static struct nvme_unit *unit_next(struct nvme_subsys *ss, struct nvme_unit *u)
+{
+    struct list *l;
+
+    pthread_mutex_lock(&ss->lock);
+    l = u ? u->link.next : ss->units.next;
+    pthread_mutex_unlock(&ss->lock);
+    return l == &ss->units ? NULL : list_entry(l, struct nvme_unit, link);
+}
+
+static bool has_to_stop(const struct nvme *n) { return n->quiesced || atomic_load(&n->ss->units_going); }
+
+/* Goes on where it was; false when it has to stop in the middle (the controller goes, or a unit). */
 static bool co_sanitize_run(struct nvme *n, struct nvme_sanitize *s)
 {
     bool over = (s->cdw10 & 7) == SAN_OVERWRITE;
@@ -141,14 +154,16 @@ static bool co_sanitize_run(struct nvme *n, struct nvme_sanitize *s)
     uint64_t chunk = over ? OVERWRITE_CHUNK : ERASE_CHUNK, total = 0, before = 0;
     struct nvme_unit *u;
 
-    list_for_each(u, &n->ss->units, link)
+    if (has_to_stop(n))
+        return false;
+    for (u = unit_next(n->ss, NULL); u; u = unit_next(n->ss, u))
         total += blk_size(u->blk) * passes;
     for (unsigned pass = 0; pass < passes; pass++)
-        list_for_each(u, &n->ss->units, link) {
+        for (u = unit_next(n->ss, NULL); u; u = unit_next(n->ss, u)) {
             uint64_t size = blk_size(u->blk);
 
             for (uint64_t at = s->done > before ? MIN(s->done - before, size) : 0; at < size; at += chunk) {
-                if (n->quiesced)
+                if (has_to_stop(n))
                     return false;
                 s->failed |= co_sanitize_piece(s, u, at, MIN(chunk, size - at), pass, passes) != 0;
                 s->done = before + MIN(at + chunk, size);
@@ -164,7 +179,10 @@ static void co_sanitize(void *arg)
     struct nvme *n = arg;
     struct nvme_subsys *ss = n->ss;
     struct nvme_req all = { .n = n };                   /* stands for no command: nothing aborts it */
-    bool done = co_sanitize_run(n, &ss->sanitize);
+    bool done;
+
+    atomic_store(&ss->sanitizing, true);                /* before the look at who is going, who looks at this after */
+    done = co_sanitize_run(n, &ss->sanitize);
 
     if (done) {
         for (unsigned i = 1; i <= NVME_NS_MAX; i++)
@@ -188,6 +206,7 @@ static void co_sanitize(void *arg)
         nvme_pel_add(n, NVME_PEL_SANITIZE_END, (uint8_t[8]){ 0xff, 0xff, (uint8_t)ss->sanitize.status }, 8);
         nvme_state_dirty(ss);
     }
+    atomic_store(&ss->sanitizing, false);
     n->background--;
     nvme_drained_wake(n);
 }
@@ -212,10 +231,21 @@ void nvme_sanitize_hand_over(struct nvme *n)
 
 void nvme_sanitize_resume(struct nvme *n)
 {
-    if (n->ss->sanitize.running && n->ss->sanitize.runner == n && !n->background) {
+    struct nvme_subsys *ss = n->ss;
+
+    if (!n->pci.dev.leaving && ss->sanitize.running && ss->sanitize.runner == n && !n->background && !has_to_stop(n)) {
         n->background++;
         co_spawn(NULL, n->pci.dev.dom, co_sanitize, n);
     }
+}
+
+void nvme_sanitize_again(struct nvme_subsys *ss)
+{
+    if (!ss->sanitize.running)
+        return;
+    ss->sanitize.done = 0;                              /* it counts the bytes of all units */
+    if (ss->sanitize.runner)
+        domain_post(&ss->sanitize.runner->events_post);
 }
 
 uint16_t co_nvme_sanitize(struct nvme_req *r)

@@ -137,6 +137,7 @@ bool nvme_unit_open(struct nvme_unit *u, struct nvme_subsys *ss, struct blk_fron
     blk_get_caps(u->blk, &u->caps);
     u->opt = opt;
     u->ss = ss;
+    u->going = false;
     blk_set_change_cb(u->blk, unit_changed, u);
     pthread_mutex_lock(&ss->lock);
     list_push(&ss->units, &u->link);
@@ -149,10 +150,15 @@ void nvme_unit_close(struct nvme_unit *u)
     if (!u->blk)
         return;
     for (uint32_t i = 1; i <= NVME_NS_MAX; i++)
-        if (u->ss->ns[i] && u->ss->ns[i]->unit == u)
+        if (u->ss->ns[i] && u->ss->ns[i]->unit == u) {
             nvme_ns_clean(u->ss->ns[i]);        /* no longer live, and nothing is in flight */
+            u->ss->ns[i]->going = false;
+        }
     pthread_mutex_lock(&u->ss->lock);
     list_del(&u->link);
+    if (u->going)
+        atomic_fetch_sub(&u->ss->units_going, 1);
+    nvme_sanitize_again(u->ss);
     pthread_mutex_unlock(&u->ss->lock);
     blk_close(u->blk);
     u->blk = NULL;
@@ -308,12 +314,16 @@ uint32_t nvme_unit_leave(struct nvme_unit *u)
 {
     uint32_t first = 0;
 
+    if (!u->going)
+        atomic_fetch_add(&u->ss->units_going, 1);
+    u->going = true;
     for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
         struct nvme_ns *ns = nvme_ns_allocated(u->ss, i);
 
         if (!ns || ns->unit != u)
             continue;
         first = first ? first : i;
+        ns->going = true;
         nvme_ns_destroy(ns);
         nvme_ns_changed(u->ss, i, NULL);
     }
@@ -322,8 +332,8 @@ uint32_t nvme_unit_leave(struct nvme_unit *u)
 
 bool nvme_unit_busy(const struct nvme_unit *u)
 {
-    if (u->ss->sanitize.running)
-        return true;                    /* it goes through every unit */
+    if (atomic_load(&u->ss->sanitizing))
+        return true;                    /* it goes through every unit, and stops where one is going */
     for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
         const struct nvme_ns *ns = u->ss->ns[i];
         if (ns && ns->unit == u && atomic_load(&ns->in_flight))

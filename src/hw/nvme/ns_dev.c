@@ -2,6 +2,7 @@
 /* The device `nvme-ns` and the bus of a controller that it plugs into. */
 #include <stdio.h>
 #include "hw/nvme/cmd_int.h"
+#include "hw/nvme/persist.h"
 #include "hw/nvme/subsys_int.h"
 
 struct nvme_ns_dev {
@@ -48,6 +49,7 @@ static void ns_unrealize(struct dev *d)
     struct nvme_ns_dev *x = (struct nvme_ns_dev *)d;
 
     nvme_unit_leave(&x->unit);
+    nvme_persist_gone(&x->unit);
     nvme_unit_close(&x->unit);
 }
 

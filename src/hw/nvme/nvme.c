@@ -52,6 +52,8 @@ static void resumed(void *arg)
     struct nvme *n = arg;
     struct list again = LIST_INIT(again), *l;
 
+    if (n->pci.dev.leaving)
+        return;
     n->quiesced = false;
     while ((l = list_pop(&n->parked)))
         list_push(&again, l);
@@ -78,6 +80,14 @@ void nvme_drained_wake(struct nvme *n)
         domain_post(&n->drained_post);
 }
 
+/* Other controllers of the subsystem may be at it: they find it no more, and what they have begun ends. */
+static void co_own_namespace_leaves(struct nvme *n)
+{
+    nvme_unit_leave(&n->own_unit);
+    while (nvme_unit_busy(&n->own_unit))
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 100000);
+}
+
 void co_nvme_ctrl_quiesce(struct dev *d)
 {
     struct nvme *n = nvme_of(d);
@@ -87,6 +97,8 @@ void co_nvme_ctrl_quiesce(struct dev *d)
     nvme_waits_look(n);
     while (n->in_flight || n->background)
         co_queue_wait(&n->drained);
+    if (d->leaving && n->own_unit.blk)
+        co_own_namespace_leaves(n);
 }
 
 void nvme_ctrl_dev_reset(struct dev *d, enum reset_kind k) { nvme_ctrl_reset(nvme_of(d), k == RESET_COLD || k == RESET_WARM); }
@@ -295,6 +307,8 @@ static void nvme_unrealize(struct dev *d)
     if (n->ss->own)
         nvme_persist_now(n->ss);
     nvme_ctrl_unrealize(d);
+    if (n->own_unit.blk)
+        nvme_persist_gone(&n->own_unit);
     own_namespace_gone(n);
     nvme_persist_close(&n->own_ss);
 }

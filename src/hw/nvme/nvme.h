@@ -156,6 +156,7 @@ struct nvme_unit {
     struct blk_caps caps;
     struct blk_front_opts *opt;
     struct nvme_subsys *ss;
+    bool going;                         /* counted in ss->units_going. Main loop, and the home loop of who has it */
 };
 
 /* Of a namespace: controllers that switched the directive on, streams it owns, streams that are open, oldest first. */
@@ -165,6 +166,7 @@ struct nvme_ns {
     struct nvme_subsys *ss;
     struct nvme_unit *unit;
     atomic_bool live;                   /* allocated; slots are kept for ever, so that a look is enough */
+    bool going;                         /* no longer live, for its unit leaves: it will be there again with that */
     _Atomic uint32_t in_flight;         /* requests of all controllers */
     uint32_t nsid;
     uint64_t base, space;               /* bytes of the unit */
@@ -300,6 +302,8 @@ struct nvme_subsys {
     struct nvme *ctrl[NVME_CTRL_MAX];
     struct nvme_ns *ns[NVME_NS_MAX + 1];
     struct list units;
+    atomic_uint units_going;            /* of these: so many are about to leave, and a sanitize stands until they have */
+    atomic_bool sanitizing;             /* a coroutine goes through the units */
     _Atomic uint16_t uncor_changes;     /* generation of the LBA status log */
     atomic_bool atomic_writes;          /* some controller promises writes of several blocks */
     bool own;                           /* of one controller that names no subsystem */

@@ -94,6 +94,34 @@ static json_t *ctrl_to_json(const struct nvme *n)
                      "unsafe-shutdowns", (json_int_t)n->unsafe_shutdowns, "clean", n->clean_shutdown);
 }
 
+static json_t *unit_to_json(struct nvme_subsys *ss, const struct nvme_unit *u)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
+        struct nvme_ns *ns = ss->ns[i];
+        if (ns && ns->unit == u && (nvme_ns_allocated(ss, i) || ns->going))
+            json_array_append_new(list, nvme_ns_to_json(ns));
+    }
+    return list;
+}
+
+void nvme_persist_gone(struct nvme_unit *u)
+{
+    struct nvme_subsys *ss = u->ss;
+
+    if (!ss->state_path)
+        return;
+    pthread_mutex_lock(&ss->lock);
+    if (!ss->saved)
+        ss->saved = json_object();
+    if (!json_object_get(ss->saved, "units"))
+        json_object_set_new(ss->saved, "units", json_object());
+    json_object_set_new(json_object_get(ss->saved, "units"), u->opt->drive->id, unit_to_json(ss, u));
+    pthread_mutex_unlock(&ss->lock);
+    nvme_state_dirty(ss);
+}
+
 /* What is known of units and controllers that are not there stays in the file. */
 static char *to_text(struct nvme_subsys *ss)
 {
@@ -105,16 +133,8 @@ static char *to_text(struct nvme_subsys *ss)
     old = ss->saved;
     json_object_update(units, json_object_get(old, "units"));
     json_object_update(ctrls, json_object_get(old, "controllers"));
-    list_for_each(u, &ss->units, link) {
-        json_t *list = json_array();
-
-        for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
-            struct nvme_ns *ns = nvme_ns_allocated(ss, i);
-            if (ns && ns->unit == u)
-                json_array_append_new(list, nvme_ns_to_json(ns));
-        }
-        json_object_set_new(units, u->opt->drive->id, list);
-    }
+    list_for_each(u, &ss->units, link)
+        json_object_set_new(units, u->opt->drive->id, unit_to_json(ss, u));
     for (unsigned i = 0; i < NVME_CTRL_MAX; i++)
         if (ss->ctrl[i] && !ss->ctrl[i]->pci.pf)        /* virtual functions keep nothing */
             json_object_set_new(ctrls, ss->ctrl[i]->serial, ctrl_to_json(ss->ctrl[i]));

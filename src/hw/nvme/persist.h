@@ -13,6 +13,8 @@ void nvme_persist_close(struct nvme_subsys *ss);
 void nvme_persist_now(struct nvme_subsys *ss);
 /* What the file says of a unit's namespaces: borrowed, a list; NULL: it is new. */
 json_t *nvme_persist_unit(const struct nvme_subsys *ss, const struct nvme_unit *u);
+/* @u, in which nothing is in flight any more, is about to be closed: its namespaces as they are now are kept. */
+void nvme_persist_gone(struct nvme_unit *u);
 /* Makes @ns, whose unit and guard format are set, as @o says. */
 bool nvme_persist_ns(struct nvme_ns *ns, json_t *o, struct err *e) MUST_CHECK;
 /* Saved features, counters, firmware of a controller. */
