@@ -675,11 +675,32 @@ static void namespaces(void **state)
     sd_del("disk");
 }
 
+/* A shutdown that the power takes the caches' time from was told (5.16.1.3); what is left of it says nothing of the life after. */
+static void power_lost_in_a_shutdown(void **state)
+{
+    t_setup(NULL);
+    sd_node("disk", "");
+    plug();
+    enable();
+    uint64_t unsafe = n->unsafe_shutdowns;
+    probe_hold = true;
+    wr(0x14, 0x00464001);
+    t_settle();
+    assert_int_equal(rd(0x1c) >> 2 & 3, 1);
+    dev_reset_tree(&n->pci.dev, RESET_COLD);
+    assert_int_equal(n->unsafe_shutdowns, unsafe);
+    probe_go();
+    dev_reset_tree(&n->pci.dev, RESET_COLD);
+    assert_int_equal(n->unsafe_shutdowns, unsafe + 1);
+    t_remove(&n->pci.dev);
+    sd_del("disk");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(rounds), cmocka_unit_test(rounds_with_protection), cmocka_unit_test(rounds_with_faults),
                                         cmocka_unit_test(rounds_with_zones), cmocka_unit_test(rounds_inside), cmocka_unit_test(rounds_on_threads),
-                                        cmocka_unit_test(namespaces) };
+                                        cmocka_unit_test(namespaces), cmocka_unit_test(power_lost_in_a_shutdown) };
     t_unused();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,7 +87,6 @@ static void co_shutdown(void *arg)
     co_nvme_flush_all(n);
     if (gen == n->gen && (n->csts & NVME_CSTS_SHST) == NVME_CSTS_SHST_BUSY)
         n->csts = (n->csts & ~(uint32_t)NVME_CSTS_SHST) | NVME_CSTS_SHST_DONE;
-    n->clean_shutdown = true;
     nvme_pel_health(n);
     if (!--n->in_flight)
         nvme_drained(n);
@@ -96,6 +95,7 @@ static void co_shutdown(void *arg)
 static void shutdown(struct nvme *n)
 {
     n->csts = (n->csts & ~(uint32_t)NVME_CSTS_SHST) | NVME_CSTS_SHST_BUSY;
+    n->clean_shutdown = true;                           /* 5.16.1.3: that it was received is what counts */
     n->in_flight++;
     co_spawn(NULL, n->pci.dev.dom, co_shutdown, n);
 }
