@@ -93,24 +93,6 @@ static bool load_tables(struct qcow2 *s, struct err *e)
     return !r || err_os(e, -r, "cannot read the tables of '%s'", blk_node_filename(&s->node));
 }
 
-/* Notes where metadata is, for the overlap check. */
-static bool note_metadata(struct qcow2 *s, struct err *e)
-{
-    uint64_t end = q2_file_size(s);
-    bool ok = q2_meta_add(s, 0, s->cluster_size) && q2_meta_add(s, s->l1_off, (uint64_t)s->l1_size * 8) &&
-              (!s->rt_clusters || q2_meta_add(s, s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits)) && q2_meta_add(s, s->snap_off, s->snap_bytes) &&
-              (!s->crypt_off || q2_meta_add(s, s->crypt_off, MIN(s->crypt_len, (uint64_t)16 << 20)));
-    for (uint32_t i = 0; i < s->l1_size && ok; i++)
-        if (s->l1[i] & Q2_OFFSET_MASK && (s->l1[i] & Q2_OFFSET_MASK) < end)
-            ok = q2_meta_add(s, s->l1[i] & Q2_OFFSET_MASK, 1);
-    for (uint32_t i = 0; i < s->rt_size && ok; i++)
-        if (s->rt[i] & Q2_RT_MASK && (s->rt[i] & Q2_RT_MASK) < end)
-            ok = q2_meta_add(s, s->rt[i] & Q2_RT_MASK, 1);
-    for (uint32_t i = 0; i < s->nsnaps && ok; i++)
-        ok = q2_meta_add(s, s->snaps[i].l1_off, (uint64_t)s->snaps[i].l1_size * 8);
-    return ok || err_os(e, ENOMEM, "no memory for the tables of '%s'", blk_node_filename(&s->node));
-}
-
 static bool init_caches(struct qcow2 *s, struct err *e)
 {
     uint64_t slice = MIN(s->l2_entry_size, s->cluster_size), l2 = s->l2_cache_size, ref = s->refcount_cache_size;
@@ -189,8 +171,10 @@ static bool co_q2_open(struct blk_node *n, struct err *e)
     derive(s);
     n->backing_name = s->backing_name;
     n->backing_fmt = s->backing_fmt;
-    if (!load_tables(s, e) || !init_caches(s, e) || !co_q2_snaps_read(s, e) || !note_metadata(s, e))
+    if (!load_tables(s, e) || !init_caches(s, e) || !co_q2_snaps_read(s, e))
         return false;
+    if (!q2_meta_note(s))
+        return err_os(e, ENOMEM, "no memory for the tables of '%s'", blk_node_filename(n));
     if (!co_q2_crypt_open(s, e))
         return false;
     uint64_t size = q2_size(s);

@@ -155,27 +155,50 @@ static void put_entry(uint8_t *p, const struct blk_bitmap *b, bool in_use)
     memcpy(p + Q2_B_FIXED, b->name, strlen(b->name));
 }
 
-static int co_store_dir(struct qcow2 *s, bool in_use, struct q2_bitmaps *out)
+/*
+ * The bitmaps that are stored now. They count as in use until that is done: others may want to remove one meanwhile, and what they add
+ * is stored the next time.
+ */
+struct stored { struct blk_bitmap **v; size_t n; };
+
+static void stored_begin(const struct qcow2 *s, struct stored *st)
 {
     struct blk_bitmap *b;
-    uint64_t at = 0;
-    *out = (struct q2_bitmaps){ 0 };
-    list_for_each(b, &s->node.bitmaps, link)
-        if (b->persistent) {
-            out->count++;
-            out->dir_size += entry_len(b);
+    size_t cap = 0;
+    *st = (struct stored){ 0 };
+    list_for_each(b, &s->node.bitmaps, link) {
+        if (!b->persistent)
+            continue;
+        if (st->n == cap) {
+            cap = cap ? cap * 2 : 16;
+            st->v = xrealloc(st->v, cap * sizeof *st->v);
         }
-    if (!out->count)
+        b->busy++;
+        st->v[st->n++] = b;
+    }
+}
+
+static void stored_end(struct stored *st)
+{
+    for (size_t i = 0; i < st->n; i++)
+        st->v[i]->busy--;
+    free(st->v);
+}
+
+static int co_store_dir(struct qcow2 *s, const struct stored *st, bool in_use, struct q2_bitmaps *out)
+{
+    uint64_t at = 0;
+    *out = (struct q2_bitmaps){ .count = (uint32_t)st->n };
+    for (size_t i = 0; i < st->n; i++)
+        out->dir_size += entry_len(st->v[i]);
+    if (!st->n)
         return 0;
-    if (out->count > Q2_MAX_BITMAPS || out->dir_size > Q2_MAX_BITMAP_DIR)
+    if (st->n > Q2_MAX_BITMAPS || out->dir_size > Q2_MAX_BITMAP_DIR)
         return -EFBIG;
     uint8_t *dir = calloc(1, out->dir_size);
     int r = dir ? co_q2_alloc(s, align_up(out->dir_size, s->cluster_size) >> s->cluster_bits, NULL, &out->dir_off) : -ENOMEM;
-    list_for_each(b, &s->node.bitmaps, link)
-        if (!r && b->persistent) {
-            put_entry(dir + at, b, in_use);
-            at += entry_len(b);
-        }
+    for (size_t i = 0; i < st->n && !r; at += entry_len(st->v[i++]))
+        put_entry(dir + at, st->v[i], in_use);
     r = r ? r : co_q2_pwrite(s, out->dir_off, dir, out->dir_size);
     free(dir);
     return r;
@@ -237,12 +260,13 @@ static int co_store(struct qcow2 *s, bool in_use)
 {
     struct old old = { .s = s };
     struct q2_bitmaps dir;
-    struct blk_bitmap *b;
+    struct stored st;
+    stored_begin(s, &st);
     int r = co_note_old(s, &old);
-    list_for_each(b, &s->node.bitmaps, link)
-        if (!r && b->persistent && !(b->inconsistent && b->stored))
-            r = co_store_bits(s, b);
-    r = r ? r : co_store_dir(s, in_use, &dir);
+    for (size_t i = 0; i < st.n && !r; i++)
+        if (!(st.v[i]->inconsistent && st.v[i]->stored))
+            r = co_store_bits(s, st.v[i]);
+    r = r ? r : co_store_dir(s, &st, in_use, &dir);
     r = r ? r : co_q2_sync(s);              /* refcounts and tables before the header that leads to them */
     r = r ? r : co_q2_barrier(s);
     if (!r) {
@@ -253,8 +277,9 @@ static int co_store(struct qcow2 *s, bool in_use)
     }
     for (size_t i = 0; i < old.n && !r; i++)
         q2_free_later(s, old.v[i].off, old.v[i].len);
-    list_for_each(b, &s->node.bitmaps, link)
-        b->stored |= b->persistent && !r;
+    for (size_t i = 0; i < st.n; i++)
+        st.v[i]->stored |= !r;
+    stored_end(&st);
     free(old.v);
     return r;
 }

@@ -101,7 +101,7 @@ struct qcow2 {
     /* concurrency */
     struct list reqs, allocs;
     uint64_t seq;
-    struct co_mutex alloc_lock, table_lock, sync_lock;
+    struct co_mutex alloc_lock, table_lock, sync_lock, blocks_lock;
     struct co_queue quiet;          /* waits for no request in flight */
     struct co_queue gate;           /* requests wait here while somebody is exclusive */
     bool exclusive;
@@ -166,6 +166,8 @@ void q2_cache_drop(struct q2_cache *c, uint64_t off, uint64_t len);
 bool q2_meta_add(struct qcow2 *s, uint64_t off, uint64_t len);
 void q2_meta_del(struct qcow2 *s, uint64_t off, uint64_t len);
 bool q2_meta_has(const struct qcow2 *s, uint64_t off, uint64_t len);
+/* All that the tables in memory tell of, and nothing else. */
+bool q2_meta_note(struct qcow2 *s) MUST_CHECK;
 
 /* ---- qcow2_ref.c ---- */
 int co_q2_ref_get(struct qcow2 *s, uint64_t cluster, uint64_t *out);

@@ -4,6 +4,7 @@
  * cluster. Its size is bounded by the tables that the header may describe (Q2_MAX_L1_BYTES, Q2_MAX_RT_BYTES).
  */
 #include <stdlib.h>
+#include <string.h>
 #include "block/qcow2_int.h"
 
 /* Slots hold the offset + 1, so that cluster 0 (the header) is no empty slot. */
@@ -91,4 +92,25 @@ bool q2_meta_has(const struct qcow2 *s, uint64_t off, uint64_t len)
         if (has(s, o))
             return true;
     return false;
+}
+
+bool q2_meta_note(struct qcow2 *s)
+{
+    uint64_t end = q2_file_size(s);
+    if (s->meta)
+        memset(s->meta, 0, s->meta_cap * sizeof *s->meta);
+    s->meta_count = 0;
+    bool ok = q2_meta_add(s, 0, s->cluster_size) && q2_meta_add(s, s->l1_off, (uint64_t)s->l1_size * 8) &&
+              (!s->rt_clusters || q2_meta_add(s, s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits)) &&
+              q2_meta_add(s, s->snap_off, s->snap_bytes) &&
+              (!s->crypt_off || q2_meta_add(s, s->crypt_off, MIN(s->crypt_len, (uint64_t)16 << 20)));
+    for (uint32_t i = 0; i < s->l1_size && ok; i++)
+        if (s->l1[i] & Q2_OFFSET_MASK && (s->l1[i] & Q2_OFFSET_MASK) < end)
+            ok = q2_meta_add(s, s->l1[i] & Q2_OFFSET_MASK, 1);
+    for (uint32_t i = 0; i < s->rt_size && ok; i++)
+        if (s->rt[i] & Q2_RT_MASK && (s->rt[i] & Q2_RT_MASK) < end)
+            ok = q2_meta_add(s, s->rt[i] & Q2_RT_MASK, 1);
+    for (uint32_t i = 0; i < s->nsnaps && ok; i++)
+        ok = q2_meta_add(s, s->snaps[i].l1_off, (uint64_t)s->snaps[i].l1_size * 8);
+    return ok;
 }

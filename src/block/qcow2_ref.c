@@ -227,7 +227,12 @@ static int co_new_block(struct qcow2 *s, uint64_t i, uint64_t from)
     if (i >= s->rt_size)
         return co_grow_table(s);
     r = co_place_block(s, i, at);
-    return r ? r : co_ref_add_one(s, at, 1);
+    r = r ? r : co_ref_add_one(s, at, 1);
+    if (r && is_counted(s, i << q2_rb_bits(s))) {       /* that it is there was told to nobody yet */
+        rt_set(s, i, 0);
+        q2_meta_del(s, at << s->cluster_bits, 1);
+    }
+    return r;
 }
 
 int co_q2_ref_add(struct qcow2 *s, uint64_t off, uint64_t len, int64_t delta)

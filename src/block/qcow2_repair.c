@@ -86,7 +86,7 @@ static int co_rebuild(struct q2_chk *c)
     s->rt_off = off;
     s->rt_clusters = (uint32_t)table;
     s->high_water = MAX(s->high_water, off + (table << s->cluster_bits));
-    r = co_q2_header_write(s);
+    r = q2_meta_note(s) ? co_q2_header_write(s) : -ENOMEM;
     return r ? r : co_q2_barrier(s);
 }
 

@@ -107,7 +107,19 @@ static void build_entry(struct qcow2 *s, const struct q2_snapshot *sn, uint8_t *
     memcpy(p + Q2_S_ICOUNT + sn->extra_len + id, sn->name, name);
 }
 
-/* A new table beside the old one; the header names it when it is on the disk, then the old one is free. */
+/* Metadata at @off (0: none) that nothing came to refer to. */
+static void co_give_back(struct qcow2 *s, uint64_t off, uint64_t len)
+{
+    if (!off)
+        return;
+    q2_meta_del(s, off, len);
+    co_q2_unalloc(s, off, len);
+}
+
+/*
+ * A new table beside the old one; the header names it when it is on the disk, then the old one is free. Where it fails, the old one is
+ * the image's still.
+ */
 int co_q2_snaps_write(struct qcow2 *s)
 {
     uint64_t len = 0, off = 0, old_off = s->snap_off, old_len = s->snap_bytes;
@@ -125,12 +137,15 @@ int co_q2_snaps_write(struct qcow2 *s)
         r = co_q2_pwrite(s, off, buf, len);
     free(buf);
     r = r ? r : co_q2_sync(s);
-    if (r)
+    if (r) {
+        co_give_back(s, off, len);
         return r;
+    }
     s->snap_off = off;
     s->snap_bytes = len;
     r = co_q2_header_write(s);
     r = r ? r : co_q2_barrier(s);
+    s->broken |= r != 0;                /* what the header says is not known */
     if (!r && old_len) {
         q2_meta_del(s, old_off, old_len);
         q2_free_later(s, old_off, align_up(old_len, s->cluster_size));
@@ -140,46 +155,60 @@ int co_q2_snaps_write(struct qcow2 *s)
 
 /* ---- the tree of an L1 table ---- */
 
-/* Adds @delta to the refcount of every data cluster of one L2 table. */
+/* Adds @delta to the refcounts of what the entry @e names. */
+static int co_count_ent(struct qcow2 *s, const struct q2_ent *e, int64_t delta)
+{
+    uint64_t off = e->host, len = s->cluster_size;
+    if (e->compressed)
+        q2_packed_range(s, e->host, &off, &len);
+    return e->compressed || e->has_host ? co_q2_ref_add(s, off, len, delta) : 0;
+}
+
+/* One user more (@delta 1) of every data cluster of one L2 table, or one less (-1), later. */
 static int co_count_l2(struct qcow2 *s, uint64_t table, int64_t delta)
 {
     uint8_t *buf = malloc(s->cluster_size);
     int r = buf ? co_q2_pread(s, table, buf, s->cluster_size) : -ENOMEM;
-    for (uint64_t i = 0; i < BIT64(s->l2_bits) && !r; i++) {
-        struct q2_ent e;
+    uint64_t i;
+    struct q2_ent e;
+    for (i = 0; i < BIT64(s->l2_bits) && !r; i++) {
         r = q2_ent_decode(s, buf + i * s->entry_size, &e);
         if (r)
             r = co_q2_corrupt(s, table, "L2 entry %llu of the table at 0x%llx is not valid", (unsigned long long)i, (unsigned long long)table);
         else if (delta < 0)
             q2_ent_release(s, &e);
-        else if (e.compressed) {
-            uint64_t off, len;
-            q2_packed_range(s, e.host, &off, &len);
-            r = co_q2_ref_add(s, off, len, delta);
-        } else if (e.has_host) {
-            r = co_q2_ref_add(s, e.host, s->cluster_size, delta);
-        }
+        else
+            r = co_count_ent(s, &e, 1);
     }
+    for (i = r && delta > 0 && i ? i - 1 : 0; i--;)         /* all of it or nothing */
+        if (!q2_ent_decode(s, buf + i * s->entry_size, &e))
+            co_count_ent(s, &e, -1);
     free(buf);
     return r;
 }
 
-/* The same for a whole L1 table and its L2 tables. Alone. What is dropped is freed later. */
+static int co_count_table(struct qcow2 *s, uint64_t table, int64_t delta)
+{
+    if (q2_in_cluster(s, table) || table >= q2_file_size(s))
+        return co_q2_corrupt(s, table, "L2 table offset 0x%llx is not that of a cluster in the file", (unsigned long long)table);
+    int r = co_count_l2(s, table, delta);
+    if (!r && delta > 0)
+        r = co_q2_ref_add(s, table, s->cluster_size, 1);
+    else if (!r)
+        q2_free_later(s, table, s->cluster_size);
+    return r;
+}
+
+/* The same for a whole L1 table and its L2 tables. Alone. */
 static int co_count_tree(struct qcow2 *s, const uint64_t *l1, uint32_t n, int64_t delta)
 {
     int r = 0;
-    for (uint32_t i = 0; i < n && !r; i++) {
-        uint64_t table = l1[i] & Q2_OFFSET_MASK;
-        if (!table)
-            continue;
-        if (q2_in_cluster(s, table) || table >= q2_file_size(s))
-            return co_q2_corrupt(s, table, "L2 table offset 0x%llx is not that of a cluster in the file", (unsigned long long)table);
-        r = co_count_l2(s, table, delta);
-        if (delta < 0)
-            q2_free_later(s, table, s->cluster_size);
-        else
-            r = r ? r : co_q2_ref_add(s, table, s->cluster_size, delta);
-    }
+    uint32_t i;
+    for (i = 0; i < n && !r; i++)
+        r = l1[i] & Q2_OFFSET_MASK ? co_count_table(s, l1[i] & Q2_OFFSET_MASK, delta) : 0;
+    for (i = r && delta > 0 ? i - 1 : 0; i--;)
+        if (l1[i] & Q2_OFFSET_MASK)
+            co_count_table(s, l1[i] & Q2_OFFSET_MASK, -1);
     return r;
 }
 
@@ -270,6 +299,16 @@ static char *new_id(const struct qcow2 *s)
     return xasprintf("%lu", max + 1);
 }
 
+static uint64_t l1_bytes(const struct qcow2 *s, uint32_t n) { return align_up(MAX((uint64_t)n * 8, (uint64_t)1), s->cluster_size); }
+
+/* Nothing came of a snapshot whose L1 table was to be at @off; @counted: all that is below counts it. */
+static void co_take_back(struct qcow2 *s, uint64_t off, bool counted)
+{
+    if (counted && !co_count_tree(s, s->l1, s->l1_size, -1) && !co_q2_sync(s))
+        co_fix_copied(s, false);        /* what fails here costs space, or copies, only */
+    co_give_back(s, off, l1_bytes(s, s->l1_size));
+}
+
 /*
  * A second L1 table with the same L2 tables; every refcount below grows by one. Until the header names the new table of
  * snapshots, a cut leaves refcounts that are too high: leaks.
@@ -277,45 +316,67 @@ static char *new_id(const struct qcow2 *s)
 static int co_create_locked(struct qcow2 *s, const struct blk_snap *info)
 {
     uint64_t off;
-    int r = co_q2_sync(s);
-    r = r ? r : co_q2_alloc_meta(s, MAX((uint64_t)s->l1_size * 8, (uint64_t)1), &off);
-    r = r ? r : co_count_tree(s, s->l1, s->l1_size, 1);
-    r = r ? r : co_write_l1_copy(s, off);
-    r = r ? r : co_fix_copied(s, true);
-    r = r ? r : co_q2_sync(s);
-    if (r)
-        return r;
     struct q2_snapshot *v = realloc(s->snaps, (s->nsnaps + 1) * sizeof *v);
     if (!v)
         return -ENOMEM;
     s->snaps = v;
-    v[s->nsnaps] = (struct q2_snapshot){ .l1_off = off, .l1_size = s->l1_size, .sec = (uint32_t)info->sec, .nsec = (uint32_t)info->nsec,
-        .vm_clock = info->vm_clock, .vm_size = info->vm_size, .disk_size = q2_size(s), .id = info->id ? xstrdup(info->id) : new_id(s),
-        .name = xstrdup(info->name) };
-    s->nsnaps++;
-    return co_q2_snaps_write(s);
+    int r = co_q2_sync(s);
+    r = r ? r : co_q2_alloc_meta(s, l1_bytes(s, s->l1_size), &off);
+    if (r)
+        return r;
+    r = co_count_tree(s, s->l1, s->l1_size, 1);
+    bool counted = !r;
+    r = r ? r : co_write_l1_copy(s, off);
+    r = r ? r : co_fix_copied(s, true);
+    r = r ? r : co_q2_sync(s);
+    if (!r) {
+        v[s->nsnaps] = (struct q2_snapshot){ .l1_off = off, .l1_size = s->l1_size, .sec = (uint32_t)info->sec, .nsec = (uint32_t)info->nsec,
+            .vm_clock = info->vm_clock, .vm_size = info->vm_size, .disk_size = q2_size(s), .id = info->id ? xstrdup(info->id) : new_id(s),
+            .name = xstrdup(info->name) };
+        s->nsnaps++;
+        r = co_q2_snaps_write(s);
+        if (r)
+            snap_free(&v[--s->nsnaps]);
+    }
+    if (r && !s->broken)
+        co_take_back(s, off, counted);
+    return r;
 }
 
 static int co_delete_locked(struct qcow2 *s, int i)
 {
     struct q2_snapshot sn = s->snaps[i];
+    size_t behind = (s->nsnaps - (unsigned)i - 1) * sizeof sn;
     uint64_t *l1;
     int r = co_q2_sync(s);
     r = r ? r : co_q2_load_l1(s, sn.l1_off, sn.l1_size, &l1);
     if (r)
         return r;
-    memmove(s->snaps + i, s->snaps + i + 1, (s->nsnaps - (unsigned)i - 1) * sizeof sn);
+    memmove(s->snaps + i, s->snaps + i + 1, behind);
     s->nsnaps--;
-    r = co_q2_snaps_write(s);           /* nothing names it any more: now what it held can go */
-    r = r ? r : co_count_tree(s, l1, sn.l1_size, -1);
+    r = co_q2_snaps_write(s);
+    if (r) {                            /* it is there still */
+        memmove(s->snaps + i + 1, s->snaps + i, behind);
+        s->snaps[i] = sn;
+        s->nsnaps++;
+        free(l1);
+        return r;
+    }
+    r = co_count_tree(s, l1, sn.l1_size, -1);       /* nothing names it any more: now what it held can go */
     q2_meta_del(s, sn.l1_off, (uint64_t)sn.l1_size * 8);
     if (!r)
-        q2_free_later(s, sn.l1_off, align_up(MAX((uint64_t)sn.l1_size * 8, (uint64_t)1), s->cluster_size));
+        q2_free_later(s, sn.l1_off, l1_bytes(s, sn.l1_size));
     r = r ? r : co_q2_sync(s);
     r = r ? r : co_fix_copied(s, false);
     free(l1);
     snap_free(&sn);
     return r ? r : co_q2_sync(s);
+}
+
+/* Whether the table of @sn covers the disk that it tells of. */
+static bool covers(const struct qcow2 *s, const struct q2_snapshot *sn)
+{
+    return sn->disk_size <= INT64_MAX - s->cluster_size && sn->l1_size >= (sn->disk_size ? (sn->disk_size - 1) / q2_l2_covers(s) + 1 : 0);
 }
 
 /* The active L1 table becomes a copy of the snapshot's, in new clusters; then the old tree is freed. */
@@ -324,13 +385,17 @@ static int co_apply_locked(struct qcow2 *s, int i)
     const struct q2_snapshot *sn = &s->snaps[i];
     uint64_t *l1 = NULL, *old = s->l1, old_off = s->l1_off, off;
     uint32_t old_n = s->l1_size;
-    int r = co_q2_sync(s);
-    r = r ? r : co_q2_load_l1(s, sn->l1_off, sn->l1_size, &l1);
-    r = r ? r : co_count_tree(s, l1, sn->l1_size, 1);
-    r = r ? r : co_q2_alloc_meta(s, MAX((uint64_t)sn->l1_size * 8, (uint64_t)1), &off);
+    if (!covers(s, sn))
+        return -EIO;
     uint8_t *dirty = calloc(sn->l1_size / 64 + 1, 1);
-    r = r ? r : dirty ? 0 : -ENOMEM;
+    int r = dirty ? co_q2_sync(s) : -ENOMEM;
+    r = r ? r : co_q2_load_l1(s, sn->l1_off, sn->l1_size, &l1);
+    r = r ? r : co_q2_alloc_meta(s, l1_bytes(s, sn->l1_size), &off);
+    bool placed = !r;
+    r = r ? r : co_count_tree(s, l1, sn->l1_size, 1);
     if (r) {
+        if (placed)
+            co_give_back(s, off, l1_bytes(s, sn->l1_size));
         free(l1);
         free(dirty);
         return r;
@@ -355,7 +420,7 @@ static int co_apply_locked(struct qcow2 *s, int i)
     }
     q2_meta_del(s, old_off, (uint64_t)old_n * 8);
     r = co_count_tree(s, old, old_n, -1);
-    q2_free_later(s, old_off, align_up(MAX((uint64_t)old_n * 8, (uint64_t)1), s->cluster_size));
+    q2_free_later(s, old_off, l1_bytes(s, old_n));
     free(old);
     r = r ? r : co_q2_sync(s);
     r = r ? r : co_fix_copied(s, false);
@@ -365,16 +430,13 @@ static int co_apply_locked(struct qcow2 *s, int i)
 static int co_create(struct blk_node *n, const struct blk_snap *info)
 {
     struct qcow2 *s = q2_of(n);
-    if (n->caps.read_only || s->broken)
+    if (n->caps.read_only)
         return -EROFS;
     if (s->has_data_file)
         return -ENOTSUP;
-    if (s->nsnaps >= Q2_MAX_SNAPSHOTS || strlen(info->name) > 65535)
-        return -EFBIG;
-    if (info->id && find(s, info->id) >= 0)
-        return -EEXIST;
     co_q2_lock_all(s);
-    int r = co_create_locked(s, info);
+    int r = s->broken ? -EROFS : s->nsnaps >= Q2_MAX_SNAPSHOTS || strlen(info->name) > 65535 ? -EFBIG :
+            info->id && find(s, info->id) >= 0 ? -EEXIST : co_create_locked(s, info);
     q2_unlock_all(s);
     return r;
 }
@@ -383,13 +445,13 @@ static int co_create(struct blk_node *n, const struct blk_snap *info)
 static int co_on_snapshot(struct blk_node *n, const char *what, int (*co_fn)(struct qcow2 *, int))
 {
     struct qcow2 *s = q2_of(n);
-    int i = find(s, what);
-    if (n->caps.read_only || s->broken)
+    if (n->caps.read_only)
         return -EROFS;
-    if (i < 0)
-        return -ENOENT;
+    if (s->has_data_file)               /* whose clusters are not counted */
+        return -ENOTSUP;
     co_q2_lock_all(s);
-    int r = co_fn(s, i);
+    int i = find(s, what);              /* others may have changed the list while we waited */
+    int r = s->broken ? -EROFS : i < 0 ? -ENOENT : co_fn(s, i);
     q2_unlock_all(s);
     return r;
 }
@@ -402,29 +464,30 @@ static int co_apply(struct blk_node *n, const char *what)
 }
 static int co_delete(struct blk_node *n, const char *what) { return co_on_snapshot(n, what, co_delete_locked); }
 
-static int co_show(struct blk_node *n, const char *what)
+static int co_show_locked(struct qcow2 *s, int i)
 {
-    struct qcow2 *s = q2_of(n);
-    int i = find(s, what);
-    uint64_t *l1 = NULL;
-    if (i < 0)
-        return -ENOENT;
-    if (!n->caps.read_only)
-        return -EBUSY;
     const struct q2_snapshot *sn = &s->snaps[i];
-    uint64_t need = sn->disk_size ? (sn->disk_size - 1) / q2_l2_covers(s) + 1 : 0;
-    if (sn->l1_size < need || sn->disk_size > INT64_MAX - s->cluster_size)
+    uint64_t *l1 = NULL;
+    if (!covers(s, sn))
         return -EIO;
     int r = co_q2_load_l1(s, sn->l1_off, sn->l1_size, &l1);
     if (r)
         return r;
-    co_q2_lock_all(s);
     free(s->l1);
     s->l1 = l1;
     s->l1_size = sn->l1_size;
-    atomic_store(&n->size, sn->disk_size);
-    q2_unlock_all(s);
+    atomic_store(&s->node.size, sn->disk_size);
     return 0;
+}
+
+static int co_show(struct blk_node *n, const char *what)
+{
+    struct qcow2 *s = q2_of(n);
+    co_q2_lock_all(s);
+    int i = find(s, what);
+    int r = i < 0 ? -ENOENT : n->caps.read_only ? co_show_locked(s, i) : -EBUSY;
+    q2_unlock_all(s);
+    return r;
 }
 
 const struct blk_snap_ops q2_snap_ops = { .list = co_list, .create = co_create, .apply = co_apply, .del = co_delete, .show = co_show };

@@ -96,12 +96,17 @@ static void cache_done(struct q2_cache *c, struct copies *cs, bool ok)
     copies_free(cs);
 }
 
-/* Refcount blocks may be written at any time: what they have too much is a leak, and what they lose, nothing refers to. */
+/*
+ * Refcount blocks may be written at any time: what they have too much is a leak, and what they lose, nothing refers to. One after the
+ * other: what is clean here is in the file, not on its way, and no older copy arrives after a newer one.
+ */
 static int co_write_blocks(struct qcow2 *s)
 {
     struct copies cs = { 0 };
+    co_mutex_lock(&s->blocks_lock);
     int r = cache_take(&s->rbc, &cs) ? co_copies_write(s, &cs) : -ENOMEM;
     cache_done(&s->rbc, &cs, !r);
+    co_mutex_unlock(&s->blocks_lock);
     return r;
 }
 
