@@ -69,6 +69,20 @@ static int co_hide_below(struct qcow2 *s, uint64_t from, uint64_t to)
     return below > from ? co_q2_zero_inner(s, from, MIN(to, below) - from, BLK_ZERO_UNMAP) : 0;
 }
 
+/* The cluster at the old end may hold more than was seen of it: what it took over from a backing file, or what others left there. */
+static int co_clear_edge(struct qcow2 *s, uint64_t from, uint64_t to)
+{
+    struct q2_run run;
+    int r = 0;
+    to = MIN(to, align_up(from, s->cluster_size));
+    for (uint64_t at = from; at < to && !r; at += run.len) {
+        r = co_q2_map(s, at, to - at, &run);
+        if (!r && (run.kind == Q2_NORMAL || run.kind == Q2_PACKED))
+            r = co_q2_zero_inner(s, at, run.len, 0);
+    }
+    return r;
+}
+
 static int co_set_size(struct qcow2 *s, uint64_t size)
 {
     uint64_t old = q2_size(s);
@@ -81,13 +95,17 @@ static int co_set_size(struct qcow2 *s, uint64_t size)
     else
         r = co_q2_l1_grow(s, size ? (size - 1) / q2_l2_covers(s) + 1 : 0);
     r = r ? r : co_q2_sync(s);
+    if (!r && size > old && s->has_data_file)
+        r = co_node_resize(q2_data(s), size);
     if (r)
         return r;
     atomic_store(&s->node.size, size);
-    if (size > old)
-        r = co_hide_below(s, old, size);
+    if (size > old) {
+        r = co_clear_edge(s, old, size);
+        r = r ? r : co_hide_below(s, old, size);
+    }
     r = r ? r : co_q2_sync(s);
-    if (!r && s->has_data_file)
+    if (!r && size < old && s->has_data_file)
         r = co_node_resize(q2_data(s), size);
     r = r ? r : co_q2_header_write(s);
     r = r ? r : co_q2_barrier(s);

@@ -160,6 +160,8 @@ static int co_plan(struct qcow2 *s, uint64_t guest, uint64_t len, struct work *w
     uint64_t unit = whole ? s->cluster_size : BIT64(s->sub_bits);
     w->fill_start = align_down(w->start, unit);
     w->fill_end = align_up(w->end, unit);
+    if (s->has_data_file)           /* which ends where the disk does */
+        w->fill_end = MIN(w->fill_end, MAX(w->end, q2_size(s)));
     return 0;
 }
 

@@ -106,7 +106,7 @@ int co_q2_zero_inner(struct qcow2 *s, uint64_t off, uint64_t len, unsigned flags
         end = align_up(end, s->cluster_size);       /* the last cluster of the image counts as whole */
     first = MIN(align_up(off, s->cluster_size), end);
     last = MAX(first, align_down(end, s->cluster_size));
-    int r = co_zero_part(s, off, first - off);
+    int r = co_zero_part(s, off, (s->has_data_file ? MIN(first, q2_size(s)) : first) - off);      /* a data file ends where the disk does */
     if (!r && last > first) {
         bool plain = s->version < 3;            /* no zero clusters: unallocated ones without a backing file */
         while (!co_q2_alloc_begin(s, &a, first, last))

@@ -441,6 +441,68 @@ static void bitmaps_come_while_others_are_stored(void **state)
     free(name);
 }
 
+/* ---- the end of the disk ---- */
+
+/* The last cluster is there in part only: its rest is written nowhere. */
+static void a_data_file_ends_where_the_disk_does(void **state)
+{
+    static const char *const kinds[] = { "", ",'data_file_raw':true", ",'extended_l2':true" };
+    enum { SIZE = 131072 + 1536 };
+    char *data = path_of("trouble.data"), buf[2048], back[2048];
+    memset(buf, 3, sizeof buf);
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        create(img, json_of("{'size':%d,'data_file':'%s','force':true%s}", SIZE, data, kinds[i]));
+        struct blk_node *n = open_image(",'discard':'unmap'");
+        assert_int_equal(nio(n, 'w', SIZE - 512, 512, buf, 0), 0);
+        assert_int_equal(nio(n, 'r', SIZE - 1024, 1024, back, 0), 0);
+        assert_int_equal(back[0], 0);
+        assert_memory_equal(back + 512, buf, 512);
+        assert_int_equal(nio(n, 'z', SIZE - 1024, 1024, NULL, 0), 0);
+        assert_int_equal(nio(n, 'w', SIZE - 1536, 1536, buf, 0), 0);
+        assert_int_equal(nio(n, 'z', SIZE - 512, 512, NULL, 0), 0);
+        assert_int_equal(nio(n, 'r', SIZE - 1536, 1536, back, 0), 0);
+        assert_memory_equal(back, buf, 1024);
+        assert_int_equal(back[1024], 0);
+        del(n);
+        leaks();
+        struct stat st;
+        assert_int_equal(stat(data, &st), 0);
+        assert_int_equal(st.st_size, SIZE);
+    }
+    free(data);
+}
+
+/* What a cluster took over from a longer backing file lies behind the end of the disk, and stays unseen when that moves. */
+static void what_lies_behind_the_end_is_never_seen(void **state)
+{
+    enum { SIZE = 65536 + 1024, LONG = 131072 };
+    char *base = path_of("trouble.base"), *data = path_of("trouble.data"), *buf = malloc(LONG), *back = malloc(LONG);
+    memset(buf, 0x77, LONG);
+    int fd = open(base, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_int_equal(write(fd, buf, LONG), LONG);
+    close(fd);
+    for (int kind = 0; kind < 4; kind++) {          /* with a data file; with the backing file still there */
+        create(img, json_of("{'size':%d,'backing_file':'%s','backing_fmt':'raw'%s%s%s}", SIZE, base, kind & 1 ? ",'force':true,'data_file':'" : "",
+                            kind & 1 ? data : "", kind & 1 ? "'" : ""));
+        struct blk_node *n = open_image("");
+        assert_int_equal(nio(n, 'w', 65536, 512, buf, 0), 0);
+        del(n);
+        n = open_image(kind & 2 ? "" : ",'backing':null");
+        assert_int_equal(nio(n, 's', 0, LONG, NULL, 0), 0);
+        assert_int_equal(nio(n, 'r', SIZE, LONG - SIZE, back, 0), 0);
+        for (unsigned i = 0; i < LONG - SIZE; i++)
+            assert_int_equal(back[i], 0);
+        assert_int_equal(nio(n, 'r', 65536, 1024, back, 0), 0);
+        assert_memory_equal(back, buf, 1024);
+        del(n);
+        leaks();
+    }
+    free(data);
+    free(back);
+    free(buf);
+    free(base);
+}
+
 int main(void)
 {
     const struct CMUnitTest trouble[] = {
@@ -451,6 +513,8 @@ int main(void)
         cmocka_unit_test(an_error_passes),
         cmocka_unit_test(a_flush_waits_for_refcounts_that_are_being_written),
         cmocka_unit_test(bitmaps_come_while_others_are_stored),
+        cmocka_unit_test(a_data_file_ends_where_the_disk_does),
+        cmocka_unit_test(what_lies_behind_the_end_is_never_seen),
     };
     if (!mkdtemp(dir))
         return 1;
