@@ -101,6 +101,7 @@ struct blk_extent {
     bool data, zero;                /* it occupies space here; it reads as zeroes */
     bool below;                     /* not in this layer: the backing node's, or zeroes where there is none */
     bool compressed;
+    bool sparse;                    /* the data at @off may be a hole there */
     bool has_off;                   /* the data is at @off of @where, as it is read */
     uint64_t off;
     const struct blk_node *where;

@@ -313,6 +313,17 @@ int co_node_map_layer(struct blk_node *n, uint64_t off, uint64_t len, struct blk
     return r;
 }
 
+/* Data that is a hole in the file which holds it. */
+static void co_look_below(struct blk_extent *out)
+{
+    struct blk_extent hole;
+    uint64_t size = atomic_load(&out->where->size), len = out->off >= size ? 0 : MIN(out->len, size - out->off);
+    if (!len || co_node_map_layer((struct blk_node *)out->where, out->off, len, &hole))
+        return;
+    out->zero = hole.zero;
+    out->len = hole.len;
+}
+
 int co_node_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
     for (unsigned depth = 0;; depth++) {
@@ -321,6 +332,8 @@ int co_node_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_exten
             return r;
         out->depth = depth;
         struct blk_node *b = n->backing.node;
+        if (out->sparse && out->has_off && out->where)
+            co_look_below(out);
         if (!out->below || !b)
             return 0;
         uint64_t size = atomic_load(&b->size);

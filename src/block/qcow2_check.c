@@ -75,6 +75,7 @@ static int co_count_l2(struct q2_chk *c, uint64_t table, bool active)
 {
     struct qcow2 *s = c->s;
     int r = co_q2_pread(s, table, c->buf, s->cluster_size);
+    c->next_host = 0;           /* a run ends with its table */
     for (uint64_t i = 0; i < BIT64(s->l2_bits) && !r; i++) {
         const uint8_t *p = c->buf + i * s->entry_size;
         struct q2_ent e;

@@ -59,6 +59,7 @@ struct qcow2 {
     json_t *file, *backing, *data_file;
     uint64_t cache_size, l2_cache_size, l2_entry_size, refcount_cache_size;
     int lazy_refcounts, overlap_check, backing_check;
+    bool sparse, sparse_known;      /* many of its clusters are holes of the file below, when it was first asked */
     bool repair;                    /* set by tools: open it although it is marked corrupt or dirty */
     /* header */
     unsigned version, cluster_bits, ref_order, crypt, compression;

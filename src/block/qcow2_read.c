@@ -2,6 +2,7 @@
 /* Reading, and telling what is where. */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include "block/qcow2_int.h"
 
 /* From the backing file; beyond its end, and without one, there are zeroes. */
@@ -77,6 +78,27 @@ int co_q2_preadv(struct blk_node *n, uint64_t off, uint64_t len, const struct io
     return r;
 }
 
+/*
+ * The file has far less space than clusters in use: preallocated ones are holes in it, and worth a look. Told once: what is allocated
+ * later is so because it is written.
+ */
+static bool co_is_sparse(struct qcow2 *s)
+{
+    struct stat st;
+    uint64_t real, limit, used = 0, all = q2_file_size(s) >> s->cluster_bits;
+    if (s->has_data_file || s->sparse_known)
+        return s->sparse;
+    s->sparse_known = true;
+    const char *path = blk_node_filename(&s->node);
+    if (!*path || stat(path, &st) || !S_ISREG(st.st_mode))
+        return false;
+    real = ((uint64_t)st.st_blocks * 512 + s->cluster_size - 1) >> s->cluster_bits;
+    limit = MAX(real * 10 / 9, real + 2);
+    for (uint64_t i = 0, refs; i < all && all > limit && used <= limit; i++)
+        used += !co_q2_ref_get(s, i, &refs) && refs;
+    return s->sparse = used > limit;
+}
+
 int co_q2_block_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
     struct qcow2 *s = q2_of(n);
@@ -88,19 +110,21 @@ int co_q2_block_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_e
     while (got < len) {             /* what is alike is told as one */
         struct q2_run next;
         r = co_q2_map(s, off + got, len - got, &next);
-        if (r || (got && (next.kind != run.kind || (run.kind == Q2_NORMAL && next.host != run.host + got))))
+        if (r || (got && (next.kind != run.kind || next.has_host != run.has_host || (run.has_host && next.host != run.host + got))))
             break;
         if (!got)
             run = next;
         got += next.len;
     }
+    bool sparse = got && run.kind == Q2_NORMAL && !s->luks && co_is_sparse(s);
     q2_leave(s, &q);
     if (!got)
         return r;
     *out = (struct blk_extent){ .len = got, .data = run.kind == Q2_NORMAL || run.kind == Q2_PACKED, .zero = run.kind == Q2_ZEROES,
         .below = run.kind == Q2_BELOW, .compressed = run.kind == Q2_PACKED };
-    if (!s->luks && (run.kind == Q2_NORMAL || (run.kind == Q2_ZEROES && run.has_host && got == run.len))) {
+    if (!s->luks && run.kind != Q2_PACKED && run.has_host) {
         out->has_off = true;
+        out->sparse = sparse;
         out->off = run.host;
         out->where = q2_data(s);
     }

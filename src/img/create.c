@@ -220,7 +220,7 @@ static int co_measure(int argc, char **argv)
     int r = !bad && n && !m.whole ? co_data_bytes(n, m.unit, &data) : 0;
     if (!bad && !r) {
         uint64_t required = m.whole ? m.full : m.overhead + data;
-        bool bitmaps = n && BLK_DRIVER(n)->co_store_bitmaps && !strcmp(target, "qcow2");
+        bool bitmaps = n && BLK_DRIVER(n)->co_store_bitmaps && BLK_DRIVER(n)->can_keep_bitmaps(n) && !strcmp(target, "qcow2");
         json_t *kept = bitmaps ? json_integer((json_int_t)bitmap_bytes(n, m.unit)) : NULL;
         json_t *j = json_pack("{s:o*, s:I, s:I}", "bitmaps", kept, "required", (json_int_t)required, "fully-allocated", (json_int_t)m.full);
         if (img_is_json(&o)) {

@@ -142,28 +142,34 @@ IMG_CMD(co_info, "info", "[-f FORMAT] [--output=json] [--backing-chain] FILE", "
 
 struct span { uint64_t start, len; struct blk_extent x; };
 
-static void print_span(const struct span *s, bool json, bool first)
+/* False: what it is cannot be told in that form. */
+static bool print_span(const struct span *s, bool json, bool first)
 {
     const struct blk_extent *x = &s->x;
+    if (!json && x->data && !x->zero && !x->has_off) {
+        fprintf(stderr, "backplane-img: the image has compressed, encrypted or other data that is nowhere as it is read\nhint: --output=json tells of all\n");
+            return false;
+    }
     if (!json) {
         if (x->data && !x->zero)
             printf("%#-16llx%#-16llx%#-16llx%s\n", (unsigned long long)s->start, (unsigned long long)s->len, (unsigned long long)x->off,
                    x->where ? blk_node_filename(x->where) : "");
-        return;
+        return true;
     }
     printf("%s{ \"start\": %llu, \"length\": %llu, \"depth\": %u, \"present\": %s, \"zero\": %s, \"data\": %s%s", first ? "[" : ",\n",
            (unsigned long long)s->start, (unsigned long long)s->len, x->depth, x->below ? "false" : "true", x->zero ? "true" : "false",
            x->data ? "true" : "false", x->compressed ? ", \"compressed\": true" : "");
-    if (x->has_off && x->data)
+    if (x->has_off)
         printf(", \"offset\": %llu", (unsigned long long)x->off);
     printf("}");
+    return true;
 }
 
 static bool joins(const struct span *a, const struct blk_extent *x)
 {
     const struct blk_extent *y = &a->x;
     return y->depth == x->depth && y->below == x->below && y->zero == x->zero && y->data == x->data && y->compressed == x->compressed &&
-           (y->has_off && y->data) == (x->has_off && x->data) && (!(x->has_off && x->data) || (y->off + a->len == x->off && y->where == x->where));
+           y->has_off == x->has_off && (!x->has_off || (y->off + a->len == x->off && y->where == x->where));
 }
 
 static int co_map(int argc, char **argv)
@@ -178,15 +184,15 @@ static int co_map(int argc, char **argv)
         return 1;
     uint64_t size = atomic_load(&n->size), end = start > size ? start : MIN(size, start + MIN(max, size));
     struct span s = { 0 };
-    bool first = true;
+    bool first = true, ok = true;
     int r = 0;
     if (!img_is_json(&o))
         printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
     if (start >= end && img_is_json(&o)) {          /* what QEMU's tool says of nothing */
         s = (struct span){ .start = start, .x.below = true };
-        print_span(&s, true, true);
+        ok = print_span(&s, true, true);
     }
-    for (uint64_t at = start; at < end;) {
+    for (uint64_t at = start; at < end && ok;) {
         struct blk_extent x;
         r = co_node_map(n, at, end - at, &x);
         if (r)
@@ -195,19 +201,19 @@ static int co_map(int argc, char **argv)
             s.len += x.len;
         } else {
             if (s.len) {
-                print_span(&s, img_is_json(&o), first);
+                ok = print_span(&s, img_is_json(&o), first);
                 first = false;
             }
             s = (struct span){ at, x.len, x };
         }
         at += x.len;
     }
-    if (s.len)
-        print_span(&s, img_is_json(&o), first);
+    if (s.len && ok)
+        ok = print_span(&s, img_is_json(&o), first);
     if (img_is_json(&o))
         puts("]");
     img_close(n);
-    return r ? img_fail_errno(r, "cannot read the map of '%s'", argv[optind]) : 0;
+    return r ? img_fail_errno(r, "cannot read the map of '%s'", argv[optind]) : !ok;
 }
 IMG_CMD(co_map, "map", "[-f FORMAT] [--output=json] [--start-offset=N] [--max-length=N] FILE", "Tells where the data of an image is");
 
