@@ -200,6 +200,37 @@ static void test_events(void **state)
     machine_end();
 }
 
+static struct vd_buf late;
+static void give_late(struct ram *r, uint64_t off, uint64_t len)
+{
+    if (late.addr)
+        vd_add(SD_EVT, &late, 1);
+    late.addr = 0;
+}
+
+/* A buffer for events that the driver gives between the device's look and its wish for a doorbell, for which it rings none. */
+static void test_event_with_a_late_buffer(void **state)
+{
+    struct err e = ERR_INIT;
+    sd_open();
+    sd_node("late", "");
+    vd_hot = true;
+    struct dev *d = vd_dev("{'driver':'scsi-hd','drive':'late','id':'late','scsi-id':1,'lun':2}");
+    vd_start(BIT64(VIRTIO_SCSI_F_HOTPLUG) | BIT64(VIRTIO_F_EVENT_IDX), SD_QUEUES);
+    late = (struct vd_buf){ vd_alloc(16), 16, true };
+    uint64_t buf = late.addr;
+    void (*before)(struct ram *, uint64_t, uint64_t) = ram_code_written;
+    ram_code_written = give_late;
+    ram_watch(hw_ram, vdq[SD_EVT].used - HW_RAM, 1, WATCH_CODE);
+    assert_true(dev_unplug_request(d, &e));
+    vd_run();
+    ram_code_written = before;
+    assert_int_equal(late.addr, 0);
+    assert_string_equal(event(buf), "1 1:2 reason 2");
+    vd_close();
+    sd_del("late");
+}
+
 /* A unit is unplugged with requests at its back end: it waits for them, and nothing is lost or done twice. */
 static void test_unplug_with_requests(void **state)
 {
@@ -276,7 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_absent_units), cmocka_unit_test(test_several_units), cmocka_unit_test(test_abort_task),
-        cmocka_unit_test(test_unit_reset), cmocka_unit_test(test_abort_of_a_stopped_request), cmocka_unit_test(test_events),
+        cmocka_unit_test(test_unit_reset), cmocka_unit_test(test_abort_of_a_stopped_request), cmocka_unit_test(test_events), cmocka_unit_test(test_event_with_a_late_buffer),
         cmocka_unit_test(test_unplug_with_requests), cmocka_unit_test(test_reset_with_requests), cmocka_unit_test(test_config_space),
         cmocka_unit_test(test_wrong_guests),
     };

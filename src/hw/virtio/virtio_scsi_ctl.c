@@ -15,8 +15,11 @@ static void send_event(struct virtio_scsi *s, uint32_t event, uint32_t reason, c
         return;
     e = virtq_pop(s->events);
     if (!e) {
-        s->events_missed = true;
         virtq_want_kick(s->events, true);
+        e = virtq_pop(s->events);               /* a buffer that came before the driver could see the wish */
+    }
+    if (!e) {
+        s->events_missed = true;
         return;
     }
     ev.event = htole32(event | (s->events_missed ? VIRTIO_SCSI_T_EVENTS_MISSED : 0));
