@@ -160,17 +160,21 @@ static int co_preallocate(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
         got = want;
         if (!s->has_data_file)
             r = co_q2_alloc(s, want, &got, &host);
+        uint64_t len = got << s->cluster_bits;
+        if (s->has_data_file)           /* which ends where the disk does */
+            len = MIN(len, q2_size(s) - host);
         if (!r && how == BLK_PREALLOC_FULL) {
             uint8_t *z = calloc(1, s->cluster_size);
-            struct iovec v = { z, s->cluster_size };
             r = z ? 0 : -ENOMEM;
-            for (uint64_t i = 0; i < got && !r; i++)
-                r = co_node_pwritev(q2_data(s), host + (i << s->cluster_bits), s->cluster_size, &v, 1, BLK_GROW);
+            for (uint64_t i = 0; i < len && !r; i += s->cluster_size) {
+                struct iovec v = { z, MIN(s->cluster_size, len - i) };
+                r = co_node_pwritev(q2_data(s), host + i, v.iov_len, &v, 1, BLK_GROW);
+            }
             free(z);
         } else if (!r && how == BLK_PREALLOC_FALLOC) {
-            r = co_node_zero(q2_data(s), host, got << s->cluster_bits, BLK_GROW);
-        } else if (!r && host + (got << s->cluster_bits) > atomic_load(&q2_data(s)->size)) {
-            r = co_node_resize(q2_data(s), host + (got << s->cluster_bits));
+            r = co_node_zero(q2_data(s), host, len, BLK_GROW);
+        } else if (!r && host + len > atomic_load(&q2_data(s)->size)) {
+            r = co_node_resize(q2_data(s), host + len);
         }
         s->writes++;
         struct q2_ent e = { .has_host = true, .copied = true, .alloc = hide ? 0 : q2_all_subs(s), .zero = hide ? q2_all_subs(s) : 0 };

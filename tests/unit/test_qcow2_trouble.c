@@ -446,7 +446,8 @@ static void bitmaps_come_while_others_are_stored(void **state)
 /* The last cluster is there in part only: its rest is written nowhere. */
 static void a_data_file_ends_where_the_disk_does(void **state)
 {
-    static const char *const kinds[] = { "", ",'data_file_raw':true", ",'extended_l2':true" };
+    static const char *const kinds[] = { "", ",'data_file_raw':true", ",'extended_l2':true", ",'preallocation':'metadata'",
+                                         ",'preallocation':'falloc'", ",'preallocation':'full'" };
     enum { SIZE = 131072 + 1536 };
     char *data = path_of("trouble.data"), buf[2048], back[2048];
     memset(buf, 3, sizeof buf);
