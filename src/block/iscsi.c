@@ -49,7 +49,7 @@ static int co_rw(struct blk_iscsi *s, bool write, uint64_t off, uint32_t len, co
     void *flat = NULL;
     struct iovec v;
     if (niov > ISCSI_IOV_MAX) {
-        if (!(flat = malloc(len)))
+        if (!(flat = calloc(1, len)))      /* what a target says it sent but did not is nobody's memory */
             return -ENOMEM;
         v = (struct iovec){ flat, len };
         q.iov = &v;
@@ -106,7 +106,7 @@ static int co_ragged_piece(struct blk_iscsi *s, bool write, uint8_t *buf, uint64
 /* Writes go one after the other: two in the same block would undo each other. */
 static int co_ragged(struct blk_iscsi *s, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, bool fua)
 {
-    uint8_t *buf = malloc(BOUNCE_MAX + 2 * s->block);
+    uint8_t *buf = calloc(1, BOUNCE_MAX + 2 * s->block);
     int r = 0;
     if (!buf)
         return -ENOMEM;

@@ -110,4 +110,34 @@ def test_what_qemu_reads_and_writes(tmp_path, tgt):
     img("create", "--force", "-f", "qcow2", tgt.url(), "8M")
     img("convert", "-n", "-f", "raw", "-O", "qcow2", raw, tgt.url())
     run("qemu-img", "compare", "-f", "qcow2", "-F", "raw", tgt.url(), raw)
-    assert IMG
+
+
+def test_a_target_that_is_killed(tmp_path, tgt):
+    """Requests wait for it, and go out again."""
+    unit = disk(tmp_path, size=2 * MIB)
+    tgt.add_unit(1, unit, 4096)
+    for count in (2000, 8000, 32000, 128000):
+        args = [IMG, "bench", "-f", "raw", "-w", "--pattern", "0x5a", "-s", "4096", "-d", "16", "-c", str(count), tgt.url()]
+        with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
+            while not tgt.sessions() and p.poll() is None:
+                pass
+            tgt.kill()
+            assert tgt.start()
+            _, err = p.communicate(timeout=300)
+        assert p.returncode == 0, err
+        if "the session has ended" in err:
+            break                       # else it was done before
+    assert "the session has ended" in err
+    assert unit.read_bytes() == b"\x5a" * 2 * MIB
+
+
+def test_a_thin_unit_gives_back(tmp_path, tgt):
+    unit = tmp_path / "disk"
+    unit.write_bytes(b"x" * 8 * MIB)
+    tgt.add_unit(1, unit, 512, "thin_provisioning=1")
+    before = unit.stat().st_blocks
+    img("convert", "-n", "-f", "raw", "-O", "raw", "-S", "4k", sparse_file(tmp_path / "raw", 8 * MIB, pieces=2), tgt.url())
+    assert filecmp.cmp(tmp_path / "raw", unit, shallow=False)
+    assert unit.stat().st_blocks < before // 2
+    got = json.loads(img("map", "--output=json", "-f", "raw", tgt.url()).stdout)
+    assert any(not x["data"] for x in got) and any(x["data"] for x in got)
