@@ -9,6 +9,7 @@
 #include "block/nbd_client.h"
 
 enum { RETRY_NS = 200000000, NS = 1000000000 };
+#define OPEN_NS INT64_C(30000000000)        /* for the first handshake */
 
 static struct blk_nbd *of(struct blk_node *n) { return (struct blk_nbd *)n; }
 
@@ -167,7 +168,7 @@ static int co_ensure(struct blk_nbd *s, int64_t deadline)
             co_wait(&s->reader_done);
         nbd_wire_close(&s->wire);
         uint64_t size = s->size;
-        if (co_nbd_connect(s, &e)) {
+        if (co_nbd_connect(s, deadline, &e)) {
             if (s->size != size)
                 log_warn("NBD export '%s' has another size than before", s->export);
             start_reader(s);
@@ -325,7 +326,7 @@ static bool co_open(struct blk_node *n, struct err *e)
         s->export = xstrdup("");
     if (strlen(s->export) > NBD_MAX_NAME)
         return err_set(e, ERR_VALUE, "an export's name has at most %d bytes", NBD_MAX_NAME);
-    while (!co_nbd_connect(s, e)) {
+    while (!co_nbd_connect(s, MAX(deadline, clock_now(CLOCK_HOST) + OPEN_NS), e)) {
         if (clock_now(CLOCK_HOST) >= deadline)
             return false;
         *e = (struct err)ERR_INIT;

@@ -44,7 +44,7 @@ struct blk_nbd {
     struct co_event reader_done;
 };
 
-/* Connects and negotiates: ->fd, ->size, ->flags are set. Coroutine. */
-bool co_nbd_connect(struct blk_nbd *s, struct err *e) MUST_CHECK;
+/* Connects and negotiates, until @deadline or a little longer: ->fd, ->size, ->flags are set. Coroutine. */
+bool co_nbd_connect(struct blk_nbd *s, int64_t deadline, struct err *e) MUST_CHECK;
 
 #endif

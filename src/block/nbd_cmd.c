@@ -7,17 +7,19 @@
 
 static json_t *done(bool ok) { return ok ? json_object() : NULL; }
 
-struct start_args { json_t *addr; uint32_t max; char *tls_creds; };
+struct start_args { json_t *addr; uint32_t max, handshake; char *tls_creds; };
 static const struct prop start_props[] = {
     PROP_JSON(struct start_args, addr, "addr", PF_REQUIRED, "Where to listen: type, and host and port or path"),
     PROP_U32(struct start_args, max, "max-connections", 0, 0, 65536, "How many clients at once; 0: any number"),
+    PROP_U32(struct start_args, handshake, "handshake-max-seconds", NBD_HANDSHAKE_SECONDS, 0, 86400,
+             "How long a client may take to choose its export; 0: any time"),
     PROP_STR(struct start_args, tls_creds, "tls-creds", 0, "Object with TLS credentials (endpoint=server): clients are served through TLS only"),
     PROP_END,
 };
 static json_t *co_start(void *args, struct err *e)
 {
     struct start_args *a = args;
-    return done(nbd_server_start(a->addr, a->max, a->tls_creds, e));
+    return done(nbd_server_start(a->addr, a->max, a->handshake, a->tls_creds, e));
 }
 
 static json_t *co_stop(void *args, struct err *e)
@@ -128,7 +130,7 @@ static void co_hmp_start(const char *arg, struct str *out)
     json_t *addr = address(arg);
     if (!addr)
         err_set(&e, ERR_VALUE, "nbd_server_start [-a] [-w] HOST:PORT, or unix:PATH");
-    if (!addr || !nbd_server_start(addr, 0, NULL, &e))
+    if (!addr || !nbd_server_start(addr, 0, NBD_HANDSHAKE_SECONDS, NULL, &e))
         hmp_error(out, &e);
     else if (all)
         obj_each(NULL, &blk_node_class, export_drive, &(struct export_all){ writable, out });

@@ -7,6 +7,7 @@
 #include "loop/sock_place.h"
 
 #define CONNECT_NS INT64_C(30000000000)
+#define LEAST_NS INT64_C(5000000000)        /* for a handshake, however little time there is */
 
 static const char *context_name(const struct blk_nbd *s) { return s->context ? s->context : "base:allocation"; }
 
@@ -173,9 +174,12 @@ static bool co_handshake(struct blk_nbd *s, struct err *e)
     return co_go(s, e);
 }
 
-bool co_nbd_connect(struct blk_nbd *s, struct err *e)
+bool co_nbd_connect(struct blk_nbd *s, int64_t deadline, struct err *e)
 {
-    bool ok = co_socket(s, e) && co_handshake(s, e);
+    bool ok = co_socket(s, e);
+    s->wire.deadline = MAX(deadline, clock_now(CLOCK_HOST) + LEAST_NS);
+    ok = ok && co_handshake(s, e);
+    s->wire.deadline = 0;
     if (!ok)
         nbd_wire_close(&s->wire);
     return ok;

@@ -58,9 +58,11 @@ static inline uint32_t nbd_errno(int r)
     }
 }
 
+enum { NBD_HANDSHAKE_SECONDS = 10 };    /* that a client has for it, unless told otherwise */
+
 /* A connection: a non-blocking socket, and TLS over it or NULL. One sends and one receives at a time. */
-struct nbd_wire { int fd; struct tls *tls; };
-/* The whole of @iov (which is changed): 0 or -errno; -EPIPE: the peer closed. Coroutine. */
+struct nbd_wire { int fd; struct tls *tls; int64_t deadline; /* CLOCK_HOST: the peer is not waited for any longer; 0: none */ };
+/* The whole of @iov (which is changed): 0 or -errno; -EPIPE: the peer closed; -ETIMEDOUT. Coroutine. */
 int co_nbd_send(struct nbd_wire *w, struct iovec *iov, unsigned n);
 int co_nbd_recv(struct nbd_wire *w, void *buf, size_t len);
 int co_nbd_recvv(struct nbd_wire *w, struct iovec *iov, unsigned n);

@@ -240,7 +240,7 @@ static int co_start_tls(struct conn *s, uint32_t len)
         return co_reply_error(s, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID, w->tls ? "TLS is in use already" : "no data is expected");
     struct tls *t = tls_new(nbd_server_creds(), true, w->fd, NULL, &e);
     int r = co_reply(s, NBD_OPT_STARTTLS, NBD_REP_ACK, NULL, 0);
-    if (!r && t && co_tls_handshake(t, clock_now(CLOCK_HOST) + TLS_NS, &e)) {
+    if (!r && t && co_tls_handshake(t, w->deadline ? w->deadline : clock_now(CLOCK_HOST) + TLS_NS, &e)) {
         w->tls = t;
         s->structured = false;
         s->contexts = 0;
@@ -504,6 +504,7 @@ void co_nbd_serve(struct nbd_client *c)
     struct conn *s = xnew(struct conn);
     s->c = c;
     int r = co_handshake(s);
+    c->wire.deadline = 0;
     while (!r && !c->closing && !s->broken)
         r = co_next(s);
     if (s->in_flight)

@@ -12,12 +12,15 @@
 #include "loop/co.h"
 #include "loop/sock_place.h"
 
+#define NS INT64_C(1000000000)
+
 static struct {
     int fd;
     bool running;
     char address[SOCK_TEXT];
     struct exit_file *file;         /* where it listens has this name */
     unsigned max_clients, clients;
+    uint32_t handshake;             /* seconds; 0: any time */
     struct obj *creds;              /* NULL: no TLS */
     struct loop_fd watch;
     struct list conns;
@@ -63,6 +66,7 @@ static void accept_client(void *unused, unsigned revents)
         return;
     struct nbd_client *c = xnew(struct nbd_client);
     c->wire.fd = fd;
+    c->wire.deadline = srv.handshake ? clock_now(CLOCK_HOST) + srv.handshake * NS : 0;
     list_push(&srv.conns, &c->link);
     srv.clients++;
     if (srv.max_clients && srv.clients >= srv.max_clients)
@@ -78,7 +82,7 @@ static void co_listen(void *arg)
     o->fd = co_sock_listen(&o->p, 128, &o->at, &srv.file, o->e);
 }
 
-bool nbd_server_start(json_t *addr, unsigned max_clients, const char *tls_creds, struct err *e)
+bool nbd_server_start(json_t *addr, unsigned max_clients, uint32_t handshake, const char *tls_creds, struct err *e)
 {
     struct opening o = { .fd = -1, .e = e };
     struct obj *creds = NULL;
@@ -102,6 +106,7 @@ bool nbd_server_start(json_t *addr, unsigned max_clients, const char *tls_creds,
     srv.creds = creds;
     sock_format(&o.at, srv.address);
     srv.max_clients = max_clients;
+    srv.handshake = handshake;
     srv.running = true;
     loop_fd_init(&srv.watch, loop_main(), NULL, srv.fd, accept_client, NULL);
     loop_fd_watch(&srv.watch, LOOP_IN);

@@ -44,7 +44,7 @@ static int co_all(struct nbd_wire *w, struct iovec *iov, unsigned n, bool send)
         } else if (!k) {
             return -EPIPE;
         } else if (k == -EAGAIN || k == -EWOULDBLOCK) {
-            int r = co_fd(w->fd, send ? LOOP_OUT : LOOP_IN, INT64_MAX);
+            int r = co_fd(w->fd, send ? LOOP_OUT : LOOP_IN, w->deadline ? w->deadline : INT64_MAX);
             if (r < 0)
                 return r;
         } else if (k != -EINTR) {

@@ -24,12 +24,13 @@ enum { MAX_MONITORS = 16 };
 static bool opt_nbd_server(const char *arg, struct err *e)
 {
     json_t *o = opt_parse(arg, NULL, e), *addr = json_object_get(o, "addr");
-    char buf[32];
-    const char *max = o ? opt_text(o, "max-connections", buf) : NULL;
-    uint64_t n = 0;
+    char buf[32], buf2[32];
+    const char *max = o ? opt_text(o, "max-connections", buf) : NULL, *time = o ? opt_text(o, "handshake-max-seconds", buf2) : NULL;
+    uint64_t n = 0, seconds = NBD_HANDSHAKE_SECONDS;
     bool ok = o && (!max || parse_u64(max, &n) || err_set(e, ERR_VALUE, "max-connections is a number")) &&
+              (!time || (parse_u64(time, &seconds) && seconds <= 86400) || err_set(e, ERR_VALUE, "handshake-max-seconds is a number up to 86400")) &&
               (json_is_object(addr) || (err_set(e, ERR_VALUE, "'addr' is missing"), err_hint(e, "addr.type=unix,addr.path=PATH"))) &&
-              nbd_server_start(addr, (unsigned)n, json_string_value(json_object_get(o, "tls-creds")), e);
+              nbd_server_start(addr, (unsigned)MIN(n, UINT32_MAX), (uint32_t)seconds, json_string_value(json_object_get(o, "tls-creds")), e);
     json_decref(o);
     return ok || err_prefix(e, "--nbd-server");
 }
@@ -67,7 +68,8 @@ static void usage(void)
            "  --blockdev DRIVER,node-name=NAME,...   adds a block node\n"
            "  --object TYPE,id=ID,...                adds an object (throttle-group, iothread...)\n"
            "  --chardev TYPE,id=ID,...               adds a character device\n"
-           "  --nbd-server addr.type=unix,addr.path=PATH | addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N][,tls-creds=ID]\n"
+           "  --nbd-server addr.type=unix,addr.path=PATH | addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N]\n"
+           "      [,handshake-max-seconds=N][,tls-creds=ID]\n"
            "  --export TYPE,id=ID,node-name=NODE,... exports a node; TYPE,help shows a type's options, help the types\n"
            "  --monitor [chardev=]ID                 QMP on a character device\n"
            "  --pidfile PATH                         the process id, once everything is served\n", BP_VERSION);

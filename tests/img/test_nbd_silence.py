@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""NBD with peers that say nothing: neither side waits for them for ever. A server that comes back is found again."""
+import select
+import socket
+import struct
+import threading
+
+import pytest
+
+from imglib import img
+from servelib import Storage
+
+
+class Relay:
+    """Between a client and the server behind @path: passes bytes on, or takes connections and says nothing."""
+
+    def __init__(self, tmp_path, path):
+        self.path, self.behind, self.silent, self.pairs, self.taken = str(tmp_path / "relay"), path, False, [], 0
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(8)
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                ready = select.select([self.listener] + [s for pair in self.pairs for s in pair if s], [], [], 0.05)[0]
+            except (OSError, ValueError):
+                continue
+            for s in ready:
+                if s is self.listener:
+                    self.accept()
+                else:
+                    self.move(s)
+
+    def accept(self):
+        c, behind = self.listener.accept()[0], None
+        if not self.silent:
+            behind = socket.socket(socket.AF_UNIX)
+            behind.connect(self.behind)
+        self.pairs.append((c, behind))
+        self.taken += 1
+
+    def move(self, s):
+        for pair in list(self.pairs):
+            if s not in pair:
+                continue
+            other = pair[1 - pair.index(s)]
+            data = s.recv(65536)
+            if data and other:
+                other.sendall(data)
+            elif not data:
+                self.pairs.remove(pair)
+                for x in pair:
+                    if x:
+                        x.close()
+
+    def cut(self, silent):
+        self.silent = silent
+        for pair in list(self.pairs):
+            for s in pair:
+                if s:
+                    s.shutdown(socket.SHUT_RDWR)
+
+
+def hello(path, export=b""):
+    """A client that has chosen its export."""
+    c = socket.socket(socket.AF_UNIX)
+    c.settimeout(60)
+    c.connect(path)
+    assert c.recv(18)[:8] == b"NBDMAGIC"
+    if export:
+        c.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, len(export)) + export)
+        assert len(c.recv(10)) == 10
+    return c
+
+
+def ask_read(c, off):
+    """The error number of a read of 512 bytes."""
+    c.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, off, 512))
+    head = c.recv(16, socket.MSG_WAITALL)
+    error = struct.unpack(">I", head[4:8])[0]
+    if not error:
+        assert len(c.recv(512, socket.MSG_WAITALL)) == 512
+    return error
+
+
+@pytest.mark.parametrize("seconds", ["1", "0"])
+def test_a_client_that_says_nothing_is_sent_away(tmp_path, seconds):
+    """So that those who wait behind it for one of the connections get theirs."""
+    with Storage(tmp_path, "--blockdev", "null-co,node-name=n,size=1M", "--nbd-server",
+                 "addr.type=unix,addr.path=%s,max-connections=1,handshake-max-seconds=%s" % (tmp_path / "s", seconds)) as s:
+        s.export("nbd")
+        mute = hello(str(tmp_path / "s"))
+        if seconds == "1":
+            assert mute.recv(1) == b""
+            c = hello(str(tmp_path / "s"), b"n")
+            select.select([], [], [], 1.5)          # who is through it stays as long as it likes
+            assert ask_read(c, 0) == 0
+            c.close()
+        else:
+            mute.settimeout(1.5)
+            with pytest.raises(socket.timeout):
+                mute.recv(1)
+        mute.close()
+
+
+def test_requests_do_not_wait_for_a_server_that_says_nothing(tmp_path):
+    img("create", "-f", "raw", tmp_path / "a.raw", "1M")
+    with Storage(tmp_path, "--blockdev", "raw,node-name=n,file.driver=file,file.filename=%s" % (tmp_path / "a.raw"),
+                 "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "far"), name="far") as far:
+        far.export("nbd", writable=True)
+        relay = Relay(tmp_path, str(tmp_path / "far"))
+        with Storage(tmp_path, "--blockdev", "nbd,node-name=m,server.type=unix,server.path=%s,export=n,reconnect-delay=1" % relay.path,
+                     "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "near"), name="near") as near:
+            near.export("nbd", node="m")
+            c = hello(str(tmp_path / "near"), b"m")
+            assert ask_read(c, 0) == 0
+            relay.cut(silent=False)
+            assert ask_read(c, 512) == 0 and relay.taken == 2           # made anew
+            relay.cut(silent=True)
+            assert ask_read(c, 1024) == 5
+            relay.cut(silent=False)
+            assert ask_read(c, 1536) == 0
+            c.close()
