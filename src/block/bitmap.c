@@ -114,7 +114,7 @@ void blk_bitmaps_free(struct blk_node *n)
 
 bool blk_bitmap_usable(const struct blk_bitmap *b, bool for_use, struct err *e)
 {
-    if (b->busy && for_use)
+    if (b->leaving || (b->busy && for_use))
         return err_set(e, ERR_BUSY, "Bitmap '%s' is currently in use by another operation and cannot be used", b->name);
     if (b->inconsistent) {
         err_set(e, ERR_STATE, "Bitmap '%s' is inconsistent and cannot be used", b->name);

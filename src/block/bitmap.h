@@ -21,6 +21,7 @@ struct blk_bitmap {
     uint64_t table_off;             /* where the image has it, while ->stored: the driver's */
     uint32_t table_size;
     unsigned busy;                  /* jobs and exports that use it */
+    bool leaving;                   /* a transaction under way removes it: nobody begins to use it */
     struct blk_watch watch;
 };
 

@@ -90,13 +90,15 @@ static bool co_remove(struct txn_act *t, struct err *e)
         return false;
     if (!b)
         return err_set(e, ERR_NOT_FOUND, "Dirty bitmap '%s' not found", a->name);
-    if (b->busy)
+    if (b->busy || b->leaving)
         return err_set(e, ERR_BUSY, "Bitmap '%s' is currently in use by another operation and cannot be used", a->name);
     if (b->stored && n->caps.read_only)
         return err_set(e, ERR_STATE, "Bitmap '%s' is readonly and cannot be modified", a->name);
+    b->leaving = true;
     t->node = n;
     return true;
 }
+static void co_stay(struct txn_act *t) { mine(t)->leaving = false; }
 static void co_removed(struct txn_act *t)
 {
     struct blk_bitmap *b = mine(t);
@@ -177,7 +179,7 @@ static void co_record_back(struct txn_act *t) { mine(t)->recording = t->saved; }
     static json_t *co_cmd_##var(void *args, struct err *e) { return co_txn_alone(&var, args, e); } \
     static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(struct args), co_cmd_##var, .ret = qmp_nothing }; QMP_CMD(&cmd_##var)
 ACTION(add, "block-dirty-bitmap-add", "Begins to note what is written to a node", add_props, .co_prepare = co_add, .co_abort = co_unadd);
-ACTION(del, "block-dirty-bitmap-remove", "Removes a bitmap", name_props, .co_prepare = co_remove, .co_commit = co_removed);
+ACTION(del, "block-dirty-bitmap-remove", "Removes a bitmap", name_props, .co_prepare = co_remove, .co_commit = co_removed, .co_abort = co_stay);
 ACTION(clear, "block-dirty-bitmap-clear", "Begins a bitmap anew", name_props, .co_prepare = co_clear, .co_commit = co_forget, .co_abort = co_restore);
 ACTION(enable, "block-dirty-bitmap-enable", "Lets a bitmap record", name_props, .co_prepare = co_enable, .co_abort = co_record_back);
 ACTION(disable, "block-dirty-bitmap-disable", "Ends the recording of a bitmap", name_props, .co_prepare = co_disable, .co_abort = co_record_back);

@@ -167,7 +167,7 @@ static void stored_begin(const struct qcow2 *s, struct stored *st)
     size_t cap = 0;
     *st = (struct stored){ 0 };
     list_for_each(b, &s->node.bitmaps, link) {
-        if (!b->persistent)
+        if (!b->persistent || b->leaving)
             continue;
         if (st->n == cap) {
             cap = cap ? cap * 2 : 16;

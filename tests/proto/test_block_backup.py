@@ -251,6 +251,30 @@ def test_a_transaction_is_all_or_nothing(tmp_path):
         check(p)
 
 
+def test_a_bitmap_goes_once_in_a_transaction(tmp_path):
+    """What comes after its removal finds it gone; where all is undone, it is there and free."""
+    a, o = create(tmp_path / "a", "8M"), create(tmp_path / "o", "8M")
+    remove = {"type": "block-dirty-bitmap-remove", "data": {"node": "n", "name": "b"}}
+    later = [
+        remove,
+        {"type": "block-dirty-bitmap-clear", "data": {"node": "n", "name": "b"}},
+        {"type": "block-dirty-bitmap-merge", "data": {"node": "n", "target": "c", "bitmaps": ["b"]}},
+        {"type": "blockdev-backup", "data": {"device": "n", "target": "o", "sync": "bitmap", "bitmap": "b", "bitmap-mode": "never", "job-id": "j"}},
+        {"type": "blockdev-backup", "data": {"device": "n", "target": "o", "sync": "incremental", "bitmap": "b", "job-id": "j"}},
+    ]
+    with Machine("-M", "none", *blockdev("n", a), *blockdev("o", o)) as m:
+        for name in "bc":
+            m.qmp.cmd("block-dirty-bitmap-add", node="n", name=name)
+        for action in later:
+            with pytest.raises(QmpError) as e:
+                m.qmp.cmd("transaction", actions=[remove, action])
+            assert "'b'" in str(e.value)
+            assert not bitmaps(m, "n")["b"]["busy"] and m.qmp.cmd("query-jobs") == []
+            m.qmp.cmd("block-dirty-bitmap-clear", node="n", name="b")
+        m.qmp.cmd("transaction", actions=[remove])
+        assert list(bitmaps(m, "n")) == ["c"]
+
+
 def test_jobs_that_end_together(tmp_path):
     args = []
     for i in "ab":
