@@ -31,6 +31,7 @@ struct blk_change {
     const struct iovec *iov;        /* what is written; NULL: zeroes, or a discard */
     unsigned niov;
     bool discard;
+    bool stable;                    /* @iov is a copy: a guest's memory may change while it is written */
     struct co_queue waiting;        /* for its end */
 };
 /*
@@ -39,6 +40,7 @@ struct blk_change {
  */
 struct blk_watch {
     struct list link;
+    bool stable;                    /* it hands on what is written, which must be what the node got */
     /* Before the change; an error fails it. May be NULL. */
     int (*co_before)(struct blk_watch *, const struct blk_change *);
     /* After it, also one that failed (it may have been done in part): @r is what came of it. The answer is the request's. May be NULL. */

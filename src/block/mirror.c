@@ -119,7 +119,7 @@ static int co_after(struct blk_watch *w, const struct blk_change *c, int r)
 {
     struct mirror *s = container_of(w, struct mirror, watch);
     struct op *o = op_of(s, c);
-    int x = r || !o || c->discard ? -EAGAIN : co_to_both(s, c, o);
+    int x = r || !o || c->discard || (c->iov && !c->stable) ? -EAGAIN : co_to_both(s, c, o);
     if (x)
         dirty_set(&s->dirty, c->off, c->len);
     if (x && x != -EAGAIN && job_error(&s->job, s->opt.on_target_error, false, x) == BLK_ACT_REPORT)
@@ -228,7 +228,7 @@ static int co_first(struct mirror *s)
 static int co_run(struct job *j)
 {
     struct mirror *s = of(j);
-    s->watch = (struct blk_watch){ .co_before = co_before, .co_after = co_after };
+    s->watch = (struct blk_watch){ .co_before = co_before, .co_after = co_after, .stable = s->opt.write_blocking };
     co_watch_add(s->src, &s->watch);
     s->watching = true;
     int r = co_first(s);
@@ -328,7 +328,7 @@ static bool change(struct job *j, json_t *args, struct err *e)
     struct mirror *s = of(j);
     if (!str_eq(mode, "write-blocking"))
         return err_set(e, ERR_VALUE, "copy-mode '%s': a running mirror changes to 'write-blocking' only", mode ? mode : "");
-    s->opt.write_blocking = true;
+    s->opt.write_blocking = s->watch.stable = true;
     return true;
 }
 

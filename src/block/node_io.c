@@ -156,15 +156,36 @@ static bool is_change(const struct req *q)
     return q->op == R_WRITE || q->op == R_ZERO || q->op == R_DISCARD || q->op == R_ERASE || q->op == R_COMPRESSED;
 }
 
+static bool wants_stable(const struct blk_node *n)
+{
+    struct blk_watch *w;
+    list_for_each(w, &n->watches, link)
+        if (w->stable)
+            return true;
+    return false;
+}
+
 /* On the home loop, between the words of the watchers. */
 static void co_req_watched(void *arg)
 {
     struct req *q = arg;
-    struct blk_change c = { .off = q->off, .len = q->len, .iov = q->iov, .niov = q->niov, .discard = q->op == R_DISCARD || q->op == R_ERASE };
+    struct iovec copy = { NULL, q->len };
+    if (q->iov && wants_stable(q->n)) {
+        if (posix_memalign(&copy.iov_base, 4096, q->len)) {
+            q->res = -ENOMEM;
+            return;
+        }
+        blk_iov_copy(copy.iov_base, q->iov, q->niov, 0, q->len, false);
+        q->iov = &copy;
+        q->niov = 1;
+    }
+    struct blk_change c = { .off = q->off, .len = q->len, .iov = q->iov, .niov = q->niov, .stable = copy.iov_base != NULL,
+        .discard = q->op == R_DISCARD || q->op == R_ERASE };
     q->res = co_change_begin(q->n, &c);
     if (!q->res)
         co_req_run(q);
     q->res = co_change_end(q->n, &c, q->res);
+    free(copy.iov_base);
 }
 
 static int req_do(struct req *q)
