@@ -337,9 +337,20 @@ static int file_write(struct blk_node *n, uint64_t off, uint64_t len, const stru
 
 /* ---- the rest ---- */
 
+/*
+ * A flush that failed tells so once: the kernel may have dropped what it could not write, and the next one succeeds without it. So all
+ * that come after fail, too, until the node is made anew; but for direct I/O, whose writes were answered one by one.
+ */
 static int co_file_flush(struct blk_node *n)
 {
-    return file_of(n)->kind == CO_FILE_MEMORY ? 0 : co_fdatasync(file_of(n)->fd);    /* memory has nothing behind it */
+    struct blk_file *f = file_of(n);
+    int r = f->kind == CO_FILE_MEMORY ? 0 /* nothing is behind it */ : atomic_load(&f->flush_error);
+    if (r || f->kind == CO_FILE_MEMORY)
+        return r;
+    r = co_fdatasync(f->fd);
+    if (r && !n->direct)
+        atomic_store(&f->flush_error, r);
+    return r;
 }
 
 static int co_file_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)

@@ -2,9 +2,12 @@
 """Exports as files (FUSE): the system's own tools and QEMU's work on the file."""
 import contextlib
 import filecmp
+import json
 import os
 import shutil
+import socket
 import stat
+import struct
 import subprocess
 import threading
 import time
@@ -177,3 +180,30 @@ def test_deleted_under_load(tmp_path, mnt):
         s.qmp.cmd("blockdev-del", node_name="n")
     img("check", tmp_path / "a")
     assert filecmp.cmp(mnt, mnt, shallow=False) and open(mnt).read() == "below"
+
+
+def nbd_flush(c):
+    """The error number of a flush by a client."""
+    c.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 3, 7, 0, 0))
+    return struct.unpack(">I", c.recv(16, socket.MSG_WAITALL)[4:8])[0]
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_flush_that_failed_is_not_made_good_by_the_next(tmp_path, mnt, direct):
+    """The file system fails one fdatasync. What was in the page cache may be gone then, whatever the next one says."""
+    img("create", "-f", "raw", tmp_path / "a", "1M")
+    rules = {"driver": "blkdebug", "node-name": "n", "image": {"driver": "file", "filename": str(tmp_path / "a")},
+             "inject-error": [{"event": "flush_to_disk", "once": True}]}
+    with Storage(tmp_path, "--blockdev", json.dumps(rules), name="below") as below:
+        below.export("fuse", mountpoint=mnt, writable=True)
+        with Storage(tmp_path, "--blockdev", "file,node-name=m,filename=%s,locking=off,cache.direct=%s" % (mnt, "on" if direct else "off"),
+                     "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "s"), name="above") as above:
+            above.export("nbd", node="m", writable=True)
+            c = socket.socket(socket.AF_UNIX)
+            c.settimeout(60)
+            c.connect(str(tmp_path / "s"))
+            c.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, 1) + b"m")
+            assert len(c.recv(28, socket.MSG_WAITALL)) == 28
+            assert nbd_flush(c) == 5
+            assert [nbd_flush(c) for _ in range(2)] == [0 if direct else 5] * 2
+            c.close()
