@@ -264,6 +264,8 @@ int co_node_zone_append(struct blk_node *n, uint64_t *off, uint64_t len, const s
 int co_node_resize(struct blk_node *n, uint64_t size);
 /* At a cluster boundary; -ENOTSUP where the format cannot. */
 int co_node_write_compressed(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov);
+/* Space for [from, end), as much of it as there is, which is zeroes then: BLK_PREALLOC_FALLOC, _FULL. */
+int co_node_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how);
 /* Bytes of one file to another without passing through us; -ENOTSUP where the host cannot, or they are no files. */
 int co_file_copy_range(struct blk_node *src, uint64_t src_off, struct blk_node *dst, uint64_t dst_off, uint64_t len);
 /* This layer alone: ->below tells that it is not here. */

@@ -90,9 +90,10 @@ static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_ext
 
 /* ---- creating, amending, telling ---- */
 
-struct create { uint64_t size; struct luks_create c; };
+struct create { uint64_t size; struct luks_create c; int preallocation; };
 static const struct prop create_props[] = {
     PROP_SIZE(struct create, size, "size", 0, 0, INT64_MAX / 2, "Size of the disk"),
+    PROP_ENUM(struct create, preallocation, "preallocation", blk_prealloc_names, 0, "What is allocated at once: off (and metadata: the header), falloc or full"),
     LUKS_CREATE_PROPS(struct create, c, ""),
     PROP_END,
 };
@@ -106,6 +107,7 @@ static bool co_create(struct blk_node *file, json_t *opts, struct err *e)
     bool ok = prop_set_all(create_props, &c, NULL, opts, "luks images", e) && co_luks_create(l, &io, &c.c, e);
     if (ok) {
         int r = co_node_resize(file, luks_create_size(l) + align_up(c.size, 512));
+        r = r || c.preallocation < BLK_PREALLOC_FALLOC ? r : co_node_preallocate(file, luks_create_size(l), (enum blk_prealloc)c.preallocation);
         ok = !r || err_os(e, -r, "cannot set the size of '%s'", blk_node_filename(file));
     }
     luks_close(l);

@@ -62,8 +62,8 @@ static bool check(const struct create *c, struct err *e)
     }
     if (c->backing_file && c->preallocation)
         return err_set(e, ERR_VALUE, "a backing file and preallocation exclude each other: nothing of it would be seen");
-    if (c->encrypt && (c->preallocation || c->data_file))
-        return err_set(e, ERR_VALUE, "encryption and %s exclude each other", c->data_file ? "a data file" : "preallocation: it would be seen as rubbish");
+    if (c->encrypt && (c->data_file || (v2 && c->preallocation)))
+        return err_set(e, ERR_VALUE, "encryption and %s exclude each other", c->data_file ? "a data file" : "preallocation with compat=0.10: it would be seen as rubbish");
     if (!c->encrypt && c->luks.key_secret)
         return err_set(e, ERR_VALUE, "encrypt.key-secret has no effect without encrypt.format=luks");
     if (c->data_file_raw && (!c->data_file || c->backing_file))
@@ -144,11 +144,14 @@ static int co_placeless(struct qcow2 *s, uint64_t at, uint64_t most, uint64_t *n
     return r;
 }
 
-/* Clusters for what is from @from on. In an image that was used they may hold what was deleted, unless they are written: zero clusters. */
+/*
+ * Clusters for what is from @from on. In an image that was used they may hold what was deleted, unless they are written; and zeroes of the
+ * file are none of an encrypted disk: zero clusters.
+ */
 static int co_preallocate(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
 {
     uint64_t size = align_up(q2_size(s), s->cluster_size);
-    bool hide = from && how == BLK_PREALLOC_METADATA && !s->has_data_file;
+    bool hide = s->luks || (from && how == BLK_PREALLOC_METADATA && !s->has_data_file);
     int r = 0;
     for (uint64_t at = align_up(from, s->cluster_size); at < size && !r;) {
         uint64_t want = MIN((size - at) >> s->cluster_bits, (uint64_t)4096), got, host = at;
@@ -190,7 +193,7 @@ static int co_preallocate(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
 int co_q2_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how)
 {
     struct qcow2 *s = q2_of(n);
-    if (s->luks || (s->version < 3 && how == BLK_PREALLOC_METADATA))
+    if (s->version < 3 && (s->luks || how == BLK_PREALLOC_METADATA))
         return -ENOTSUP;            /* what is in new clusters would be seen */
     co_q2_lock_all(s);
     int r = co_preallocate(s, from, how);

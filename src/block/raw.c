@@ -59,8 +59,7 @@ static int raw_resize(struct blk_node *n, uint64_t size)
     return r;
 }
 
-/* [from, end) of a node, as much of it as there is. */
-static int co_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how)
+int co_node_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how)
 {
     static const uint8_t zeroes[65536];
     uint64_t end = atomic_load(&n->size);
@@ -94,7 +93,7 @@ static bool co_raw_create(struct blk_node *file, json_t *opts, struct err *e)
         return err_set(e, ERR_VALUE, "'%s' has %llu bytes, fewer than %llu", blk_node_filename(file), (unsigned long long)atomic_load(&file->size),
                        (unsigned long long)c.size);
     int r = file->caps.grows ? co_node_resize(file, c.size) : 0;
-    r = r || !c.preallocation ? r : co_preallocate(file, 0, (enum blk_prealloc)c.preallocation);
+    r = r || !c.preallocation ? r : co_node_preallocate(file, 0, (enum blk_prealloc)c.preallocation);
     return !r || err_os(e, -r, "cannot make '%s' %llu bytes long", blk_node_filename(file), (unsigned long long)c.size);
 }
 
@@ -130,7 +129,7 @@ static const struct blk_driver raw_driver = {
              .props = raw_props },
     .flags = BLK_ANY_LOOP | BLK_FORMAT, .co_open = raw_open, .co_close = raw_close, .co_preadv = raw_read, .co_pwritev = raw_write,
     .co_zero = raw_zero, .co_discard = raw_discard, .co_flush = raw_flush, .co_resize = raw_resize, .co_map = raw_map, .co_scsi = raw_scsi,
-    .co_erase = raw_erase, .co_preallocate = co_preallocate, .co_create = co_raw_create, .create_props = create_props,
+    .co_erase = raw_erase, .co_preallocate = co_node_preallocate, .co_create = co_raw_create, .create_props = create_props,
     .measure = raw_measure, .set_perm = blk_pass_perm, .co_set_writable = co_raw_set_writable,
 };
 OBJ_CLASS(&raw_driver.obj);

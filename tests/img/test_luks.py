@@ -200,3 +200,32 @@ def test_amending_qcow2(tmp_path):
     assert "not encrypted" in img("amend", "-f", "qcow2", "-o", "encrypt.state=active", a, ok=(1,)).stderr
     assert "nothing to amend" in img("amend", "-f", "raw", "-o", "size=1", raw, ok=(1,)).stderr
     assert "encrypt.new-secret" in img("amend", "-f", "qcow2", "-o", "help").stdout
+
+
+@pytest.mark.parametrize("how", ["metadata", "falloc", "full"])
+def test_preallocated(tmp_path, how):
+    """Space is there from the beginning; a qcow2 image reads as zeroes all the same."""
+    q, raw = tmp_path / "q", tmp_path / "raw"
+    img("create", *S, "-f", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,preallocation=" + how, q, "4M")
+    place = "driver=qcow2,encrypt.key-secret=s,file.filename=%s" % q
+    raw.write_bytes(bytes(4 * MIB))
+    for tool in img, qimg:
+        tool("compare", "-s", *S, "--image-opts", place, "driver=raw,file.filename=%s" % raw, ok=(0, 1))
+        tool("compare", *S, "--image-opts", place, "driver=raw,file.filename=%s" % raw)
+    assert q.stat().st_size >= 4 * MIB + 65536 and (how == "metadata" or q.stat().st_blocks * 512 >= 4 * MIB)
+    before = q.stat().st_size
+    sparse_file(raw, 4 * MIB)
+    img("convert", *S, "-n", "--image-opts", "--target-image-opts", "driver=raw,file.filename=%s" % raw, place)
+    qimg("compare", *S, "--image-opts", place, "driver=raw,file.filename=%s" % raw)
+    qimg("check", *S, "--image-opts", place)
+    assert q.stat().st_size == before           # the data went where its place was
+    img("resize", *S, "--image-opts", "--preallocation=" + how, place, "6M")
+    qimg("check", *S, "--image-opts", place)
+    with open(raw, "r+b") as f:
+        f.truncate(6 * MIB)
+    qimg("compare", *S, "--image-opts", place, "driver=raw,file.filename=%s" % raw)
+    luks = tmp_path / "luks"
+    img("create", *S, "-f", "luks", "-o", "%s,preallocation=%s" % (CREATE, how), luks, "4M")
+    assert (luks.stat().st_blocks * 512 >= 4 * MIB) == (how != "metadata")
+    qimg("compare", *S, "--image-opts", opts(luks), opts(luks))
+    assert "rubbish" in img("create", *S, "-f", "qcow2", "-o", "compat=0.10,encrypt.format=luks,encrypt.key-secret=s,preallocation=" + how, tmp_path / "v2", "1M", ok=(1,)).stderr
