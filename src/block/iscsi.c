@@ -311,6 +311,9 @@ static bool check_protection(struct blk_iscsi *s, struct err *e)
     return true;
 }
 
+/* A command of a guest could write. */
+static uint32_t takes_commands(const struct blk_iscsi *s) { return s->node.read_only && !s->write_protected ? 0 : s->max_transfer; }
+
 static void set_caps(struct blk_iscsi *s)
 {
     struct blk_node *n = &s->node;
@@ -324,6 +327,7 @@ static void set_caps(struct blk_iscsi *s)
     c->logical_block = c->physical_block = s->block;
     c->physical_block = MAX(s->block, 4096u);
     c->mem_align = 1;
+    c->scsi = takes_commands(s);
     c->discard_granularity = c->discard ? c->discard_granularity : 0;
 }
 
@@ -368,6 +372,7 @@ static bool co_set_writable(struct blk_node *n, bool writable, struct err *e)
     if (writable && s->write_protected)
         return err_set(e, ERR_VALUE, "%s: it is write-protected", s->what);
     n->caps.read_only = n->read_only;
+    n->caps.scsi = takes_commands(s);
     return true;
 }
 
@@ -406,6 +411,6 @@ static const struct blk_driver iscsi_driver = {
     .obj = { .name = "blockdev-iscsi", .desc = "Disk of an iSCSI target", .base = &blk_node_class, .size = sizeof(struct blk_iscsi), .props = props,
              .init = init },
     .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero, .co_discard = co_discard,
-    .co_flush = co_flush, .co_resize = co_resize, .co_map = co_map, .co_set_writable = co_set_writable, .filename = filename,
+    .co_flush = co_flush, .co_resize = co_resize, .co_map = co_map, .co_set_writable = co_set_writable, .co_scsi = co_iscsi_pass, .filename = filename,
 };
 OBJ_CLASS(&iscsi_driver.obj);

@@ -44,10 +44,9 @@ struct iscsi_req {
     struct list link;               /* in ->sent, in the order of sending; or in ->draining */
     uint8_t cdb[ISCSI_CDB_MAX], cdb_len;
     bool to_device;
-    bool once;                      /* is not sent again over a new session */
     const struct iovec *iov;
     unsigned niov;
-    uint32_t len;
+    uint32_t len, timeout;          /* timeout: seconds; 0: for ever */
     /* results */
     bool lost;                      /* the session ended before the answer */
     bool late;                      /* and that was because this one had none for too long */
@@ -110,6 +109,8 @@ void iscsi_warn(struct blk_iscsi *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* ---- iscsi_scsi.c ---- */
 /* Until the command is done or has failed for good: 0, or -errno of what the target says. */
 int co_iscsi_run(struct blk_iscsi *s, struct iscsi_req *q);
+/* A command of others, as it is: the target's answer is in @c, or that it could not be reached. On any loop. */
+int co_iscsi_pass(struct blk_node *n, struct blk_scsi *c);
 /* The target's words of the last answer. */
 const char *iscsi_words(const struct blk_iscsi *s, const struct iscsi_req *q, char buf[160]);
 /* Asks the unit what it is: type, size, limits. */

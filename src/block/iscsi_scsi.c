@@ -70,12 +70,17 @@ struct tries { unsigned attentions, busy, lost, aborted; };
 
 static void pause_for(unsigned n) { co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + MIN(INT64_C(10) << MIN(n, 7u), INT64_C(1000)) * MS); }
 
+static void notice(struct blk_iscsi *s, struct sense x)
+{
+    s->again |= x.key == KEY_ATTENTION && (x.asc == ASC_CAPACITY_CHANGED || x.asc == ASC_LUNS_CHANGED);
+}
+
 /* Whether the answer is one to try again after, in time. */
 static bool co_again(struct blk_iscsi *s, const struct iscsi_req *q, struct tries *t)
 {
     struct sense x = sense_of(q);
     if (q->lost)
-        return !q->late && !q->once && !s->closing && t->lost++ < MAX_LOST;
+        return !q->late && !s->closing && t->lost++ < MAX_LOST;
     if (q->status == SCSI_STATUS_BUSY || q->status == SCSI_STATUS_TASK_SET_FULL || (x.key == KEY_NOT_READY && x.asc == ASC_BECOMING_READY)) {
         if (t->busy >= MAX_BUSY)
             return false;
@@ -90,7 +95,7 @@ static bool co_again(struct blk_iscsi *s, const struct iscsi_req *q, struct trie
     }
     if (x.key != KEY_ATTENTION || t->attentions++ >= MAX_ATTENTIONS)
         return false;
-    s->again |= x.asc == ASC_CAPACITY_CHANGED || x.asc == ASC_LUNS_CHANGED;
+    notice(s, x);
     return true;
 }
 
@@ -103,6 +108,7 @@ static bool is_good(const struct iscsi_req *q)
 int co_iscsi_run(struct blk_iscsi *s, struct iscsi_req *q)
 {
     struct tries t = { 0 };
+    q->timeout = s->timeout;
     do {
         int r = co_iscsi_ensure(s);
         if (!r && s->again && s->probed && !s->looking) {
@@ -116,6 +122,46 @@ int co_iscsi_run(struct blk_iscsi *s, struct iscsi_req *q)
             return r;
     } while (!is_good(q) && co_again(s, q, &t));
     return is_good(q) ? 0 : q->lost ? q->late ? -ETIMEDOUT : -EIO : errno_of(q);
+}
+
+/* ---- commands of others ---- */
+
+struct pass { struct blk_iscsi *s; struct blk_scsi *c; int r; };
+
+/* What came of it, in the words of the kernel (include/scsi/scsi_status.h of Linux). Nothing is done twice, nothing kept from who asked. */
+static void co_pass(void *arg)
+{
+    enum { NO_CONNECTION = 1, TIMED_OUT = 3, DISRUPTED = 14 };
+    struct pass *p = arg;
+    struct blk_scsi *c = p->c;
+    struct iscsi_req q = { .cdb_len = c->cdb_len, .to_device = c->to_device, .iov = c->iov, .niov = c->len ? c->niov : 0, .len = c->len,
+                           .timeout = c->timeout };
+    memcpy(q.cdb, c->cdb, c->cdb_len);
+    if (co_iscsi_ensure(p->s)) {
+        c->host_status = NO_CONNECTION;
+        return;
+    }
+    p->r = co_iscsi_send(p->s, &q);
+    if (p->r)
+        return;
+    c->host_status = !q.lost ? 0 : q.late ? TIMED_OUT : DISRUPTED;
+    c->status = q.lost ? 0 : (uint8_t)q.status;
+    c->done = q.done;
+    c->sense_len = q.sense_len;
+    memcpy(c->sense, q.sense, q.sense_len);
+    notice(p->s, sense_of(&q));
+}
+
+int co_iscsi_pass(struct blk_node *n, struct blk_scsi *c)
+{
+    struct pass p = { (struct blk_iscsi *)n, c, 0 };
+    if (c->cdb_len > ISCSI_CDB_MAX || c->len > n->caps.scsi || c->niov > ISCSI_IOV_MAX)
+        return -EINVAL;
+    c->status = c->sense_len = 0;
+    c->host_status = c->driver_status = 0;
+    c->done = 0;
+    co_on_loop(n->home, NULL, co_pass, &p);
+    return p.r;
 }
 
 /* ---- what the unit is ---- */

@@ -134,11 +134,14 @@ static void keep_alive(struct blk_iscsi *s, int64_t now)
 
 static void expire(struct blk_iscsi *s, int64_t now)
 {
-    struct iscsi_req *q = list_first(&s->sent, struct iscsi_req, link);
-    if (!q || !s->timeout || now - q->sent < s->timeout * NS)
-        return;
-    q->late = true;
-    hang_up(s, "a command has had no answer for too long");     /* so that the target does not execute it later */
+    struct iscsi_req *q;
+    bool any = false;
+    list_for_each(q, &s->sent, link) {
+        q->late = q->timeout && now - q->sent >= q->timeout * NS;
+        any |= q->late;
+    }
+    if (any)
+        hang_up(s, "a command has had no answer for too long");     /* so that the target does not execute it later */
 }
 
 void iscsi_tick(void *arg)

@@ -258,7 +258,7 @@ static bool takes_commands(struct scsi_pass *p, struct err *e)
 
     if (!p->d.caps.scsi) {
         err_set(e, ERR_VALUE, "'%s' is no SCSI device of the host, so that commands cannot be passed to it", id);
-        return err_hint(e, "an image is the medium of a scsi-hd or scsi-cd; commands pass through driver=host_device, and format=raw above it, only");
+        return err_hint(e, "an image is the medium of a scsi-hd or scsi-cd; commands pass through driver=host_device or iscsi, and format=raw above it, only");
     }
     if (is_generic(p) || blk_size(p->d.blk))
         return true;
