@@ -18,8 +18,8 @@ enum { M_CODE = RAM, S_CODE = RAM + 0x1000, M_LOG = RAM + 0x2000, S_LOG = RAM + 
        POOL = RAM + 0x10000, POOL_PAGES = 16, FUNCTIONS = RAM + 0x30000, F_PAGES = 8, MAIN = RAM + 0x40000, MAIN_SIZE = 0x10000,
        TABLES = RAM + 0x60000, LOW_SIZE = 0x80000, HIGH = RAM + 0x200000, HIGH_SIZE = 0x40000 };
 /* Virtual: RAM's first 2 MiB for the supervisor; code, and the same 4 MiB above for the user; functions likewise. */
-enum { V_RAM = 0x20000000, V_CODE = 0x20800000, V_USER = 0x400000, V_FUNCTIONS = 0x21000000, V_SMALL = 0x200000, V_LARGE = 0x10000000,
-       V_HUGE = 0x40000000 };
+enum { V_RAM = 0x20000000, V_CODE = 0x20800000, V_USER = 0x400000, V_FUNCTIONS = 0x21000000, V_LARGE_F = 0x22000000, V_SMALL = 0x200000,
+       V_LARGE = 0x10000000, V_HUGE = 0x40000000 };
 #define V_HIGH UINT64_C(0xffffffff80000000)
 enum { S4 = 20, S5, S6, S7, T3 = 28, T4, T5, T6, LOGGED = 27, TIMES = 23, INNER = 26 };
 enum { V = 1, R = 2, W = 4, X = 8, U = 16, G = 32, A = 64, D = 128 };
@@ -137,6 +137,18 @@ static void mprv_call(void)
     csr_to(0x300, T5);
 }
 
+/* Registers by bits of a6: each must take effect by itself. */
+static void pmp_call(void)
+{
+    static const struct { unsigned csr, from; } r[] = { { 0x3b0, A0 }, { 0x3b1, A1 }, { 0x3a0, A2 } };
+    for (unsigned i = 0; i < 3; i++) {
+        put(enc_i(0x7013, 24, A6, 1 << i));                 /* andi */
+        uint64_t over = branch(0, 24, 0);
+        csr_to(r[i].csr, r[i].from);
+        land(over);
+    }
+}
+
 static void one_call(unsigned n)
 {
     switch (n) {
@@ -156,11 +168,7 @@ static void one_call(unsigned n)
     case CALL_SET: put(enc_csr(CSRRS, 0, 0x300, A1)); break;
     case CALL_CLEAR: put(enc_csr(CSRRC, 0, 0x300, A1)); break;
     case CALL_MPRV: mprv_call(); break;
-    case CALL_PMP:
-        csr_to(0x3b0, A0);
-        csr_to(0x3b1, A1);
-        csr_to(0x3a0, A2);
-        break;
+    case CALL_PMP: pmp_call(); break;
     case CALL_ENV: csr_to(0x30a, A1); break;
     case CALL_CODE:
         put(enc_s(SW, A0, A1, 0));
@@ -256,6 +264,11 @@ static uint64_t function_pte(bool user)
     return below(12) ? pte(FUNCTIONS + 0x1000 * below(F_PAGES), bits) : below(2) ? 0 : pte(FUNCTIONS, bits & ~(uint64_t)A);
 }
 
+static uint64_t large_function_pte(bool user)
+{
+    return below(12) ? pte(below(2) ? RAM : HIGH, V | R | A | X | (user ? U : 0)) : 0;
+}
+
 static void make_space(unsigned as)
 {
     uint64_t root = table(as, T_ROOT), low = table(as, T_LOW), top = table(as, T_TOP);
@@ -278,6 +291,8 @@ static void make_space(unsigned as)
     set_pte(low, (V_CODE + V_USER) >> 21, pte(table(0, T_CODE_USER), V));
     set_pte(low, V_FUNCTIONS >> 21, pte(functions_table(as, false), V));
     set_pte(low, (V_FUNCTIONS + V_USER) >> 21, pte(functions_table(as, true), V));
+    set_pte(low, V_LARGE_F >> 21, large_function_pte(false));
+    set_pte(low, (V_LARGE_F + V_USER) >> 21, large_function_pte(true));
     set_pte(top, 0, pte(table(as, T_HIGH), V));
     set_pte(top, 1, large_pte(as));
     set_pte(table(as, T_SPLIT_1G), 0, large_pte(as));
@@ -347,7 +362,7 @@ static void random_insn(void)
     switch (below(20)) {
     case 0: case 1: case 2: case 3: put(enc_r(alu[below(14)], d, any(), any())); break;
     case 4: put(enc_i(ADDI, d, any(), (int32_t)below(4096))); break;
-    case 5: put(0x8006u | d << 7 | any() << 2); break;                       /* c.mv */
+    case 5: put(0x8002u | d << 7 | any() << 2); break;                       /* c.mv */
     case 6: put(enc_r(amo[below(10)], below(4) ? d : 0, b, any())); break;
     case 7: put(enc_i(below(2) ? 0x3007 : 0x2007, below(32), b, displacement())); break;
     case 8: put(enc_s(below(2) ? 0x3027 : 0x2027, b, below(32), displacement())); break;
@@ -388,6 +403,7 @@ static void call(unsigned n)
 static void write_function(uint64_t to)
 {
     pc_now = to;
+    put(enc_i(ADDI, any(), any(), (int32_t)below(4096)));   /* what change_code() replaces */
     unsigned n = below(12);
     for (unsigned i = 0; i < n && pc_now < to + 40; i++)
         random_insn();
@@ -395,12 +411,14 @@ static void write_function(uint64_t to)
 }
 
 /* Each page has them at the same places, one of them over its end: the next page's begins with an upper half and a return. */
-static void write_functions(void)
+static void write_functions(uint64_t first)
 {
-    for (uint64_t page = FUNCTIONS; page < FUNCTIONS + 0x1000 * F_PAGES; page += 0x1000) {
+    for (uint64_t page = first; page <= first + 0x1000 * F_PAGES; page += 0x1000) {
         st_le16(at(page), (uint16_t)(below(4096) << 4 | A0 >> 1));
         pc_now = page + 2;
         put(enc_i(JALR, 0, RA, 0));
+        if (page == first + 0x1000 * F_PAGES)
+            break;
         for (unsigned k = 1; k < 8; k++)
             write_function(page + 0x100 * k);
         pc_now = page + 0xff0;
@@ -411,19 +429,31 @@ static void write_functions(void)
     }
 }
 
-/* Of page @n. */
-static void call_function(unsigned n)
+/* Where the supervisor has a function of page @n: those from F_PAGES on are seen through a leaf of 2 MiB. */
+static uint64_t function_address(unsigned n)
 {
     static const unsigned entry[] = { 0x100, 0x200, 0x300, 0x400, 0x500, 0x700, 0xff0, 2 };
-    uint64_t to = n * 0x1000 + entry[below(8)];
-    if (!below(15)) {
-        li(T3, V_FUNCTIONS + below(2) * V_USER + to);                       /* not for this mode, perhaps */
-        put(enc_i(JALR, RA, T3, 0));
-        return;
-    }
-    uint64_t off = V_FUNCTIONS + to - (pc_now - RAM + V_CODE);
+    uint64_t to = n % F_PAGES * 0x1000 + entry[below(8)];
+    return n < F_PAGES ? V_FUNCTIONS + to : V_LARGE_F + (FUNCTIONS - RAM) + to;
+}
+
+/* In either mode. */
+static void call_at(uint64_t v)
+{
+    uint64_t off = v - (pc_now - RAM + V_CODE);
     put(AUIPC | T3 << 7 | (uint32_t)((off + 0x800) & 0xfffff000));
     put(enc_i(JALR, RA, T3, (int32_t)((int64_t)(off << 52) >> 52)));
+}
+
+static void call_function(void)
+{
+    uint64_t v = function_address(below(2 * F_PAGES));
+    if (below(15)) {
+        call_at(v);
+        return;
+    }
+    li(T3, v + below(2) * V_USER);                          /* not for this mode, perhaps */
+    put(enc_i(JALR, RA, T3, 0));
 }
 
 /* Where an entry is, what it becomes, an address that it translates, and whether only a fence of all addresses, of all spaces, will do. */
@@ -437,9 +467,13 @@ static struct change random_change(unsigned as)
     unsigned k = below(3), i = below(below(2) ? POOL_PAGES : 4), page = i * 0x1000;
     bool user = below(2);
     uint64_t large = table(as, T_LOW) + ((V_LARGE >> 21) + k) * 8, va;
-    switch (below(10)) {
+    switch (below(13)) {
     case 0: return (struct change){ large, large_pte(as), V_LARGE + k * 0x200000 + pool_offset(), true, true };
     case 1: return (struct change){ table(as, T_ROOT) + 8, huge_pte(as), V_HUGE + pool_offset(), true, true };
+    case 10: return (struct change){ table(as, T_ROOT) + 8, pte(RAM, leaf_bits()), V_HUGE + pool_offset(), false, true };
+    case 11: case 12:
+        va = V_LARGE_F + user * V_USER;
+        return (struct change){ table(as, T_LOW) + (va >> 21) * 8, large_function_pte(user), va + below(0x200000), false, false };
     case 2: return (struct change){ table(as, T_HIGH) + i * 8, small_pte(), V_HIGH + page, false, true };
     case 3: case 4:                                         /* from leaf to leaf */
         return (struct change){ large, pte(below(2) ? RAM : HIGH, leaf_bits()), V_LARGE + k * 0x200000 + pool_offset(), false, true };
@@ -461,10 +495,11 @@ static void change_table(void)
     bool was_leaf = ld_le64(at(c.at)) & (R | X);
     unsigned fence = (c.all_va || !was_leaf ? 0 : below(2)) | (c.all_as ? 0 : below(2) << 1), b = base();
     bool function = c.va >= V_FUNCTIONS && c.va < V_HUGE, look = below(4);
+    uint64_t f = function_address(c.va >= V_LARGE_F ? F_PAGES + below(F_PAGES) : c.va >> 12 & (F_PAGES - 1));
     if (look && !function)                                  /* before and after */
         li(b, (c.va & ~UINT64_C(0xfff)) | below(480) * 8);
     if (look)
-        function ? call_function(c.va >> 12 & (F_PAGES - 1)) : reach(b, 3);
+        function ? call_at(f) : reach(b, 3);
     if (below(2)) {
         li(A0, c.at);
         li(A1, c.value);
@@ -481,13 +516,13 @@ static void change_table(void)
         put(enc_r(SFENCE_VMA, 0, fence & 1 ? A2 : 0, fence & 2 ? A3 : 0));
     }
     if (look)
-        function ? call_function(c.va >> 12 & (F_PAGES - 1)) : reach(b, 3);
+        function ? call_at(f) : reach(b, 3);
 }
 
 static void change_code(void)
 {
-    uint64_t place = FUNCTIONS + 0x1000 * below(F_PAGES) + 0x100 * (1 + below(7));
-    bool by_call = below(2);
+    uint64_t place = (below(2) ? FUNCTIONS : HIGH + (FUNCTIONS - RAM)) + 0x1000 * below(F_PAGES) + 0x100 * (1 + below(7));
+    bool by_call = place >= HIGH || below(2);               /* the supervisor has no window there */
     li(A0, by_call ? place : place - RAM + V_RAM);
     li(A1, (uint64_t)(int64_t)(int32_t)enc_i(ADDI, any(), any(), (int32_t)below(4096)));
     if (by_call) {
@@ -529,12 +564,18 @@ static uint64_t pmp_address(void)
 
 static void change_machine(void)
 {
+    unsigned b = base();
+    uint64_t place = pmp_address();
     switch (below(5)) {
     case 0:
-        li(A0, pmp_address());
+        li(b, V_RAM + (((place << 2) - RAM) & ~UINT64_C(0xfff)) + below(480) * 8);
+        reach(b, 3);
+        li(A0, place);
         li(A1, pmp_address());
         li(A2, UINT64_C(0x1f0000) | (below(2) ? 0 : ((2 + below(2)) << 3 | below(8))) | (below(2) ? 0 : (below(4) << 3 | below(8))) << 8);
+        put(enc_i(ADDI, A6, 0, below(2) ? 7 : 1 + (int32_t)below(6)));
         call(CALL_PMP);
+        reach(b, 3);
         break;
     case 1:
         li(A1, (below(2) ? ENVCFG_ADUE : 0) | (below(2) ? ENVCFG_PBMTE : 0) | (below(4) ? ENVCFG_CBZE : 0));
@@ -551,7 +592,7 @@ static void change_machine(void)
         call(CALL_MPRV);
         break;
     default:
-        put(enc_csr(6, 0, 0x144, 2));                       /* csrsi sip, SSIP */
+        put(below(2) ? enc_csr(6, 0, 0x144, 2) : enc_csr(6 + below(2), 0, 0x100, 2));   /* sip.SSIP; sstatus.SIE, set or cleared */
         break;
     }
 }
@@ -572,12 +613,12 @@ static void action(void)
         if (walks)
             put(enc_i(ADDI, b, b, (int32_t[]){ 8, 64, -8, 2040, 2040, 512 }[below(6)]));
         if (!below(3))
-            call_function(below(F_PAGES));
+            call_function();
         put(enc_i(ADDI, INNER, INNER, -1));
         put(enc_b(4, 0, INNER, (int32_t)(loop - pc_now)));
         break;
     }
-    case 4: call_function(below(F_PAGES)); break;
+    case 4: call_function(); break;
     case 5: change_table(); break;
     case 6: change_mode(); break;
     case 7: change_machine(); break;
@@ -592,8 +633,10 @@ static void action(void)
 static void make_program(void)
 {
     memset(at(RAM), 0, LOW_SIZE);
+    memset(at(HIGH), 0, HIGH_SIZE);
     write_handlers();
-    write_functions();
+    write_functions(FUNCTIONS);
+    write_functions(HIGH + (FUNCTIONS - RAM));
     make_tables();
     pc_now = MAIN;
     for (unsigned i = 0; i < 3; i++)

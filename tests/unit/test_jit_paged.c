@@ -96,6 +96,8 @@ static void run(unsigned which, const uint64_t *f, unsigned times, const uint64_
     set_csr(h, 0x106, 7);
     set_csr(h, 0x10a, ENVCFG_CBZE);
     set_csr(h, 0x30a, ENVCFG_CBZE | (x[0] & 0x10000 ? ENVCFG_ADUE : 0));
+    set_csr(h, 0x3b0, POOL >> 2);
+    set_csr(h, 0x3b1, POOL >> 2);
     set_csr(h, 0x3b2, BIT64(54) - 1);
     set_csr(h, 0x3a0, 0x1f0000);
     set_csr(h, 0x180, satp(0));
@@ -179,6 +181,7 @@ static void one_program(unsigned number, bool all)
         f[i] = rnd() | (below(2) ? UINT64_C(0xffffffff00000000) : 0);
     }
     memcpy(low, at(RAM), LOW_SIZE);
+    memcpy(high, at(HIGH), HIGH_SIZE);
     for (unsigned i = 0; i < POOL_PAGES * 0x1000; i += 8) {
         st_le64(low + (POOL - RAM) + i, rnd());
         st_le64(high + (POOL - RAM) + i, rnd());

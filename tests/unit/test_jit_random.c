@@ -374,6 +374,7 @@ static void run(unsigned which, const uint64_t *regs, uint64_t start, uint64_t e
             assert_true(hart_reg_write(h, i, regs[i]));
     assert_true(hart_reg_write(h, 65 + 0x300, regs[32]));
     assert_true(hart_reg_write(h, 65 + 0x305, end));
+    assert_true(hart_reg_write(h, 65 + 2, regs[0]));
     hart_power(h, true);
     UNTIL(hart_pc(h) == end, harts_run(set[which]));
     hart_power(h, false);
@@ -428,6 +429,7 @@ static void one_program(unsigned number)
     regs[BASE_C] = RAM + DATA + 0x1000 * (2 + below(4)) - below(16) * 4;
     regs[COUNTER] = 1 + below(40);
     regs[TIMES] = below(8);
+    regs[0] = below(3) ? 0 : below(5);                                  /* frm; it makes mstatus.FS dirty */
     regs[32] = (uint64_t)(below(10) ? 1 + below(3) : 0) << 13;          /* mstatus.FS */
     for (unsigned i = 0; i < DATA_SIZE; i += 8)
         st_le64(data + i, below(2) ? float_value() : rnd());

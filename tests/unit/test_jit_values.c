@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the translator must not take for known: values that look sign-extended, singles that are no longer boxed, the rounding mode that a
+ * block was made for, an address that LR itself has changed, pages that changed more than once.
+ */
+#include "rv.h"
+#include "jit_at_once.h"
+
+enum { ADDI = 0x13, ADDIW = 0x1b, ANDI = 0x7013, OR = 0x6033, XOR = 0x4033, AND = 0x7033, LW = 0x2003, LD = 0x3003, SW = 0x2023, HERE = 0x6f };
+enum { FLW = 0x2007, FADD_S = 0x53, FADD_D = 0x02000053, FDIV_D = 0x1a000053, RNE = 0, RDN = 2 << 12, DYN = 7 << 12, LR_D = 0x1000302f, SC_D = 0x1800302f };
+
+static uint64_t pc_now;
+static void put(uint32_t insn)
+{
+    put_insn(pc_now, insn);
+    pc_now += 4;
+}
+
+static struct hart *begin(void)
+{
+    struct hart *h = rv_harts(1, NULL, &accel_jit);
+    set_csr(h, 0x300, UINT64_C(3) << 13);
+    pc_now = CODE;
+    return h;
+}
+
+static void run(struct hart *h)
+{
+    put(HERE);
+    set_reg(h, REG_PC, CODE);
+    hart_run_to(h, pc_now - 4);
+}
+
+/* sext.w of what is not a word, though one of the operands is. */
+static void test_words(void **state)
+{
+    static const uint64_t wide = UINT64_C(0x123456789abcdef0);
+    static const uint32_t insn[] = { ANDI | (uint32_t)-2 << 20, OR | A2 << 20, XOR | A2 << 20, AND | A2 << 20 };
+    static const uint64_t result[] = { wide & (uint64_t)-2, wide | 0x7f, wide ^ 0x7f, wide & (uint64_t)(int64_t)-16 };
+    for (unsigned i = 0; i < 4; i++) {
+        struct hart *h = begin();
+        st_le32(at(DATA), i == 3 ? (uint32_t)-16 : 0x7f);
+        set_reg(h, A0, DATA);
+        set_reg(h, A1, wide);
+        put(enc_i(LW, A2, A0, 0));                          /* a word */
+        put(insn[i] | A1 << 15 | A3 << 7);
+        put(enc_i(ADDIW, A4, A3, 0));
+        put(enc_r(0x33, A5, A4, A3));
+        run(h);
+        assert_int_equal(reg(h, A3), result[i]);
+        assert_int_equal(reg(h, A4), (uint64_t)(int64_t)(int32_t)result[i]);
+        assert_int_equal(reg(h, A5), reg(h, A4) + reg(h, A3));
+    }
+}
+
+/* A register that was a boxed single holds a double once an instruction that is not translated has written it. */
+static void test_box(void **state)
+{
+    struct hart *h = begin();
+    st_le32(at(DATA), 0x3f800000);
+    set_reg(h, A0, DATA);
+    set_reg(h, REG_F0 + 1, UINT64_C(0x3ff0000000000000));
+    set_reg(h, REG_F0 + 2, UINT64_C(0x3ff0000000000000));
+    put(enc_i(FLW, 3, A0, 0));
+    put(enc_r(FADD_S | DYN, 4, 3, 3));
+    put(enc_r(FADD_D | RDN, 3, 1, 2));
+    put(enc_r(FADD_S | DYN, 5, 3, 3));
+    run(h);
+    assert_int_equal(reg(h, REG_F0 + 4), UINT64_C(0xffffffff40000000));
+    assert_int_equal(reg(h, REG_F0 + 3), UINT64_C(0x4000000000000000));
+    assert_int_equal(reg(h, REG_F0 + 5), UINT64_C(0xffffffff7fc00000));
+}
+
+/* One block in each of the modes: what says its own rounds so. */
+static void test_rounding(void **state)
+{
+    static const uint64_t third[] = { 0x3fd5555555555555, 0x3fd5555555555555, 0x3fd5555555555555, 0x3fd5555555555556 };
+    struct hart *h = begin();
+    put(enc_r(FDIV_D | RNE, 3, 1, 2));
+    put(enc_r(FDIV_D | DYN, 4, 1, 2));
+    for (unsigned twice = 0; twice < 2; twice++)
+        for (unsigned frm = 0; frm < 4; frm++) {
+            pc_now = CODE + 8;
+            set_csr(h, 2, frm);
+            set_reg(h, REG_F0 + 1, UINT64_C(0x3ff0000000000000));
+            set_reg(h, REG_F0 + 2, UINT64_C(0x4008000000000000));
+            run(h);
+            assert_int_equal(reg(h, REG_F0 + 3), third[0]);
+            assert_int_equal(reg(h, REG_F0 + 4), third[frm]);
+        }
+}
+
+/* SC goes where its own base says, which LR has loaded anew: elsewhere than the reservation is. */
+static void test_base_of_sc(void **state)
+{
+    struct hart *h = begin();
+    st_le64(at(DATA), DATA + 0x100);
+    st_le64(at(DATA + 0x100), DATA + 0x100);                /* the value that a comparison would expect */
+    set_reg(h, A0, DATA);
+    set_reg(h, A1, 7);
+    put(enc_r(LR_D, A0, A0, 0));
+    put(enc_r(SC_D, A2, A0, A1));
+    run(h);
+    assert_int_equal(reg(h, A2), 1);
+    assert_int_equal(ld_le64(at(DATA + 0x100)), DATA + 0x100);
+}
+
+/* A function is written three times, each time with a fence, in a page whose other code stays; its change lies in the block's second line. */
+static void test_rewritten_lines(void **state)
+{
+    struct hart *h = begin();
+    const uint64_t function = CODE + 0x1000 + 0x40 - 12;    /* three instructions in one line, then the next */
+    for (unsigned i = 0; i < 6; i++)
+        put_insn(function + 4 * i, enc_i(ADDI, A0, A0, 1));
+    put_insn(function + 24, enc_i(0x67, ZERO, RA, 0));
+    put_insn(CODE + 0x1800, enc_i(0x67, ZERO, RA, 0));
+    set_reg(h, A1, function + 16);
+    set_reg(h, A2, CODE + 0x1800);
+    set_reg(h, A3, function);
+    for (unsigned i = 0; i < 4; i++) {
+        set_reg(h, 18 + i, enc_i(ADDI, A0, A0, (int32_t)(10 << i)));
+        put(enc_i(0x67, RA, A2, 0));
+        put(enc_i(0x67, RA, A3, 0));
+        put(enc_s(SW, A1, 18 + i, 0));
+        put(0x100f);
+    }
+    put(enc_i(0x67, RA, A3, 0));
+    run(h);
+    assert_int_equal(reg(h, A0), 6 + (5 + 10) + (5 + 20) + (5 + 40) + (5 + 80));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_words), cmocka_unit_test(test_box), cmocka_unit_test(test_rounding), cmocka_unit_test(test_base_of_sc),
+        cmocka_unit_test(test_rewritten_lines),
+    };
+    int r = cmocka_run_group_tests(tests, rv_memory, NULL);
+    rv_code_attach(NULL);
+    if (set)
+        hart_set_free(set);
+    return r;
+}
