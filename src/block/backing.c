@@ -56,7 +56,7 @@ char *blk_path_beside(const char *image, const char *name)
     const char *slash = image ? strrchr(image, '/') : NULL;
     if (protocol(name) || name[0] == '/' || !slash)
         return xstrdup(name);
-    if (str_starts(image, "ssh://"))
+    if (str_starts(image, "ssh://") || str_starts(image, "nfs://"))
         return uri_beside(image, name);
     return xasprintf("%.*s%s", (int)(slash + 1 - image), image, name);
 }
@@ -116,6 +116,8 @@ static json_t *iscsi_opts(const char *proto, const char *name, const char *rest,
 
 static json_t *ssh_opts(const char *proto, const char *name, const char *rest, struct err *e) { return uri_ssh_opts(name, e); }
 
+static json_t *nfs_opts(const char *proto, const char *name, const char *rest, struct err *e) { return uri_nfs_opts(name, e); }
+
 static json_t *url_opts(const char *proto, const char *name, const char *rest, struct err *e)
 {
     return json_pack("{s:s, s:s}", "driver", proto, "url", name);
@@ -124,7 +126,7 @@ static json_t *url_opts(const char *proto, const char *name, const char *rest, s
 static const struct protocol { const char *name; json_t *(*opts)(const char *proto, const char *name, const char *rest, struct err *e); } protocols[] = {
     { "file", path_opts }, { "host_device", device_opts }, { "host_cdrom", device_opts }, { "json", json_opts }, { "blkdebug", debug_opts },
     { "null-co", null_opts }, { "null-aio", null_opts }, { "http", url_opts }, { "https", url_opts }, { "iscsi", iscsi_opts },
-    { "ssh", ssh_opts },
+    { "ssh", ssh_opts }, { "nfs", nfs_opts },
     { "nbd", nbd_opts }, { "nbd+tcp", nbd_opts }, { "nbd+unix", nbd_opts }, { "nbds", nbd_opts }, { "nbds+unix", nbd_opts },
 };
 

@@ -164,6 +164,8 @@ struct blk_driver {
     bool (*set_perm)(struct blk_node *, unsigned perm, unsigned shared, struct err *);
     /* Removes the file, of a driver with BLK_MAKES. */
     int (*co_unmake)(struct blk_node *);
+    /* Bytes that its file occupies where it is; -errno. NULL: nobody can tell. */
+    int64_t (*co_allocated)(struct blk_node *);
     const char *(*filename)(const struct blk_node *);   /* NULL, or what a person calls it */
     /* Drivers over several nodes alike, that come and go: "children.N". Drained. NULL: it has none such. */
     bool (*co_child_add)(struct blk_node *, struct blk_node *child, struct err *e);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Addresses of files, and ssh://[USER@]HOST[:PORT]/PATH[?host_key_check=...] as options of the driver ssh; /~/PATH is in the user's folder. */
+/* Addresses of files, and ssh://[USER@]HOST[:PORT]/PATH[?host_key_check=...] as options of the driver ssh; /~/PATH is in the user's folder. nfs://HOST/PATH[?KEY=N&...] of nfs. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/bits.h"
 #include "block/uri.h"
 
 void uri_unescape(char *s)
@@ -142,6 +143,37 @@ json_t *uri_ssh_opts(const char *name, struct err *e)
             o = NULL;
         }
         json_object_set_new(o, "host-key-check", check);
+    }
+    uri_release(&u);
+    return o;
+}
+
+/* ---- nfs ---- */
+
+json_t *uri_nfs_opts(const char *name, struct err *e)
+{
+    static const char *const keys[][2] = {      /* QEMU's, and of libnfs' own the last three */
+        { "uid", "user" }, { "gid", "group" }, { "tcp-syncnt", "tcp-syn-count" }, { "readahead", "readahead-size" }, { "pagecache", "page-cache-size" },
+        { "debug", "debug" }, { "version", "version" }, { "nfsport", "nfs-port" }, { "mountport", "mount-port" },
+    };
+    struct uri u;
+    bool ok = uri_parse(&u, "nfs", name, e);
+    char *key, *value;
+    if (ok && *u.port)
+        ok = (err_set(e, ERR_VALUE, "an address of nfs has no port behind the host"), err_hint(e, "?nfsport=N"));
+    json_t *o = ok ? json_pack("{s:s, s:{s:s, s:s}, s:s}", "driver", "nfs", "server", "type", "inet", "host", u.host, "path", u.path) : NULL;
+    while (o && uri_next(&u.query, &key, &value)) {
+        size_t i = 0;
+        while (i < ARRAY_SIZE(keys) && !str_eq(keys[i][0], key))
+            i++;
+        if (i < ARRAY_SIZE(keys) && value) {
+            json_object_set_new(o, keys[i][1], json_string(value));
+            continue;
+        }
+        err_set(e, ERR_VALUE, "an address of nfs has no '%.80s'", key);
+        err_hint(e, "behind '?', each with a number: uid, gid, tcp-syncnt, readahead, pagecache, debug, version, nfsport, mountport");
+        json_decref(o);
+        o = NULL;
     }
     uri_release(&u);
     return o;

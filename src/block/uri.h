@@ -28,5 +28,6 @@ char *uri_beside(const char *image, const char *name);
 
 /* Options of the drivers of that name. New reference; NULL with @e filled. */
 json_t *uri_ssh_opts(const char *name, struct err *e);
+json_t *uri_nfs_opts(const char *name, struct err *e);
 
 #endif

@@ -86,6 +86,16 @@ static bool is_loop(json_t *seen, const char *name, unsigned depth)
     return loop;
 }
 
+/* How much the file below occupies, where the server of it has to be asked; monitors do not wait for that. */
+static void co_add_usage(struct blk_node *n, json_t *info)
+{
+    while (n->child.node)
+        n = n->child.node;
+    int64_t used = BLK_DRIVER(n)->co_allocated ? BLK_DRIVER(n)->co_allocated(n) : -1;
+    if (used >= 0)
+        json_object_set_new(info, "actual-size", json_integer(used));
+}
+
 static int co_info(int argc, char **argv)
 {
     struct img_opts o = { 0 };
@@ -116,6 +126,7 @@ static int co_info(int argc, char **argv)
             break;
         }
         json_t *j = blk_image_info(n, name);
+        co_add_usage(n, j);
         if (!img_is_json(&o)) {
             if (depth)
                 putchar('\n');

@@ -50,7 +50,7 @@ def wait_listening(path, process, timeout=60 * int(os.environ.get("BP_TIMEOUT_SC
     """Until somebody listens on the unix socket PATH: its file is there a moment before. PROCESS is who should."""
     end = time.monotonic() + timeout
     while True:
-        with open("/proc/net/unix") as f:       # Num RefCount Protocol Flags Type St Inode Path; flag 0x10000: it accepts (Linux, net.h)
+        with open("/proc/%d/net/unix" % process.pid) as f:       # Num RefCount Protocol Flags Type St Inode Path; flag 0x10000: it accepts (Linux, net.h)
             if any(len(w) > 7 and w[7] == str(path) and int(w[3], 16) & 0x10000 for w in map(str.split, f)):
                 return
         assert process.poll() is None and time.monotonic() < end, "nobody listens on %s" % path
