@@ -19,7 +19,7 @@ $(BUILD)/build.ninja: meson.build meson_options.txt
 	@scripts/deps
 	@[ -f $@ ] || meson setup $(BUILD) --buildtype=$(BUILDTYPE) --prefix=$(PREFIX)
 
-build: $(BUILD)/build.ninja
+build: $(BUILD)/build.ninja   # the program and its tools, into build
 	@ninja -C $(BUILD) -j$(JOBS)
 
 guest: deps      # fetch the guest: Debian's riscv64 kernel and tools, into build/guest
@@ -41,13 +41,13 @@ demo: deps build guest  # boot Debian; a shell on a terminal, else a short tour
 docs: build     # write docs/devices.md from the tables of the program
 	@$(BUILD)/backplane -manual > docs/devices.md.new && mv docs/devices.md.new docs/devices.md
 
-bench: deps build guest
+bench: deps build guest  # beside Debian's qemu-system-riscv64; BENCH="cpu img" measures a part
 	@bench/run $(BENCH)
 
 bench-cpu: deps build guest  # what bears on the CPU alone: small programs, Debian's programs, -icount
 	@bench/run cpu programs icount
 
-install: build
+install: build   # program, tools and manual, into PREFIX (/usr/local), below DESTDIR if there is one
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
 
 clean:           # what was built; the fetched guest stays
@@ -58,4 +58,4 @@ distclean:       # everything, the guest too
 	@rm -rf $(BUILD) build-gcc build-clang build-asan build-tsan
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*# */\1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.* # */\1	/p' Makefile

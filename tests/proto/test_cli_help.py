@@ -2,6 +2,7 @@
 """Help: every list, and the options of everything that the lists name."""
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -134,3 +135,20 @@ def test_names_in_the_readme_exist():
 def absent(option, name):
     """A name that another build has."""
     return "not in this build" in run("-M", "none", option, name + ",id=x")[2]
+
+
+def test_make_help_lists_every_target():
+    with open(os.path.join(ROOT, "Makefile"), encoding="utf-8") as f:
+        targets = re.search(r"^\.PHONY: (.*)", f.read(), re.M).group(1).split()
+    told = subprocess.run(["make", "--no-print-directory", "-C", ROOT, "help"], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert set(line.split("\t")[0] for line in told.splitlines()) == set(targets) - {"all", "help"}
+
+
+def test_the_manual_page_tells_each_option_once_and_of_none_that_is_not_there():
+    with open(os.path.join(ROOT, "docs/backplane.1"), encoding="utf-8") as f:
+        heads = re.findall(r"^\.TP\n\.BI? (.*)", f.read(), re.M)
+    told = [o.replace("\\-", "-") for head in heads for o in re.findall(r"(?:^|[\", ])(\\-[a-zA-Z][\w\\-]*)", head)]
+    assert len(told) > 30 and not [o for o in told if told.count(o) > 1]
+    known = run("-h")[1]
+    for option in told:
+        assert re.search(r"(^|[\s,])%s\b" % re.escape(option), known), option
