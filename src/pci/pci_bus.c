@@ -3,7 +3,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/log.h"
 #include "base/rcu.h"
+#include "core/cmd.h"
 #include "pci/pci_int.h"
 
 static struct list roots = LIST_INIT(roots);
@@ -83,6 +85,25 @@ static bool pci_attach(struct bus *bus, struct dev *dev, struct err *e)
     }
     return pci_attach_at(b, d, (unsigned)devfn, e);
 }
+
+/* PCI 3.0, 3.2.2.3.4: who finds no function 0 looks for no others. One may come while the machine runs, so this is no error. */
+static bool warn_without_function_0(struct obj *o, void *arg)
+{
+    const struct pci_dev *d = (struct pci_dev *)o;
+
+    if (o->user && PCI_FUNC(d->devfn) && !pci_bus_fn(d->pbus, PCI_DEVFN(PCI_SLOT(d->devfn), 0)))
+        log_warn("-device %s,addr=%x.%x: the guest does not find it: slot %x of bus '%s' has no function 0", o->cls->name, PCI_SLOT(d->devfn),
+                 PCI_FUNC(d->devfn), PCI_SLOT(d->devfn), d->pbus->bus.obj.id);
+    return true;
+}
+
+static bool look_for_functions(struct err *e)
+{
+    obj_each(NULL, &pci_dev_class.dev.obj, warn_without_function_0, NULL);
+    return true;
+}
+static const struct cli_step step_functions = { "functions of slots", CLI_RUN, 1000, look_for_functions };
+CLI_STEP(&step_functions);
 
 bool pci_attach_at(struct pci_bus *b, struct pci_dev *d, unsigned devfn, struct err *e)
 {

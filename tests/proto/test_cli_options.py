@@ -175,6 +175,16 @@ def test_unused_back_ends_are_named():
         assert p.wait(30) == 0
 
 
+@pytest.mark.parametrize("devices,told", [
+    (["edu,addr=3.2"], True), (["edu,addr=3,multifunction=on", "edu,addr=3.2"], False), (["edu,addr=3.2", "edu,addr=3.0,multifunction=on"], False)])
+def test_a_function_that_no_guest_finds_is_named(devices, told):
+    args = [a for d in devices for a in ("-device", d)]
+    p = subprocess.Popen([BINARY, "-M", "virt", "-S", "-display", "none", "-serial", "null", "-monitor", "stdio", *args], stdin=subprocess.PIPE,
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    err = p.communicate(b"quit\n", 60)[1].decode()
+    assert p.returncode == 0 and ("-device edu,addr=3.2: the guest does not find it: slot 3 of bus 'pcie.0' has no function 0" in err) == told, err
+
+
 def test_objects_wait_for_the_back_ends_that_they_name():
     with Machine("-M", "none", "-object", "memory-backend-ram,id=m,size=1M", "-object", "rng-builtin,id=r") as m:
         assert {x["name"] for x in m.qmp.cmd("qom-list", path="/objects")} >= {"m", "r"}
