@@ -8,6 +8,7 @@
 #include "pci_test.h"
 #include "probe_disk.h"
 #include <stdio.h>
+#include "hw/nvme/fault.h"
 #include "hw/nvme/nvme.h"
 #include "loop/iothread.h"
 
@@ -37,7 +38,8 @@ static void turn(int i)
     loop_run_once(loop_main(), threads ? 50000 : 0);
 }
 
-enum { READ_FAULT = 0x281, WRITE_FAULT = 0x280 };
+enum { READ_FAULT = 0x281, WRITE_FAULT = 0x280, READ_FAULTS = 40 };
+static unsigned read_faults;            /* of this controller, which are READ_FAULTS at most */
 static uint64_t known_hits, fault_ends, faults_lost;    /* of this controller: hits of rules up to here, commands that ended so since, those nobody told of */
 
 /* What the host knows of each command: one at a time for a command's blocks. */
@@ -182,9 +184,9 @@ static void plug(void)
         json_object_set_new(opts, "pmrdev", json_string("pmr"));
     }
     if (faulty)
-        json_object_set_new(opts, "faults", json_pack("[{s:s, s:i, s:i, s:i}, {s:s, s:i, s:i, s:i}]", "queue", "io", "opcode", 2, "status", READ_FAULT, "probability",
-                                                      200000, "queue", "io", "opcode", 1, "status", WRITE_FAULT, "probability", 300000));
-    known_hits = fault_ends = faults_lost = 0;
+        json_object_set_new(opts, "faults", json_pack("[{s:s, s:i, s:i, s:i, s:i}, {s:s, s:i, s:i, s:i}]", "queue", "io", "opcode", 2, "status", READ_FAULT, "probability",
+                                                      200000, "count", READ_FAULTS, "queue", "io", "opcode", 1, "status", WRITE_FAULT, "probability", 300000));
+    known_hits = fault_ends = faults_lost = read_faults = 0;
     if (threads) {
         json_object_set_new(opts, "iothread", json_string("t0"));
         json_object_set_new(opts, "iothread-queue-mapping", json_pack("[{s:s, s:[i,i]}, {s:s, s:[i]}]", "iothread", "t1", "queues", 1, 3,
@@ -246,6 +248,8 @@ static void reap_queue(unsigned queue)
         cmd[cid].out = false;
         cmd[cid].ends++;
         if (faulty && status == (cmd[cid].write ? WRITE_FAULT : READ_FAULT)) {
+            read_faults += !cmd[cid].write;
+            assert_true(read_faults <= READ_FAULTS);
             fault_ends++;               /* nothing was done: a write that was given up before it may still be what is there */
             if (cmd[cid].write && maybe[cid] == cmd[cid].want)
                 maybe[cid] = content[cid];
@@ -432,12 +436,14 @@ static void save(bool elsewhere)
     saved(&s);
     if (elsewhere) {
         uint64_t ends = fault_ends, gone = faults_lost, known = known_hits;
+        unsigned reads = read_faults;
         t_remove(&n->pci.dev);
         plug();
         load(&s);
         fault_ends = ends;
         faults_lost = gone;
         known_hits = known;
+        read_faults = reads;
     }
     str_free(&s);
     n->resume.listener.start(&n->resume.listener);
@@ -696,11 +702,44 @@ static void power_lost_in_a_shutdown(void **state)
     sd_del("disk");
 }
 
+static uint64_t hits(void)
+{
+    domain_lock(n->pci.dev.dom);
+    uint64_t k = n->fault_hits;
+    domain_unlock(n->pci.dev.dom);
+    return k;
+}
+
+/* A delayed command that a stop ended begins again with the machine: the rule that may hit one has hit one then, and it still waits. */
+static void a_pause_is_no_second_fault(void **state)
+{
+    struct err e = ERR_INIT;
+    json_t *rules = json_pack("[{s:s, s:I, s:i}]", "queue", "io", "delay-ns", (json_int_t)3600000000000, "count", 1);
+    t_setup(NULL);
+    sd_node("disk", "");
+    plug();
+    enable();
+    if (!nvme_faults_set(n, rules, &e))
+        fail_msg("%s", e.msg);
+    json_decref(rules);
+    submit(&io[0], 2, 1, 1, BUF, 0, 0, 0);
+    ring(&io[0]);
+    UNTIL(hits() == 1, loop_run_once(loop_main(), 1000000));
+    stop();
+    assert_int_equal(hits(), 0);
+    n->resume.listener.start(&n->resume.listener);
+    UNTIL(hits() == 1, loop_run_once(loop_main(), 1000000));
+    assert_int_equal(in_flight(), 1);
+    t_remove(&n->pci.dev);
+    sd_del("disk");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(rounds), cmocka_unit_test(rounds_with_protection), cmocka_unit_test(rounds_with_faults),
                                         cmocka_unit_test(rounds_with_zones), cmocka_unit_test(rounds_inside), cmocka_unit_test(rounds_on_threads),
-                                        cmocka_unit_test(namespaces), cmocka_unit_test(power_lost_in_a_shutdown) };
+                                        cmocka_unit_test(namespaces), cmocka_unit_test(power_lost_in_a_shutdown),
+                                        cmocka_unit_test(a_pause_is_no_second_fault) };
     t_unused();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

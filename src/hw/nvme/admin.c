@@ -390,7 +390,7 @@ static uint16_t co_execute(struct nvme_req *r)
 /* The same where faults were asked for. */
 static uint16_t co_execute_faulty(struct nvme_req *r)
 {
-    const struct nvme_fault *f = nvme_fault_match(r);
+    struct nvme_fault *f = nvme_fault_match(r);
     uint16_t st = f ? co_nvme_fault_before(r, f) : NVME_OK;
 
     if (!st)

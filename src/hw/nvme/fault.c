@@ -80,7 +80,7 @@ static bool hit(struct nvme_fault *f, const struct nvme_req *r)
     return true;
 }
 
-const struct nvme_fault *nvme_fault_match(struct nvme_req *r)
+struct nvme_fault *nvme_fault_match(struct nvme_req *r)
 {
     struct nvme *n = r->n;
 
@@ -94,8 +94,9 @@ const struct nvme_fault *nvme_fault_match(struct nvme_req *r)
 
 /* ---- what happens ---- */
 
-uint16_t co_nvme_fault_before(struct nvme_req *r, const struct nvme_fault *f)
+uint16_t co_nvme_fault_before(struct nvme_req *r, struct nvme_fault *f)
 {
+    const struct nvme_fault *rules = r->n->faults;
     struct nvme_fault rule = *f;        /* the rules may change while we wait */
 
     if (rule.delay_ns)
@@ -103,7 +104,12 @@ uint16_t co_nvme_fault_before(struct nvme_req *r, const struct nvme_fault *f)
     if (r->abort)
         return r->sq->deleting ? NVME_ABORT_SQ_DELETED : NVME_ABORT_REQUESTED;
     if (rule.delay_ns && r->n->quiesced) {
-        r->park = true;                 /* begins again when the machine runs */
+        r->park = true;                 /* begins again when the machine runs: met by the rule then, and counted */
+        r->n->fault_hits--;
+        if (r->n->faults == rules) {
+            f->seen--;
+            f->hits--;
+        }
         return NVME_INTERNAL;
     }
     if (rule.zone != NVME_ZONE_NO_FAULT && r->sq->id && nvme_ns_at(r->n, r->cmd.nsid))
@@ -188,6 +194,34 @@ bool nvme_faults_set(struct nvme *n, json_t *list, struct err *e)
     free(c.list);
     return true;
 }
+
+/* ---- saved state: how far each rule has come; a machine with other rules begins with them ---- */
+
+static void progress_save(const void *obj, struct str *out)
+{
+    const struct nvme *n = obj;
+
+    for (unsigned i = 0; i < n->n_faults; i++) {
+        uint64_t v[3] = { n->faults[i].seen, n->faults[i].hits, n->faults[i].random };
+
+        str_addn(out, v, sizeof v);
+    }
+}
+
+static bool progress_load(void *obj, const void *data, size_t len, struct err *e)
+{
+    struct nvme *n = obj;
+    uint64_t v[3];
+
+    for (unsigned i = 0; len == n->n_faults * sizeof v && i < n->n_faults; i++) {
+        memcpy(v, (const char *)data + i * sizeof v, sizeof v);
+        n->faults[i].seen = v[0];
+        n->faults[i].hits = v[1];
+        n->faults[i].random = v[2] ? v[2] : n->faults[i].seed;
+    }
+    return true;
+}
+const struct state_custom nvme_fault_progress = { progress_save, progress_load };
 
 void nvme_faults_free(struct nvme *n)
 {

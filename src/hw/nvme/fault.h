@@ -8,9 +8,9 @@
 struct nvme_fault;
 
 /* The rule that @r meets now, counted; NULL: none. */
-const struct nvme_fault *nvme_fault_match(struct nvme_req *r);
+struct nvme_fault *nvme_fault_match(struct nvme_req *r);
 /* Before the command is executed: waits, fails the controller, or gives a status; NVME_OK: go on. */
-uint16_t co_nvme_fault_before(struct nvme_req *r, const struct nvme_fault *f);
+uint16_t co_nvme_fault_before(struct nvme_req *r, struct nvme_fault *f);
 /* After it: data on its way to the host is damaged. */
 void nvme_fault_after(struct nvme_req *r);
 /* From the JSON of the option, checked. Main loop. Called with the rules of a running controller, too. */
@@ -19,5 +19,8 @@ bool nvme_faults_set(struct nvme *n, json_t *list, struct err *e) MUST_CHECK;
 extern const char *const nvme_link_names[];
 void nvme_link_apply(struct nvme *n);
 void nvme_faults_free(struct nvme *n);
+
+/* Of the rules, in the saved state. */
+extern const struct state_custom nvme_fault_progress;
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "base/str.h"
 #include "hw/nvme/ctrl_int.h"
+#include "hw/nvme/fault.h"
 #include "hw/nvme/firmware.h"
 #include "hw/nvme/maint.h"
 #include "hw/nvme/ocp.h"
@@ -243,7 +244,7 @@ static const struct state_field fields[] = {
     N(fw_active, .max = NVME_FW_SLOTS), N(fw_next, .max = NVME_FW_SLOTS), N(fw_action, .max = 7),
     STATE_STRUCT(struct nvme, ocp_data, &nvme_ocp_state), HOST(fw_len), N(telemetry_gen),
     STATE_STRUCT(struct nvme, cmb, &cmb_state),
-    HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), HOST(faults), HOST(n_faults),
+    HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), STATE_CUSTOM(struct nvme, faults, &nvme_fault_progress), HOST(n_faults),
     N(fault_hits), HOST(link_option), HOST(timing_opt), HOST(timing), N(timed_commands), N(timed_ns), STATE_END
 };
 const struct state_desc nvme_state = { .name = "nvme", .version = 1, .fields = fields, .post_load = loaded };
