@@ -2,6 +2,7 @@
 """What takes a namespace or a controller away while commands are at the disk, as public reports have it: detaching, formatting, sanitizing,
 deleting queues, virtual functions reset or taken offline. Every command ends once or, where its controller is reset, never."""
 import os
+import random
 import struct
 import sys
 
@@ -17,12 +18,14 @@ WRITES = 6
 INVALID_FIELD, FORMAT_BUSY, SANITIZE_BUSY, ABORTED, DELETED = 0x002, 0x084, 0x01d, 0x007, 0x008
 
 
-@pytest.fixture(name="m")
-def machine(tmp_path):
+@pytest.fixture(name="m", params=(("", 5),), ids=("slow",))
+def machine(tmp_path, request):
+    """The parameter: options of the subsystem; writes a second."""
+    more, iops = request.param
     with open(tmp_path / "img", "wb") as f:
         f.truncate(4 * MIB)
-    with NvmeMachine(tmp_path, "-object", "throttle-group,id=g,x-iops-write=5", "-drive", "file=%s/img,format=raw,if=none,id=f" % tmp_path,
-                     "-blockdev", "throttle,node-name=slow,throttle-group=g,file=f", "-device", "nvme-subsys,id=ss", "-device",
+    with NvmeMachine(tmp_path, "-object", "throttle-group,id=g,x-iops-write=%d" % iops, "-drive", "file=%s/img,format=raw,if=none,id=f" % tmp_path,
+                     "-blockdev", "throttle,node-name=slow,throttle-group=g,file=f", "-device", "nvme-subsys,id=ss" + more, "-device",
                      "nvme,id=pf,serial=PF,subsys=ss,addr=1,max_ioqpairs=16,msix_qsize=17,sriov_max_vfs=3,sriov_vq_flexible=10,sriov_vi_flexible=6,"
                      "sriov_max_vq_per_vf=5,sriov_max_vi_per_vf=3", "-device", "nvme-ns,bus=pf,drive=slow,nsid=1") as m:
         m.pf = Primary(m.q).enable()
@@ -142,3 +145,65 @@ def test_functions_that_go(m, how):
         one.writel(0x14, 0)
         one.wait(0x1c, 1, 0)
     assert read(one.enable().io_queue(), 1, 0, 8) in (bytes(PAGE), b"w" * PAGE)
+
+
+class Writer:
+    """A function that writes to a placement handle; what it lost is nobody's."""
+
+    def __init__(self, n):
+        self.n, self.start, self.asked, self.told = n, n.next, 0, 0
+
+    def begin(self):
+        self.n.next = self.start
+        self.io = self.n.enable().io_queue()
+        buf = self.n.alloc()
+        self.n.q.write(buf, b"w" * PAGE)
+        self.cids = [self.io.submit(1, 1, prp1=buf, cdw=(8 * i, 0, 7 | 2 << 20), ring=i == WRITES - 1) for i in range(WRITES)]
+        self.asked += WRITES
+        assert self.n.readl(0x1c) & 1
+
+    def end(self):
+        assert set(ends(self.io, self.cids).values()) == {0}
+        self.told += WRITES
+
+
+@pytest.mark.parametrize("m", ((",fdp=on,fdp.nruh=1,fdp.nrg=1,fdp.runs=1M", 100),), ids=("fdp",), indirect=True)
+def test_rounds_of_functions_and_placement(m):
+    """Functions that go and come, one at a time, while all write: the others lose nothing, and what placement counts is what was written."""
+    r, runs, lost = random.Random(5), MIB, 0
+    fns = bring_up(m)
+    writers = [Writer(f) for f in fns]
+    for _ in range(12):
+        for w in writers:
+            w.begin()
+        going, how = r.choice(writers), r.choice(("function", "offline", "controller", "none"))
+        f = going.n
+        if how == "function":
+            m.q.wr(f.cfg + f.cap(0x10) + 8, 0x8000, 2)
+        elif how == "offline":
+            assert m.pf.virt(OFFLINE, 1 + fns.index(f)).status == 0
+            f.wait(0x1c, 2, 2)
+        elif how == "controller":
+            f.writel(0x14, 0x00460000)
+        before = m.q.read(going.io.cq, 16 * 64)         # not one entry more from here on
+        lost += 0 if how == "none" else WRITES - sum(before[16 * i + 14] & 1 for i in range(WRITES))
+        for w in writers:
+            if w is not going or how == "none":
+                w.end()
+        while how == "function" and m.q.rd(f.cfg + 8, 1) == 0xff:
+            m.q.step(STEP)
+        assert how == "none" or m.q.read(going.io.cq, 16 * 64) == before
+        if how == "offline":
+            assert m.pf.virt(ONLINE, 1 + fns.index(f)).status == 0
+        for w in writers:
+            w.n.q.wr(w.n.cfg + 4, 4, 2)
+            w.n.writel(0x14, 0)
+            while w.n.readl(0x1c) & 1:
+                m.q.step(STEP)
+    assert lost                                         # there was something to lose
+    written = struct.unpack_from("<Q", m.pf.log(0x22, 64, lsi=1))[0]
+    assert sum(w.told for w in writers) * PAGE <= written <= sum(w.asked for w in writers) * PAGE
+    io, buf = m.pf.io_queue(), m.pf.alloc()
+    assert io.run(0x12, 1, prp1=buf, cdw=(1, 63)).status == 0
+    left = struct.unpack_from("<Q", m.q.read(buf + 16 + 8, 8))[0] * 512
+    assert (written + left) % runs == 0
