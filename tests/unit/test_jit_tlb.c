@@ -122,7 +122,7 @@ static void test_superpage(void **state)
         put(enc_i(LD, A1, A2, 0));
         put(enc_i(LD, A4, A3, 0));
         put(HERE);
-        set_reg(h, S2, va + 0x3000);
+        set_reg(h, S2, i ? va + 0x600000 : va + 0x3000);    /* the larger leaf is more than one of the regions that a fence looks at */
         set_reg(h, A2, va);
         set_reg(h, A3, small + APART);
         set_reg(h, REG_PC, CODE + 4);
