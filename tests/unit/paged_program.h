@@ -217,7 +217,7 @@ static void write_handlers(void)
 
 enum { T_ROOT48, T_ROOT, T_LOW, T_TOP, T_SMALL, T_HIGH = T_SMALL + 3, T_SPLIT_2M, T_SPLIT_1G, T_FS, T_FU, T_OF_ONE };
 enum { T_CODE = 2 * T_OF_ONE, T_CODE_USER, T_FS_SHARED };
-static bool sv48[2], shared_functions;
+static bool sv48[2], shared_functions, leaves_only;         /* large leaves are not split: one fence of an address will do */
 static unsigned asid[2];
 
 static uint64_t table(unsigned as, unsigned t) { return TABLES + 0x1000 * (as * T_OF_ONE + t); }
@@ -240,6 +240,7 @@ static uint64_t leaf_bits(void)
     bits &= below(8) ? UINT64_MAX : ~(uint64_t)A;
     bits &= below(4) ? UINT64_MAX : ~(uint64_t)D;
     bits |= below(6) ? 0 : G;
+    bits |= bits & (R | W | X) ? 0 : A;                     /* not the address of a table */
     return below(40) ? bits : bits ^ (below(2) ? V : UINT64_C(1) << (54 + below(10)));
 }
 
@@ -248,7 +249,7 @@ static uint64_t small_pte(void) { return below(12) ? pte(pool_page(), leaf_bits(
 /* A leaf of 2 MiB, one that is not aligned, or a table. */
 static uint64_t large_pte(unsigned as)
 {
-    switch (below(8)) {
+    switch (below(8) + 3 * leaves_only) {
     case 0: return pte(table(as, T_SPLIT_2M), V);
     case 1: return pte(RAM + 0x10000, leaf_bits());
     case 2: return below(2) ? 0 : pte(table(as, T_SPLIT_2M), V | A);
@@ -256,7 +257,7 @@ static uint64_t large_pte(unsigned as)
     }
 }
 
-static uint64_t huge_pte(unsigned as) { return below(3) ? pte(RAM, leaf_bits()) : pte(table(as, T_SPLIT_1G), V); }
+static uint64_t huge_pte(unsigned as) { return below(3) || leaves_only ? pte(RAM, leaf_bits()) : pte(table(as, T_SPLIT_1G), V); }
 
 static uint64_t function_pte(bool user)
 {
@@ -309,6 +310,7 @@ static void make_space(unsigned as)
 static void make_tables(void)
 {
     shared_functions = below(2);
+    leaves_only = below(2);
     for (unsigned as = 0; as < 2; as++) {
         sv48[as] = below(2);
         asid[as] = 1 + as * 4 + below(3);
@@ -470,13 +472,14 @@ static struct change random_change(unsigned as)
     switch (below(13)) {
     case 0: return (struct change){ large, large_pte(as), V_LARGE + k * 0x200000 + pool_offset(), true, true };
     case 1: return (struct change){ table(as, T_ROOT) + 8, huge_pte(as), V_HUGE + pool_offset(), true, true };
-    case 10: return (struct change){ table(as, T_ROOT) + 8, pte(RAM, leaf_bits()), V_HUGE + pool_offset(), false, true };
+    case 10: return (struct change){ table(as, T_ROOT) + 8, pte(RAM, leaf_bits()), V_HUGE + pool_offset(), !leaves_only, true };
     case 11: case 12:
         va = V_LARGE_F + user * V_USER;
         return (struct change){ table(as, T_LOW) + (va >> 21) * 8, large_function_pte(user), va + below(0x200000), false, false };
     case 2: return (struct change){ table(as, T_HIGH) + i * 8, small_pte(), V_HIGH + page, false, true };
     case 3: case 4:                                         /* from leaf to leaf */
-        return (struct change){ large, pte(below(2) ? RAM : HIGH, leaf_bits()), V_LARGE + k * 0x200000 + pool_offset(), false, true };
+        va = V_LARGE + k * 0x200000 + pool_offset();
+        return (struct change){ large, pte(below(2) ? RAM : HIGH, leaf_bits()), va, !leaves_only, true };
     case 5: case 6: case 7:
         i = below(F_PAGES);
         va = V_FUNCTIONS + user * V_USER + i * 0x1000 + below(0x1000);

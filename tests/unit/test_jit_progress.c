@@ -6,7 +6,7 @@
 #include "rv.h"
 #include "jit_at_once.h"
 
-enum { ADDI = 0x13, ADD = 0x33, LD = 0x3003, SD = 0x3023, SW = 0x2023, JALR = 0x67, FENCE_I = 0x100f, ECALL = 0x73, HERE = 0x6f, LR_D = 0x1000302f,
+enum { ADDI = 0x13, LD = 0x3003, SD = 0x3023, SW = 0x2023, JALR = 0x67, FENCE_I = 0x100f, ECALL = 0x73, HERE = 0x6f, LR_D = 0x1000302f,
        SC_D = 0x1800302f, AMOADD_D = 0x0000302f, BEQ = 0, BNE = 1 };
 enum { SHARED = RAM + 0x8000, ROUNDS = 60, FEW = 8 };
 

@@ -189,6 +189,23 @@ static void test_dirty(void **state)
     assert_int_equal(ld_le64(at(leaf(0x7000))) & (A | D), A);
 }
 
+/* More address spaces than a hart remembers: what the last one gets was another's, and holds nothing of it. */
+static void test_many_spaces(void **state)
+{
+    struct hart *h = begin();
+    put(enc_i(LD, A1, A0, 0));
+    put(HERE);
+    set_reg(h, A0, 0x5000);
+    for (uint64_t k = 0; k < 20; k++) {
+        map(0x5000, DATA + k * 0x1000, V | R | A);
+        st_le64(at(DATA + k * 0x1000), 100 + k);
+        set_csr(h, SATP, UINT64_C(8) << 60 | (k + 1) << 44 | TABLES >> 12);     /* a number that was not used before needs no fence */
+        set_reg(h, REG_PC, CODE);
+        hart_run_to(h, CODE + 4);
+        assert_int_equal(reg(h, A1), 100 + k);
+    }
+}
+
 /* A loop that reads a page and one that writes it remember it apart: the page is read only, and the store traps. */
 static void test_loops(void **state)
 {
@@ -250,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_displaced), cmocka_unit_test(test_both_displaced), cmocka_unit_test(test_pmp), cmocka_unit_test(test_dirty),
         cmocka_unit_test(test_code_displaced), cmocka_unit_test(test_superpage), cmocka_unit_test(test_loops),
+        cmocka_unit_test(test_many_spaces),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);
     if (set)

@@ -6,8 +6,9 @@
 #include "rv.h"
 #include "jit_at_once.h"
 
-enum { ADDI = 0x13, ADDIW = 0x1b, ANDI = 0x7013, OR = 0x6033, XOR = 0x4033, AND = 0x7033, LW = 0x2003, LD = 0x3003, SW = 0x2023, HERE = 0x6f };
-enum { FLW = 0x2007, FADD_S = 0x53, FADD_D = 0x02000053, FDIV_D = 0x1a000053, RNE = 0, RDN = 2 << 12, DYN = 7 << 12, LR_D = 0x1000302f, SC_D = 0x1800302f };
+enum { ADDI = 0x13, ADDIW = 0x1b, ANDI = 0x7013, OR = 0x6033, XOR = 0x4033, AND = 0x7033, LW = 0x2003, SW = 0x2023, HERE = 0x6f };
+enum { FLW = 0x2007, FADD_S = 0x53, FADD_D = 0x02000053, FDIV_D = 0x1a000053, RNE = 0, RDN = 2 << 12, DYN = 7 << 12 };
+enum { LR_D = 0x1000302f, SC_D = 0x1800302f };
 
 static uint64_t pc_now;
 static void put(uint32_t insn)
@@ -105,7 +106,7 @@ static void test_base_of_sc(void **state)
     assert_int_equal(ld_le64(at(DATA + 0x100)), DATA + 0x100);
 }
 
-/* A function is written three times, each time with a fence, in a page whose other code stays; its change lies in the block's second line. */
+/* A function is written again and again, each time with a fence, in a page whose other code stays; the change is in its block's second line. */
 static void test_rewritten_lines(void **state)
 {
     struct hart *h = begin();
@@ -129,11 +130,43 @@ static void test_rewritten_lines(void **state)
     assert_int_equal(reg(h, A0), 6 + (5 + 10) + (5 + 20) + (5 + 40) + (5 + 80));
 }
 
+/*
+ * A loop that has stored to a page, and remembers it, stores there again once code from it has been translated. In M mode, and in S mode
+ * without translation, which has a TLB of its own.
+ */
+static void test_remembered_by_a_loop(void **state)
+{
+    const uint64_t function = CODE + 0x2000, caller = CODE + 0x1000;
+    for (unsigned priv = 1; priv <= 3; priv += 2) {
+        struct hart *h = begin();
+        hart_set_start(h, priv, CODE, 0, 0);
+        put(enc_s(SW, A1, A2, 0));
+        put(enc_i(ADDI, T0, T0, -1));
+        put(enc_b(1, T0, ZERO, -8));
+        put(0x100f);
+        put(enc_i(0x67, ZERO, A4, 0));
+        pc_now = caller;
+        put(enc_i(0x67, RA, A1, 0));
+        put(HERE);
+        put_insn(function + 4, enc_i(0x67, ZERO, RA, 0));
+        for (unsigned i = 0; i < 5; i++) {
+            set_reg(h, A0, 0);
+            set_reg(h, A1, function);
+            set_reg(h, A2, enc_i(ADDI, A0, A0, (int32_t)i + 1));
+            set_reg(h, A4, caller);
+            set_reg(h, T0, 3);
+            set_reg(h, REG_PC, CODE);
+            hart_run_to(h, caller + 4);
+            assert_int_equal(reg(h, A0), i + 1);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words), cmocka_unit_test(test_box), cmocka_unit_test(test_rounding), cmocka_unit_test(test_base_of_sc),
-        cmocka_unit_test(test_rewritten_lines),
+        cmocka_unit_test(test_rewritten_lines), cmocka_unit_test(test_remembered_by_a_loop),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);
     rv_code_attach(NULL);
