@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Code that is interpreted before it is translated: how often, and that nothing tells the difference. */
 #include "rv.h"
+#include <string.h>
 #include "cpu/riscv/jit_int.h"
 
 enum { ADDI = 0x13, LD = 0x3003, HERE = 0x6f, MINSTRET = 0xb02, HANDLER = RAM + 0x800 };
@@ -41,6 +42,34 @@ static void test_counts(void **state)
             assert_true(csr(h, MINSTRET) - before >= 4 * rounds);
             assert_true(rounds > threshold ? jit_of(h)->n.blocks >= 1 : jit_of(h)->n.cool >= rounds);
         }
+}
+
+/* What `info jit` shows. */
+static uint64_t told;
+static void look_for(void *name, const char *n, uint64_t v) { told = strcmp(name, n) ? told : v; }
+static uint64_t counter(const struct hart *h, const char *name)
+{
+    told = UINT64_MAX;
+    accel_jit.stats(h, look_for, (void *)(uintptr_t)name);
+    return told;
+}
+
+static void test_counters(void **state)
+{
+    struct hart *h = hart_with(3);
+    uint64_t end = put_loop(h, CODE, 4, 10);
+    put_insn(end, enc_j(ZERO, 0x1000));                     /* to where it stays: another page */
+    put_insn(end + 0x1000, HERE);
+    hart_run_to(h, end + 0x1000);
+    hart_power(h, false);
+    assert_in_range(counter(h, "jit-interpreted"), 3, jit_of(h)->n.cool);
+    assert_in_range(counter(h, "jit-blocks"), 1, 8);
+    assert_in_range(counter(h, "jit-guest-insns"), 4, 64);
+    assert_in_range(counter(h, "jit-code-bytes"), 4, 16384);
+    assert_in_range(counter(h, "jit-entries"), 1, 10000000);
+    assert_int_equal(counter(h, "jit-dropped"), 0);
+    assert_int_equal(counter(h, "jit-flushes"), 0);
+    assert_int_equal(counter(h, "jit-stale"), 0);
 }
 
 /* What runs once is never translated. */
@@ -114,7 +143,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counts), cmocka_unit_test(test_once), cmocka_unit_test(test_across_pages), cmocka_unit_test(test_trap),
-        cmocka_unit_test(test_changed_in_between),
+        cmocka_unit_test(test_changed_in_between), cmocka_unit_test(test_counters),
     };
     return cmocka_run_group_tests(tests, rv_memory, teardown);
 }

@@ -164,6 +164,15 @@ static void test_pmp(void **state)
     hart_run_to(h, CODE + 12);
     assert_int_equal(reg(h, A2), 77);
     assert_int_equal(ld_le64(at(DATA + 0x1000)), 78);
+    for (unsigned i = 0; i < 2; i++) {                      /* what is allowed alone, not where */
+        set_csr(h, 0x3a0, i ? 0x1f19 : 0x1f1f);
+        set_csr(h, MSTATUS, MPRV_S);
+        set_reg(h, REG_PC, CODE);
+        set_csr(h, 0x305, CODE + 12);
+        set_csr(h, MCAUSE, 0);
+        hart_run_to(h, CODE + 12);
+        assert_int_equal(csr(h, MCAUSE), i ? 7 : 0);
+    }
 }
 
 /* A page becomes dirty with a store, not with a load whose look at the TLB a later store shares. */

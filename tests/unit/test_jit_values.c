@@ -106,7 +106,7 @@ static void test_base_of_sc(void **state)
     assert_int_equal(ld_le64(at(DATA + 0x100)), DATA + 0x100);
 }
 
-/* A function is written again and again, each time with a fence, in a page whose other code stays; the change is in its block's second line. */
+/* A function is written again and again, with a fence, in a page whose other code stays; the change is in its block's second line. */
 static void test_rewritten_lines(void **state)
 {
     struct hart *h = begin();

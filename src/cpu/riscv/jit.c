@@ -417,6 +417,7 @@ static void jit_stats(const struct hart *h, void (*put)(void *, const char *name
     put(arg, "jit-guest-insns", j->n.insns);
     put(arg, "jit-code-bytes", j->n.bytes);
     put(arg, "jit-links", j->n.links);
+    put(arg, "jit-interpreted", j->n.cool);
     put(arg, "jit-entries", j->n.entries);
     put(arg, "jit-handler-calls", j->n.slow);
     put(arg, "jit-dropped", j->n.dropped);
