@@ -175,6 +175,27 @@ static void test_pmp(void **state)
     }
 }
 
+/* Rights that differ within a page are asked for each time: a store, or a load, beside what they take away says nothing of it. */
+static void test_pmp_within_a_page(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct hart *h = begin();
+        map(0x5000, DATA, V | R | W | A | D);
+        set_csr(h, 0x3b0, (DATA + 0x800) >> 2);
+        set_csr(h, 0x3b1, UINT64_MAX);
+        set_csr(h, 0x3a0, i ? 0x1f10 : 0x1f11);             /* four bytes: nothing, or to be read only */
+        put(i ? enc_i(LD, T0, A0, 0) : enc_s(SD, A0, T0, 0));
+        put(i ? enc_i(0x2003, T0, A1, 0) : enc_s(SW, A1, T0, 0));
+        put(HERE);
+        set_reg(h, A0, 0x5000);
+        set_reg(h, A1, 0x5800);
+        set_reg(h, REG_PC, CODE);
+        hart_run_to(h, TRAP);
+        assert_int_equal(csr(h, MCAUSE), i ? 5 : 7);
+        assert_int_equal(csr(h, 0x341), CODE + 4);
+    }
+}
+
 /* A page becomes dirty with a store, not with a load whose look at the TLB a later store shares. */
 static void test_dirty(void **state)
 {
@@ -276,7 +297,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_displaced), cmocka_unit_test(test_both_displaced), cmocka_unit_test(test_pmp), cmocka_unit_test(test_dirty),
         cmocka_unit_test(test_code_displaced), cmocka_unit_test(test_superpage), cmocka_unit_test(test_loops),
-        cmocka_unit_test(test_many_spaces),
+        cmocka_unit_test(test_many_spaces), cmocka_unit_test(test_pmp_within_a_page),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);
     if (set)
