@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * "blkdebug": errors at requests, by rules in QEMU's notation: an event in a state makes a rule act (inject-error) or the state change
- * (set-state). The events are those of the requests to this node; "faults" has more to say about each rule.
+ * (set-state). The events are those of the requests to this node, or, where the node above is an image that tells what it is about to do
+ * (blk_tell()), those: what comes after one is what fails. "faults" has more to say about each rule.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,7 +11,10 @@
 #include "block/blkdebug.h"
 #include "block/filter.h"
 
-const char *const blkdebug_events[] = { "none", "read_aio", "write_aio", "flush_to_os", "flush_to_disk", NULL };
+const char *const blkdebug_events[] = { "none", "read_aio", "write_aio", "flush_to_os", "flush_to_disk", "read_backing_aio", "read_compressed",
+    "l1_update", "l1_grow_write_table", "l2_load", "l2_update", "l2_alloc_write", "refblock_load", "refblock_update_part", "refblock_alloc_hookup",
+    "refblock_alloc_write_table", "cluster_alloc", "cluster_alloc_bytes", NULL };
+_Static_assert(ARRAY_SIZE(blkdebug_events) == BLK_EV_COUNT + 1, "a name for each event");
 static const char *const io_names[] = { "any", "read", "write", "write-zeroes", "discard", "flush", "block-status", NULL };
 enum { IO_ANY, IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_FLUSH, IO_STATUS };
 
@@ -19,7 +23,7 @@ struct blkdebug_rule {
     int event, iotype;
     uint32_t state, new_state, errno_;
     int64_t sector;
-    bool once, immediately, spent;
+    bool once, immediately, spent, armed;       /* armed: its event was told, requests get the error until another rule's is */
 };
 struct blk_debug {
     struct blk_node node;
@@ -29,6 +33,7 @@ struct blk_debug {
     uint64_t align, hits;
     struct blkdebug_rule rules[BLKDEBUG_RULES];
     unsigned n;
+    bool told;                      /* the node above tells of events: reads and writes are none of themselves */
 };
 static struct blk_debug *of(struct blk_node *n) { return (struct blk_debug *)n; }
 
@@ -93,9 +98,29 @@ static void happens(struct blk_debug *s, int event)
     }
 }
 
+/* What comes next is what the event is about. */
+static void told(struct blk_node *n, enum blk_event event)
+{
+    struct blk_debug *s = of(n);
+    uint32_t state = s->state;
+    bool any = false;
+    s->told = true;
+    if (!event)
+        return;             /* only that others will come */
+    happens(s, event);
+    for (unsigned i = 0; i < s->n; i++) {
+        struct blkdebug_rule *r = &s->rules[i];
+        if (r->set_state || r->event != (int)event || (r->state && r->state != state))
+            continue;
+        for (unsigned k = 0; k < s->n && !any; k++)
+            s->rules[k].armed = false;
+        r->armed = any = true;
+    }
+}
+
 static bool hits(const struct blkdebug_rule *r, uint32_t state, int event, int io, uint64_t off, uint64_t len)
 {
-    if (r->set_state || r->spent || (r->state && r->state != state) || (r->event && r->event != event))
+    if (r->set_state || r->spent || !(r->armed || !r->event || r->event == event) || (!r->armed && r->state && r->state != state))
         return false;
     if (r->iotype != IO_ANY && r->iotype != io)
         return false;
@@ -106,7 +131,10 @@ static bool hits(const struct blkdebug_rule *r, uint32_t state, int event, int i
 static int at_request(struct blk_debug *s, int event, int io, uint64_t off, uint64_t len)
 {
     uint32_t state = s->state;
-    happens(s, event);
+    if (s->told && (event == BLK_EV_READ_AIO || event == BLK_EV_WRITE_AIO))
+        event = BLK_EV_NONE;
+    else
+        happens(s, event);
     for (unsigned i = 0; i < s->n; i++) {
         struct blkdebug_rule *r = &s->rules[i];
         if (!hits(r, state, event, io, off, len))
@@ -118,43 +146,41 @@ static int at_request(struct blk_debug *s, int event, int io, uint64_t off, uint
     return 0;
 }
 
-enum { EV_NONE, EV_READ, EV_WRITE, EV_FLUSH_OS, EV_FLUSH_DISK };
-
 static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    int r = at_request(of(n), EV_READ, IO_READ, off, len);
+    int r = at_request(of(n), BLK_EV_READ_AIO, IO_READ, off, len);
     return r ? r : co_filter_read(n, off, len, iov, niov, flags);
 }
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    int r = at_request(of(n), EV_WRITE, IO_WRITE, off, len);
+    int r = at_request(of(n), BLK_EV_WRITE_AIO, IO_WRITE, off, len);
     return r ? r : co_filter_write(n, off, len, iov, niov, flags);
 }
 static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
-    int r = at_request(of(n), EV_NONE, IO_ZERO, off, len);
+    int r = at_request(of(n), BLK_EV_NONE, IO_ZERO, off, len);
     return r ? r : co_filter_zero(n, off, len, flags);
 }
 static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
 {
-    int r = at_request(of(n), EV_NONE, IO_DISCARD, off, len);
+    int r = at_request(of(n), BLK_EV_NONE, IO_DISCARD, off, len);
     return r ? r : co_filter_discard(n, off, len);
 }
 /* To the host, then to its disk: two events. */
 static int co_flush(struct blk_node *n)
 {
-    int r = at_request(of(n), EV_FLUSH_OS, IO_FLUSH, 0, 0);
-    r = r ? r : at_request(of(n), EV_FLUSH_DISK, IO_FLUSH, 0, 0);
+    int r = at_request(of(n), BLK_EV_FLUSH_TO_OS, IO_FLUSH, 0, 0);
+    r = r ? r : at_request(of(n), BLK_EV_FLUSH_TO_DISK, IO_FLUSH, 0, 0);
     return r ? r : co_filter_flush(n);
 }
 static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
     struct blk_debug *s = of(n);
     uint64_t from = UINT64_MAX, to = 0;
-    int r = at_request(s, EV_NONE, IO_STATUS, off, len);
+    int r = at_request(s, BLK_EV_NONE, IO_STATUS, off, len);
     for (unsigned i = 0; i < s->n; i++) {
         const struct blkdebug_rule *q = &s->rules[i];
-        if (q->set_state || q->spent || (q->event && q->event != EV_READ) || (q->iotype != IO_ANY && q->iotype != IO_READ))
+        if (q->set_state || q->spent || (q->event && q->event != BLK_EV_READ_AIO) || (q->iotype != IO_ANY && q->iotype != IO_READ))
             continue;
         from = q->sector < 0 ? 0 : MIN(from, (uint64_t)q->sector * 512);
         to = q->sector < 0 ? UINT64_MAX : MAX(to, (uint64_t)q->sector * 512 + 512);
@@ -207,6 +233,6 @@ static const struct blk_driver debug_driver = {
     .obj = { .name = "blockdev-blkdebug", .desc = "Errors at requests, by rules as QEMU's; for tests", .base = &blk_node_class,
              .size = sizeof(struct blk_debug), .props = props },
     .flags = BLK_FILTER, .co_open = co_open, .co_close = co_filter_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
-    .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_filter_resize, .co_map = co_map, .set_perm = blk_pass_perm,
+    .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_filter_resize, .co_map = co_map, .set_perm = blk_pass_perm, .event = told,
 };
 OBJ_CLASS(&debug_driver.obj);

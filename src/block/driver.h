@@ -132,6 +132,11 @@ struct blk_snap_ops {
     int (*show)(struct blk_node *, const char *id_or_name);
 };
 
+/* What an image is about to do with the file below it, for tests that want errors there (blkdebug). */
+enum blk_event { BLK_EV_NONE, BLK_EV_READ_AIO, BLK_EV_WRITE_AIO, BLK_EV_FLUSH_TO_OS, BLK_EV_FLUSH_TO_DISK, BLK_EV_READ_BACKING_AIO, BLK_EV_READ_COMPRESSED,
+    BLK_EV_L1_UPDATE, BLK_EV_L1_GROW_WRITE_TABLE, BLK_EV_L2_LOAD, BLK_EV_L2_UPDATE, BLK_EV_L2_ALLOC_WRITE, BLK_EV_REFBLOCK_LOAD,
+    BLK_EV_REFBLOCK_UPDATE_PART, BLK_EV_REFBLOCK_ALLOC_HOOKUP, BLK_EV_REFBLOCK_ALLOC_WRITE_TABLE, BLK_EV_CLUSTER_ALLOC, BLK_EV_CLUSTER_ALLOC_BYTES,
+    BLK_EV_COUNT };
 enum blk_discard { BLK_DISCARD_IGNORE, BLK_DISCARD_UNMAP };
 enum blk_prealloc { BLK_PREALLOC_OFF, BLK_PREALLOC_METADATA, BLK_PREALLOC_FALLOC, BLK_PREALLOC_FULL };
 extern const char *const blk_prealloc_names[];
@@ -154,6 +159,8 @@ struct blk_driver {
     int (*co_map)(struct blk_node *, uint64_t off, uint64_t len, struct blk_extent *);
     /* A SCSI command as it is (caps.scsi tells that there is such a thing). NULL: none is taken */
     int (*co_scsi)(struct blk_node *, struct blk_scsi *);
+    /* The image above is about to do that; BLK_EV_NONE: it will tell. NULL: nothing hangs on it. Home loop */
+    void (*event)(struct blk_node *, enum blk_event);
     const struct blk_zone_ops *zones;   /* caps.zoned tells that there are some */
     /* Dirty bitmaps that are to be kept go into the image, @in_use: as long as it is open. NULL: it cannot keep any. */
     bool (*can_keep_bitmaps)(const struct blk_node *);      /* NULL: always */
@@ -191,6 +198,11 @@ struct blk_driver {
     const struct blk_snap_ops *snap;
 };
 #define BLK_DRIVER(n) ((const struct blk_driver *)((const struct blk_node *)(n))->obj.cls)
+static inline void blk_tell(struct blk_node *below, enum blk_event event)
+{
+    if (unlikely(BLK_DRIVER(below)->event != NULL))
+        BLK_DRIVER(below)->event(below, event);
+}
 
 /* ---- graph (node.c): main loop ---- */
 /* From -blockdev options ("driver", "node-name", ...). Takes its own copy. Borrowed pointer. */

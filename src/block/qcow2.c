@@ -163,6 +163,7 @@ static bool co_q2_open(struct blk_node *n, struct err *e)
     unsigned perm = n->read_only ? BLK_PERM_READ : BLK_PERM_ALL;
     if (!blk_child_open(n, s->file, BLK_PERM_READ, BLK_PERM_ALL, e))
         return false;
+    blk_tell(n->child.node, BLK_EV_NONE);
     n->read_only |= n->child.node->caps.read_only;      /* auto-read-only below */
     if (n->read_only)
         perm = BLK_PERM_READ;

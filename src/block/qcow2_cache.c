@@ -107,6 +107,7 @@ static int co_await_load(struct q2_cache *c, struct q2_slice *sl)
 
 static int co_load(struct qcow2 *s, struct q2_cache *c, struct q2_slice *sl)
 {
+    blk_tell(q2_file(s), c == &s->l2c ? BLK_EV_L2_LOAD : BLK_EV_REFBLOCK_LOAD);
     int r = co_q2_pread(s, sl->off, sl->data, c->slice_size);
     sl->loading = false;
     sl->failed = r != 0;

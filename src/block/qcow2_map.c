@@ -86,6 +86,7 @@ static int co_table_make(struct qcow2 *s, uint64_t i)
     if (r)
         return r;
     q2_cache_drop(&s->l2c, off, s->cluster_size);
+    blk_tell(q2_file(s), BLK_EV_L2_ALLOC_WRITE);
     if (!old)
         r = co_q2_write_zeroes(s, off, s->cluster_size);
     for (uint64_t at = 0; old && at < s->cluster_size && !r; at += s->l2c.slice_size) {

@@ -19,6 +19,7 @@ static int co_unpack(struct qcow2 *s, uint64_t desc, uint8_t *out)
     if (!in)
         return -ENOMEM;
     struct q2_pack p = { .in = in, .in_len = len, .out = out, .out_len = s->cluster_size, .zstd = s->compression == Q2_COMPRESS_ZSTD };
+    blk_tell(q2_file(s), BLK_EV_READ_COMPRESSED);
     int r = co_q2_pread(s, off, in, len);
     r = r ? r : co_offload(q2_unpack, &p);
     free(in);

@@ -10,6 +10,8 @@ static int co_read_below(struct qcow2 *s, uint64_t off, uint64_t len, struct iov
 {
     struct blk_node *b = s->node.backing.node;
     uint64_t size = b ? atomic_load(&b->size) : 0, there = off >= size ? 0 : MIN(len, size - off);
+    if (there)
+        blk_tell(q2_file(s), BLK_EV_READ_BACKING_AIO);
     if (there == len)
         return co_node_preadv(b, off, len, iov, n, 0);
     struct iovec *part = calloc(n, sizeof *part);
@@ -32,6 +34,7 @@ static int co_read_run(struct qcow2 *s, const struct q2_run *run, uint64_t off, 
     case Q2_ZEROES: blk_iov_zero(iov, n); return 0;
     case Q2_NORMAL: break;
     }
+    blk_tell(q2_data(s), BLK_EV_READ_AIO);
     there = atomic_load(&q2_data(s)->size);
     if (run->host + run->len > there) {         /* the last cluster may lie beyond the end in part: zeroes there */
         if (run->host >= there + s->cluster_size)

@@ -164,6 +164,7 @@ static int co_switch_table(struct qcow2 *s, uint64_t off, uint64_t clusters)
     for (uint64_t i = 0; be && i < s->rt_size; i++)
         st_be64(be + i * 8, s->rt[i]);
     r = r ? r : co_q2_sync_evict(s, &s->rbc);
+    blk_tell(q2_file(s), BLK_EV_REFBLOCK_ALLOC_WRITE_TABLE);
     r = r ? r : co_q2_pwrite(s, off, be, len);
     r = r ? r : co_q2_barrier(s);
     free(be);
@@ -330,6 +331,7 @@ int co_q2_alloc(struct qcow2 *s, uint64_t n, uint64_t *n_got, uint64_t *off)
 {
     if (s->broken)
         return -EIO;
+    blk_tell(q2_file(s), BLK_EV_CLUSTER_ALLOC);
     co_mutex_lock(&s->alloc_lock);
     int r = co_alloc_locked(s, n, n_got, off);
     co_mutex_unlock(&s->alloc_lock);
@@ -355,6 +357,7 @@ int co_q2_alloc_bytes(struct qcow2 *s, uint64_t len, uint64_t *off)
 {
     uint64_t refs = 0;
     int r = 0;
+    blk_tell(q2_file(s), BLK_EV_CLUSTER_ALLOC_BYTES);
     co_mutex_lock(&s->alloc_lock);
     uint64_t room = s->comp_off ? s->cluster_size - q2_in_cluster(s, s->comp_off) : 0;
     if (s->broken)

@@ -24,6 +24,7 @@ int co_q2_l1_grow(struct qcow2 *s, uint64_t entries)
         l1[i] = s->l1[i];
         st_be64(be + (uint64_t)i * 8, l1[i]);
     }
+    blk_tell(q2_file(s), BLK_EV_L1_GROW_WRITE_TABLE);
     r = r ? r : co_q2_pwrite(s, off, be, entries * 8);
     r = r ? r : co_q2_sync(s);
     free(be);

@@ -36,7 +36,7 @@ static int by_offset(const void *a, const void *b)
 }
 
 /* Writes all of them; neighbours in one request. */
-static int co_copies_write(struct qcow2 *s, struct copies *cs)
+static int co_copies_write(struct qcow2 *s, struct copies *cs, enum blk_event event)
 {
     enum { BATCH = 64 };
     struct iovec v[BATCH];
@@ -52,6 +52,7 @@ static int co_copies_write(struct qcow2 *s, struct copies *cs)
         }
         if (s->broken)
             return -EIO;
+        blk_tell(q2_file(s), event);
         r = co_node_pwritev(q2_file(s), off, end - off, v, (unsigned)k, BLK_GROW);
         s->writes++;
     }
@@ -104,7 +105,7 @@ static int co_write_blocks(struct qcow2 *s)
 {
     struct copies cs = { 0 };
     co_mutex_lock(&s->blocks_lock);
-    int r = cache_take(&s->rbc, &cs) ? co_copies_write(s, &cs) : -ENOMEM;
+    int r = cache_take(&s->rbc, &cs) ? co_copies_write(s, &cs, BLK_EV_REFBLOCK_UPDATE_PART) : -ENOMEM;
     cache_done(&s->rbc, &cs, !r);
     co_mutex_unlock(&s->blocks_lock);
     return r;
@@ -152,7 +153,8 @@ static int co_write_rt(struct qcow2 *s)
     if (s->rt_any_dirty) {
         r = co_write_blocks(s);
         r = r ? r : co_q2_barrier(s);
-        r = r ? r : table_take(s->rt, s->rt_size, s->rt_off, s->rt_dirty, &s->rt_any_dirty, &cs) ? co_copies_write(s, &cs) : -ENOMEM;
+        bool taken = !r && table_take(s->rt, s->rt_size, s->rt_off, s->rt_dirty, &s->rt_any_dirty, &cs);
+        r = r ? r : taken ? co_copies_write(s, &cs, BLK_EV_REFBLOCK_ALLOC_HOOKUP) : -ENOMEM;
         table_done(s->rt_dirty, &s->rt_any_dirty, &cs, !r);
     }
     co_mutex_unlock(&s->alloc_lock);
@@ -177,10 +179,10 @@ static int co_sync_locked(struct qcow2 *s)
     r = r ? r : co_write_rt(s);
     if (!r && l2.n)
         r = co_q2_barrier(s);           /* data and refcounts before what refers to them */
-    r = r ? r : co_copies_write(s, &l2);
+    r = r ? r : co_copies_write(s, &l2, BLK_EV_L2_UPDATE);
     if (!r && l1.n)
         r = co_q2_barrier(s);           /* L2 tables before what refers to them */
-    r = r ? r : co_copies_write(s, &l1);
+    r = r ? r : co_copies_write(s, &l1, BLK_EV_L1_UPDATE);
     cache_done(&s->l2c, &l2, !r);
     table_done(s->l1_dirty, &s->l1_any_dirty, &l1, !r);
     r = r ? r : co_q2_barrier(s);

@@ -23,6 +23,7 @@ int co_q2_write_data(struct qcow2 *s, uint64_t host, uint64_t len, const struct 
         return -EIO;
     if (!s->has_data_file && q2_meta_has(s, host, len))
         return co_q2_corrupt(s, host, "guest data would overwrite metadata at 0x%llx", (unsigned long long)host);
+    blk_tell(q2_data(s), BLK_EV_WRITE_AIO);
     int r = co_q2_data_write(s, host, len, iov, n);
     s->writes++;
     return r;

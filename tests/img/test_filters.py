@@ -80,6 +80,33 @@ def test_blkdebug_rules_on_the_command_line(tmp_path):
     d.end()
 
 
+EVENTS = [      # what fails, and what does not
+    ("read_aio", ["read 0 64k"], ["read 1M 64k", "write 0 64k"]), ("read_backing_aio", ["read 1M 64k", "read 0 64k"], ["read 0 64k"]),
+    ("write_aio", ["write 0 64k"], ["read 0 64k", "read 1M 64k"]), ("write_aio", ["write 3M 64k"], ["read 3M 64k"]),
+    ("l2_load", ["read 0 64k"], None), ("refblock_load", ["write 3M 64k"], ["read 0 64k", "write 0 64k"]),
+    ("cluster_alloc", ["write 3M 64k"], ["write 0 64k", "read 0 64k"]), ("l2_update", ["write 3M 64k", "flush"], ["read 0 64k"]),
+    ("l2_alloc_write", ["write 3G 64k"], ["write 3M 64k"]), ("l1_update", ["write 3G 64k", "flush"], ["write 3M 64k", "flush"]),
+    ("refblock_update_part", ["write 3M 64k", "flush"], ["read 0 64k", "write 0 64k", "flush"]), ("read_compressed", ["read 2M 64k"], ["read 0 64k"]),
+]
+
+
+@pytest.mark.parametrize("event,fails,goes", EVENTS, ids=["%s-%d" % (e[0], i) for i, e in enumerate(EVENTS)])
+def test_blkdebug_events_of_an_image(tmp_path, event, fails, goes):
+    """The image tells what it is about to do: requests for something else go well."""
+    q = tmp_path / "q"
+    img("create", "-f", "raw", tmp_path / "base", "4G")
+    run("qemu-io", "-f", "raw", "-c", "write -P 1 1M 64k", tmp_path / "base")
+    img("create", "-f", "qcow2", "-b", tmp_path / "base", "-F", "raw", q)
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 2 0 64k", "-c", "write -c -P 3 2M 64k", q)
+    image = {"driver": "qcow2", "file": {"driver": "blkdebug", "image": file(q), "inject-error": [{"event": event, "errno": 28, "once": True}]}}
+    d = Disk(tmp_path, image)
+    if goes:
+        d.io(*goes)
+    assert "No space left" in d.io(*fails, ok=(0, 1))
+    d.io("read -P 3 2M 64k", "read -P 1 1M 64k")        # once
+    d.end()
+
+
 def test_blkdebug_states_in_a_file(tmp_path):
     """The second write fails: the first moves the state on, the failure moves it on again."""
     img("create", tmp_path / "r", "1M")
@@ -91,7 +118,7 @@ def test_blkdebug_states_in_a_file(tmp_path):
     d.io("write 0 512", "write 0 512")
     d.end()
     for text, said in (('[other]\n', "[inject-error]"), ('x = "1"\n', "before the first"), ('[set-state]\nevent write\n', "KEY"),
-                       ('[inject-error]\nevnt = "none"\n', "evnt"), ('[inject-error]\nevent = "l1_update"\n', "l1_update")):
+                       ('[inject-error]\nevnt = "none"\n', "evnt"), ('[inject-error]\nevent = "pwritev_done"\n', "pwritev_done")):
         (tmp_path / "rules").write_text(text)
         p = run(SERVE, "--blockdev", json.dumps({"driver": "blkdebug", "node-name": "n", "image": raw(tmp_path / "r"), "config": str(tmp_path / "rules")}), ok=(1,))
         assert said in p.stderr and "rules:" in p.stderr, p.stderr
