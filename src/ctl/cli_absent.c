@@ -35,7 +35,6 @@ static const struct absent { const char *name, *why, *hint; } absent[] = {
     { "async-teardown", "this option has a newer form", "-run-with help" },
     { "fsdev", "shared folders (9p) are not in this build", "share files over a network or a disk: -netdev user, -drive" },
     { "virtfs", "shared folders (9p) are not in this build", "share files over a network or a disk: -netdev user, -drive" },
-    { "iscsi", "this option has another form", "-blockdev iscsi,help shows what a disk takes by itself" },
     { "mem-path", "this option has another form", "-object memory-backend-file,id=mem,size=SIZE,mem-path=FILE -M memory-backend=mem" },
     { "mem-prealloc", "this option has another form", "-object memory-backend-ram,id=mem,size=SIZE,prealloc=on -M memory-backend=mem" },
     { "realtime", "this option has a newer form", "-overcommit mem-lock=on" },

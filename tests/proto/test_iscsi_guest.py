@@ -121,3 +121,20 @@ def test_a_disk_of_an_image_does_not_notice(tmp_path, fake):
         while h.command([0] * 6)[1] == 2:
             pass
         assert h.command([0x9e, 0x10] + [0] * 11 + [32, 0, 0], n=32)[3][:8] == ((3 << 20) // 512 - 1).to_bytes(8, "big")
+
+
+@pytest.mark.parametrize("given,said", [(("initiator-name=iqn.2026-01.me:x,header-digest=NONE",), ("iqn.2026-01.me:x", "None")),
+                                        (("initiator-name=iqn.a:x", "initiator-name=iqn.b:x,id=" + fi.NAME), ("iqn.b:x", "None,CRC32C")),
+                                        (("initiator-name=iqn.a:x,id=other",), ("iqn.2008-11.org.linux-kvm", "None,CRC32C"))])
+def test_what_addresses_do_not_say(fake, given, said):
+    options = [w for g in given for w in ("-iscsi", g)]
+    status, _, err = run("-M", "none", *options, "-drive", "if=none,format=raw,file=" + fake.url(), "-device", "nosuch")
+    assert status == 1 and "nosuch" in err, err
+    keys = {k: v for _, more in fake.logins for k, v in more.items()}
+    assert (keys["InitiatorName"], keys["HeaderDigest"]) == said
+
+
+@pytest.mark.parametrize("given,text", [(("nonsense=1",), "nonsense"), (("user=a", "user=b"), "two for all targets"), (("timeout=x",), "timeout")])
+def test_what_the_option_does_not_take(given, text):
+    status, _, err = run("-M", "none", *[w for g in given for w in ("-iscsi", g)])
+    assert status == 1 and text in err, err
