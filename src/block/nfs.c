@@ -92,8 +92,8 @@ static void send_piece(struct blk_nfs *s, struct piece *p)
     if (t->write)
         blk_iov_copy(p->buf, t->iov, t->niov, p->at, p->len, false);
     nfs_begin_call(s, &p->call, piece_answered);
-    if (!nfs_sent(&p->call, t->write ? nfs.nfs_pwrite_async(s->ctx, s->fh, p->off, p->len, p->buf, nfs_called, &p->call) :
-                                       nfs.nfs_pread_async(s->ctx, s->fh, p->off, p->len, nfs_called, &p->call))) {
+    if (!nfs_sent(s, &p->call, t->write ? nfs.nfs_pwrite_async(s->ctx, s->fh, p->off, p->len, p->buf, nfs_called, &p->call) :
+                                          nfs.nfs_pread_async(s->ctx, s->fh, p->off, p->len, nfs_called, &p->call))) {
         refused(s, p);
         piece_ended(p, -EIO);
     }

@@ -138,9 +138,8 @@ void nfs_begin_call(struct blk_nfs *s, struct nfs_call *c, void (*done)(struct n
     list_push(&s->calls, &c->link);
 }
 
-bool nfs_sent(struct nfs_call *c, int r)
+bool nfs_sent(struct blk_nfs *s, struct nfs_call *c, int r)
 {
-    struct blk_nfs *s = c->s;
     if (r) {
         list_del(&c->link);
         snprintf(s->said, sizeof s->said, "%s", error_of(s));
@@ -171,7 +170,7 @@ bool nfs_wait_begin(struct blk_nfs *s, struct nfs_wait *w)
 
 int co_nfs_wait(struct nfs_wait *w, int started)
 {
-    if (!nfs_sent(&w->call, started))
+    if (!nfs_sent(w->call.s, &w->call, started))
         return -EIO;
     co_wait(&w->done);
     return w->res;
@@ -202,6 +201,8 @@ bool co_nfs_begin(struct blk_nfs *s, struct err *e)
     return s->ctx || err_os(e, ENOMEM, "'%s': cannot begin", s->name);
 }
 
+static void closed(int r, struct nfs_context *ctx, void *data, void *arg) {}
+
 void nfs_end(struct blk_nfs *s, const char *why)
 {
     struct nfs_context *ctx = s->ctx;
@@ -215,6 +216,8 @@ void nfs_end(struct blk_nfs *s, const char *why)
         loop_fd_watch(&s->watch, 0);
     timer_fini(&s->retry);
     timer_fini(&s->patience);
+    if (s->fh)
+        nfs.nfs_close_async(ctx, s->fh, closed, NULL);      /* only its memory is meant */
     s->ctx = NULL;
     s->fh = NULL;
     s->connected = false;

@@ -50,10 +50,10 @@ struct blk_nfs {
 bool co_nfs_begin(struct blk_nfs *s, struct err *e) MUST_CHECK;
 /* Everything on its way fails; also where there is no context. */
 void nfs_end(struct blk_nfs *s, const char *why);
-/* Around the library's functions: @call is on its way if they answer 0. Then, after all: the socket is looked at again. */
+/* Around the library's functions, which answered @r: 0, @call is on its way, or was answered from a cache and may be gone already. */
 void nfs_begin_call(struct blk_nfs *s, struct nfs_call *call, void (*done)(struct nfs_call *, int r, void *data));
 void nfs_called(int r, struct nfs_context *ctx, void *data, void *call);
-bool nfs_sent(struct nfs_call *call, int r);
+bool nfs_sent(struct blk_nfs *s, struct nfs_call *call, int r);
 
 /* A call, and its answer: >= 0 or -errno. @started is one of the functions above with (nfs_called, &w->call) at its end. */
 struct nfs_wait { struct nfs_call call; struct co_event done; int res; void *data; struct nfs_stat_64 *stat /* where such an answer goes, or NULL */; };
