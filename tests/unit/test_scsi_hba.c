@@ -2,6 +2,7 @@
 /* virtio-scsi as an adapter: addresses, task management, units that come, go and change, resets with requests in flight, wrong guests. */
 #include "scsi_drv.h"
 #include "block/blk_int.h"
+#include "hw/scsi/scsi_disk.h"
 
 static struct dev *hd;
 static struct blk_node *node;
@@ -152,6 +153,28 @@ static void test_abort_of_a_stopped_request(void **state)
     assert_true(sd_wait(SD_REQ));
     assert_int_equal(sd_result(&c), SD_BAD + VIRTIO_SCSI_S_ABORTED);
     probe_error = 0;
+    machine_end();
+}
+
+/* A test in the foreground that would take hours ends with the reset of its unit, as other commands do. */
+static void test_unit_reset_ends_a_self_test(void **state)
+{
+    struct err e = ERR_INIT;
+    struct sd_cmd c;
+    machine();
+    sd_node_of("{\"driver\":\"null-co\",\"node-name\":\"late\",\"size\":1099511627776,\"latency-ns\":10000000}");
+    vd_hot = true;
+    struct dev *d = vd_dev("{'driver':'scsi-hd','drive':'late','id':'late','scsi-id':1,'lun':2}");
+    assert_sense(sd_lun_cmd(2, CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_POWER_ON);
+    c = sd_submit(2, 7, CDB(OP_SEND_DIAGNOSTIC, 6 << 5, 0, 0, 0), NULL, 0, 0);
+    vd_run();
+    struct virtio_scsi_ctrl_tmf t = { 0, TMF_LOGICAL_UNIT_RESET, { 1, 1, 0, 2 }, 0 };
+    control(&t, sizeof t, 1);
+    assert_true(sd_wait(SD_REQ));
+    assert_int_equal(sd_result(&c), SD_BAD + VIRTIO_SCSI_S_RESET);
+    assert_int_equal(((struct scsi_disk *)d)->tests[0].result, 2);
+    assert_true(dev_unplug_request(d, &e));
+    vd_run();
     machine_end();
 }
 
@@ -307,7 +330,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_absent_units), cmocka_unit_test(test_several_units), cmocka_unit_test(test_abort_task),
-        cmocka_unit_test(test_unit_reset), cmocka_unit_test(test_abort_of_a_stopped_request), cmocka_unit_test(test_events), cmocka_unit_test(test_event_with_a_late_buffer),
+        cmocka_unit_test(test_unit_reset), cmocka_unit_test(test_abort_of_a_stopped_request), cmocka_unit_test(test_unit_reset_ends_a_self_test),
+        cmocka_unit_test(test_events), cmocka_unit_test(test_event_with_a_late_buffer),
         cmocka_unit_test(test_unplug_with_requests), cmocka_unit_test(test_reset_with_requests), cmocka_unit_test(test_config_space),
         cmocka_unit_test(test_wrong_guests),
     };

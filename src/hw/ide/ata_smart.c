@@ -117,7 +117,7 @@ static bool co_execute(struct ata_cmd *c)
 
     for (unsigned i = 0; i < ARRAY_SIZE(tests); i++)
         if (tests[i].ata == c->fis[4]) {
-            bool passed = co_scsi_self_test(c->d, tests[i].scsi);
+            bool passed = co_scsi_self_test(c->d, tests[i].scsi, NULL);
             c->lba = passed ? KEY << 8 : 0x2cf400;
             return passed;
         }

@@ -147,8 +147,8 @@ void scsi_report_tmf(struct scsi_req *r);
 void scsi_log_sense(struct scsi_req *r);
 void scsi_log_select(struct scsi_req *r);
 void co_scsi_send_diagnostic(struct scsi_req *r);
-/* The short and extended tests in the background (1, 2) or awaited (5, 6); 4 stops one. False: it failed. */
-bool co_scsi_self_test(struct scsi_disk *d, uint8_t code);
+/* The short and extended tests in the background (1, 2) or awaited (5, 6: until @by, if there is one, is aborted); 4 stops one. False: it failed. */
+bool co_scsi_self_test(struct scsi_disk *d, uint8_t code, const struct scsi_req *by);
 void scsi_self_test_stop(struct scsi_disk *d, bool by_reset);
 bool scsi_self_test_runs(const struct scsi_disk *d);
 void scsi_count(struct scsi_disk *d, enum scsi_counter what, uint64_t bytes, bool failed);

@@ -211,14 +211,14 @@ static void record(struct scsi_disk *d, uint8_t code)
 }
 
 /* Reads from the start: a short test the first and the last stretch, an extended one all. */
-static void co_read_medium(struct scsi_disk *d, bool all, uint32_t gen)
+static void co_read_medium(struct scsi_disk *d, bool all, uint32_t gen, const struct scsi_req *by)
 {
     uint64_t size = scsi_disk_blocks(d) * scsi_disk_bs(d), at = 0;
     uint8_t *buf = malloc(TEST_STEP);
     struct scsi_self_test *t = d->tests;
     int r = buf ? 0 : -1;
 
-    while (!r && at < size && gen == d->test_gen) {
+    while (!r && at < size && gen == d->test_gen && !(by && scsi_aborted(by))) {
         struct iovec iov = { buf, MIN((uint64_t)TEST_STEP, size - at) };
         r = co_blk_preadv(d->blk, at, iov.iov_len, &iov, 1, 0);
         if (r)
@@ -229,7 +229,7 @@ static void co_read_medium(struct scsi_disk *d, bool all, uint32_t gen)
     free(buf);
     if (gen != d->test_gen)
         return;
-    t->result = r ? TEST_READ_FAILED : TEST_PASSED;
+    t->result = r ? TEST_READ_FAILED : at < size ? TEST_RESET : TEST_PASSED;
     t->lba = at / scsi_disk_bs(d);
 }
 
@@ -240,7 +240,7 @@ static void co_self_test(void *arg)
     struct self_test *t = arg;
     struct scsi_disk *d = t->d;
 
-    co_read_medium(d, t->code == 2 || t->code == 6, t->gen);
+    co_read_medium(d, t->code == 2 || t->code == 6, t->gen, NULL);
     d->s.n_reqs--;
     co_wake(&d->s.idle);
     free(t);
@@ -255,7 +255,7 @@ void scsi_self_test_stop(struct scsi_disk *d, bool by_reset)
     d->test_gen++;
 }
 
-bool co_scsi_self_test(struct scsi_disk *d, uint8_t code)
+bool co_scsi_self_test(struct scsi_disk *d, uint8_t code, const struct scsi_req *by)
 {
     struct self_test *t;
 
@@ -264,7 +264,7 @@ bool co_scsi_self_test(struct scsi_disk *d, uint8_t code)
         return true;
     record(d, code);
     if (code >= 5) {
-        co_read_medium(d, code == 6, d->test_gen);
+        co_read_medium(d, code == 6, d->test_gen, by);
         return d->tests[0].result == TEST_PASSED;
     }
     t = xnew(struct self_test);
@@ -282,6 +282,6 @@ void co_scsi_send_diagnostic(struct scsi_req *r)
 
     if (ld_be16(r->cdb + 3) || (r->cdb[1] & 0x04 && code) || code == 3 || code == 7 || (code && !scsi_disk_has_medium(d)))
         scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, ld_be16(r->cdb + 3) ? 3 : 1);
-    else if (code && !co_scsi_self_test(d, code))
+    else if (code && !co_scsi_self_test(d, code, r))
         scsi_fail(r, SENSE_SELF_TEST_FAILED);
 }
