@@ -96,3 +96,39 @@ def test_state_written_while_a_namespace_goes(tmp_path):
         ends_well(m)
     with NvmeMachine(tmp_path, *args) as m:
         assert struct.unpack_from("<I", m.nvme(1).enable().identify(2))[0] == 7
+
+
+def test_namespace_made_on_a_unit_that_goes(tmp_path):
+    """It is never there: not for the host, not below its feet."""
+    args = disks(tmp_path, "d1", limit="x-iops-total=1,x-bps-write=4194304") + ["-device", "nvme,id=a,serial=A,addr=1", "-device", "nvme-ns,id=n1,bus=a,drive=d1,nsid=1"]
+    with NvmeMachine(tmp_path, *args) as m:
+        n = m.nvme(1).enable()
+        assert n.admin.run(0x0d, 1, cdw=(1,)).status == 0
+        buf = n.alloc()
+        n.q.write(buf, struct.pack("<QQ", 2048, 2048).ljust(384, b"\0"))
+        busy = [n.admin.submit(0x0d, prp1=buf, cdw=(0,)) for _ in range(3)]
+        assert n.readl(0x1c) & 1
+        m.qmp.cmd("device_del", id="n1")
+        m.qmp.wait_event("DEVICE_DELETED")
+        ends = [n.admin.poll() for _ in busy]
+        assert {c.cid for c in ends} == set(busy) and ends[-1].status & 0x7ff == 0x115
+        for c in ends:
+            n.q.write(buf, struct.pack("<HH", 1, 0).ljust(4096, b"\0"))
+            n.admin.run(0x15, c.result or 1, prp1=buf, cdw=(0,))
+        io = n.io_queue()
+        for nsid in (1, 2, 3):
+            assert io.run(2, nsid, prp1=n.alloc(), cdw=(0, 0, 0)).status
+        ends_well(m)
+
+
+def test_namespaces_made_at_a_time(tmp_path):
+    """One is still being erased when the next is asked for: another id, another place."""
+    with NvmeMachine(tmp_path, *disks(tmp_path, "d1", limit="x-iops-total=4"), "-device", "nvme,id=a,serial=A,addr=1", "-device", "nvme-ns,bus=a,drive=d1,nsid=1") as m:
+        n = m.nvme(1).enable()
+        assert n.admin.run(0x0d, 1, cdw=(1,)).status == 0
+        buf = n.alloc()
+        n.q.write(buf, struct.pack("<QQ", 2048, 2048).ljust(384, b"\0"))
+        cids = [n.admin.submit(0x0d, prp1=buf, cdw=(0,)) for _ in range(5)]
+        ends = [n.admin.poll() for _ in cids]
+        assert {c.cid for c in ends} == set(cids)
+        assert sorted(c.result for c in ends if not c.status) == [1, 2, 3, 4] and [c.status & 0x7ff for c in ends if c.status] == [0x115]

@@ -167,7 +167,7 @@ void nvme_unit_close(struct nvme_unit *u)
 static uint32_t free_nsid(const struct nvme_subsys *ss)
 {
     for (uint32_t i = 1; i <= NVME_NS_MAX; i++)
-        if (!nvme_ns_allocated(ss, i))
+        if (!nvme_ns_taken(ss, i))
             return i;
     return 0;
 }
@@ -213,7 +213,7 @@ struct nvme_ns *nvme_ns_new(struct nvme_subsys *ss, uint32_t nsid, struct err *e
 
     if (!nsid)
         nsid = free_nsid(ss);
-    if (!nsid || nvme_ns_allocated(ss, nsid)) {
+    if (!nsid || nvme_ns_taken(ss, nsid)) {
         err_set(e, ERR_BUSY, nsid ? "namespace id %u is in use" : "all %u namespace ids are in use", nsid ? nsid : NVME_NS_MAX);
         return NULL;
     }
@@ -314,9 +314,11 @@ uint32_t nvme_unit_leave(struct nvme_unit *u)
 {
     uint32_t first = 0;
 
+    pthread_mutex_lock(&u->ss->lock);
     if (!u->going)
         atomic_fetch_add(&u->ss->units_going, 1);
     u->going = true;
+    pthread_mutex_unlock(&u->ss->lock);
     for (uint32_t i = 1; i <= NVME_NS_MAX; i++) {
         struct nvme_ns *ns = nvme_ns_allocated(u->ss, i);
 

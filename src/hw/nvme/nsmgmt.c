@@ -20,7 +20,7 @@ static uint64_t find_gap(const struct nvme_subsys *ss, const struct nvme_unit *u
     for (bool moved = true; moved;) {
         moved = false;
         for (unsigned i = 1; i <= NVME_NS_MAX; i++) {
-            const struct nvme_ns *ns = nvme_ns_allocated(ss, i);
+            const struct nvme_ns *ns = nvme_ns_taken(ss, i);
 
             if (ns && ns->unit == u && ranges_overlap(at, space, ns->base, ns->space)) {
                 at = align_up(ns->base + ns->space, ALIGN);
@@ -114,17 +114,22 @@ static uint16_t co_create(struct nvme_req *r)
         return NVME_NS_CAPACITY | NVME_DNR;
     pthread_mutex_lock(&ss->lock);
     list_for_each(u, &ss->units, link)
-        if (!nsid)
+        if (!nsid && !u->going)
             place(ss, u, &w, w.nsze * block, &nsid);
+    struct nvme_ns *ns = nsid ? ss->ns[nsid] : NULL;
+    if (ns)
+        atomic_fetch_add(&ns->in_flight, 1);            /* the id and the place are taken */
     pthread_mutex_unlock(&ss->lock);
-    if (!nsid)
+    if (!ns)
         return NVME_NS_CAPACITY | NVME_DNR;
-    struct nvme_ns *ns = ss->ns[nsid];
     r->ns = ns;
-    atomic_fetch_add(&ns->in_flight, 1);
     st = co_nvme_erase(r, ns);                          /* nobody reads what was there before */
+    pthread_mutex_lock(&ss->lock);
+    if (ns->unit->going)                                /* meanwhile: it is not there any more */
+        st = NVME_NS_CAPACITY | NVME_DNR;
     if (!st)
         atomic_store(&ns->live, true);
+    pthread_mutex_unlock(&ss->lock);
     r->result = nsid;
     if (!st)
         nvme_pel_namespace(r, nsid, ns);

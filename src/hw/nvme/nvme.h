@@ -156,7 +156,7 @@ struct nvme_unit {
     struct blk_caps caps;
     struct blk_front_opts *opt;
     struct nvme_subsys *ss;
-    bool going;                         /* counted in ss->units_going. Main loop, and the home loop of who has it */
+    bool going;                         /* no namespace is made on it any more; counted in ss->units_going. The subsystem's lock */
 };
 
 /* Of a namespace: controllers that switched the directive on, streams it owns, streams that are open, oldest first. */
@@ -586,6 +586,13 @@ static inline struct nvme_ns *nvme_ns_allocated(const struct nvme_subsys *ss, ui
 {
     struct nvme_ns *ns = nsid && nsid <= NVME_NS_MAX ? ss->ns[nsid] : NULL;
     return ns && atomic_load(&ns->live) ? ns : NULL;
+}
+/* What has the id: it is there, is being made or deleted, or will be there again with its unit. NULL: another can have it. */
+static inline struct nvme_ns *nvme_ns_taken(const struct nvme_subsys *ss, uint32_t nsid)
+{
+    struct nvme_ns *ns = ss->ns[nsid];
+
+    return ns && (atomic_load(&ns->live) || atomic_load(&ns->in_flight) || ns->going) ? ns : NULL;
 }
 
 /* ---- subsys.c ---- */
