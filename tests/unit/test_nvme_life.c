@@ -7,6 +7,7 @@
  */
 #include "pci_test.h"
 #include "probe_disk.h"
+#include <pthread.h>
 #include <stdio.h>
 #include "hw/nvme/fault.h"
 #include "hw/nvme/nvme.h"
@@ -21,6 +22,7 @@ enum { ENTRIES = 64, CMDS = 32, BLOCKS = 8, BYTES = BLOCKS * 512, QUEUES_MAX = 4
 
 static struct nvme *n;
 static bool threads;                    /* the queues are on three loops, none of them this one */
+static bool boots;                      /* there are boot partitions */
 static bool protect;                    /* blocks have tuples of type 1 */
 static unsigned queues = 1;
 static bool inside;                     /* I/O queues are in the controller memory buffer, data is there and in the persistent region */
@@ -179,6 +181,8 @@ static void plug(void)
     json_t *opts = json_pack("{s:s, s:s}", "serial", "L", "addr", "4");
     if (!protect && !zoned)
         json_object_set_new(opts, "drive", json_string("disk"));
+    if (boots)
+        json_object_set_new(opts, "boot-drive", json_string("boot"));
     if (inside) {
         json_object_set_new(opts, "cmb_size_mb", json_integer(1));
         json_object_set_new(opts, "pmrdev", json_string("pmr"));
@@ -734,12 +738,40 @@ static void a_pause_is_no_second_fault(void **state)
     sd_del("disk");
 }
 
+static void *read_boot(void *arg)
+{
+    wr(0x44, 1);
+    return NULL;
+}
+
+/* A hart asks for a page of a boot partition, and the function is reset before the main loop has come to it. */
+static void boot_read_overtaken(void **state)
+{
+    pthread_t hart;
+    t_setup(NULL);
+    sd_node("disk", "");
+    sd_node("boot", "");
+    boots = true;
+    plug();
+    assert_int_equal(pthread_create(&hart, NULL, read_boot, NULL), 0);
+    pthread_join(hart, NULL);
+    assert_int_equal(rd(0x40) >> 24 & 3, 1);
+    dev_reset_tree(&n->pci.dev, RESET_FUNCTION);
+    t_settle();
+    place();
+    assert_int_equal(rd(0x40) >> 24 & 3, 0);
+    t_remove(&n->pci.dev);
+    boots = false;
+    sd_del("disk");
+    sd_del("boot");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(rounds), cmocka_unit_test(rounds_with_protection), cmocka_unit_test(rounds_with_faults),
                                         cmocka_unit_test(rounds_with_zones), cmocka_unit_test(rounds_inside), cmocka_unit_test(rounds_on_threads),
                                         cmocka_unit_test(namespaces), cmocka_unit_test(power_lost_in_a_shutdown),
-                                        cmocka_unit_test(a_pause_is_no_second_fault) };
+                                        cmocka_unit_test(a_pause_is_no_second_fault), cmocka_unit_test(boot_read_overtaken) };
     t_unused();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -209,9 +209,10 @@ static void co_boot_read(void *arg)
     struct nvme *n = arg;
     uint32_t gen = n->gen, sel = n->boot.select;
     uint64_t len = (sel & 0x3ff) * UINT64_C(4096), off = (sel >> 10 & 0xfffff) * UINT64_C(4096);
-    bool ok = len && range_ok(off, len, n->boot.size) && co_boot_copy(n, sel >> 31, off, len, n->boot.where, gen);
+    bool asked = n->boot.status == READ_BUSY;           /* else a reset came before this began */
+    bool ok = asked && len && range_ok(off, len, n->boot.size) && co_boot_copy(n, sel >> 31, off, len, n->boot.where, gen);
 
-    if (gen == n->gen)
+    if (asked && gen == n->gen)
         n->boot.status = ok ? READ_DONE : READ_ERROR;
     if (!--n->in_flight)
         nvme_drained(n);
