@@ -73,6 +73,12 @@ void blk_set_throttle(struct blk *b, struct obj *group);
 void blk_throttle_json(struct blk *b, json_t *o);
 /* Takes the throttling options out of those of -drive @id. *@group: a reference, or NULL where there are none. */
 bool blk_drive_throttle(json_t *all, const char *id, struct obj **group, struct err *e) MUST_CHECK;
+/*
+ * Commands that change the graph, or what its images keep, one at a time, whichever monitors they come from: they wait in their midst,
+ * and each is to find what the one before left. Not nested.
+ */
+void co_graph_turn(void);
+void graph_turn_end(void);
 /* Its size changed: handles tell their devices. Main loop. */
 void blk_node_changed(struct blk_node *n);
 

@@ -206,8 +206,11 @@ static const struct prop del_props[] = {
 
 static json_t *co_blockdev_del(void *args, struct err *e)
 {
+    co_graph_turn();
     struct obj *o = obj_lookup(&blk_node_class, ((struct del_args *)args)->node_name, e);
-    return o && blk_node_delete((struct blk_node *)o, e) ? json_object() : NULL;
+    bool ok = o && blk_node_delete((struct blk_node *)o, e);
+    graph_turn_end();
+    return ok ? json_object() : NULL;
 }
 
 struct resize_args { char *device, *node_name; int64_t size; };

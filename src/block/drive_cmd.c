@@ -105,7 +105,10 @@ static bool co_del(const char *id, struct err *e)
 static void co_drive_del(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
-    if (!co_del(arg, &e))
+    co_graph_turn();
+    bool ok = co_del(arg, &e);
+    graph_turn_end();
+    if (!ok)
         hmp_error(out, &e);
 }
 

@@ -71,6 +71,10 @@ void blk_drain_forget(struct blk *b)
     }
 }
 
+static struct co_mutex turn;
+void co_graph_turn(void) { co_mutex_lock(&turn); }
+void graph_turn_end(void) { co_mutex_unlock(&turn); }
+
 /* ---- users ---- */
 
 static bool moves(const struct blk_use *u, const struct blk_node *to, const struct blk_node *except)

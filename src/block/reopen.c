@@ -224,7 +224,7 @@ static void plan_free(struct plan *pl)
     }
 }
 
-static json_t *co_reopen(void *args, struct err *e)
+static json_t *co_reopen_all(void *args, struct err *e)
 {
     json_t *list = *(json_t **)args, *o;
     size_t i, n = json_array_size(list), held = 0;
@@ -246,6 +246,14 @@ static json_t *co_reopen(void *args, struct err *e)
         plan_free(&v[i]);
     free(v);
     return ok ? json_object() : NULL;
+}
+
+static json_t *co_reopen(void *args, struct err *e)
+{
+    co_graph_turn();
+    json_t *ret = co_reopen_all(args, e);
+    graph_turn_end();
+    return ret;
 }
 
 struct args { json_t *options; };

@@ -25,6 +25,7 @@ static void co_hold(struct step *s)
 static bool co_do(struct step *v, size_t n, struct err *e)
 {
     bool ok = true;
+    co_graph_turn();
     for (size_t i = 0; i < n; i++)
         co_hold(&v[i]);
     for (size_t i = 0; i < n && ok; i++)
@@ -38,6 +39,7 @@ static bool co_do(struct step *v, size_t n, struct err *e)
     for (size_t i = 0; i < n; i++)
         if (v[i].drained)
             blk_drain_end(&v[i].drain);
+    graph_turn_end();
     return ok;
 }
 
