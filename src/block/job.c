@@ -571,7 +571,7 @@ json_t *job_block_json(struct job *j)
 static struct job *unfinished(void)
 {
     for (struct job *j = NULL; (j = job_next(j));)
-        if (!j->cancelled)
+        if (!j->cancelled || j->status == JOB_CONCLUDED)
             return j;
     return NULL;
 }

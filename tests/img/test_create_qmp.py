@@ -118,4 +118,4 @@ def test_encrypted(tmp_path, fmt):
         s.qmp.cmd("blockdev-del", **{"node-name": "i"})
     target = "driver=luks,key-secret=two,file.filename=%s" if fmt == "luks" else "driver=qcow2,encrypt.key-secret=two,file.filename=%s"
     qimg("compare", "--object", "secret,id=two,data=two", "--image-opts", target % path, target % path)
-    img("map", "--object", "secret,id=two,data=two", "--image-opts", target % path)
+    img("map", "--output=json", "--object", "secret,id=two,data=two", "--image-opts", target % path)
