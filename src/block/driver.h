@@ -156,6 +156,7 @@ struct blk_driver {
     int (*co_erase)(struct blk_node *, uint64_t off, uint64_t len);     /* caps.secure_erase tells that it is there */
     int (*co_flush)(struct blk_node *);
     int (*co_resize)(struct blk_node *, uint64_t size);
+    /* The extent is data of @len bytes already, at @off where there is nothing below. NULL: that is all that is known. */
     int (*co_map)(struct blk_node *, uint64_t off, uint64_t len, struct blk_extent *);
     /* A SCSI command as it is (caps.scsi tells that there is such a thing). NULL: none is taken */
     int (*co_scsi)(struct blk_node *, struct blk_scsi *);

@@ -240,9 +240,6 @@ static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_ext
     struct iovec v = { b, sizeof b };
     uint64_t lba = off / s->block;
     struct iscsi_req q = { .cdb = { 0x9e, 0x12, [13] = sizeof b }, .cdb_len = 16, .iov = &v, .niov = 1, .len = sizeof b };
-    out->has_off = true;
-    out->off = off;
-    out->where = n;
     if (!s->lba_status)
         return 0;
     st_be64(q.cdb + 2, lba);

@@ -174,15 +174,6 @@ static int64_t co_allocated(struct blk_node *n)
     return r < 0 ? r : (int64_t)st.nfs_used;
 }
 
-/* The protocol's versions here do not tell where there are holes. */
-static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
-{
-    out->has_off = true;
-    out->off = off;
-    out->where = n;
-    return 0;
-}
-
 /* ---- opening ---- */
 
 static bool failed(struct blk_nfs *s, const char *what, int r, struct err *e)
@@ -391,7 +382,7 @@ static const struct prop props[] = {
 static const struct blk_driver nfs_driver = {
     .obj = { .name = "blockdev-nfs", .desc = "File of an NFS server", .base = &blk_node_class, .size = sizeof(struct blk_nfs), .props = props, .init = init },
     .flags = BLK_MAKES, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_flush = co_flush,
-    .co_resize = co_resize, .co_map = co_map, .co_unmake = co_unmake, .co_set_writable = co_set_writable, .co_allocated = co_allocated,
+    .co_resize = co_resize, .co_unmake = co_unmake, .co_set_writable = co_set_writable, .co_allocated = co_allocated,
     .filename = filename,
 };
 OBJ_CLASS(&nfs_driver.obj);

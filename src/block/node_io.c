@@ -142,6 +142,11 @@ static void co_req_run(void *arg)
     case R_RESIZE: q->res = d->co_resize ? d->co_resize(q->n, q->len) : -ENOTSUP; break;
     case R_MAP:
         *q->extent = (struct blk_extent){ .len = q->len, .data = true };
+        if (!q->n->child.node) {            /* the end of a chain: its bytes are where they are read, unless it says more */
+            q->extent->has_off = true;
+            q->extent->off = q->off;
+            q->extent->where = q->n;
+        }
         q->res = d->co_map ? d->co_map(q->n, q->off, q->len, q->extent) : 0;
         break;
     case R_ZONE_REPORT: q->res = d->zones->co_report(q->n, q->off, q->zone, q->n_zones); break;

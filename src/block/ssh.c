@@ -47,15 +47,6 @@ static int co_resize(struct blk_node *n, uint64_t size)
     return r;
 }
 
-/* No protocol tells where there are holes. */
-static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
-{
-    out->has_off = true;
-    out->off = off;
-    out->where = n;
-    return 0;
-}
-
 /* ---- opening ---- */
 
 static bool open_error(struct blk_ssh *s, int r, struct err *e)
@@ -183,6 +174,6 @@ static const struct prop props[] = {
 static const struct blk_driver ssh_driver = {
     .obj = { .name = "blockdev-ssh", .desc = "File of another host, by SFTP", .base = &blk_node_class, .size = sizeof(struct blk_ssh), .props = props },
     .flags = BLK_MAKES, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_flush = co_flush,
-    .co_resize = co_resize, .co_map = co_map, .co_unmake = co_unmake, .co_set_writable = co_set_writable, .filename = filename,
+    .co_resize = co_resize, .co_unmake = co_unmake, .co_set_writable = co_set_writable, .filename = filename,
 };
 OBJ_CLASS(&ssh_driver.obj);

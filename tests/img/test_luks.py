@@ -67,7 +67,7 @@ def test_cryptsetup_accepts_the_header_and_the_password(tmp_path):
     (tmp_path / "key").write_text(PASS)
     subprocess.run(["cryptsetup", "-q", "luksFormat", "--type", "luks1", "--pbkdf-force-iterations", "1000", "--key-file", str(tmp_path / "key"), str(b)], check=True)
     img("info", *S, "--image-opts", opts(b))
-    img("map", *S, "--image-opts", opts(b))
+    img("map", *S, "--output=json", "--image-opts", opts(b))
 
 
 def test_the_wrong_password_and_none(tmp_path):
@@ -109,9 +109,9 @@ def test_key_slots(tmp_path, qcow2):
     assert filecmp.cmp(raw, tmp_path / "out", shallow=False)
     assert "nobody could open" in amend("state=inactive,keyslot=1", "t", ok=(1,)).stderr
     qimg("amend", *S2, "--image-opts", "-o", ",".join(pre + w for w in "state=active,new-secret=s,keyslot=5,iter-time=10".split(",")), place("t"))
-    img("map", *S2, "--image-opts", place("s"))
+    img("map", *S2, "--output=json", "--image-opts", place("s"))
     amend("state=inactive,keyslot=1", "s", "--force")
-    img("map", *S2, "--image-opts", place("t"), ok=(1,))
+    img("map", *S2, "--output=json", "--image-opts", place("t"), ok=(1,))
 
 
 def test_odd_pieces_of_an_encrypted_disk(tmp_path):
@@ -155,7 +155,8 @@ def test_qcow2_within(tmp_path, more):
     if "compat" not in more:
         x, y = info(a)["format-specific"]["data"]["encrypt"], json.loads(qimg("info", "--output=json", a).stdout)["format-specific"]["data"]["encrypt"]
         assert x == y and info(a)["encrypted"] is True
-    assert "not encrypted" not in img("map", *S, "--image-opts", place).stderr
+    assert "not encrypted" not in img("map", *S, "--output=json", "--image-opts", place).stderr
+    assert "--output=json" in img("map", *S, "--image-opts", place, ok=(1,)).stderr     # there is no place in the file to name
     assert "encrypt.key-secret" in img("map", "-f", "qcow2", a, ok=(1,)).stderr
     b = tmp_path / "b"
     assert img("convert", *S, "-c", "-f", "raw", "-O", "qcow2", "-o", e + ",encrypt.iter-time=10", raw, b, ok=(1,)).stderr
