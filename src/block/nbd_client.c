@@ -47,6 +47,7 @@ static int co_recv_data(struct blk_nbd *s, struct nbd_slot *q, uint64_t off, uin
         return -ENOMEM;
     unsigned n = blk_iov_slice(q->iov, q->niov, off - q->off, len, v);
     int r = 0;
+    q->got += len;
     if (hole)
         blk_iov_zero(v, n);
     else
@@ -120,6 +121,8 @@ static int co_answer(struct blk_nbd *s)
         r = q ? co_nbd_recv(&s->wire, h + 16, 4) : -EPROTO;
         done = ld_be16(h + 4) & NBD_CHUNK_DONE;
         r = r ? r : co_chunk(s, q, ld_be16(h + 6), ld_be32(h + 16));
+        if (!r && done && q->type == NBD_CMD_READ && !q->res && q->got != q->len)
+            r = -EPROTO;                    /* chunks of a read are all of it, each byte once */
     } else {
         return -EPROTO;
     }
@@ -166,14 +169,17 @@ static int co_ensure(struct blk_nbd *s, int64_t deadline)
         struct err e = ERR_INIT;
         if (s->reading)
             co_wait(&s->reader_done);
+        co_mutex_lock(&s->sending);         /* who is in the midst of a request ends first: the rest is nothing for a new connection */
         nbd_wire_close(&s->wire);
         uint64_t size = s->size;
-        if (co_nbd_connect(s, deadline, &e)) {
-            if (s->size != size)
-                log_warn("NBD export '%s' has another size than before", s->export);
+        bool ok = co_nbd_connect(s, deadline, &e);
+        if (ok)
             start_reader(s);
+        co_mutex_unlock(&s->sending);
+        if (ok && s->size != size)
+            log_warn("NBD export '%s' has another size than before", s->export);
+        if (ok)
             break;
-        }
         if (clock_now(CLOCK_HOST) >= deadline) {
             r = -EIO;
             break;
@@ -184,6 +190,7 @@ static int co_ensure(struct blk_nbd *s, int64_t deadline)
     return s->closing ? -EIO : r;
 }
 
+/* 0: an answer comes, or the word that it is lost. */
 static int co_send_request(struct blk_nbd *s, struct nbd_slot *q, uint16_t flags, const struct iovec *data, unsigned n)
 {
     uint8_t h[NBD_REQUEST_LEN];
@@ -200,9 +207,12 @@ static int co_send_request(struct blk_nbd *s, struct nbd_slot *q, uint16_t flags
     for (unsigned i = 0; i < n; i++)
         v[i + 1] = data[i];
     co_mutex_lock(&s->sending);
-    int r = s->connected ? co_nbd_send(&s->wire, v, n + 1) : -EPIPE;
-    if (r && s->connected)
-        shutdown(s->wire.fd, SHUT_RDWR);         /* half a request was sent: the reader ends it */
+    bool here = s->connected && !q->lost;       /* lost while it waited: there may be another connection, for which it begins anew */
+    int r = here ? co_nbd_send(&s->wire, v, n + 1) : -EPIPE;
+    if (r && here) {
+        shutdown(s->wire.fd, SHUT_RDWR);        /* half a request was sent: the reader ends, and tells that it is lost */
+        r = 0;
+    }
     co_mutex_unlock(&s->sending);
     free(v);
     return r;
@@ -234,6 +244,7 @@ static int co_request(struct blk_nbd *s, uint16_t type, uint16_t flags, uint64_t
         q->niov = q->iov ? niov : 0;
         q->extent = extent;
         q->res = 0;
+        q->got = 0;
         q->lost = false;
         co_event_clear(&q->done);
         r = co_send_request(s, q, flags, iov, type == NBD_CMD_WRITE ? niov : 0);

@@ -17,6 +17,7 @@ struct nbd_slot {
     const struct iovec *iov;        /* a read's, borrowed from who waits */
     unsigned niov;
     struct blk_extent *extent;
+    uint64_t got;                   /* bytes of a read that came */
     struct co_event done;
     int res;
     bool lost;                      /* the connection ended before the answer */
@@ -40,7 +41,8 @@ struct blk_nbd {
     uint32_t max_request;
     struct nbd_slot slot[NBD_SLOTS];
     struct co_queue room;
-    struct co_mutex sending, connecting;
+    struct co_mutex sending;        /* a request, and whoever takes the connection away */
+    struct co_mutex connecting;
     struct co_event reader_done;
 };
 

@@ -19,6 +19,17 @@ def run(*cmd, ok=(0,), cwd=None, timeout=60, env=None):
     return p
 
 
+def take(sock, n):
+    """@n bytes of a stream socket, however they come. (With a timeout, MSG_WAITALL does not wait for all.)"""
+    data = b""
+    while len(data) < n:
+        piece = sock.recv(min(n - len(data), 1 << 20))
+        if not piece:
+            raise EOFError("%d bytes in place of %d" % (len(data), n))
+        data += piece
+    return data
+
+
 def img(*args, **kw):
     return run(IMG, *args, **kw)
 
