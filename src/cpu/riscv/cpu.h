@@ -258,6 +258,7 @@ struct hart {
     unsigned req_head, req_count;
     enum { HART_OFF, HART_ON } power;           /* under lock */
     bool want_pause, paused, want_quit;         /* under lock */
+    bool asleep;                    /* under lock: its thread waits to go on. One that is paused may serve requests */
     atomic_bool leave;              /* ANY: the accelerator must return from run() */
     atomic_bool in_wfi;             /* ANY */
     atomic_bool view_stale;         /* ANY: physical memory changed, every translation must go before guest code runs on */

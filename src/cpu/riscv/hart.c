@@ -137,7 +137,7 @@ static void do_protect(struct hart *h, uint64_t pa, uint64_t b) { rv_tlb_protect
 static bool protect_sleeper(struct hart *h, uint64_t pa)
 {
     pthread_mutex_lock(&h->lock);
-    bool still = atomic_load(&h->in_wfi) || h->paused;
+    bool still = atomic_load(&h->in_wfi) || (h->set->turns ? h->paused : h->asleep);
     if (still)
         do_protect(h, pa, 0);
     pthread_mutex_unlock(&h->lock);
@@ -321,7 +321,9 @@ static void *hart_thread(void *arg)
         } else if (h->want_pause || h->power == HART_OFF) {
             h->paused = true;
             pthread_cond_broadcast(&h->cond);
+            h->asleep = true;
             pthread_cond_wait(&h->cond, &h->lock);
+            h->asleep = false;
         } else {
             h->paused = false;
             pthread_mutex_unlock(&h->lock);

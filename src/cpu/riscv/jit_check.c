@@ -123,9 +123,9 @@ static int missing_store(const struct jit_check *c, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         const struct store *s = &c->store[i];
         bool over = false;
-        for (unsigned k = i + 1; k < n; k++)
+        for (unsigned k = i + 1; s->size && k < n; k++)
             over = over || (c->store[k].size && c->store[k].host < s->host + s->size && s->host < c->store[k].host + c->store[k].size);
-        if (!over && s->size && memcmp(s->host, &s->after, s->size))
+        if (s->size && !over && memcmp(s->host, &s->after, s->size))
             return (int)i;
     }
     return -1;

@@ -63,7 +63,7 @@ static const struct state_field fields[] = {
     STATE_SKIP(struct hart, req, "empty while harts stand"), STATE_SKIP(struct hart, req_head, "see req"),
     STATE_SKIP(struct hart, req_count, "see req"),
     STATE_UINT(struct hart, power, .max = HART_ON),
-    STATE_SKIP(struct hart, want_pause, HOST), STATE_SKIP(struct hart, paused, HOST), STATE_SKIP(struct hart, want_quit, HOST),
+    STATE_SKIP(struct hart, want_pause, HOST), STATE_SKIP(struct hart, paused, HOST), STATE_SKIP(struct hart, asleep, HOST), STATE_SKIP(struct hart, want_quit, HOST),
     STATE_SKIP(struct hart, leave, HOST), STATE_SKIP(struct hart, in_wfi, HOST), STATE_SKIP(struct hart, view_stale, HOST),
     STATE_SKIP(struct hart, stats, "counts what this process did"), STATE_SKIP(struct hart, plan, "of a debugger"),
     STATE_SKIP(struct hart, code_seen, CACHE), STATE_SKIP(struct hart, code_shared, CACHE), STATE_SKIP(struct hart, pages, CACHE), STATE_SKIP(struct hart, tid, HOST),
