@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from imglib import img, qimg, run, sparse_file
+from imglib import img, qimg, run, sparse_file, take
 from servelib import QmpError, Storage
 
 MIB = 1 << 20
@@ -185,7 +185,7 @@ def test_deleted_under_load(tmp_path, mnt):
 def nbd_flush(c):
     """The error number of a flush by a client."""
     c.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 3, 7, 0, 0))
-    return struct.unpack(">I", c.recv(16, socket.MSG_WAITALL)[4:8])[0]
+    return struct.unpack(">I", take(c, 16)[4:8])[0]
 
 
 @pytest.mark.parametrize("direct", [False, True])
@@ -203,7 +203,7 @@ def test_a_flush_that_failed_is_not_made_good_by_the_next(tmp_path, mnt, direct)
             c.settimeout(60)
             c.connect(str(tmp_path / "s"))
             c.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, 1) + b"m")
-            assert len(c.recv(28, socket.MSG_WAITALL)) == 28
+            take(c, 28)
             assert nbd_flush(c) == 5
             assert [nbd_flush(c) for _ in range(2)] == [0 if direct else 5] * 2
             c.close()

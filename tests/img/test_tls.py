@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from imglib import IMG, QEMU, img, run, sparse_file
+from imglib import IMG, QEMU, img, run, sparse_file, take
 from test_nbd import SERVE, Server
 
 pytestmark = pytest.mark.skipif(not shutil.which("certtool") or not shutil.which("nbdinfo"), reason="no certtool or nbdinfo")
@@ -86,11 +86,11 @@ def test_nothing_is_told_without_tls(tmp_path, pki):
     with socket.socket(socket.AF_UNIX) as c:            # the old option gets no answer, others a refusal
         c.connect(s.path)
         c.settimeout(10)
-        assert len(c.recv(18, socket.MSG_WAITALL)) == 18
+        take(c, 18)
         c.sendall(struct.pack(">I", 1) + struct.pack(">8sII", b"IHAVEOPT", 3, 0))
-        head = c.recv(20, socket.MSG_WAITALL)
+        head = take(c, 20)
         assert struct.unpack(">QIII", head)[1:3] == (3, 0x80000005)
-        c.recv(struct.unpack(">I", head[16:])[0], socket.MSG_WAITALL)
+        take(c, struct.unpack(">I", head[16:])[0])
         c.sendall(struct.pack(">8sII", b"IHAVEOPT", 1, 4) + b"disk")
         assert c.recv(1) == b""
     s.end()

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include "loop/loop_int.h"
+#include "loop/co_switch.h"
 
 static char trail[256];
 static void mark(const char *s) { strcat(trail, s); }
@@ -473,13 +474,13 @@ static void deep(void *arg)
     for (unsigned i = 0; i < ARRAY_SIZE(mine); i++)
         mine[i] = d->left + i;
     assert_ptr_equal(co_self(), d->co);
-    assert_true(domain_locked(dom));
+    assert_true(!dom || domain_locked(dom));
     if (d->left % 1000 == 0)
         co_yield();
     if (d->left)
         co_deeper(deep, &below);
     assert_ptr_equal(co_self(), d->co);
-    assert_true(domain_locked(dom));
+    assert_true(!dom || domain_locked(dom));
     if (d->left % 1500 == 0)
         co_yield();
     for (unsigned i = 0; i < ARRAY_SIZE(mine); i++)
@@ -500,16 +501,21 @@ static void recursion_goes_on_to_further_stacks(void **state)
     enum { LEVELS = 6000, EACH = 3 };
     bool done[EACH] = { false };
     struct depth d[EACH];
+#ifdef CO_TSAN
+    dom = NULL;     /* to the sanitizer each stack is a thread, which alone may give back a lock that it took */
+#else
     dom = domain_new(loop_main(), "deep");
+#endif
     for (unsigned i = 0; i < EACH; i++) {
         d[i] = (struct depth){ LEVELS, 0, NULL, &done[i] };
-        co_spawn(NULL, dom, deep_from_a_coroutine, &d[i]);
+        co_spawn(loop_main(), dom, deep_from_a_coroutine, &d[i]);
     }
     for (unsigned i = 0; i < EACH; i++) {
         run_until(&done[i]);
         assert_int_equal(d[i].sum, (uint64_t)LEVELS * (LEVELS + 1) / 2);
     }
-    domain_free(dom);
+    if (dom)
+        domain_free(dom);
 }
 
 int main(void)
