@@ -15,7 +15,7 @@
 #include "mem/ram_int.h"
 
 void (*ram_code_written)(struct ram *r, uint64_t off, uint64_t len);
-void (*ram_reserve_written)(struct ram *r, uint64_t off, uint64_t len);
+bool (*ram_reserve_written)(struct ram *r, uint64_t off, uint64_t len);
 
 /* ---- making and freeing ---- */
 static bool ram_map(struct ram *r, const struct ram_want *w, struct err *e)
@@ -168,12 +168,13 @@ void ram_written_slow(struct ram *r, uint64_t off, uint64_t len)
         if (!atomic_load_explicit(&r->watch[p], memory_order_relaxed))
             continue;
         ram_watch_lock();
-        uint8_t was = atomic_exchange(&r->watch[p], 0);
+        uint8_t was = atomic_load(&r->watch[p]), stays = 0;
         uint64_t from = MAX(off, p << RAM_PAGE_BITS), to = MIN(off + len, (p + 1) << RAM_PAGE_BITS);
         if (was & WATCH_CODE && ram_code_written)
             ram_code_written(r, from, to - from);
-        if (was & WATCH_RESERVE && ram_reserve_written)
-            ram_reserve_written(r, from, to - from);
+        if (was & WATCH_RESERVE && ram_reserve_written && ram_reserve_written(r, from, to - from))
+            stays = WATCH_RESERVE;
+        atomic_store(&r->watch[p], stays);   /* last: who finds the page unwatched, without the lock, finds what it was watched for told */
         ram_watch_unlock();
     }
 }

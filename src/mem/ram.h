@@ -57,11 +57,14 @@ extern const struct obj_class memory_backend_class;    /* abstract: memory-backe
 struct ram *memory_backend_claim(struct obj *backend, const char *user, struct err *e) MUST_CHECK;
 void memory_backend_release(struct obj *backend);
 
-/* Called after a store to a page watched by WATCH_CODE (the bit is clear again): drops translated code. Set by the CPU. */
+/* Called after a store to a page watched by WATCH_CODE, before the bit is cleared: translated code is to be dropped. Set by the CPU. */
 extern void (*ram_code_written)(struct ram *r, uint64_t off, uint64_t len);
-/* Likewise for WATCH_RESERVE. */
-extern void (*ram_reserve_written)(struct ram *r, uint64_t off, uint64_t len);
-/* Held around the clearing of a page's bits and these calls: who holds it has got every notice of which a clear bit could tell. A leaf. ANY */
+/* Likewise for WATCH_RESERVE; true: the bit stays. */
+extern bool (*ram_reserve_written)(struct ram *r, uint64_t off, uint64_t len);
+/*
+ * Held around these calls and the clearing of a page's bits, in this order: who finds a bit clear, with the lock or without, finds every
+ * notice of which that could tell. A leaf. ANY
+ */
 void ram_watch_lock(void);
 void ram_watch_unlock(void);
 /*

@@ -85,9 +85,12 @@ static void code_in_turn(const struct accel_ops *accel, unsigned harts)
 
 static void test_code_in_turn(void **state)
 {
-    code_in_turn(&accel_jit, 2);
-    code_in_turn(&accel_jit, 4);
-    code_in_turn(&accel_interp, 2);
+    for (unsigned i = 0; i < 4; i++) {
+        code_in_turn(&accel_jit, 2);
+        code_in_turn(&accel_jit, 4);
+        code_in_turn(&accel_interp, 2);
+        code_in_turn(&accel_interp, 4);
+    }
 }
 
 /* One hart's loop runs, fencing, in the page that another stores to until it is done. */

@@ -146,11 +146,7 @@ static bool break_others(const struct ram *r, uint64_t off, const struct hart *b
     return own;
 }
 
-static void reserve_written(struct ram *r, uint64_t off, uint64_t len)
-{
-    if (break_others(r, off, storing))
-        ram_watch(r, off & RV_PAGE_MASK, RV_PAGE_SIZE, WATCH_RESERVE);
-}
+static bool reserve_written(struct ram *r, uint64_t off, uint64_t len) { return break_others(r, off, storing); }
 
 void rv_reserve_track(struct hart *h, uint64_t pa)
 {
