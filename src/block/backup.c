@@ -290,6 +290,6 @@ static void co_undo(struct txn_act *t) { co_job_discard(t->job); }
         .co_commit = co_start, .co_abort = co_undo }; \
     TXN_ACTION(&var); \
     static json_t *co_cmd_##var(void *args, struct err *e) { return co_txn_alone(&var, args, e); } \
-    static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(struct args), co_cmd_##var, .ret = qmp_nothing }; QMP_CMD(&cmd_##var)
+    static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(struct args), co_cmd_##var, .ret = qmp_nothing, .turn = &blk_graph_turn }; QMP_CMD(&cmd_##var)
 ACTION(blockdev_backup, "blockdev-backup", "Copies what a node holds now to another", blockdev_props, co_blockdev);
 ACTION(drive_backup, "drive-backup", "Copies what a drive holds now to a new image", drive_props, co_drive);

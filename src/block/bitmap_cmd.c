@@ -177,7 +177,7 @@ static void co_record_back(struct txn_act *t) { mine(t)->recording = t->saved; }
     static const struct txn_action var = { .type = nm, .props = rows, .args_size = sizeof(struct args), .node = node_of, __VA_ARGS__ }; \
     TXN_ACTION(&var); \
     static json_t *co_cmd_##var(void *args, struct err *e) { return co_txn_alone(&var, args, e); } \
-    static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(struct args), co_cmd_##var, .ret = qmp_nothing }; QMP_CMD(&cmd_##var)
+    static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(struct args), co_cmd_##var, .ret = qmp_nothing, .turn = &blk_graph_turn }; QMP_CMD(&cmd_##var)
 ACTION(add, "block-dirty-bitmap-add", "Begins to note what is written to a node", add_props, .co_prepare = co_add, .co_abort = co_unadd);
 ACTION(del, "block-dirty-bitmap-remove", "Removes a bitmap", name_props, .co_prepare = co_remove, .co_commit = co_removed, .co_abort = co_stay);
 ACTION(clear, "block-dirty-bitmap-clear", "Begins a bitmap anew", name_props, .co_prepare = co_clear, .co_commit = co_forget, .co_abort = co_restore);

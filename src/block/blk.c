@@ -56,6 +56,7 @@ struct blk *blk_open(struct blk_node *n, unsigned perm, unsigned shared, struct 
     }
     b->use.blk = b;
     b->node = n;
+    atomic_store(&b->may_write, perm & BLK_PERM_WRITE);
     b->dom = dom;
     b->rerror = BLK_ERR_REPORT;
     b->werror = BLK_ERR_REPORT;
@@ -192,15 +193,14 @@ static void match_user(struct blk *b, void *arg)
         f->b = b;
 }
 
-/* qom-set of "drive" while the device runs: a filter comes in between, or goes. */
-static bool co_drive_changed(struct obj *o, const struct prop *p, struct err *e)
+static bool co_drive_moves(struct obj *user, struct blk_node *to, struct err *e)
 {
-    struct find_user f = { o, NULL };
+    struct find_user f = { user, NULL };
     struct blk_drain d;
     blk_each(match_user, &f);
-    if (!f.b || (struct obj *)f.b->node == f.b->opts->drive)
+    if (!f.b || f.b->node == to)
         return true;
-    struct blk_node *from = f.b->node, *to = (struct blk_node *)f.b->opts->drive;
+    struct blk_node *from = f.b->node;
     if (!to || atomic_load(&to->size) != atomic_load(&from->size))
         return err_set(e, ERR_VALUE, "a node of the same length takes the place of '%s' only", from->obj.id);
     if (!blk_node_free_of_jobs(from, e))
@@ -208,6 +208,21 @@ static bool co_drive_changed(struct obj *o, const struct prop *p, struct err *e)
     co_node_drain(from, &d);
     bool ok = blk_use_move(&f.b->use, to, e);
     blk_drain_end(&d);
+    return ok;
+}
+
+/* qom-set of "drive" while the device runs: a filter comes in between, or goes. */
+static bool co_drive_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    struct find_user f = { o, NULL };
+    blk_each(match_user, &f);
+    if (!f.b)
+        return true;
+    struct obj *to = f.b->opts->drive ? obj_ref(f.b->opts->drive) : NULL;       /* until it is our turn the option may name another */
+    co_mutex_lock(&blk_graph_turn);
+    bool ok = co_drive_moves(o, (struct blk_node *)to, e);
+    co_mutex_unlock(&blk_graph_turn);
+    obj_unref(to);
     return ok;
 }
 
@@ -219,32 +234,36 @@ void blk_set_tray(struct blk *b, const struct blk_tray *t, void *arg)
 
 bool blk_has_medium(struct blk *b) { return !blk_node_is_empty(b->node); }
 
-/* Claims @n in place of what is there; that comes back where it fails. */
-static bool swap_use(struct blk *b, struct blk_node *n, struct err *e)
+/* A use becomes that of another record. */
+static void use_hand_over(struct blk_use *from, struct blk_use *to)
 {
-    char *who = xstrdup(b->use.who);
-    struct blk_node *old = b->node;
-    unsigned perm = b->use.perm;
-    struct err dummy = ERR_INIT;
-    blk_use_del(&b->use);
-    bool ok = blk_use_add(&b->use, n, b->writable ? blk_perm_rw(n) : BLK_PERM_READ, front_shared(b->opts), who, e);
-    if (!ok && !blk_use_add(&b->use, old, perm, front_shared(b->opts), who, &dummy))
-        log_warn("%s: %s", who, dummy.msg);
-    b->use.blk = b;
-    free(who);
-    return ok;
+    struct list *after = from->link.next;
+    list_del(&from->link);
+    *to = *from;
+    list_insert_before(after, &to->link);
 }
 
-bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e)
+/* @n in place of what is there, which is given up when that is sure. Drained. */
+static bool swap_use(struct blk *b, struct blk_node *n, struct err *e)
 {
-    struct blk_node *old = b->node;
-    if (n && n->caps.logical_block > b->opts->logical_block_size)
-        return err_set(e, ERR_VALUE, "'%s' has blocks of %u bytes, the drive has %u", n->obj.id, n->caps.logical_block, b->opts->logical_block_size);
-    if (n && n->caps.zoned.size)
-        return err_set(e, ERR_VALUE, "'%s' is written in zones, which no medium has", n->obj.id);
-    while (atomic_load(&b->in_flight))
-        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + 1000000);
-    struct blk_node *to = n ? n : blk_empty_node(NULL, e);
+    struct blk_use old, use = { 0 };
+    unsigned perm = b->writable ? blk_perm_rw(n) : BLK_PERM_READ;
+    if (!blk_use_add(&use, n, perm, front_shared(b->opts), b->use.who, e))
+        return false;
+    use.blk = b;
+    use_hand_over(&b->use, &old);
+    use_hand_over(&use, &b->use);
+    domain_lock(b->dom);
+    b->node = n;
+    atomic_store(&b->may_write, perm & BLK_PERM_WRITE);
+    domain_unlock(b->dom);
+    blk_use_del(&old);
+    return true;
+}
+
+static bool co_swap_medium(struct blk *b, struct blk_node *n, struct err *e)
+{
+    struct blk_node *old = b->node, *to = n ? n : blk_empty_node(NULL, e);
     if (!to)
         return false;
     if (!swap_use(b, to, e)) {
@@ -252,9 +271,6 @@ bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e)
             obj_del(&to->obj);
         return false;
     }
-    domain_lock(b->dom);
-    b->node = to;
-    domain_unlock(b->dom);
     obj_unref(b->opts->drive);
     b->opts->drive = n ? obj_ref(&n->obj) : NULL;
     if (blk_node_is_empty(old))         /* a drive's, too: its name is the handle's now */
@@ -264,10 +280,24 @@ bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e)
     return true;
 }
 
+bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e)
+{
+    if (n && n->caps.logical_block > b->opts->logical_block_size)
+        return err_set(e, ERR_VALUE, "'%s' has blocks of %u bytes, the drive has %u", n->obj.id, n->caps.logical_block, b->opts->logical_block_size);
+    if (n && n->caps.zoned.size)
+        return err_set(e, ERR_VALUE, "'%s' is written in zones, which no medium has", n->obj.id);
+    co_blk_drain(b);                    /* the guest may close the tray meanwhile, and read */
+    bool ok = co_swap_medium(b, n, e);
+    blk_undrain(b);
+    return ok;
+}
+
+static bool may_write(struct blk *b) { return atomic_load_explicit(&b->may_write, memory_order_relaxed); }
+
 void blk_get_caps(struct blk *b, struct blk_caps *caps)
 {
     *caps = blk_node_of(b)->caps;
-    caps->read_only |= !(b->use.perm & BLK_PERM_WRITE);
+    caps->read_only |= !may_write(b);
     if (caps->read_only)
         caps->discard = caps->write_zeroes = caps->secure_erase = caps->flush = caps->fua = false;
 }
@@ -387,28 +417,28 @@ int co_blk_preadv(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, 
 int co_blk_pwritev(struct blk *b, uint64_t off, uint64_t len, struct iovec *iov, unsigned n, unsigned flags)
 {
     int64_t t = co_req_begin(b, BLK_OP_WRITE, len);
-    int r = b->use.perm & BLK_PERM_WRITE ? co_node_pwritev(b->node, off, len, iov, n, write_flags(b, flags)) : -EROFS;
+    int r = may_write(b) ? co_node_pwritev(b->node, off, len, iov, n, write_flags(b, flags)) : -EROFS;
     return req_end(b, BLK_OP_WRITE, len, t, r);
 }
 
 int co_blk_zero(struct blk *b, uint64_t off, uint64_t len, unsigned flags)
 {
     int64_t t = co_req_begin(b, BLK_OP_WRITE, len);
-    int r = b->use.perm & BLK_PERM_WRITE ? co_node_zero(b->node, off, len, write_flags(b, flags)) : -EROFS;
+    int r = may_write(b) ? co_node_zero(b->node, off, len, write_flags(b, flags)) : -EROFS;
     return req_end(b, BLK_OP_WRITE, len, t, r);
 }
 
 int co_blk_discard(struct blk *b, uint64_t off, uint64_t len)
 {
     int64_t t = co_req_begin(b, BLK_OP_DISCARD, len);
-    int r = b->use.perm & BLK_PERM_WRITE ? co_node_discard(b->node, off, len) : -EROFS;
+    int r = may_write(b) ? co_node_discard(b->node, off, len) : -EROFS;
     return req_end(b, BLK_OP_DISCARD, len, t, r);
 }
 
 int co_blk_erase(struct blk *b, uint64_t off, uint64_t len)
 {
     int64_t t = co_req_begin(b, BLK_OP_DISCARD, len);
-    int r = b->use.perm & BLK_PERM_WRITE ? co_node_erase(b->node, off, len) : -EROFS;
+    int r = may_write(b) ? co_node_erase(b->node, off, len) : -EROFS;
 
     return req_end(b, BLK_OP_DISCARD, len, t, r);
 }
@@ -423,7 +453,7 @@ int co_blk_zone_report(struct blk *b, uint64_t off, struct blk_zone *out, unsign
 int co_blk_zone_op(struct blk *b, enum zone_op op, uint64_t off)
 {
     int64_t t = co_req_begin(b, BLK_OP_DISCARD, 0);
-    int r = b->use.perm & BLK_PERM_WRITE ? co_node_zone_op(b->node, op, off) : -EROFS;
+    int r = may_write(b) ? co_node_zone_op(b->node, op, off) : -EROFS;
 
     r = r || blk_write_cache(b) ? r : co_node_flush(b->node);
 
@@ -433,7 +463,7 @@ int co_blk_zone_op(struct blk *b, enum zone_op op, uint64_t off)
 int co_blk_zone_append(struct blk *b, uint64_t *off, uint64_t len, struct iovec *iov, unsigned n)
 {
     int64_t t = co_req_begin(b, BLK_OP_WRITE, len);
-    int r = b->use.perm & BLK_PERM_WRITE ? co_node_zone_append(b->node, off, len, iov, n, write_flags(b, 0)) : -EROFS;
+    int r = may_write(b) ? co_node_zone_append(b->node, off, len, iov, n, write_flags(b, 0)) : -EROFS;
 
     return req_end(b, BLK_OP_WRITE, len, t, r);
 }

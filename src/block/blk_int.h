@@ -12,6 +12,7 @@ struct blk {
     struct list link;               /* of all handles */
     struct blk_use use;
     struct blk_node *_Atomic node;  /* another one after a snapshot or a change of medium: on the main loop with the domain locked */
+    atomic_bool may_write;          /* what is in @node; changes with it */
     bool writable;                  /* by the device, where the medium is */
     bool own_medium;                /* the node was made by a monitor's change command and goes with it */
     char *drive;                    /* name of the -drive that it was opened for, whatever the medium is now; or NULL */
@@ -74,11 +75,11 @@ void blk_throttle_json(struct blk *b, json_t *o);
 /* Takes the throttling options out of those of -drive @id. *@group: a reference, or NULL where there are none. */
 bool blk_drive_throttle(json_t *all, const char *id, struct obj **group, struct err *e) MUST_CHECK;
 /*
- * Commands that change the graph, or what its images keep, one at a time, whichever monitors they come from: they wait in their midst,
- * and each is to find what the one before left. Not nested.
+ * Who changes the graph, or what its images keep, does so one at a time: commands of whichever monitors (`turn` of their rows), and the
+ * ends of jobs. They wait in their midst, and each is to find what the one before left. Not nested. What opens a node is not among
+ * them: that may take as long as a server does, and nobody finds the node before it is open.
  */
-void co_graph_turn(void);
-void graph_turn_end(void);
+extern struct co_mutex blk_graph_turn;
 /* Its size changed: handles tell their devices. Main loop. */
 void blk_node_changed(struct blk_node *n);
 

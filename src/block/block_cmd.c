@@ -206,10 +206,8 @@ static const struct prop del_props[] = {
 
 static json_t *co_blockdev_del(void *args, struct err *e)
 {
-    co_graph_turn();
     struct obj *o = obj_lookup(&blk_node_class, ((struct del_args *)args)->node_name, e);
     bool ok = o && blk_node_delete((struct blk_node *)o, e);
-    graph_turn_end();
     return ok ? json_object() : NULL;
 }
 
@@ -300,11 +298,11 @@ ROW(cmd_query_stats, "query-blockstats", "Requests of every user of a block node
 ROW(cmd_blockdev_add, "blockdev-add", "Adds a block node: driver, node-name and its options", .co_run = co_blockdev_add, .raw = true, .args = add_props,
     .tag = "driver", .one_of = &blk_node_class, .ret = qmp_nothing);
 ROW(cmd_blockdev_del, "blockdev-del", "Removes a block node that nobody uses", .args = del_props, .args_size = sizeof(struct del_args),
-    .co_run = co_blockdev_del, .ret = qmp_nothing);
+    .co_run = co_blockdev_del, .ret = qmp_nothing, .turn = &blk_graph_turn);
 ROW(cmd_resize, "block_resize", "Changes the size of an image; devices tell their guest", .args = resize_props,
-    .args_size = sizeof(struct resize_args), .co_run = co_block_resize, .ret = qmp_nothing);
+    .args_size = sizeof(struct resize_args), .co_run = co_block_resize, .ret = qmp_nothing, .turn = &blk_graph_turn);
 ROW(cmd_change, "x-blockdev-change", "A child of a quorum comes or goes", .args = change_props, .args_size = sizeof(struct change_args),
-    .co_run = co_blockdev_change, .ret = qmp_nothing);
+    .co_run = co_blockdev_change, .ret = qmp_nothing, .turn = &blk_graph_turn);
 
 /* ---- the human monitor ---- */
 

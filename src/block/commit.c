@@ -190,5 +190,6 @@ static json_t *co_commit(void *args, struct err *e)
     return ok ? json_object() : NULL;
 }
 
-static const struct qmp_cmd cmd_commit = { "block-commit", "Moves the content of images of a chain into one below them", props, sizeof(struct args), co_commit, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_commit = { "block-commit", "Moves the content of images of a chain into one below them",
+    props, sizeof(struct args), co_commit, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_commit);

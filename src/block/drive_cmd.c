@@ -91,10 +91,7 @@ static bool co_del(const char *id, struct err *e)
     if (!b)
         return blk_node_delete(n, e);
     bool empty = !blk_has_medium(b), foreign = !n->drive && !b->own_medium;
-    co_blk_drain(b);
-    bool ok = co_blk_set_medium(b, NULL, e);        /* an empty one ends with that */
-    blk_undrain(b);
-    if (!ok)
+    if (!co_blk_set_medium(b, NULL, e))             /* an empty one ends with that */
         return false;
     free(b->drive);
     b->drive = NULL;
@@ -105,9 +102,9 @@ static bool co_del(const char *id, struct err *e)
 static void co_drive_del(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
-    co_graph_turn();
+    co_mutex_lock(&blk_graph_turn);
     bool ok = co_del(arg, &e);
-    graph_turn_end();
+    co_mutex_unlock(&blk_graph_turn);
     if (!ok)
         hmp_error(out, &e);
 }

@@ -71,9 +71,7 @@ void blk_drain_forget(struct blk *b)
     }
 }
 
-static struct co_mutex turn;
-void co_graph_turn(void) { co_mutex_lock(&turn); }
-void graph_turn_end(void) { co_mutex_unlock(&turn); }
+struct co_mutex blk_graph_turn;
 
 /* ---- users ---- */
 

@@ -322,10 +322,11 @@ static void co_run_over(struct job *j)
         co_do_finalize(t);
 }
 
-static void run(void *arg)
+static void co_run_job(void *arg)
 {
     struct job *j = arg;
     int r = co_job_pause_point(j) ? j->ops->co_run(j) : -ECANCELED;
+    co_mutex_lock(&blk_graph_turn);         /* its end changes the graph, and it may be cancelled up to then */
     j->ret = j->cancelled ? -ECANCELED : r;
     j->workers = 0;
     j->pauses = 0;                          /* there is nothing left that could rest */
@@ -333,13 +334,14 @@ static void run(void *arg)
     j->deferred = true;
     timer_disarm(&j->timer);
     co_run_over(j);
+    co_mutex_unlock(&blk_graph_turn);
 }
 
 void job_start(struct job *j)
 {
     j->workers = 1;
     set_status(j, JOB_RUNNING);
-    co_spawn(loop_main(), NULL, run, j);
+    co_spawn(loop_main(), NULL, co_run_job, j);
 }
 
 /* ---- for the run ---- */
@@ -487,11 +489,13 @@ bool job_resume(struct job *j, struct err *e)
     return true;
 }
 
-static void abort_later(void *arg)
+static void co_abort_later(void *arg)
 {
     struct job_txn *t = arg;
+    co_mutex_lock(&blk_graph_turn);
     if (!t->ending)
         co_abort_txn(t);
+    co_mutex_unlock(&blk_graph_turn);
     job_txn_put(t);
 }
 
@@ -505,7 +509,7 @@ bool job_cancel(struct job *j, bool force, struct err *e)
         j->ret = -ECANCELED;
         j->cancelled = true;
         j->txn->refs++;
-        co_spawn(loop_main(), NULL, abort_later, j->txn);
+        co_spawn(loop_main(), NULL, co_abort_later, j->txn);
         return true;
     }
     if (j->ops->cancel && !j->ops->cancel(j, force)) {

@@ -90,7 +90,7 @@ bool job_pause(struct job *j, struct err *e) MUST_CHECK;
 bool job_resume(struct job *j, struct err *e) MUST_CHECK;
 bool job_cancel(struct job *j, bool force, struct err *e) MUST_CHECK;
 bool job_complete(struct job *j, struct err *e) MUST_CHECK;
-bool co_job_finalize(struct job *j, struct err *e) MUST_CHECK;
+bool co_job_finalize(struct job *j, struct err *e) MUST_CHECK;         /* with the graph's turn */
 bool job_dismiss(struct job *j, struct err *e) MUST_CHECK;
 bool job_set_speed(struct job *j, uint64_t speed, struct err *e) MUST_CHECK;
 /* Cancels every job and waits for their end. Coroutine. */

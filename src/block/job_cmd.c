@@ -2,6 +2,7 @@
 /* What monitors ask of jobs: job-*, and the block-job-* twins. */
 #include <stdlib.h>
 #include <string.h>
+#include "block/blk_int.h"
 #include "block/job.h"
 #include "core/cmd.h"
 
@@ -123,7 +124,7 @@ ROW(cmd_resume, "job-resume", "Ends a job's rest", id_props, co_resume, .ret = q
 ROW(cmd_cancel, "job-cancel", "Ends a job before it is done", id_props, co_cancel, .ret = qmp_nothing);
 ROW(cmd_complete, "job-complete", "Lets a ready job end well", id_props, co_complete, .ret = qmp_nothing);
 ROW(cmd_dismiss, "job-dismiss", "Forgets a job that has ended", id_props, co_dismiss, .ret = qmp_nothing);
-ROW(cmd_finalize, "job-finalize", "Does the last step of a job, and of those of its group", id_props, co_finalize, .ret = qmp_nothing);
+ROW(cmd_finalize, "job-finalize", "Does the last step of a job, and of those of its group", id_props, co_finalize, .ret = qmp_nothing, .turn = &blk_graph_turn);
 ROW(cmd_query_b, "query-block-jobs", "Background jobs of the block layer", NULL, co_query_block,
     .says = "[{type:str, device:str, len:int, offset:int, busy:bool, paused:bool, speed:int, io-status:str, ready:bool, status:str, "
             "auto-finalize:bool, auto-dismiss:bool, *error:str, *actively-synced:bool}]");
@@ -132,7 +133,7 @@ ROW(cmd_resume_b, "block-job-resume", "As job-resume", device_props, co_block_re
 ROW(cmd_cancel_b, "block-job-cancel", "As job-cancel, but a ready mirror ends in step with its source", cancel_props, co_block_cancel, .ret = qmp_nothing);
 ROW(cmd_complete_b, "block-job-complete", "As job-complete", device_props, co_block_complete, .ret = qmp_nothing);
 ROW(cmd_dismiss_b, "block-job-dismiss", "As job-dismiss", id_props, co_block_dismiss, .ret = qmp_nothing);
-ROW(cmd_finalize_b, "block-job-finalize", "As job-finalize", id_props, co_block_finalize, .ret = qmp_nothing);
+ROW(cmd_finalize_b, "block-job-finalize", "As job-finalize", id_props, co_block_finalize, .ret = qmp_nothing, .turn = &blk_graph_turn);
 ROW(cmd_speed_b, "block-job-set-speed", "Limits how fast a job goes", speed_props, co_block_speed, .ret = qmp_nothing);
 static const struct prop change_props[] = {
     { .name = "id", .doc = "Name of the job", .type = PROP_T_STR, .flags = PF_REQUIRED },

@@ -258,7 +258,7 @@ static json_t *co_qmp_change(void *args, struct err *e)
     return answer(b && co_change(b, a->filename, a->format, ro, a->force, e));
 }
 
-#define ROW(var, nm, ds, rows, fn) static const struct qmp_cmd var = { nm, ds, rows, sizeof(struct medium_args), fn, .ret = qmp_nothing }; QMP_CMD(&var)
+#define ROW(var, nm, ds, rows, fn) static const struct qmp_cmd var = { nm, ds, rows, sizeof(struct medium_args), fn, .ret = qmp_nothing, .turn = &blk_graph_turn }; QMP_CMD(&var)
 ROW(cmd_eject, "eject", "Opens the tray and takes the medium out", open_props, co_qmp_eject);
 ROW(cmd_open, "blockdev-open-tray", "Opens the tray; a guest that locked it is asked", open_props, co_qmp_open);
 ROW(cmd_close, "blockdev-close-tray", "Closes the tray", close_props, co_qmp_close);

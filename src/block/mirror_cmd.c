@@ -115,7 +115,9 @@ static json_t *co_drive_mirror(void *args, struct err *e)
     return ok ? json_object() : NULL;
 }
 
-static const struct qmp_cmd cmd_drive = { "drive-mirror", "Keeps a new image like a drive, until the drive moves there", drive_props, sizeof(struct args), co_drive_mirror, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_drive = { "drive-mirror", "Keeps a new image like a drive, until the drive moves there",
+    drive_props, sizeof(struct args), co_drive_mirror, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_drive);
-static const struct qmp_cmd cmd_blockdev = { "blockdev-mirror", "Keeps a node like another, until its users move there", blockdev_props, sizeof(struct args), co_blockdev_mirror, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_blockdev = { "blockdev-mirror", "Keeps a node like another, until its users move there",
+    blockdev_props, sizeof(struct args), co_blockdev_mirror, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_blockdev);

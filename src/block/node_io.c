@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "block/driver.h"
+#include "block/blk_int.h"
 
 enum { ZERO_BUF = 64 * 1024, DETECT_MIN = 4096 };
 
@@ -209,7 +209,7 @@ static int req_do(struct req *q)
 static int check(const struct blk_node *n, uint64_t off, uint64_t len, bool write)
 {
     if (!range_ok(off, len, atomic_load(&n->size)))
-        return -EIO;
+        return blk_node_is_empty(n) ? -ENOMEDIUM : -EIO;
     return write && n->caps.read_only ? -EROFS : 0;
 }
 

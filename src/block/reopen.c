@@ -224,7 +224,7 @@ static void plan_free(struct plan *pl)
     }
 }
 
-static json_t *co_reopen_all(void *args, struct err *e)
+static json_t *co_reopen(void *args, struct err *e)
 {
     json_t *list = *(json_t **)args, *o;
     size_t i, n = json_array_size(list), held = 0;
@@ -248,16 +248,9 @@ static json_t *co_reopen_all(void *args, struct err *e)
     return ok ? json_object() : NULL;
 }
 
-static json_t *co_reopen(void *args, struct err *e)
-{
-    co_graph_turn();
-    json_t *ret = co_reopen_all(args, e);
-    graph_turn_end();
-    return ret;
-}
-
 struct args { json_t *options; };
 static const struct prop props[] = {
     PROP_JSON(struct args, options, "options", PF_REQUIRED, "List of nodes, each with the options that blockdev-add would take"), PROP_END };
-static const struct qmp_cmd cmd_reopen = { "blockdev-reopen", "Changes options of nodes that are in use", props, sizeof(struct args), co_reopen, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_reopen = { "blockdev-reopen", "Changes options of nodes that are in use",
+    props, sizeof(struct args), co_reopen, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_reopen);

@@ -146,7 +146,7 @@ static bool co_snapshot_sync(struct txn_act *t, struct err *e)
         .co_abort = co_undo }; \
     TXN_ACTION(&var); \
     static json_t *co_cmd_##var(void *args, struct err *e) { return co_txn_alone(&var, args, e); } \
-    static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(type_), co_cmd_##var, .ret = qmp_nothing }; QMP_CMD(&cmd_##var)
+    static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(type_), co_cmd_##var, .ret = qmp_nothing, .turn = &blk_graph_turn }; QMP_CMD(&cmd_##var)
 ACTION(snapshot, "blockdev-snapshot", "Puts a node on top of another, whose users move to it", snapshot_props, struct args, co_snapshot, node_of);
 ACTION(snapshot_sync, "blockdev-snapshot-sync", "Creates an image and puts it on top of a node", sync_props, struct sync_args, co_snapshot_sync,
        sync_node_of);

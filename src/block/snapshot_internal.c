@@ -84,7 +84,7 @@ static const struct txn_action create = { .type = "blockdev-snapshot-internal-sy
 TXN_ACTION(&create);
 static json_t *co_cmd_create(void *args, struct err *e) { return co_txn_alone(&create, args, e); }
 
-static json_t *co_delete_it(void *args, struct err *e)
+static json_t *co_cmd_delete(void *args, struct err *e)
 {
     struct args *a = args;
     struct blk_node *n = find(a->device, e);
@@ -104,17 +104,11 @@ static json_t *co_delete_it(void *args, struct err *e)
     return err_os(e, -r, "Failed to delete the snapshot on device '%s'", a->device), NULL;
 }
 
-static json_t *co_cmd_delete(void *args, struct err *e)
-{
-    co_graph_turn();
-    json_t *ret = co_delete_it(args, e);
-    graph_turn_end();
-    return ret;
-}
-
-static const struct qmp_cmd cmd_create = { "blockdev-snapshot-internal-sync", "Makes a snapshot inside an image", create_props, sizeof(struct args), co_cmd_create, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_create = { "blockdev-snapshot-internal-sync", "Makes a snapshot inside an image",
+    create_props, sizeof(struct args), co_cmd_create, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_create);
-static const struct qmp_cmd cmd_delete = { "blockdev-snapshot-delete-internal-sync", "Deletes a snapshot inside an image", delete_props, sizeof(struct args), co_cmd_delete, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_delete = { "blockdev-snapshot-delete-internal-sync", "Deletes a snapshot inside an image",
+    delete_props, sizeof(struct args), co_cmd_delete, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_delete);
 
 /* ---- change-backing-file ---- */
@@ -125,7 +119,7 @@ static const struct prop backing_props[] = {
     PROP_STR(struct backing_args, image, "image-node-name", PF_REQUIRED, "Node of the image that is changed"),
     PROP_STR(struct backing_args, file, "backing-file", PF_REQUIRED, "What the image calls its backing file from now on; nothing is moved"), PROP_END };
 
-static json_t *co_change_it(void *args, struct err *e)
+static json_t *co_change_backing(void *args, struct err *e)
 {
     struct backing_args *a = args;
     struct blk_node *top = blk_node_find(a->device, e), *n = top ? blk_node_find(a->image, e) : NULL;
@@ -147,13 +141,6 @@ static json_t *co_change_it(void *args, struct err *e)
     blk_drain_end(&d);
     return ok ? json_object() : NULL;
 }
-static json_t *co_change_backing(void *args, struct err *e)
-{
-    co_graph_turn();
-    json_t *ret = co_change_it(args, e);
-    graph_turn_end();
-    return ret;
-}
 static const struct qmp_cmd cmd_backing = { "change-backing-file", "Writes another name of the backing file into an image", backing_props,
-    sizeof(struct backing_args), co_change_backing, .ret = qmp_nothing };
+    sizeof(struct backing_args), co_change_backing, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_backing);

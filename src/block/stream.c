@@ -162,5 +162,6 @@ static json_t *co_stream(void *args, struct err *e)
     return json_object();
 }
 
-static const struct qmp_cmd cmd_stream = { "block-stream", "Copies into an image what it finds in its backing chain", props, sizeof(struct args), co_stream, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_stream = { "block-stream", "Copies into an image what it finds in its backing chain",
+    props, sizeof(struct args), co_stream, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_stream);

@@ -183,5 +183,6 @@ static bool co_set(const struct args *a, struct err *e)
 
 static json_t *co_set_io_throttle(void *args, struct err *e) { return co_set(args, e) ? json_object() : NULL; }
 
-static const struct qmp_cmd cmd_throttle = { "block_set_io_throttle", "Limits bytes and requests a second of a drive", props, sizeof(struct args), co_set_io_throttle, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_throttle = { "block_set_io_throttle", "Limits bytes and requests a second of a drive",
+    props, sizeof(struct args), co_set_io_throttle, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_throttle);

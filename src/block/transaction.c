@@ -25,7 +25,6 @@ static void co_hold(struct step *s)
 static bool co_do(struct step *v, size_t n, struct err *e)
 {
     bool ok = true;
-    co_graph_turn();
     for (size_t i = 0; i < n; i++)
         co_hold(&v[i]);
     for (size_t i = 0; i < n && ok; i++)
@@ -39,7 +38,6 @@ static bool co_do(struct step *v, size_t n, struct err *e)
     for (size_t i = 0; i < n; i++)
         if (v[i].drained)
             blk_drain_end(&v[i].drain);
-    graph_turn_end();
     return ok;
 }
 
@@ -120,7 +118,8 @@ static json_t *co_transaction(void *args, struct err *e)
     return ok ? json_object() : NULL;
 }
 
-static const struct qmp_cmd cmd_transaction = { "transaction", "Several changes at one moment: all of them, or none", props, sizeof(struct args), co_transaction, .ret = qmp_nothing };
+static const struct qmp_cmd cmd_transaction = { "transaction", "Several changes at one moment: all of them, or none",
+    props, sizeof(struct args), co_transaction, .ret = qmp_nothing, .turn = &blk_graph_turn };
 QMP_CMD(&cmd_transaction);
 
 /* An action that fails, so that scripts can see what the others leave behind. */

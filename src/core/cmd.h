@@ -10,6 +10,7 @@
 #include "base/linkset.h"
 #include "core/prop.h"
 
+struct co_mutex;
 /* QMP command. Runs as a coroutine on the main loop, one at a time per monitor (out-of-band ones apart). */
 struct qmp_cmd {
     const char *name, *doc;
@@ -31,6 +32,7 @@ struct qmp_cmd {
      * these classes, whose name and a '-' the type names leave out; NULL: whatever -object makes. */
     const char *tag;
     const struct obj_class *one_of;
+    struct co_mutex *turn;              /* held while it runs, from before its arguments are read: of such commands one at a time. NULL: beside others */
 };
 extern const struct prop qmp_nothing[];
 LINKSET_DECLARE(qmp_cmds, struct qmp_cmd);

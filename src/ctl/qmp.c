@@ -166,12 +166,21 @@ static json_t *co_run_table(struct qmp_mon *q, const struct qmp_cmd *c, json_t *
     return ret;
 }
 
-json_t *co_qmp_call(const struct qmp_cmd *c, json_t *arguments, struct err *e)
+static struct qmp_mon *serving;         /* whose command has begun, up to where it first waits */
+
+static json_t *co_run_in_turn(struct qmp_mon *q, const struct qmp_cmd *c, json_t *arguments, struct err *e)
 {
-    return c->raw ? c->co_run(arguments, e) : co_run_table(NULL, c, arguments, e);
+    if (c->turn)
+        co_mutex_lock(c->turn);
+    serving = q;
+    json_t *ret = c->raw ? c->co_run(arguments, e) : co_run_table(q, c, arguments, e);
+    serving = NULL;
+    if (c->turn)
+        co_mutex_unlock(c->turn);
+    return ret;
 }
 
-static struct qmp_mon *serving;         /* whose command has begun, up to where it first waits */
+json_t *co_qmp_call(const struct qmp_cmd *c, json_t *arguments, struct err *e) { return co_run_in_turn(NULL, c, arguments, e); }
 
 int qmp_take_fd(void) { return serving ? chr_take_fd(&serving->mon.front) : -1; }
 
@@ -179,11 +188,8 @@ static json_t *co_run_command(struct qmp_mon *q, const struct qmp_cmd *c, json_t
 {
     json_t *none = arguments ? NULL : json_object();
     json_t *a = arguments ? arguments : none;
-    serving = q;
-    json_t *ret = NULL;
-    if (c->raw ? !c->tag || tagged_typed(c, a, e) : all_typed(c->args, prop_find_in, a, e))
-        ret = c->raw ? c->co_run(a, e) : co_run_table(q, c, a, e);
-    serving = NULL;
+    bool typed = c->raw ? !c->tag || tagged_typed(c, a, e) : all_typed(c->args, prop_find_in, a, e);
+    json_t *ret = typed ? co_run_in_turn(q, c, a, e) : NULL;
     json_decref(none);
     return ret;
 }
