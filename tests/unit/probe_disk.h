@@ -9,7 +9,7 @@
 #define PROBE_SIZE (256 * 1024)
 struct blk_probe { struct blk_node node; uint32_t block; bool discards; };
 static uint8_t probe_data[PROBE_SIZE];
-static int probe_error;                 /* of the next requests, 0: none */
+static int probe_error, probe_read_error;       /* of the next requests, or reads only; 0: none */
 static bool probe_hold;                 /* requests wait until probe_go() */
 static struct co_event probe_gate;
 static unsigned probe_flushes, probe_waiting;
@@ -44,6 +44,7 @@ static int co_probe_turn(void)
 static int co_probe_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned k, unsigned flags)
 {
     int r = co_probe_turn();
+    r = r ? r : probe_read_error;
     for (unsigned i = 0; !r && i < k; off += iov[i++].iov_len)
         memcpy(iov[i].iov_base, probe_data + off, iov[i].iov_len);
     return r;
@@ -105,7 +106,7 @@ static inline void probe_fill(void)
         memset(probe_data + 512 * i, (int)(i ^ i >> 8), 512);
         st_be32(probe_data + 512 * i, i);
     }
-    probe_error = 0;
+    probe_error = probe_read_error = 0;
     probe_hold = false;
     probe_gate = (struct co_event){ 0 };
     probe_flushes = 0;

@@ -76,6 +76,29 @@ static void test_absent_units(void **state)
     machine_end();
 }
 
+/* SPC-5, 9.3: a unit of every target that tells its units, and is told of only where it is asked for. */
+static void test_well_known_unit(void **state)
+{
+    uint8_t b[64];
+    machine();
+    assert_int_equal(sd_cmd(CDB(OP_REPORT_LUNS, 0, 1, 0, 0, 0, 0, 0, 0, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_memory_equal(b, "\0\0\0\x08\0\0\0\0\xc1\x01\0\0\0\0\0\0", 16);
+    assert_int_equal(sd_cmd(CDB(OP_REPORT_LUNS, 0, 2, 0, 0, 0, 0, 0, 0, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_int_equal(ld_be32(b), 16);
+    assert_int_equal(sd_lun_cmd(SCSI_LUN_REPORT_LUNS, CDB(OP_REPORT_LUNS, 0, 0, 0, 0, 0, 0, 0, 0, 64), NULL, 0, b, 64), SCSI_GOOD);
+    assert_int_equal(ld_be32(b), 8);
+    assert_true(ld_be64(b + 8) == 0);
+    assert_int_equal(sd_lun_cmd(SCSI_LUN_REPORT_LUNS, CDB(OP_INQUIRY, 0, 0, 0, 36), NULL, 0, b, 36), SCSI_GOOD);
+    assert_int_equal(b[0], SCSI_TYPE_WELL_KNOWN);
+    assert_int_equal(sd_lun_cmd(SCSI_LUN_REPORT_LUNS, CDB(OP_INQUIRY, 1, 0, 0, 36), NULL, 0, b, 36), SCSI_GOOD);
+    assert_memory_equal(b, "\x1e\0\0\x01\0", 5);
+    assert_int_equal(sd_lun_cmd(SCSI_LUN_REPORT_LUNS, CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SCSI_GOOD);
+    assert_int_equal(sd_lun_cmd(SCSI_LUN_REPORT_LUNS, CDB(OP_REQUEST_SENSE, 0, 0, 0, 18), NULL, 0, b, 18), SCSI_GOOD);
+    assert_int_equal(b[2], 0);
+    assert_sense(sd_lun_cmd(SCSI_LUN_REPORT_LUNS, CDB(OP_READ_10, 0, 0, 0, 0, 0, 0, 0, 1), NULL, 0, b, 64), SENSE_INVALID_OPCODE);
+    machine_end();
+}
+
 static void test_several_units(void **state)
 {
     uint8_t b[64];
@@ -329,7 +352,7 @@ static void test_wrong_guests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_absent_units), cmocka_unit_test(test_several_units), cmocka_unit_test(test_abort_task),
+        cmocka_unit_test(test_absent_units), cmocka_unit_test(test_well_known_unit), cmocka_unit_test(test_several_units), cmocka_unit_test(test_abort_task),
         cmocka_unit_test(test_unit_reset), cmocka_unit_test(test_abort_of_a_stopped_request), cmocka_unit_test(test_unit_reset_ends_a_self_test),
         cmocka_unit_test(test_events), cmocka_unit_test(test_event_with_a_late_buffer),
         cmocka_unit_test(test_unplug_with_requests), cmocka_unit_test(test_reset_with_requests), cmocka_unit_test(test_config_space),

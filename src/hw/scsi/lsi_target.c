@@ -406,6 +406,22 @@ static uint32_t take_command(struct lsi *s, const uint8_t *buf, uint32_t n)
     return i;
 }
 
+/* What has come so far says that more belongs to it. */
+static bool more_to_take(struct lsi_req *q)
+{
+    uint32_t rest = q->len == 4 ? scsi_list_rest(q->r.cdb, q->buf) : 0;
+    uint8_t *buf = rest ? realloc(q->buf, q->len + rest) : NULL;
+
+    if (!buf)
+        return false;
+    q->buf = buf;
+    q->len += rest;
+    q->s->memory += rest;
+    q->iov = (struct iovec){ q->buf, q->len };
+    q->vec.len = q->len;
+    return true;
+}
+
 static uint32_t take_data(struct lsi *s, const uint8_t *buf, uint32_t n)
 {
     struct lsi_req *q = s->cur;
@@ -413,7 +429,7 @@ static uint32_t take_data(struct lsi *s, const uint8_t *buf, uint32_t n)
     n = MIN(n, q->len - q->pos);
     memcpy(q->buf + q->pos, buf, n);
     q->pos += n;
-    if (q->pos == q->len) {
+    if (q->pos == q->len && !more_to_take(q)) {
         q->taken = true;
         lsi_submit(q);
         if (s->cur == q)

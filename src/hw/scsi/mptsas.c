@@ -276,7 +276,7 @@ static void unit_plugged(struct scsi_bus *b, struct scsi_dev *d, bool came)
         mptsas_event_target(b->arg, d->id, came);
 }
 
-static const struct scsi_hba mptsas_hba = { .max_target = MPTSAS_PHYS - 1, .max_lun = 255, .plugged = unit_plugged };
+static const struct scsi_hba mptsas_hba = { .max_target = MPTSAS_PHYS - 1, .max_lun = 255, .well_known = true, .plugged = unit_plugged };
 
 /* ---- life ---- */
 

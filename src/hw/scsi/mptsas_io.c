@@ -85,6 +85,8 @@ static uint64_t lun_of(const uint8_t *p)
 {
     static const uint8_t none[6];
 
+    if (!memcmp(p + 2, none, 6) && ld_be16(p) == SCSI_LUN_REPORT_LUNS)
+        return SCSI_LUN_REPORT_LUNS;
     if (memcmp(p + 2, none, 6) || p[0] >> 6 > 1 || (p[0] >> 6 == 0 && p[0]))
         return UINT64_MAX;
     return ld_be16(p) & 0x3fff;

@@ -19,6 +19,7 @@
 #define SCSI_SENSE_MAX 96
 #define SCSI_UA_MAX 8
 #define SCSI_TRANSFER_MAX (32 * MiB)    /* of one command */
+#define SCSI_LIST_MAX 2048u             /* bytes of addresses of REASSIGN BLOCKS */
 #define SCSI_REQS_MAX 1024u             /* of one logical unit; then TASK SET FULL */
 
 struct scsi_bus;
@@ -27,6 +28,7 @@ struct scsi_dev;
 /* What an adapter can address, and what it wants to hear. */
 struct scsi_hba {
     uint32_t max_channel, max_target, max_lun;
+    bool well_known;                    /* it can address SCSI_LUN_REPORT_LUNS, too, which each target has then */
     /* A logical unit came, went, or changed (@sense: the unit attention's). Lock held. May be NULL */
     void (*plugged)(struct scsi_bus *, struct scsi_dev *, bool came);
     void (*changed)(struct scsi_bus *, struct scsi_dev *, uint32_t sense);
@@ -52,7 +54,7 @@ enum scsi_host { SCSI_HOST_OK, SCSI_HOST_OVERRUN /* the buffer is shorter than t
 struct scsi_req {
     /* filled by the adapter */
     uint64_t tag;
-    uint64_t lun;                       /* as the initiator addressed it, for units that do not exist */
+    uint64_t lun;                       /* as the initiator addressed it, for units that do not exist; or SCSI_LUN_REPORT_LUNS */
     uint8_t cdb[SCSI_CDB_MAX];
     struct scsi_data out, in;           /* from and to the initiator */
     struct scsi_data pi_out, pi_in;     /* protection information apart from them; len 0: what there is of it is among the data */
@@ -136,6 +138,9 @@ void scsi_bus_power_on(struct scsi_bus *b);
 /* Bytes that a command moves, at most SCSI_TRANSFER_MAX, and which way; 0: none, or the command is not known. scsi_length.c */
 uint32_t scsi_transfer_len(const struct scsi_dev *d, const uint8_t *cdb, bool *to_device);
 
+/* Bytes that follow the first ones of a parameter list, which alone scsi_transfer_len() knows of: @head says it. 0: none, or more than is taken. */
+uint32_t scsi_list_rest(const uint8_t *cdb, const uint8_t *head);
+
 /* ---- for logical units ---- */
 bool scsi_dev_attach(struct scsi_dev *d, struct err *e) MUST_CHECK;     /* last in realize: it can be addressed now */
 void co_scsi_dev_quiesce(struct dev *d);
@@ -159,7 +164,7 @@ const struct scsi_cmd *scsi_cmd_any(const struct scsi_dev *d, uint8_t op);
 unsigned scsi_sense_build(uint8_t *buf, uint32_t sense, bool desc);
 unsigned scsi_sense_of(const struct scsi_dev *d, uint8_t *buf, uint32_t sense, bool desc);
 static inline bool scsi_aborted(const struct scsi_req *r) { return r->abort != SCSI_HOST_OK; }
-/* INQUIRY, REQUEST SENSE, REPORT LUNS of addresses without a unit; REPORT LUNS and REPORT SUPPORTED OPERATION CODES of units. */
+/* What addresses without a unit answer, and the well known unit; @sibling: a unit of the target, NULL: there is no target. REPORT LUNS and REPORT SUPPORTED OPERATION CODES of units. */
 void scsi_run_absent(struct scsi_req *r, struct scsi_dev *sibling);
 void scsi_report_luns(struct scsi_req *r);
 void scsi_report_opcodes(struct scsi_req *r);

@@ -257,7 +257,8 @@ static const struct state_field disk_fields[] = {
     STATE_UINT(struct scsi_disk, overwrite_failed, .max = 0x0fffff),
     STATE_STRUCTS(struct scsi_disk, count, &count_state),
     STATE_STRUCTS(struct scsi_disk, tests, &test_state), STATE_BYTES(struct scsi_disk, buffer), STATE_UINT(struct scsi_disk, echo_len, .max = SCSI_BUFFER),
-    STATE_STRUCT(struct scsi_disk, saved_pr, &scsi_pr_state), STATE_STRUCT(struct scsi_disk, saved_clock, &clock_state), STATE_END
+    STATE_STRUCT(struct scsi_disk, saved_pr, &scsi_pr_state), STATE_STRUCT(struct scsi_disk, saved_clock, &clock_state),
+    STATE_STRUCT(struct scsi_disk, saved_defects, &scsi_defects_state), STATE_END
 };
 
 static bool disk_post_load(void *obj, struct err *e)
@@ -269,7 +270,7 @@ static bool disk_post_load(void *obj, struct err *e)
     d->dpicz &= d->protection;
     d->port_state = d->port_group ? d->port_state : 0;
     scsi_access_load(d);
-    scsi_lu_load(d, &d->saved_pr, &d->saved_clock);
+    scsi_lu_load(d, &d->saved_pr, &d->saved_clock, &d->saved_defects);
     return true;
 }
 
@@ -277,7 +278,7 @@ static void disk_pre_save(void *obj)
 {
     struct scsi_disk *d = obj;
 
-    scsi_lu_save(d, &d->saved_pr, &d->saved_clock);
+    scsi_lu_save(d, &d->saved_pr, &d->saved_clock, &d->saved_defects);
 }
 const struct state_desc scsi_disk_state = { .name = "scsi-disk", .version = 1, .fields = disk_fields, .post_load = disk_post_load,
                                                     .pre_save = disk_pre_save };

@@ -46,6 +46,7 @@ struct scsi_disk {
     struct scsi_path path;                      /* what it shares with other disks on its node */
     struct scsi_pr saved_pr;                    /* of that, in a snapshot only */
     struct scsi_clock saved_clock;
+    struct scsi_defects saved_defects;
     struct scsi_io_count count[SCSI_COUNTERS];
     struct scsi_self_test tests[SCSI_SELF_TESTS];       /* the newest first */
     uint32_t test_gen;                          /* raised when a self-test is stopped */
@@ -82,6 +83,8 @@ void scsi_disk_to_default(struct scsi_dev *s);
 /* scsi_vpd.c */
 void scsi_inquiry(struct scsi_req *r);
 /* scsi_mode.c */
+/* The geometry that mode pages tell, which disks of zones have not: false then. */
+bool scsi_disk_geometry(const struct scsi_disk *d, uint32_t *heads, uint32_t *sectors);
 void scsi_mode_sense(struct scsi_req *r);
 void scsi_mode_select(struct scsi_req *r);
 /* scsi_sbc.c */
@@ -131,6 +134,10 @@ void co_scsi_pi_verify(struct scsi_req *r, uint64_t lba, uint32_t blocks, unsign
 void co_scsi_pi_write_same(struct scsi_req *r, uint64_t lba, uint64_t blocks, bool no_data);
 /* Data from elsewhere, in a write that is alone. */
 bool co_scsi_pi_store(struct scsi_req *r, uint64_t lba, uint32_t blocks, const uint8_t *data, bool fua);
+/* scsi_defects.c: blocks that were given other places */
+extern const struct state_desc scsi_defects_state;
+void scsi_read_defects(struct scsi_req *r);
+void co_scsi_reassign_blocks(struct scsi_req *r);
 /* scsi_zbc.c: disks of zones (ZBC), those of the back end */
 bool scsi_zones_fit(struct scsi_disk *d, struct err *e) MUST_CHECK;     /* in realize: what SCSI can tell of them */
 uint32_t scsi_zone_sense(const struct scsi_disk *d, int error);         /* of what a zone refuses; 0: it is no such error */

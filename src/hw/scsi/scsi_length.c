@@ -5,8 +5,8 @@
  */
 #include "hw/scsi/scsi_mmc.h"
 
-enum kind { NONE, IN_BLOCKS, OUT_BLOCKS, OUT_TWICE, OUT_ONE, OUT_VERIFY, OUT_FORMAT, IN_FIELD, OUT_FIELD, IN_FIXED, IN_CD, IN_SPEED };
-struct row { uint8_t op, kind, at, bytes; };        /* where the length is, how many bytes it has; of IN_FIXED the length */
+enum kind { NONE, IN_BLOCKS, OUT_BLOCKS, OUT_TWICE, OUT_ONE, OUT_VERIFY, OUT_FORMAT, OUT_FIXED, IN_FIELD, OUT_FIELD, IN_FIXED, IN_CD, IN_SPEED };
+struct row { uint8_t op, kind, at, bytes; };        /* where the length is, how many bytes it has; of IN_FIXED and OUT_FIXED the length */
 
 static const struct row rows[] = {
     { OP_READ_6, IN_BLOCKS, 0, 0 }, { OP_READ_10, IN_BLOCKS, 0, 0 }, { OP_READ_12, IN_BLOCKS, 0, 0 }, { OP_READ_16, IN_BLOCKS, 0, 0 },
@@ -19,11 +19,12 @@ static const struct row rows[] = {
     { OP_MAINTENANCE_IN, IN_FIELD, 6, 4 }, { OP_PERSISTENT_RESERVE_IN, IN_FIELD, 7, 2 }, { OP_READ_BUFFER, IN_FIELD, 6, 3 }, { OP_READ_TOC, IN_FIELD, 7, 2 },
     { OP_GET_CONFIGURATION, IN_FIELD, 7, 2 }, { OP_GET_EVENT_STATUS, IN_FIELD, 7, 2 }, { OP_READ_DISC_INFORMATION, IN_FIELD, 7, 2 },
     { OP_READ_TRACK_INFORMATION, IN_FIELD, 7, 2 }, { OP_MECHANISM_STATUS, IN_FIELD, 8, 2 }, { OP_READ_DISC_STRUCTURE, IN_FIELD, 8, 2 },
+    { OP_READ_DEFECT_DATA_10, IN_FIELD, 7, 2 }, { OP_READ_DEFECT_DATA_12, IN_FIELD, 6, 4 },
     { OP_READ_CAPACITY_10, IN_FIXED, 0, 8 }, { OP_READ_CD, IN_CD, 0, 0 }, { OP_READ_CD_MSF, IN_CD, 0, 0 }, { OP_GET_PERFORMANCE, IN_SPEED, 8, 2 },
     { OP_SET_STREAMING, OUT_FIELD, 9, 2 },
     { OP_MODE_SELECT_6, OUT_FIELD, 4, 1 }, { OP_MODE_SELECT_10, OUT_FIELD, 7, 2 }, { OP_LOG_SELECT, OUT_FIELD, 7, 2 }, { OP_WRITE_BUFFER, OUT_FIELD, 6, 3 },
     { OP_PERSISTENT_RESERVE_OUT, OUT_FIELD, 5, 4 }, { OP_MAINTENANCE_OUT, OUT_FIELD, 6, 4 }, { OP_UNMAP, OUT_FIELD, 7, 2 },
-    { OP_SANITIZE, OUT_FIELD, 7, 2 }, { OP_SEND_DIAGNOSTIC, OUT_FIELD, 3, 2 }, { OP_FORMAT_UNIT, OUT_FORMAT, 0, 0 },
+    { OP_REASSIGN_BLOCKS, OUT_FIXED, 0, 4 }, { OP_SANITIZE, OUT_FIELD, 7, 2 }, { OP_SEND_DIAGNOSTIC, OUT_FIELD, 3, 2 }, { OP_FORMAT_UNIT, OUT_FORMAT, 0, 0 },
 };
 
 static uint32_t blocks_of(const uint8_t *cdb)
@@ -101,4 +102,11 @@ uint32_t scsi_transfer_len(const struct scsi_dev *d, const uint8_t *cdb, bool *t
         break;
     }
     return (uint32_t)MIN(n, SCSI_TRANSFER_MAX);
+}
+
+uint32_t scsi_list_rest(const uint8_t *cdb, const uint8_t *head)
+{
+    uint32_t n = cdb[0] != OP_REASSIGN_BLOCKS ? 0 : cdb[1] & 1 ? ld_be32(head) : ld_be16(head + 2);    /* SBC-4, 5.25.2 */
+
+    return n <= SCSI_LIST_MAX ? n : 0;
 }

@@ -84,8 +84,8 @@ static unsigned exceptions(struct scsi_disk *d, uint8_t *p)
 {
     memset(p, 0, 8);
     p[2] = FMT_LIST;
-    p[3] = 4;                                           /* no failure is predicted; the temperature is not known */
-    p[6] = 0xff;
+    p[3] = 4;                                           /* no failure is predicted; no temperature is known, nor one that is too high */
+    p[6] = p[7] = 0xff;
     return 8;
 }
 

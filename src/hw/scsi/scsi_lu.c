@@ -187,7 +187,7 @@ void scsi_lu_power_lost(struct scsi_disk *d)
     atomic_store(&d->path.notes, 0);
 }
 
-void scsi_lu_save(const struct scsi_disk *d, struct scsi_pr *pr, struct scsi_clock *clock)
+void scsi_lu_save(const struct scsi_disk *d, struct scsi_pr *pr, struct scsi_clock *clock, struct scsi_defects *defects)
 {
     struct scsi_lu *lu = d->path.lu;
 
@@ -196,10 +196,11 @@ void scsi_lu_save(const struct scsi_disk *d, struct scsi_pr *pr, struct scsi_clo
     pthread_mutex_lock(&lu->lock);
     *pr = lu->pr;
     *clock = lu->clock;
+    *defects = lu->defects;
     pthread_mutex_unlock(&lu->lock);
 }
 
-void scsi_lu_load(struct scsi_disk *d, const struct scsi_pr *pr, const struct scsi_clock *clock)
+void scsi_lu_load(struct scsi_disk *d, const struct scsi_pr *pr, const struct scsi_clock *clock, const struct scsi_defects *defects)
 {
     struct scsi_lu *lu = d->path.lu;
 
@@ -208,6 +209,7 @@ void scsi_lu_load(struct scsi_disk *d, const struct scsi_pr *pr, const struct sc
     pthread_mutex_lock(&lu->lock);
     lu->pr = *pr;
     lu->clock = *clock;
+    lu->defects = *defects;
     atomic_store(&lu->pi_type, -1);             /* the medium may be one of another machine */
     pthread_mutex_unlock(&lu->lock);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A logical unit as all ways to it see it: disks on the same block node are one unit with several nexuses, whatever adapters they are
- * on. They share reservations and the device clock (SPC-5, 5.3).
+ * on. They share reservations, the device clock (SPC-5, 5.3) and the list of defects (SBC-4, 4.13).
  */
 #ifndef HW_SCSI_SCSI_LU_H
 #define HW_SCSI_SCSI_LU_H
@@ -13,6 +13,9 @@
 struct range_claims;
 struct scsi_disk;
 struct scsi_lu;
+
+#define SCSI_DEFECTS (SCSI_LIST_MAX / 8)             /* blocks of a unit that can be reassigned */
+struct scsi_defects { uint32_t n; uint16_t generation; uint64_t lba[SCSI_DEFECTS] /* ascending */; };
 
 struct scsi_clock { uint8_t origin /* 6.36: 0: since power on, 2: it was set */; int64_t offset /* ms, to CLOCK_VM */; };
 
@@ -39,8 +42,8 @@ bool scsi_lu_conflict(struct scsi_req *r, const struct scsi_cmd *c);
 /* Which blocks commands work on, of all ways. ANY */
 struct range_claims *scsi_lu_claims(struct scsi_disk *d);
 /* What a snapshot has of the unit: each of its disks has all. */
-void scsi_lu_save(const struct scsi_disk *d, struct scsi_pr *pr, struct scsi_clock *clock);
-void scsi_lu_load(struct scsi_disk *d, const struct scsi_pr *pr, const struct scsi_clock *clock);
+void scsi_lu_save(const struct scsi_disk *d, struct scsi_pr *pr, struct scsi_clock *clock, struct scsi_defects *defects);
+void scsi_lu_load(struct scsi_disk *d, const struct scsi_pr *pr, const struct scsi_clock *clock, const struct scsi_defects *defects);
 
 /* Commands */
 void scsi_pr_in(struct scsi_req *r);

@@ -14,6 +14,7 @@ struct scsi_lu {
     pthread_mutex_t lock;               /* a leaf; guards what follows */
     struct scsi_pr pr;
     struct scsi_clock clock;
+    struct scsi_defects defects;
 };
 
 static inline struct scsi_disk *disk_at(struct scsi_path *p) { return container_of(p, struct scsi_disk, path); }

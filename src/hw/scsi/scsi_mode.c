@@ -56,6 +56,13 @@ static void get_control_extension(struct scsi_disk *d, uint8_t *p)
 static uint32_t heads(const struct scsi_disk *d) { return d->opt.heads ? d->opt.heads : 16; }
 static uint32_t sectors(const struct scsi_disk *d) { return d->opt.secs ? d->opt.secs : 63; }
 
+bool scsi_disk_geometry(const struct scsi_disk *d, uint32_t *n_heads, uint32_t *n_sectors)
+{
+    *n_heads = heads(d);
+    *n_sectors = sectors(d);
+    return !d->caps.zoned.size;
+}
+
 static void get_format(struct scsi_disk *d, uint8_t *p)
 {
     st_be16(p, 1);                              /* tracks of a zone */

@@ -5,7 +5,7 @@
 
 #define LUNS_MAX 256u                   /* in one list: what a target of this program can hold */
 
-/* SAM-5, 4.7.7.1: single level, peripheral (below 256) or flat space addressing. */
+/* SAM-5, 4.7.7.1: single level, peripheral (below 256), flat space or extended addressing. */
 static void put_lun(uint8_t *p, uint32_t lun)
 {
     memset(p, 0, 8);
@@ -15,10 +15,12 @@ static void put_lun(uint8_t *p, uint32_t lun)
         st_be16(p, (uint16_t)(0x4000 | lun));
 }
 
+static bool has_well_known(const struct scsi_dev *of) { return of->bus->hba->well_known; }
+
 static void report_luns(struct scsi_req *r, const struct scsi_dev *of)
 {
     uint32_t alloc = ld_be32(r->cdb + 6);
-    uint8_t select = r->cdb[2], *buf = xcalloc(LUNS_MAX + 1, 8);
+    uint8_t select = r->cdb[2], *buf = xcalloc(LUNS_MAX + 2, 8);
     struct scsi_dev *d;
     uint32_t n = 0;
 
@@ -27,11 +29,13 @@ static void report_luns(struct scsi_req *r, const struct scsi_dev *of)
         free(buf);
         return;
     }
-    if (select != 1) {                          /* 01h: well known logical units only, of which there are none */
+    if (select && has_well_known(of))           /* 6.33, table 281: 01h: well known units, 02h: these, too */
+        put_lun(buf + 8 * ++n, SCSI_LUN_REPORT_LUNS);
+    if (select != 1) {
         list_for_each(d, &of->bus->devs, on_bus)
-            if (d->channel == of->channel && d->id == of->id && n < LUNS_MAX)
+            if (d->channel == of->channel && d->id == of->id && n <= LUNS_MAX)
                 put_lun(buf + 8 * ++n, d->lun);
-        if (!scsi_find(of->bus, of->channel, of->id, 0, false) && n < LUNS_MAX)
+        if (!scsi_find(of->bus, of->channel, of->id, 0, false) && n <= LUNS_MAX)
             put_lun(buf + 8 * ++n, 0);          /* 6.33: LUN 0 answers this command, so it is in the list */
     }
     st_be32(buf, 8 * n);
@@ -47,24 +51,45 @@ void scsi_report_luns(struct scsi_req *r)
         scsi_fail(r, SENSE_LUN_NOT_SUPPORTED);
 }
 
+static void no_unit(struct scsi_req *r)
+{
+    uint8_t buf[36] = { SCSI_QUALIFIER_NONE | SCSI_TYPE_NONE, 0, 7, 2, sizeof buf - 5 };
+
+    if (r->cdb[1] & 1)
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
+    else
+        scsi_reply(r, buf, sizeof buf, ld_be16(r->cdb + 3));
+}
+
+/* Of the well known unit (SPC-5, 9.1, 9.3), which has no name of its own. */
+static void well_known_inquiry(struct scsi_req *r)
+{
+    static const uint8_t pages[] = { SCSI_TYPE_WELL_KNOWN, VPD_SUPPORTED, 0, 1, VPD_SUPPORTED };
+    uint8_t buf[36] = { SCSI_TYPE_WELL_KNOWN, 0, 7, 0x12 /* HISUP, response data format 2 */, sizeof buf - 5 };
+
+    memcpy(buf + 8, "QEMU    REPORT LUNS     2.5+", 28);
+    if (r->cdb[2])
+        scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 2);
+    else if (r->cdb[1] & 1)
+        scsi_reply(r, pages, sizeof pages, ld_be16(r->cdb + 3));
+    else
+        scsi_reply(r, buf, sizeof buf, ld_be16(r->cdb + 3));
+}
+
 void scsi_run_absent(struct scsi_req *r, struct scsi_dev *sibling)
 {
-    uint8_t buf[SCSI_SENSE_MAX] = { 0 };
+    bool well_known = sibling && r->lun == SCSI_LUN_REPORT_LUNS && has_well_known(sibling);
+    uint8_t buf[SCSI_SENSE_MAX];
 
     switch (r->cdb[0]) {
     case OP_INQUIRY:
-        if (r->cdb[1] & 1) {
-            scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, 1);
-            return;
-        }
-        buf[0] = SCSI_QUALIFIER_NONE | SCSI_TYPE_NONE;
-        buf[2] = 7;
-        buf[3] = 2;
-        buf[4] = 31;
-        scsi_reply(r, buf, 36, ld_be16(r->cdb + 3));
+        if (well_known)
+            well_known_inquiry(r);
+        else
+            no_unit(r);
         return;
     case OP_REQUEST_SENSE:
-        scsi_reply(r, buf, scsi_sense_build(buf, SENSE_LUN_NOT_SUPPORTED, r->cdb[1] & 1), r->cdb[4]);
+        scsi_reply(r, buf, scsi_sense_build(buf, well_known ? SENSE_NO_SENSE : SENSE_LUN_NOT_SUPPORTED, r->cdb[1] & 1), r->cdb[4]);
         return;
     case OP_REPORT_LUNS:
         if (sibling) {
@@ -72,8 +97,15 @@ void scsi_run_absent(struct scsi_req *r, struct scsi_dev *sibling)
             return;
         }
         break;
+    case OP_TEST_UNIT_READY:
+        if (well_known)
+            return;
+        break;
     }
-    scsi_fail(r, SENSE_LUN_NOT_SUPPORTED);
+    if (well_known)
+        scsi_fail_field(r, SENSE_INVALID_OPCODE, 0);
+    else
+        scsi_fail(r, SENSE_LUN_NOT_SUPPORTED);
 }
 
 /* ---- REPORT SUPPORTED OPERATION CODES: SPC-5, 6.35 ---- */

@@ -63,7 +63,7 @@ static void unit_changed(struct scsi_bus *b, struct scsi_dev *d, uint32_t sense)
 }
 
 const struct scsi_hba vscsi_hba = {
-    .max_target = VSCSI_MAX_TARGET, .max_lun = VSCSI_MAX_LUN, .plugged = unit_plugged, .changed = unit_changed,
+    .max_target = VSCSI_MAX_TARGET, .max_lun = VSCSI_MAX_LUN, .well_known = true, .plugged = unit_plugged, .changed = unit_changed,
 };
 
 /* ---- task management ---- */
@@ -125,6 +125,8 @@ static uint8_t co_tmf(struct virtio_scsi *s, const struct virtio_scsi_ctrl_tmf *
         co_nexus_reset(s, target);
         return VIRTIO_SCSI_S_OK;
     }
+    if (unit == SCSI_LUN_REPORT_LUNS)                       /* its commands have ended when they are heard of */
+        return sub <= TMF_QUERY_TASK_SET && sub != TMF_CLEAR_ACA ? VIRTIO_SCSI_S_OK : VIRTIO_SCSI_S_FUNCTION_REJECTED;
     if (d->lun != unit)
         return VIRTIO_SCSI_S_INCORRECT_LUN;
     switch (sub) {

@@ -9,9 +9,9 @@ bool vscsi_parse_lun(const uint8_t lun[8], uint32_t *target, uint32_t *unit)
     uint16_t second = ld_be16(lun + 2);
 
     *target = lun[1];
-    *unit = second & 0x3fff;
-    /* One; the target; the unit by peripheral or flat addressing; nothing below it. */
-    return lun[0] == 1 && (second >> 14 == 0 || second >> 14 == 1) && !ld_be32(lun + 4);
+    *unit = second == SCSI_LUN_REPORT_LUNS ? second : second & 0x3fff;
+    /* One; the target; the unit by peripheral or flat addressing, or a well known one; nothing below it. */
+    return lun[0] == 1 && (second >> 14 == 0 || second >> 14 == 1 || second == SCSI_LUN_REPORT_LUNS) && !ld_be32(lun + 4);
 }
 
 static uint32_t request_size(const struct virtio_scsi *s)
