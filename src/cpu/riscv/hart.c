@@ -20,6 +20,8 @@ struct hart_set {
     struct view_listener listener;
 };
 
+#define WAIT_SPINS 1000u                /* some tens of microseconds */
+
 static _Thread_local struct hart *self;
 
 struct hart *hart_self(void) { return self; }
@@ -35,6 +37,13 @@ void hart_x_set(struct hart *h, unsigned reg, uint64_t v)
 {
     if (reg & 31)
         h->x[reg & 31] = v;
+}
+
+static void spin_pause(void)
+{
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
 }
 
 /* ---- being wanted: looked at after at most RV_SLICE instructions, and by sleepers at once ---- */
@@ -79,6 +88,20 @@ static void serve(struct hart *h)
 
 void hart_serve(struct hart *h) { serve(h); }
 
+/*
+ * One round of waiting for another hart. Where that runs it answers within microseconds, and a guest that changes its code asks tens of
+ * thousands of times in a row: the CPU is given away only after a while, for on a busy host it does not come back for milliseconds.
+ */
+static void wait_round(unsigned *rounds)
+{
+    if (self)
+        serve(self);                        /* two harts may wait for each other */
+    if (++*rounds > WAIT_SPINS)
+        sched_yield();
+    else
+        spin_pause();
+}
+
 static bool try_post(struct hart *h, const struct rv_request *r)
 {
     pthread_mutex_lock(&h->lock);
@@ -93,11 +116,9 @@ static bool try_post(struct hart *h, const struct rv_request *r)
 
 static void post(struct hart *h, struct rv_request r)
 {
-    while (!try_post(h, &r)) {
-        if (self)
-            serve(self);
-        sched_yield();
-    }
+    unsigned rounds = 0;
+    while (!try_post(h, &r))
+        wait_round(&rounds);
 }
 
 void hart_request(struct hart *h, void (*fn)(struct hart *, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
@@ -124,11 +145,9 @@ void hart_request_sync(struct hart_set *s, uint64_t mask, void (*fn)(struct hart
         }
     if (self && (mask >> self->index & 1))
         fn(self, a, b);
-    while (atomic_load(&left)) {
-        if (self)
-            serve(self);                    /* two harts may wait for each other */
-        sched_yield();
-    }
+    unsigned rounds = 0;
+    while (atomic_load(&left))
+        wait_round(&rounds);
 }
 
 static void do_protect(struct hart *h, uint64_t pa, uint64_t b) { rv_tlb_protect_page(h, pa & RV_PAGE_MASK); }
