@@ -2,7 +2,8 @@
 /*
  * Random programs run on the interpreter and on the translator, from the same registers and memory; afterwards every register,
  * the trap state and the memory must be the same. A program is a loop over some dozens of instructions of any kind, with
- * branches forward, small loops, sequences that the translator fuses, and accesses around three bases; some trap. Every third is mostly words. BP_SEED and BP_PROGRAMS choose others.
+ * branches forward, small loops, sequences that the translator fuses, and accesses around three bases; some trap. A quarter each is mostly
+ * words, or mostly floating point. BP_SEED and BP_PROGRAMS choose others.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -227,7 +228,7 @@ static void enqueue_loop(unsigned most)
     }
 }
 
-static bool words;                      /* the program computes mostly in 32 bits */
+static bool words, floats;              /* the program computes mostly in 32 bits; mostly in floating point */
 
 /* Sign-extended words among few registers, what else looks at them, and accesses and branches in between. */
 static struct line word_line(void)
@@ -254,6 +255,58 @@ static struct line word_line(void)
     }
 }
 
+static uint32_t compare_insn(unsigned rd, unsigned a, unsigned b)
+{
+    return 0xa0000053 | below(2) << 25 | b << 20 | a << 15 | below(3) << 12 | rd << 7;
+}
+
+/* A comparison whose flags are put back, or nearly; mstatus.FS from Dirty to Clean; an access, a step of its base, and another. */
+static void enqueue_float_idiom(unsigned a, unsigned b)
+{
+    static const unsigned bases[] = { BASE_A, BASE_B, BASE_C };
+    unsigned r = 10 + below(4), at = bases[below(3)], wide = below(2) << 12;
+    uint32_t step = at << 15 | at << 7 | 0x13;
+    switch (below(3)) {
+    case 0:
+        enqueue(0x00102073 | r << 7, 0);                                        /* frflags */
+        enqueue(compare_insn(10 + below(8), a, b), 0);
+        if (!below(4))
+            enqueue(0x00000013 | r << 15 | r << 7 | below(2) << 20, 0);
+        enqueue(0x00101073 | r << 15, 0);                                       /* fsflags */
+        break;
+    case 1:
+        enqueue(0x00002037 | r << 7, 0);                                        /* lui 2 */
+        enqueue(0x30003073 | r << 15, 0);                                       /* csrc mstatus */
+        break;
+    default:
+        enqueue((below(2) ? 0x2007 : 0x2003) | wide | at << 15 | r << 7, 0);
+        enqueue(step | 8 << 20, 0);
+        enqueue((below(2) ? 0x2027 : 0x2023) | wide | r << 20 | at << 15 | 0xfe000c00, 0);       /* -8(base) */
+        enqueue(step | 0xff800000, 0);
+        break;
+    }
+}
+
+/* Singles and doubles among few registers, some of which the host has not, and what moves them. */
+static struct line float_line(void)
+{
+    static const uint8_t pool[] = { 1, 8, 10, 11, 15, 15, 18, 19 };
+    static const uint8_t bases[] = { BASE_A, BASE_B, BASE_C };
+    static const uint32_t two[] = { 0x00007053, 0x08007053, 0x10007053, 0x18007053, 0x28000053, 0x28001053, 0x20000053, 0x20001053, 0x20002053 };
+    static const uint32_t fused[] = { 0x7043, 0x7047, 0x704b, 0x704f };
+    unsigned d = pool[below(8)], a = pool[below(8)], b = below(6) ? pool[below(8)] : a, c = pool[below(8)], at = bases[below(3)] << 15;
+    uint32_t fmt = (below(4) ? 0u : 1u) << 25, regs = b << 20 | a << 15 | d << 7;
+    switch (below(12)) {
+    case 0: return (struct line){ (below(4) ? 0x2007 : 0x3007) | below(32) << 23 | at | d << 7, 4, 0 };                 /* flw, fld */
+    case 1: return (struct line){ (below(3) ? 0x2027 : 0x3027) | a << 20 | at | below(4) << 10, 4, 0 };                 /* fsw, fsd */
+    case 2: return (struct line){ 0x58007053 | fmt | a << 15 | d << 7, 4, 0 };                                          /* fsqrt */
+    case 3: return (struct line){ (below(2) ? 0x40107053 : 0x42007053) | a << 15 | d << 7, 4, 0 };                      /* fcvt.s.d, fcvt.d.s */
+    case 4: return (struct line){ compare_insn(10 + below(4), a, b), 4, 0 };
+    case 5: case 6: case 7: return (struct line){ fused[below(4)] | c << 27 | fmt | regs, 4, 0 };
+    default: return (struct line){ two[below(9)] | fmt | regs, 4, 0 };
+    }
+}
+
 /* @since: lines since s10 was set. */
 static struct line random_line(unsigned since)
 {
@@ -267,7 +320,11 @@ static struct line random_line(unsigned since)
         queue.n = queue.at = 0;
         if (words && kind > 8)
             return word_line();
-        if (kind == 3 && !below(2))
+        if (floats && kind > 8)
+            return float_line();
+        if (kind == 3 && floats)
+            enqueue_float_idiom(8 + below(4), 8 + below(12));
+        else if (kind == 3 && !below(2))
             enqueue_idiom();
         else if (kind == 4 && since > 1 && since < 60 && !below(3))
             enqueue_loop(since - 1);
@@ -310,9 +367,10 @@ static unsigned make_program(unsigned at)
 {
     static struct line l[MAX];
     static unsigned off[MAX + 8];
-    unsigned n = 5 + below(MAX / (1 + below(10)) - 5), pos = at, since = 100;
+    unsigned n = 5 + below(MAX / (1 + below(10)) - 5), pos = at, since = 100, sort = below(4);
     queue.n = queue.at = 0;
-    words = !below(3);
+    words = sort == 0;
+    floats = sort == 1;
     for (unsigned i = 0; i < n; i++) {
         l[i] = i > 1 ? random_line(since++) : (struct line){ i ? 0xb0201073 : 0xb0001073, 4, 0 };      /* counters begin at 0 */
         if (i > 1 && queue.at == queue.n && !below(20)) {

@@ -285,6 +285,7 @@ static void make_constants(struct jit *j)
         { JIT_BOX, RV_BOX_S }, { JIT_SIGN_S, 0x80000000 }, { JIT_SIGN_D, BIT64(63) }, { JIT_MAG_S, ~UINT64_C(0x80000000) },
         { JIT_MAG_D, ~BIT64(63) }, { JIT_MINUS1_S, 0xbf800000 }, { JIT_MINUS1_D, UINT64_C(0xbff0000000000000) },
         { JIT_2E32_S, 0x4f800000 }, { JIT_2E32_D, UINT64_C(0x41f0000000000000) },
+        { JIT_NAN_S, RV_NAN_S }, { JIT_NAN_D, RV_NAN_D },
     };
     for (size_t i = 0; i < ARRAY_SIZE(c); i++)
         j->constants[c[i].n].lo = c[i].lo;

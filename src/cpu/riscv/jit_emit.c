@@ -56,14 +56,15 @@ struct jit_cold *jit_cold(struct jit_tr *t, enum jit_cold_kind kind, uint8_t *fr
     return c;
 }
 
-/* The record of the present instruction for jit_slow(), as an address. */
-static uint32_t site(struct jit_tr *t, bool leave)
+/* The record of instruction @i for jit_slow(), as an address. */
+static uint32_t site_of(struct jit_tr *t, unsigned i, bool leave)
 {
     struct jit_site *s = &t->j->site[t->j->sites++];
-    *s = (struct jit_site){ .fn = interp_handler(t->insn[t->i].in.op), .in = t->insn[t->i].in, .off = t->insn[t->i].off,
-                            .index = (uint8_t)t->i, .leave = leave };
+    *s = (struct jit_site){ .fn = interp_handler(t->insn[i].in.op), .in = t->insn[i].in, .off = t->insn[i].off, .index = (uint8_t)i, .leave = leave };
     return (uint32_t)(uintptr_t)s;
 }
+
+static uint32_t site(struct jit_tr *t, bool leave) { return site_of(t, t->i, leave); }
 
 /* From registers as they are before an instruction to what they are after it. */
 static void call_slow(struct jit_tr *t, uint32_t record, const struct jit_place *before)
@@ -104,6 +105,14 @@ void jit_cold_fill(struct jit_tr *t, uint8_t *from, bool store)
 void jit_cold_leave(struct jit_tr *t, uint8_t *from)
 {
     jit_cold(t, COLD_LEAVE, from)->arg = site(t, true);
+}
+
+void jit_cold_unordered(struct jit_tr *t, uint8_t *from)
+{
+    struct jit_cold *c = jit_cold(t, COLD_UNORDERED, from);
+    c->arg = site_of(t, t->i - 1, false);
+    c->target = site(t, false);
+    c->done = (int16_t)t->i;
 }
 
 void jit_call_handler(struct jit_tr *t)
@@ -279,6 +288,15 @@ static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
         call_slow(t, c->arg, place);
         x86_jmp(e, c->end);
         break;
+    case COLD_NAN:
+        jit_fp_nan(t, c);
+        break;
+    case COLD_UNORDERED:
+        call_slow(t, c->arg, &t->place[2 * c->done - 2]);
+        jit_move(t, &t->place[2 * c->done - 1], &t->place[2 * c->done]);
+        call_slow(t, (uint32_t)c->target, &t->place[2 * c->done]);
+        x86_jmp(e, c->end);
+        break;
     case COLD_FORWARD:
         if (c->done)
             x86_rm(e, X_LEA, false, R15, R15, c->done);
@@ -386,8 +404,7 @@ static void emit_insn(struct jit_tr *t)
     const struct rv_insn *in = &t->insn[t->i].in;
     t->first_cold = t->n_cold;
     if (t->label[t->i]) {                               /* other ways lead here */
-        t->boxed = 0;
-        t->fs_dirty = false;
+        t->fp_now = t->fp_at[t->i];
         jit_widen(t, t->i, t->words_at[t->i]);
         t->arrive[t->i] = t->now;
         if (t->from[t->i] < 0)
@@ -399,10 +416,9 @@ static void emit_insn(struct jit_tr *t)
     if (t->skip[t->i])
         return;
     jit_place_insn(t);
-    if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in) && !jit_emit_amo(t, in) && !jit_emit_sys(t, in)) {
+    if (!jit_emit_int(t, in) && !jit_emit_mem(t, in) && !jit_emit_fp(t, in) && !jit_emit_amo(t, in) && !jit_emit_sys(t, in))
         jit_call_handler(t);
-        t->boxed &= ~(1u << (in->rd & 31));             /* whatever it has written */
-    }
+    jit_fp_learn(t, t->i, &t->fp_now);
     cold_ends(t, emit_here(&t->e));
 }
 
@@ -453,6 +469,7 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
         jit_plan_shares(t);
         jit_plan_slots(t);
     }
+    jit_plan_fp(t);
     jit_plan_registers(t);
     uint32_t n = new_block(t), far = emit_here(&t->e);
     if (off)
@@ -465,6 +482,7 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     j->block[n].insns = (uint8_t)t->n;
     replace_stale(t, n);
     jit_move(t, &t->home, &t->now);
+    jit_fp_assume(t);
     for (t->i = 0; t->i < t->n; t->i++)
         emit_insn(t);
     t->i = t->n - 1;

@@ -107,7 +107,7 @@ static bool sstatus(struct jit_tr *t, const struct rv_insn *in)
 
 /*
  * fflags is what fflags holds and what the host has collected since. A write leaves the host's alone if it sets all of those, as
- * where a program puts back what it had read before a comparison: to load MXCSR takes long.
+ * where a program puts back what it had read before: to load MXCSR takes long. After a comparison of no NaNs there is nothing to do.
  */
 static bool fflags(struct jit_tr *t, const struct rv_insn *in)
 {
@@ -115,6 +115,11 @@ static bool fflags(struct jit_tr *t, const struct rv_insn *in)
     bool writes = operation(in) == OP_WRITE;
     if (t->fp == JIT_FP_SLOW || (!writes && in->rs1) || !rv_has(t->h, RV_EXT_F))
         return false;
+    if (t->puts_back[t->i]) {
+        jit_cold_unordered(t, t->unordered);
+        jit_fs_dirty(t);
+        return true;
+    }
     x86_rm(e, X_MXCSR, false, 3, RBP, JIT_DISP(jit.mxcsr));                 /* stmxcsr */
     x86_rm(e, X_MOV, false, RCX, RBP, JIT_DISP(jit.mxcsr));
     x86_ri(e, G_AND, false, RCX, 0x3f);
@@ -134,7 +139,7 @@ static bool fflags(struct jit_tr *t, const struct rv_insn *in)
         x86_mi(e, G_AND, false, RBP, JIT_DISP(jit.mxcsr), ~0x3f);
         x86_rm(e, X_MXCSR, false, 2, RBP, JIT_DISP(jit.mxcsr));             /* ldmxcsr */
         x86_patch(e, clean, emit_here(e));
-        x86_mi(e, G_OR, false, RBP, JIT_DISP(mstatus), MSTATUS_FS);
+        jit_fs_dirty(t);
     }
     jit_put(t, in->rd, RDX);
     return true;

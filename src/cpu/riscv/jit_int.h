@@ -32,7 +32,8 @@
 enum jit_fp { JIT_FP_SLOW, JIT_FP_RNE, JIT_FP_OTHER, JIT_FP_COUNT };
 
 /* Constants of 16 bytes that generated code uses. */
-enum jit_const { JIT_BOX, JIT_SIGN_S, JIT_SIGN_D, JIT_MAG_S, JIT_MAG_D, JIT_MINUS1_S, JIT_MINUS1_D, JIT_2E32_S, JIT_2E32_D, JIT_CONSTANTS };
+enum jit_const { JIT_BOX, JIT_SIGN_S, JIT_SIGN_D, JIT_MAG_S, JIT_MAG_D, JIT_MINUS1_S, JIT_MINUS1_D, JIT_2E32_S, JIT_2E32_D,
+    JIT_NAN_S, JIT_NAN_D, JIT_CONSTANTS };
 
 /* One line of the jump cache: code (its far entry) for virtual address pc in context ctx. */
 struct jit_jump { uint64_t pc; uint32_t ctx, code; };
@@ -87,14 +88,15 @@ static inline uint64_t jit_key(uint64_t pa, unsigned off, unsigned fp, unsigned 
 }
 
 /* Where generated code goes that is rarely run: after the block. */
-enum jit_cold_kind { COLD_SLOW, COLD_LEAVE, COLD_POLL_AT, COLD_POLL_LOOP, COLD_LINK, COLD_EXIT, COLD_FORWARD, COLD_SLOT, COLD_FILL };
+enum jit_cold_kind { COLD_SLOW, COLD_LEAVE, COLD_POLL_AT, COLD_POLL_LOOP, COLD_LINK, COLD_EXIT, COLD_FORWARD, COLD_SLOT, COLD_FILL,
+    COLD_NAN, COLD_UNORDERED };
 struct jit_cold {
     enum jit_cold_kind kind;
     uint8_t *from;                      /* displacement to patch */
     uint32_t back, end;                 /* where to go on; where the instruction ends */
     uint32_t arg;                       /* site address, page offset ... */
     int64_t target;
-    int16_t done;                       /* instructions; an adjustment of the budget; the instruction's index */
+    int16_t done;                       /* instructions; an adjustment of the budget; the instruction's index; multiplicands of a NaN */
     uint8_t variant;
     uint8_t place;                      /* index of the place[] that holds where the jump is */
 };
@@ -115,6 +117,9 @@ struct jit_effect {
     uint32_t reads, writes;             /* bit = register, never x0 */
     bool seen;                          /* whoever sees the state may do so here: traps, jumps */
 };
+
+/* What is known at a place: f registers that hold a boxed single; that mstatus.FS is Dirty. */
+struct jit_fp_known { uint32_t boxed; bool dirty; };
 
 /* A translation under way. */
 struct jit;
@@ -153,8 +158,11 @@ struct jit_tr {
     uint32_t words_at[JIT_INSNS];       /* the registers that are, at a label */
     uint32_t wanted_at[JIT_INSNS];      /* there, those whose upper half somebody may want */
     bool widen;                         /* the present instruction is to sign-extend what it makes of narrow registers */
-    bool fs_dirty;                      /* mstatus.FS was set in this block */
-    uint32_t boxed;                     /* f registers known to hold a boxed single */
+    /* floating point (jit_plan_fp.c) */
+    struct jit_fp_known fp_now;         /* here */
+    uint32_t assumed;                   /* f registers that the block must find boxed where it begins */
+    bool puts_back[JIT_INSNS];          /* a write of fflags that undoes the comparison before it */
+    uint8_t *unordered;                 /* of that one: its jump for NaNs */
     struct jit_share share[JIT_GROUPS]; /* groups of accesses that share a look at the TLB (jit_plan.c) */
     unsigned n_share;
     uint8_t group[JIT_INSNS];           /* 1 + group of a load or store; 0: none */
@@ -165,6 +173,7 @@ struct jit_tr {
     uint32_t at[JIT_INSNS];             /* where its code begins */
     struct jit_place place[2 * JIT_INSNS]; /* before each instruction, as it begins to compute, and after it */
     struct jit_place arrive[JIT_INSNS]; /* where jumps come to it */
+    struct jit_fp_known fp_at[JIT_INSNS];   /* at a label */
     uint8_t next_read[JIT_INSNS + 1][32], uses_left[JIT_INSNS + 1][32];
     struct jit_cold cold[JIT_INSNS * 8];
 };
@@ -254,6 +263,14 @@ void jit_plan_shares(struct jit_tr *t);
 void jit_plan_slots(struct jit_tr *t);
 /* Of the loads and stores that may share. */
 bool jit_is_store(const struct rv_insn *in);
+/* jit_plan_fp.c */
+/* Whether the format is single precision, of those that jit_fp_native() knows. */
+bool jit_fp_single(const struct rv_insn *in);
+/* Whether jit_emit_fp() does the instruction. */
+bool jit_fp_native(const struct jit_tr *t, const struct rv_insn *in);
+/* What is known after instruction @i, of what was known before. */
+void jit_fp_learn(const struct jit_tr *t, unsigned i, struct jit_fp_known *k);
+void jit_plan_fp(struct jit_tr *t);
 /* jit_opt.c: puts cheaper instructions for those collected, and marks those that do nothing. */
 void jit_optimize(struct jit_tr *t);
 
@@ -298,6 +315,8 @@ void jit_cold_slow(struct jit_tr *t, uint8_t *from);
 void jit_cold_fill(struct jit_tr *t, uint8_t *from, bool store);
 /* The same, but leaves the block then: what was assumed in it does not hold. */
 void jit_cold_leave(struct jit_tr *t, uint8_t *from);
+/* The jump comes from the comparison before the present instruction, which puts flags back: the handlers of both. */
+void jit_cold_unordered(struct jit_tr *t, uint8_t *from);
 /* Calls the handler of the present instruction in line. */
 void jit_call_handler(struct jit_tr *t);
 /* Ends the block after instruction i with a jump to @target, relative to the page base. */
@@ -325,6 +344,13 @@ void jit_atomic_address(struct jit_tr *t, const struct rv_insn *in, unsigned siz
 void jit_fence(struct jit_tr *t);
 /* Fills a slot that did not know the page. */
 void jit_slot_miss(struct jit_tr *t, const struct jit_cold *c);
+
+/* jit_emit_fp.c: mstatus.FS becomes Dirty. */
+void jit_fs_dirty(struct jit_tr *t);
+/* Before the first instruction: where registers are not as assumed, to the variant that assumes nothing. */
+void jit_fp_assume(struct jit_tr *t);
+/* Puts the canonical NaN for the result of an operation. */
+void jit_fp_nan(struct jit_tr *t, const struct jit_cold *c);
 
 /* Native code for the present instruction; false: there is none, the handler must do it. */
 bool jit_emit_int(struct jit_tr *t, const struct rv_insn *in);
