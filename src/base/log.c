@@ -87,7 +87,12 @@ uint64_t log_guest_total(void)
 }
 
 static bool prefix_time;
-static const char *prefix_guest;
+static const char *prefix_guest, *prefix_program = "backplane";
+
+void log_set_program(const char *name)
+{
+    prefix_program = name;
+}
 
 void log_set_prefix(bool timestamp, const char *guest)
 {
@@ -109,7 +114,7 @@ void log_put_prefix(void)
     }
     if (prefix_guest)
         fprintf(stderr, "%s ", prefix_guest);
-    fputs("backplane: ", stderr);
+    fprintf(stderr, "%s: ", prefix_program);
 }
 
 static void say(const char *kind, const char *fmt, va_list ap)

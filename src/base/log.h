@@ -35,7 +35,9 @@ void log_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* Before each line for the person: the time, the machine's name (borrowed, NULL: none). -msg. */
 void log_set_prefix(bool timestamp, const char *guest);
-/* Writes it and "backplane: " to standard error; the caller goes on. */
+/* The name of the program that says it, for those that are not the emulator. Borrowed; before threads. */
+void log_set_program(const char *name);
+/* Writes it and the program's name to standard error; the caller goes on. */
 void log_put_prefix(void);
 uint64_t log_guest_total(void);
 bool log_set_items(const char *comma_list, struct err *e) MUST_CHECK;   /* "none", "all", "-item" switches one off */

@@ -55,6 +55,7 @@ const struct blk_export_class blk_export_class = { .obj = {
     .complete = export_complete, .finalize = export_finalize,
 } };
 OBJ_CLASS(&blk_export_class.obj);
+OBJ_ABSENT("vduse-blk", &blk_export_class.obj, "VDUSE of the kernel; vhost-user-blk serves virtual machines, nbd with nbd-client this host");
 
 struct blk_export *blk_export_create(json_t *opts, struct err *e)
 {

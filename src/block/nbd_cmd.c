@@ -7,19 +7,17 @@
 
 static json_t *done(bool ok) { return ok ? json_object() : NULL; }
 
-struct start_args { json_t *addr; uint32_t max, handshake; char *tls_creds; };
-static const struct prop start_props[] = {
-    PROP_JSON(struct start_args, addr, "addr", PF_REQUIRED, "Where to listen: type, and host and port or path"),
-    PROP_U32(struct start_args, max, "max-connections", 0, 0, 65536, "How many clients at once; 0: any number"),
-    PROP_U32(struct start_args, handshake, "handshake-max-seconds", NBD_HANDSHAKE_SECONDS, 0, 86400,
+const struct prop nbd_server_props[] = {
+    PROP_JSON(struct nbd_server_args, addr, "addr", PF_REQUIRED, "Where to listen: type, and host and port or path"),
+    PROP_U32(struct nbd_server_args, max, "max-connections", 0, 0, 65536, "How many clients at once; 0: any number"),
+    PROP_U32(struct nbd_server_args, handshake, "handshake-max-seconds", NBD_HANDSHAKE_SECONDS, 0, 86400,
              "How long a client may take to choose its export; 0: any time"),
-    PROP_STR(struct start_args, tls_creds, "tls-creds", 0, "Object with TLS credentials (endpoint=server): clients are served through TLS only"),
+    PROP_STR(struct nbd_server_args, tls_creds, "tls-creds", 0, "Object with TLS credentials (endpoint=server): clients are served through TLS only"),
     PROP_END,
 };
 static json_t *co_start(void *args, struct err *e)
 {
-    struct start_args *a = args;
-    return done(nbd_server_start(a->addr, a->max, a->handshake, a->tls_creds, e));
+    return done(nbd_server_start(args, e));
 }
 
 static json_t *co_stop(void *args, struct err *e)
@@ -85,7 +83,7 @@ static json_t *co_remove(void *args, struct err *e)
 }
 
 #define ROW(var, nm, ds, ...) static const struct qmp_cmd var = { .name = nm, .doc = ds, __VA_ARGS__ }; QMP_CMD(&var)
-ROW(cmd_start, "nbd-server-start", "Listens for NBD clients", .args = start_props, .args_size = sizeof(struct start_args), .co_run = co_start, .ret = qmp_nothing);
+ROW(cmd_start, "nbd-server-start", "Listens for NBD clients", .args = nbd_server_props, .args_size = sizeof(struct nbd_server_args), .co_run = co_start, .ret = qmp_nothing);
 ROW(cmd_stop, "nbd-server-stop", "Disconnects all NBD clients", .co_run = co_stop, .ret = qmp_nothing);
 ROW(cmd_add, "nbd-server-add", "Exports a node to NBD clients", .args = add_props, .args_size = sizeof(struct add_args), .co_run = co_add, .ret = qmp_nothing);
 ROW(cmd_remove, "nbd-server-remove", "Ends an export", .args = remove_props, .args_size = sizeof(struct del_args), .co_run = co_remove, .ret = qmp_nothing);
@@ -127,14 +125,14 @@ static void co_hmp_start(const char *arg, struct str *out)
         all |= arg[1] == 'a';
         writable |= arg[1] == 'w';
     }
-    json_t *addr = address(arg);
-    if (!addr)
+    struct nbd_server_args a = { .addr = address(arg), .handshake = NBD_HANDSHAKE_SECONDS };
+    if (!a.addr)
         err_set(&e, ERR_VALUE, "nbd_server_start [-a] [-w] HOST:PORT, or unix:PATH");
-    if (!addr || !nbd_server_start(addr, 0, NBD_HANDSHAKE_SECONDS, NULL, &e))
+    if (!a.addr || !nbd_server_start(&a, &e))
         hmp_error(out, &e);
     else if (all)
         obj_each(NULL, &blk_node_class, export_drive, &(struct export_all){ writable, out });
-    json_decref(addr);
+    json_decref(a.addr);
 }
 static const struct hmp_cmd hmp_start = { .name = "nbd_server_start", .args = "[-a] [-w] HOST:PORT", .co_run = co_hmp_start,
     .doc = "listens for NBD clients; -a: exports all drives; -w: to be written, too" };

@@ -82,16 +82,31 @@ static void co_listen(void *arg)
     o->fd = co_sock_listen(&o->p, 128, &o->at, &srv.file, o->e);
 }
 
-bool nbd_server_start(json_t *addr, unsigned max_clients, uint32_t handshake, const char *tls_creds, struct err *e)
+/* A place that was left open would be every address of this host: which one it is must be said. */
+static bool address_said(json_t *addr, struct err *e)
+{
+    json_t *type = json_object_get(addr, "type"), *data = json_object_get(addr, "data");
+    const char *missing = !type ? "type" : NULL;
+    if (type && json_is_string(type) && !strcmp(json_string_value(type), "inet") && !json_object_get(json_is_object(data) ? data : addr, "host"))
+        missing = "host";
+    if (!missing)
+        return true;
+    err_set(e, ERR_VALUE, "'%s' is missing in addr", missing);
+    return err_hint(e, "type=unix,path=FILE or type=inet,host=HOST,port=PORT");
+}
+
+bool nbd_server_start(const struct nbd_server_args *a, struct err *e)
 {
     struct opening o = { .fd = -1, .e = e };
     struct obj *creds = NULL;
     ready();
     if (srv.running)
         return err_set(e, ERR_STATE, "the NBD server runs already, on %s", srv.address);
-    if (tls_creds && !(creds = tls_creds_get(tls_creds, true, e)))
+    if (!address_said(a->addr, e))
+        return false;
+    if (a->tls_creds && !(creds = tls_creds_get(a->tls_creds, true, e)))
         return err_prefix(e, "tls-creds");
-    if (sock_place_from_json(&o.p, addr, true, NBD_PORT, "the address", e)) {
+    if (sock_place_from_json(&o.p, a->addr, true, NBD_PORT, "the address", e)) {
         if (co_self())
             co_listen(&o);
         else
@@ -105,8 +120,8 @@ bool nbd_server_start(json_t *addr, unsigned max_clients, uint32_t handshake, co
     }
     srv.creds = creds;
     sock_format(&o.at, srv.address);
-    srv.max_clients = max_clients;
-    srv.handshake = handshake;
+    srv.max_clients = a->max;
+    srv.handshake = a->handshake;
     srv.running = true;
     loop_fd_init(&srv.watch, loop_main(), NULL, srv.fd, accept_client, NULL);
     loop_fd_watch(&srv.watch, LOOP_IN);

@@ -20,12 +20,15 @@ struct nbd_export {
 };
 extern const struct blk_export_class nbd_export_class;
 
-/*
- * Listens on @addr: {"type": "inet", "host", "port"} or {"type": "unix", "path"}. @max_clients 0: any number. @handshake: seconds after
- * which a client that has not got to its export is sent away; 0: none. @tls_creds: id of credentials without which no client is served;
- * NULL: no TLS.
- */
-bool nbd_server_start(json_t *addr, unsigned max_clients, uint32_t handshake, const char *tls_creds, struct err *e) MUST_CHECK;
+/* What a server is told, by QMP and by --nbd-server. */
+struct nbd_server_args {
+    json_t *addr;                   /* {"type": "inet", "host", "port"}, {"type": "unix", "path"} or {"type": "fd", "str"}; "data" may hold the rest */
+    uint32_t max;                   /* clients; 0: any number */
+    uint32_t handshake;             /* seconds after which a client that has not got to its export is sent away; 0: none */
+    char *tls_creds;                /* id of credentials without which no client is served; NULL: no TLS */
+};
+extern const struct prop nbd_server_props[];
+bool nbd_server_start(const struct nbd_server_args *a, struct err *e) MUST_CHECK;
 /* The credentials, or NULL. */
 struct obj *nbd_server_creds(void);
 /* Ends every connection, and every NBD export. */

@@ -30,6 +30,12 @@ void cli_line_free(struct cli_line *l);
 const struct cli_opt *cli_opt_find(const char *name);
 /* All rows, sorted by name; ends with NULL; static storage. */
 const struct cli_opt *const *cli_opt_list(void);
+/*
+ * `-opt a=b,c=d` into a plain struct described by @table: defaults, then every key. @implied is the key of a first bare
+ * word. `help` prints the table and ends the process. @what names the option in messages. Strings are the caller's to
+ * prop_release().
+ */
+bool cli_args(const char *text, const char *implied, const struct prop *table, void *base, const char *what, struct err *e) MUST_CHECK;
 /* The text of -h. */
 void cli_help(struct str *out);
 

@@ -3,17 +3,13 @@
 #ifndef CTL_CLI_INT_H
 #define CTL_CLI_INT_H
 
-#include "core/prop.h"
+#include "ctl/cli.h"
 
-/*
- * `-opt a=b,c=d` into a plain struct described by @table: defaults, then every key. @implied is the key of a first bare
- * word. `help` prints the table and ends the process. @what names the option in messages. Strings are the caller's to
- * prop_release().
- */
-bool cli_args(const char *text, const char *implied, const struct prop *table, void *base, const char *what, struct err *e) MUST_CHECK;
 /* Prints and frees @b, ends the process with status 0: how `X help` ends. */
 _Noreturn void cli_print_and_exit(struct str *b);
 
+/* With -daemonize: the caller is from now on the process in the background, and its parent waits. No thread may exist yet. */
+bool cli_daemon_fork(struct err *e) MUST_CHECK;
 /* Tells the parent of -daemonize that the machine stands, and leaves the terminal. Nothing without -daemonize. */
 bool cli_daemon_ready(struct err *e) MUST_CHECK;
 /* -run-with exit-with-parent=on. */

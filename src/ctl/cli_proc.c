@@ -49,7 +49,7 @@ static _Noreturn void wait_for_daemon(int fd)
     _exit(n == 1 && ok == 'y' ? 0 : 1);
 }
 
-static bool daemon_fork(struct err *e)
+bool cli_daemon_fork(struct err *e)
 {
     if (!cli_flags.daemonize)
         return true;
@@ -81,7 +81,7 @@ static bool daemon_fork(struct err *e)
     umask(027);
     return true;
 }
-static const struct cli_step step_daemon = { "daemonize", CLI_EARLY, 10, daemon_fork };
+static const struct cli_step step_daemon = { "daemonize", CLI_EARLY, 10, cli_daemon_fork };
 CLI_STEP(&step_daemon);
 
 bool cli_daemon_ready(struct err *e)

@@ -5,9 +5,12 @@
 
 #include "ctl/cli.h"
 
-/* For a program with options of its own: signals and the main loop, before it applies them; ctl_end() at exit. */
+/*
+ * For a program with options of its own: signals and the main loop, before it applies them; ctl_end() at exit. With cli_flags.daemonize
+ * what returns is the process in the background, whose parent waits for ctl_begun().
+ */
 bool ctl_begin(struct err *e) MUST_CHECK;
-/* After them: the pid file, and from now on signals come through the loop, as run_request_quit(). */
+/* After them: the pid file, the terminal is left, and from now on signals come through the loop, as run_request_quit(). */
 bool ctl_begun(struct err *e) MUST_CHECK;
 
 /* Builds the machine that @l describes, and everything around it. False with @e filled: the process should end. */

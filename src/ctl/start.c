@@ -32,12 +32,12 @@ static bool start_preconfig(const struct cli_line *l, struct err *e)
 bool ctl_begin(struct err *e)
 {
     cli_signals_early();
-    return loop_up(e);
+    return cli_daemon_fork(e) && loop_up(e);
 }
 
 bool ctl_begun(struct err *e)
 {
-    return cli_pidfile_write(e) && cli_signals_loop(e);
+    return cli_pidfile_write(e) && cli_daemon_ready(e) && cli_signals_loop(e);
 }
 
 bool ctl_start(const struct cli_line *l, struct err *e)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "core/flags.h"
 #include "core/help.h"
 #include "img/img.h"
@@ -56,6 +57,7 @@ int main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
     cli_flags.prog = "backplane-img";
+    log_set_program(cli_flags.prog);
     if (argc < 2 || !strcmp(argv[1], "-h") || !strcmp(argv[1], "--help")) {
         usage(argc < 2 ? stderr : stdout);
         return argc < 2;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "base/opt.h"
 #include "block/nbd_server.h"
 #include "core/backend.h"
@@ -23,16 +24,10 @@ enum { MAX_MONITORS = 16 };
 
 static bool opt_nbd_server(const char *arg, struct err *e)
 {
-    json_t *o = opt_parse(arg, NULL, e), *addr = json_object_get(o, "addr");
-    char buf[32], buf2[32];
-    const char *max = o ? opt_text(o, "max-connections", buf) : NULL, *time = o ? opt_text(o, "handshake-max-seconds", buf2) : NULL;
-    uint64_t n = 0, seconds = NBD_HANDSHAKE_SECONDS;
-    bool ok = o && (!max || parse_u64(max, &n) || err_set(e, ERR_VALUE, "max-connections is a number")) &&
-              (!time || (parse_u64(time, &seconds) && seconds <= 86400) || err_set(e, ERR_VALUE, "handshake-max-seconds is a number up to 86400")) &&
-              (json_is_object(addr) || (err_set(e, ERR_VALUE, "'addr' is missing"), err_hint(e, "addr.type=unix,addr.path=PATH"))) &&
-              nbd_server_start(addr, (unsigned)MIN(n, UINT32_MAX), (uint32_t)seconds, json_string_value(json_object_get(o, "tls-creds")), e);
-    json_decref(o);
-    return ok || err_prefix(e, "--nbd-server");
+    struct nbd_server_args a = { 0 };
+    bool ok = cli_args(arg, NULL, nbd_server_props, &a, "option '--nbd-server'", e) && nbd_server_start(&a, e);
+    prop_release(nbd_server_props, &a);
+    return ok || err_prefix(e, "--nbd-server %s", arg);
 }
 
 /* "help", "TYPE,help". */
@@ -72,7 +67,9 @@ static void usage(void)
            "      [,handshake-max-seconds=N][,tls-creds=ID]\n"
            "  --export TYPE,id=ID,node-name=NODE,... exports a node; TYPE,help shows a type's options, help the types\n"
            "  --monitor [chardev=]ID                 QMP on a character device\n"
-           "  --pidfile PATH                         the process id, once everything is served\n", BP_VERSION);
+           "  --pidfile PATH                         the process id, once everything is served\n"
+           "  --daemonize                            goes into the background once everything is served\n"
+           "  --trace [enable=]PATTERN[,file=FILE]   logs trace points (help lists them); -T for short\n", BP_VERSION);
 }
 
 /* A monitor on a character device: "ID" or "chardev=ID". */
@@ -92,21 +89,38 @@ static void version(void)
     str_free(&out);
 }
 
+static const struct option longs[] = {
+    { "blockdev", 1, NULL, 0 }, { "object", 1, NULL, 0 }, { "chardev", 1, NULL, 0 }, { "nbd-server", 1, NULL, 'n' },
+    { "export", 1, NULL, 'e' }, { "monitor", 1, NULL, 'm' }, { "pidfile", 1, NULL, 0 }, { "daemonize", 0, NULL, 'd' },
+    { "trace", 1, NULL, 'T' }, { "help", 0, NULL, 'h' }, { "version", 0, NULL, 'V' }, { NULL, 0, NULL, 0 },
+};
+
+/* The next option; messages of the emulator name options with one dash, and so they may be written here. */
+static int next_option(int argc, char **argv, int *which) { return getopt_long_only(argc, argv, "hVT:", longs, which); }
+
+/* What decides about the process itself, before it has threads. Mistakes are found later. */
+static void options_first(int argc, char **argv)
+{
+    int c;
+    opterr = 0;
+    while ((c = next_option(argc, argv, NULL)) != -1)
+        cli_flags.daemonize |= c == 'd';
+    opterr = 1;
+    optind = 0;                     /* glibc: begins anew */
+}
+
 /* Options in the order in which they are given: each sees what the ones before made. Monitors come last: who is told to connect to one finds all. */
 static bool options(int argc, char **argv, struct err *e)
 {
-    static const struct option longs[] = {
-        { "blockdev", 1, NULL, 0 }, { "object", 1, NULL, 0 }, { "chardev", 1, NULL, 0 }, { "nbd-server", 1, NULL, 'n' },
-        { "export", 1, NULL, 'e' }, { "monitor", 1, NULL, 'm' }, { "pidfile", 1, NULL, 0 }, { "help", 0, NULL, 'h' },
-        { "version", 0, NULL, 'V' }, { NULL, 0, NULL, 0 },
-    };
     const char *monitors[MAX_MONITORS];
     unsigned n_monitors = 0;
     int which, c;
-    while ((c = getopt_long(argc, argv, "hV", longs, &which)) != -1) {
+    while ((c = next_option(argc, argv, &which)) != -1) {
         bool ok = true;
         switch (c) {
         case 0: ok = cli_apply_one(longs[which].name, optarg, e); break;
+        case 'T': ok = cli_apply_one("trace", optarg, e); break;
+        case 'd': break;            /* seen by options_first() */
         case 'n': ok = opt_nbd_server(optarg, e); break;
         case 'e': ok = opt_export(optarg, e); break;
         case 'm':
@@ -116,7 +130,7 @@ static bool options(int argc, char **argv, struct err *e)
             break;
         case 'h': usage(); exit(0);
         case 'V': version(); exit(0);
-        default: return err_set(e, ERR_VALUE, "see backplane-serve --help");
+        default: return err_set(e, ERR_VALUE, "all options: backplane-serve --help");
         }
         if (!ok)
             return false;
@@ -133,6 +147,8 @@ int main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
     cli_flags.prog = "backplane-serve";
+    log_set_program(cli_flags.prog);
+    options_first(argc, argv);
     if (!ctl_begin(&e) || !options(argc, argv, &e) || !ctl_begun(&e)) {
         err_print(&e);
         return 1;

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """backplane-serve from start to end: options that fail, signals while it starts, what it leaves behind."""
 import os
+import signal
+import socket
 import subprocess
+import time
 
 import pytest
 
@@ -38,6 +41,40 @@ def test_ends_clean(folder):
 def test_mistake_at_start(folder, mistake, part):
     with start(folder, *mistake) as p:
         assert p.wait(30) == 1 and part in p.stderr.read()
+    assert os.listdir(folder) == ["disk"]
+
+
+@pytest.mark.parametrize("server,part", [
+    ("addr.type=unix,addr.path=x,max-conections=3", "did you mean 'max-connections'?"), ("addr.type=unix,addr.path=x,max-connections=70000", "0..65536"),
+    ("addr.type=inet", "'host' is missing"), ("addr=x", "'type' is missing"), ("max-connections=1", "'addr'"),
+])
+def test_mistake_in_the_address(tmp_path, server, part):
+    q = subprocess.run([SERVE, "--nbd-server", server], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert q.returncode == 1 and part in q.stderr and q.stderr.startswith("backplane-serve: ")
+
+
+@pytest.mark.parametrize("option", ["--nbd-server", "--export", "--blockdev", "-blockdev", "--object", "--chardev", "--trace", "-T"])
+def test_help(option):
+    assert subprocess.run([SERVE, option, "help"], stdout=subprocess.PIPE, text=True, timeout=30, check=True).stdout
+
+
+def test_in_the_background(folder):
+    with start(folder, "--daemonize") as p:
+        assert p.wait(30) == 0                      # it serves once this one has ended
+        pid = int((folder / "pid").read_text())
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(str(folder / "nbd"))
+        assert os.getsid(pid) != os.getsid(0) and os.readlink("/proc/%d/cwd" % pid) == "/"
+        os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + 60 * int(os.environ.get("BP_TIMEOUT_SCALE", "1"))
+        while os.listdir(folder) != ["disk"]:
+            assert time.monotonic() < end, os.listdir(folder)
+            time.sleep(0.01)
+
+
+def test_failure_before_it_went_into_the_background(folder):
+    with start(folder, "--daemonize", "--export", "nbd,id=f,node-name=nosuch") as p:
+        assert p.wait(30) == 1 and "nosuch" in p.stderr.read()
     assert os.listdir(folder) == ["disk"]
 
 
