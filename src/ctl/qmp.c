@@ -194,6 +194,25 @@ static json_t *co_run_command(struct qmp_mon *q, const struct qmp_cmd *c, json_t
     return ret;
 }
 
+static const char *nth_command(const void *table, size_t i)
+{
+    LINKSET_EACH(qmp_cmds, struct qmp_cmd, c)
+        if (!i--)
+            return c->name;
+    return NULL;
+}
+
+/* QEMU's words; behind them why this build has no such command, or the nearest that it has. */
+static void no_command(const char *name, struct err *e)
+{
+    const char *why = qmp_absent(name), *near = why ? NULL : err_nearest(name, nth_command, NULL);
+    err_set(e, ERR_NO_COMMAND, "The command %.80s has not been found", name);
+    if (why)
+        err_hint(e, "%s", why);
+    else if (near)
+        err_hint(e, "did you mean '%s'?", near);
+}
+
 /* The command that a well-formed request names, allowed in this session; NULL with @e filled. */
 static const struct qmp_cmd *command_of(struct qmp_mon *q, json_t *req, struct err *e)
 {
@@ -203,7 +222,7 @@ static const struct qmp_cmd *command_of(struct qmp_mon *q, json_t *req, struct e
     if (!q->negotiated && c != &cmd_capabilities)
         err_set(e, ERR_NO_COMMAND, "Expecting capabilities negotiation with 'qmp_capabilities'");
     else if (!c)
-        err_set(e, ERR_NO_COMMAND, "The command %.80s has not been found", name);
+        no_command(name, e);
     else if (preconfig_active() && !c->preconfig)
         err_set(e, ERR_GENERIC, "The command %s is permitted only after the machine was built (x-exit-preconfig)", name);
     else if (oob && !q->oob)

@@ -8,6 +8,8 @@
 
 /* The command of that name, NULL if there is none. */
 const struct qmp_cmd *qmp_cmd_find(const char *name);
+/* Why QEMU's command of that name is not here; NULL: it is none of those. */
+const char *qmp_absent(const char *name);
 /* Runs @c with @arguments (borrowed; not NULL), whose values may be text, as the other monitor has them. NULL with @e filled. CO, main loop. */
 json_t *co_qmp_call(const struct qmp_cmd *c, json_t *arguments, struct err *e);
 /* {"qemu": {...}, "package": ...}: the version of QEMU's protocol that is spoken, and ours. New reference. */

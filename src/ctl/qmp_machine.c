@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "core/debug.h"
 #include "core/flags.h"
 #include "core/run.h"
 #include "ctl/mon.h"
@@ -271,6 +272,10 @@ static json_t *co_human(void *args, struct err *e)
     struct hmp_args *a = args;
     struct str out = { 0 }, crlf = { 0 };
     unsigned cpu = a->cpu;
+    if (cpu && (!debug_ops || cpu >= debug_ops->n_cpus())) {
+        err_set(e, ERR_VALUE, "Invalid parameter 'cpu-index': expected a CPU number");
+        return NULL;
+    }
     co_hmp_execute(a->line, &cpu, &out);
     for (const char *p = out.s ? out.s : ""; *p; p++)
         str_addn(&crlf, *p == '\n' ? "\r\n" : p, *p == '\n' ? 2 : 1);

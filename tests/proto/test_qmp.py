@@ -2,6 +2,7 @@
 """The QMP server: sessions, framing of hostile input, errors, run state, introspection; the monitor for a person."""
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import Machine, Qmp, QmpError, run
+from lib.machine import ROOT, Machine, Qmp, QmpError, run
 from lib.qtest import Qtest
 
 BOARD = ("-M", "virt", "-m", "64M", "-S", "-serial", "null")
@@ -108,6 +109,35 @@ def test_unknown_command(m):
     with pytest.raises(QmpError) as e:
         m.qmp.cmd("nosuch")
     assert (e.value.cls, e.value.desc) == ("CommandNotFound", "The command nosuch has not been found")
+
+
+def test_unknown_command_has_a_neighbour_or_a_reason(m):
+    for name, part in (("qery-status", "did you mean 'query-status'?"), ("migrate", "does not migrate")):
+        with pytest.raises(QmpError) as e:
+            m.qmp.cmd(name)
+        assert e.value.cls == "CommandNotFound" and part in e.value.desc
+
+
+def test_reasons_are_of_commands_that_are_not_there(m):
+    with open(os.path.join(ROOT, "src/ctl/qmp_absent.c"), encoding="utf-8") as f:
+        told = set(re.findall(r'\{ "([\w-]+)", ', f.read()))
+    assert len(told) > 50 and not told & {c["name"] for c in m.qmp.cmd("query-commands")}
+
+
+def test_the_other_monitor_looks_at_a_cpu_that_is_there(board):
+    assert "pc " in board.qmp.cmd("human-monitor-command", **{"command-line": "info registers", "cpu-index": 0})
+    with pytest.raises(QmpError) as e:
+        board.qmp.cmd("human-monitor-command", **{"command-line": "info registers", "cpu-index": 1})
+    assert "'cpu-index'" in e.value.desc
+
+
+@pytest.mark.parametrize("addr", [{}, [], 5, "x", {"type": "inet"}, {"type": "inet", "data": {"port": "0"}}, {"host": "127.0.0.1", "port": "0"}])
+def test_nobody_listens_where_it_was_not_said(m, addr):
+    with pytest.raises(QmpError) as e:
+        m.qmp.cmd("nbd-server-start", addr=addr)
+    assert "is missing in addr" in e.value.desc
+    with pytest.raises(QmpError):
+        m.qmp.cmd("nbd-server-stop")
 
 
 def test_input_in_pieces_and_in_one_piece(m):
