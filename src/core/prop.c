@@ -178,24 +178,54 @@ bool prop_set_all(const struct prop *table, void *base, struct obj *o, json_t *o
 
 static void describe_range(const struct prop *p, struct str *out)
 {
-    uint64_t lo, hi, def = p->def;
-    char a[32], b[32], c[32];
+    uint64_t lo, hi;
+    char a[32], b[32];
 
     prop_limits(p, &lo, &hi);
     if (p->type == PROP_T_S32 || p->type == PROP_T_S64) {
-        str_printf(out, " (%" PRId64 "..%" PRId64 ", default %" PRId64 ")", (int64_t)lo, (int64_t)hi, (int64_t)def);
+        str_printf(out, "%" PRId64 "..%" PRId64, (int64_t)lo, (int64_t)hi);
     } else if (prop_is_size(p)) {
         bool open = hi >= INT64_MAX;            /* as large as the host can tell */
         if (lo || !open)
-            str_printf(out, " (%s..%s", format_size(lo, a), open ? "" : format_size(hi, b));
-        if (def >= lo && def <= hi)
-            str_printf(out, "%sdefault %s", lo || !open ? ", " : " (", format_size(def, c));
-        if (lo || !open || (def >= lo && def <= hi))
-            str_add(out, ")");
-    } else if (p->flags & PF_HEX) {
-        str_printf(out, " (%#" PRIx64 "..%#" PRIx64 ", default %#" PRIx64 ")", lo, hi, def);
+            str_printf(out, "%s..%s", format_size(lo, a), open ? "" : format_size(hi, b));
     } else {
-        str_printf(out, " (%" PRIu64 "..%" PRIu64 ", default %" PRIu64 ")", lo, hi, def);
+        str_printf(out, p->flags & PF_HEX ? "%#" PRIx64 "..%#" PRIx64 : "%" PRIu64 "..%" PRIu64, lo, hi);
+    }
+}
+
+static void describe_default_number(const struct prop *p, struct str *out)
+{
+    uint64_t lo, hi;
+    char text[32];
+
+    prop_limits(p, &lo, &hi);
+    if (p->type == PROP_T_S32 || p->type == PROP_T_S64)
+        str_printf(out, "%" PRId64, (int64_t)p->def);
+    else if (!prop_is_size(p))
+        str_printf(out, p->flags & PF_HEX ? "%#" PRIx64 : "%" PRIu64, p->def);
+    else if (p->def >= lo && p->def <= hi)      /* else it says "not given" */
+        str_add(out, format_size(p->def, text));
+}
+
+static void describe_default(const struct prop *p, struct str *out)
+{
+    switch (p->type) {
+    case PROP_T_BOOL: case PROP_T_BIT:
+        str_add(out, p->def ? "on" : "off");
+        break;
+    case PROP_T_TRI:
+        str_add(out, prop_tri_names[p->def]);
+        break;
+    case PROP_T_ENUM:
+        str_add(out, ((const char *const *)p->of)[p->def]);
+        break;
+    case PROP_T_STR:
+        if (p->def)
+            str_add(out, (const char *)(uintptr_t)p->def);
+        break;
+    default:
+        if (prop_is_number(p))
+            describe_default_number(p, out);
     }
 }
 
@@ -203,10 +233,26 @@ static void describe_enum(const struct prop *p, struct str *out)
 {
     const char *const *names = p->of;
 
-    str_add(out, " (");
     for (size_t i = 0; names[i]; i++)
         str_printf(out, "%s%s", i ? "|" : "", names[i]);
-    str_printf(out, ", default %s)", names[p->def]);
+}
+
+/* What may be written, and what holds if nothing is: "(0..7, default 3)". Nothing holds in place of what is required. */
+static void describe_values(const struct prop *p, struct str *out)
+{
+    struct str values = { 0 }, def = { 0 };
+
+    if (p->type == PROP_T_ENUM)
+        describe_enum(p, &values);
+    else if (prop_is_number(p))
+        describe_range(p, &values);
+    if (!(p->flags & PF_REQUIRED))
+        describe_default(p, &def);
+    if (values.len || def.len)
+        str_printf(out, " (%s%s%s%s)", values.len ? values.s : "", values.len && def.len ? ", " : "", def.len ? "default " : "",
+                   def.len ? def.s : "");
+    str_free(&values);
+    str_free(&def);
 }
 
 void prop_describe_type(const struct prop *p, struct str *out)
@@ -231,26 +277,7 @@ void prop_describe_type(const struct prop *p, struct str *out)
     } else {
         str_add(out, p->flags & PF_PORT ? "port, 0..65535 or a service" : names[p->type]);
     }
-    switch (p->type) {
-    case PROP_T_BOOL: case PROP_T_BIT:
-        str_printf(out, " (default %s)", p->def ? "on" : "off");
-        break;
-    case PROP_T_TRI:
-        str_printf(out, " (default %s)", prop_tri_names[p->def]);
-        break;
-    case PROP_T_U8: case PROP_T_U16: case PROP_T_U32: case PROP_T_U64: case PROP_T_S32: case PROP_T_S64: case PROP_T_SIZE32: case PROP_T_SIZE:
-        describe_range(p, out);
-        break;
-    case PROP_T_ENUM:
-        describe_enum(p, out);
-        break;
-    case PROP_T_STR:
-        if (p->def)
-            str_printf(out, " (default %s)", (const char *)(uintptr_t)p->def);
-        break;
-    default:
-        break;
-    }
+    describe_values(p, out);
     if (p->flags & PF_REQUIRED)
         str_add(out, ", required");
     if (p->flags & PF_POW2)

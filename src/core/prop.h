@@ -63,6 +63,8 @@ struct prop {
 /* Whether the value is a number of bytes: people may write K, M, G, T. ANY. */
 static inline bool prop_is_size(const struct prop *p) { return p->type == PROP_T_SIZE32 || p->type == PROP_T_SIZE; }
 
+static inline bool prop_is_number(const struct prop *p) { return p->type >= PROP_T_U8 && p->type <= PROP_T_SIZE; }
+
 /* A type of its own: text to value and back. @field points at the value in the object. */
 struct prop_custom {
     const char *type_name;  /* as help shows it */

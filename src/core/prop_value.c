@@ -28,7 +28,6 @@ static unsigned width_of(const struct prop *p)
 }
 
 static bool is_signed(const struct prop *p) { return p->type == PROP_T_S32 || p->type == PROP_T_S64; }
-static bool is_number(const struct prop *p) { return p->type >= PROP_T_U8 && p->type <= PROP_T_SIZE; }
 
 static void store_uint(const struct prop *p, void *base, uint64_t v)
 {
@@ -79,7 +78,7 @@ void prop_value_default(const struct prop *p, void *base)
     case PROP_T_STR: *(char **)f = xstrdup((const char *)(uintptr_t)p->def); break;
     case PROP_T_PCI_ADDR: *(int32_t *)f = -1; break;
     default:
-        if (is_number(p))
+        if (prop_is_number(p))
             store_uint(p, base, p->def);
         break;
     }
@@ -171,7 +170,7 @@ bool prop_typed(const struct prop *p, json_t *v, struct err *e)
     case PROP_T_STR: case PROP_T_MAC: case PROP_T_UUID: case PROP_T_LINK: case PROP_T_ENUM:
         return json_is_string(v) || json_is_null(v) || err_set(e, ERR_VALUE, "Invalid parameter type for '%s', expected: string", p->name);
     default:
-        return !is_number(p) || json_is_integer(v) || err_set(e, ERR_VALUE, "Invalid parameter type for '%s', expected: integer", p->name);
+        return !prop_is_number(p) || json_is_integer(v) || err_set(e, ERR_VALUE, "Invalid parameter type for '%s', expected: integer", p->name);
     }
 }
 
@@ -286,6 +285,8 @@ static bool set_link(const struct prop *p, void *base, json_t *v, struct err *e)
     const char *id = json_string_value(v);
 
     if (json_is_null(v) || (id && !*id)) {
+        if (p->flags & PF_REQUIRED)             /* a way to say "none" where there must be one */
+            return bad_value(p, v, e);
         obj_unref(*f);
         *f = NULL;
         return true;
@@ -462,7 +463,7 @@ json_t *prop_to_json(const struct prop *p, const void *base, const struct obj *o
             json_array_append_new(v, json_string(*w));
         return v;
     default:
-        if (is_number(p))
+        if (prop_is_number(p))
             return json_integer((json_int_t)fetch_uint(p, base));
         break;
     }

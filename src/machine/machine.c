@@ -16,12 +16,27 @@
 
 static struct machine *current;
 
+/* What was given to be started by a machine that starts nothing; NULL: nothing was. */
+static const char *started_in_vain(const struct machine *m)
+{
+    if (MACHINE_CLASS(m)->load)
+        return NULL;
+    if (m->firmware && strcmp(m->firmware, "none"))
+        return "firmware= (-bios)";
+    return m->kernel ? "kernel= (-kernel)" : m->dtb ? "dtb= (-dtb)" : m->dumpdtb ? "dumpdtb=" : NULL;
+}
+
 static bool machine_check(struct obj *o, struct err *e)
 {
     struct machine *m = MACHINE(o);
+    const char *vain = started_in_vain(m);
+    if (vain) {
+        err_set(e, ERR_VALUE, "%s has no effect: this machine starts nothing", vain);
+        return err_hint(e, "-M virt does");
+    }
     if (m->usb) {
-        err_set(e, ERR_VALUE, "usb=on: this machine has no USB controller of its own");
-        return err_hint(e, "add one with -device qemu-xhci");
+        err_set(e, ERR_NOT_BUILT, "usb=on: USB is not in this build");
+        return err_hint(e, "virtio devices do the same: -device help");
     }
     if (m->acpi == TRI_ON) {
         err_set(e, ERR_VALUE, "acpi=on: this machine is described by its device tree only");
@@ -40,8 +55,8 @@ static const struct prop machine_props[] = {
     PROP_STR(struct machine, dumpdtb, "dumpdtb", 0, "File to write the device tree to; the program then ends"),
     PROP_STR(struct machine, firmware, "firmware", 0, "As -bios: default, builtin, none or a file"),
     PROP_LINK(struct machine, memory_backend, "memory-backend", &memory_backend_class, 0, "Memory back end to use as main memory"),
-    PROP_BOOL(struct machine, usb, "usb", false, "On would add a USB controller; give -device qemu-xhci instead"),
-    PROP_TRI(struct machine, graphics, "graphics", TRI_AUTO, "Whether firmware may use a display"),
+    PROP_BOOL(struct machine, usb, "usb", false, "A USB controller; only off is possible, USB is not in this build"),
+    PROP_TRI(struct machine, graphics, "graphics", TRI_AUTO, "What firmware is told of a display (fw_cfg); auto: there is none with -nographic"),
     PROP_TRI(struct machine, acpi, "acpi", TRI_AUTO, "ACPI tables; only off and auto are possible"),
     PROP_BOOL(struct machine, mem_merge, "mem-merge", true, "Let the host merge equal pages of main memory (KSM)"),
     PROP_BOOL(struct machine, dump_guest_core, "dump-guest-core", true, "Include main memory in core dumps"),
@@ -224,7 +239,7 @@ static bool machine_make_cpu(struct machine *m, const char *text, struct err *e)
     if (k)
         cpu = cpu_objects(m, k, o, e);
     else if (name)
-        obj_class_unknown(&rv_cpu_class, "CPU model", name, e);
+        machine_cpu_unknown(name, e);
     else
         err_set(e, ERR_VALUE, "no CPU model is named");
     free(name);

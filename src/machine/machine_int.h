@@ -23,6 +23,8 @@ extern const struct prop machine_memory_props[], machine_smp_props[];   /* keys 
 bool machine_ram_advise(struct machine *m, struct err *e);
 /* By the name typed after -cpu ("rv64", "rv64-riscv-cpu"); NULL: none. */
 const struct obj_class *machine_cpu_class(const char *name);
+/* The error for @name that is no model. */
+bool machine_cpu_unknown(const char *name, struct err *e);
 
 /* -accel: "interp", "tcg" (QEMU's name for emulation), "qtest", and lists "a:b" of which the first that exists counts. NULL: default. */
 bool machine_accel_choose(const char *text, struct err *e);

@@ -108,6 +108,12 @@ const struct obj_class *machine_cpu_class(const char *name)
     return c && obj_class_is(c, &rv_cpu_class) && !(c->flags & OCF_ABSTRACT) ? c : NULL;
 }
 
+bool machine_cpu_unknown(const char *name, struct err *e)
+{
+    obj_class_unknown(&rv_cpu_class, "CPU model", name, e);
+    return e->hint[0] ? false : err_hint(e, "-cpu help lists the models");
+}
+
 static bool cpu_apply(const char *arg, struct err *e)
 {
     struct str out = { 0 };
@@ -122,7 +128,7 @@ static bool cpu_apply(const char *arg, struct err *e)
         char *name = opt_take(o, "driver");
         const struct obj_class *c = name ? machine_cpu_class(name) : NULL;
         if (name && !c) {
-            obj_class_unknown(&rv_cpu_class, "CPU model", name, e);
+            machine_cpu_unknown(name, e);
             free(name);
             json_decref(o);
             return false;

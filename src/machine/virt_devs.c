@@ -127,7 +127,7 @@ static bool fw_cfg_build(struct virt *v, struct err *e)
     if (cli_flags.has_uuid)
         fw_cfg_add_bytes(v->fw_cfg, FW_CFG_UUID, cli_flags.uuid, sizeof cli_flags.uuid);
     fw_cfg_add_u64(v->fw_cfg, FW_CFG_RAM_SIZE, v->m.ram_size);
-    fw_cfg_add_u16(v->fw_cfg, FW_CFG_NOGRAPHIC, cli_flags.nographic);
+    fw_cfg_add_u16(v->fw_cfg, FW_CFG_NOGRAPHIC, v->m.graphics == TRI_AUTO ? cli_flags.nographic : v->m.graphics == TRI_OFF);
     fw_cfg_add_u16(v->fw_cfg, FW_CFG_NB_CPUS, (uint16_t)v->m.smp.cpus);
     fw_cfg_add_u16(v->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)v->m.smp.max_cpus);
     fw_cfg_add_u16(v->fw_cfg, FW_CFG_BOOT_MENU, menu);

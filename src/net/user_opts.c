@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/bits.h"
 #include "base/sock.h"
 #include "core/cmd.h"
 #include "net/user_int.h"
@@ -33,13 +34,42 @@ const struct prop user_props[] = {
     PROP_END
 };
 
+/* A name that DHCP can tell as a name of the DNS (RFC 1035, 2.3.4): labels of 1 to 63 bytes, 253 in all. */
+static bool domain_ok(const char *name)
+{
+    size_t len = strlen(name), label;
+    for (const char *p = name; ; p += label + 1) {
+        label = strcspn(p, ".");
+        if (!label || label > 63)
+            return false;
+        if (!p[label] || !p[label + 1])         /* the last one, a dot behind it or not */
+            return len <= 253;
+    }
+}
+
+/* Names that the network would cut short or leave out: sizes of the fields of DHCP and BOOTP (RFC 2131, 2132). */
+static bool names_ok(const struct user_net *u, struct err *e)
+{
+    const struct { const char *what, *value; size_t max; } texts[] = {
+        { "hostname", u->hostname, 32 }, { "domainname", u->domainname, 255 }, { "tftp-server-name", u->tftp_server_name, 255 },
+        { "bootfile", u->bootfile, 127 },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+        if (texts[i].value && (!*texts[i].value || strlen(texts[i].value) > texts[i].max))
+            return err_set(e, ERR_VALUE, "%s '%.40s': 1 to %zu characters", texts[i].what, texts[i].value, texts[i].max);
+    for (size_t i = 0; u->dnssearch && u->dnssearch[i]; i++)
+        if (!domain_ok(u->dnssearch[i]))
+            return err_set(e, ERR_VALUE, "dnssearch '%.80s' is not the name of a domain", u->dnssearch[i]);
+    return true;
+}
+
 bool user_check(struct obj *o, struct err *e)
 {
     struct user_net *u = (struct user_net *)o;
     struct stat st;
     if (u->smb) {
         err_set(e, ERR_NOT_BUILT, "smb is not in this build");
-        return err_hint(e, "share a directory with virtio-9p or tftp");
+        return err_hint(e, "tftp=FOLDER gives files away; hostfwd=, guestfwd= and 10.0.2.2 lead to a server");
     }
     if (!u->ipv4 && !u->ipv6)
         return err_set(e, ERR_VALUE, "ipv4=off and ipv6=off leave no network");
@@ -47,7 +77,7 @@ bool user_check(struct obj *o, struct err *e)
         return err_set(e, ERR_VALUE, "hostfwd and guestfwd have no effect with ipv4=off");
     if (u->tftp && (stat(u->tftp, &st) < 0 || !S_ISDIR(st.st_mode)))
         return err_set(e, ERR_VALUE, "tftp directory '%s' does not exist", u->tftp);
-    return true;
+    return names_ok(u, e);
 }
 
 /* ---- addresses ---- */

@@ -225,12 +225,12 @@ const struct bus_class pcie_bus_class = {
 const struct bus_class pcie_port_bus_class = {
     .obj = { .name = "PCIE-PORT", .desc = "Slot below a PCI Express port", .base = &pcie_bus_class.obj, .size = sizeof(struct pci_bus),
              .flags = OCF_INTERNAL },
-    PCI_BUS_OPS,
+    PCI_BUS_OPS, .brought_by = "pcie-root-port",
 };
 const struct bus_class pcie_switch_bus_class = {
     .obj = { .name = "PCIE-SWITCH", .desc = "Bus inside a PCI Express switch", .base = &pcie_bus_class.obj, .size = sizeof(struct pci_bus),
              .flags = OCF_INTERNAL },
-    PCI_BUS_OPS,
+    PCI_BUS_OPS, .brought_by = "x3130-upstream",
 };
 OBJ_CLASS(&pci_bus_class.obj);
 OBJ_CLASS(&pcie_bus_class.obj);

@@ -32,6 +32,27 @@ def test_everything_in_the_list_explains_itself(option):
 
 
 @pytest.mark.parametrize("option", LISTS)
+def test_what_is_required_has_no_default(option):
+    for name in names(option):
+        bad = re.findall(r"^  .*default.*, required.*", run(option, name + ",help")[1], re.M)
+        assert not bad, (name, bad)
+
+
+def test_messages_send_nobody_to_what_is_not_there():
+    """A hint that says `-device X` or `-object X` to a person names what this program has."""
+    known = {"-device": set(names("-device")), "-object": set(names("-object"))}
+    for option, have in known.items():
+        have |= {"help"} | set(re.findall(r"[\w.-]+", " ".join(re.findall(r"\(also: ([^)]*)\)", run(option, "help")[1]))))
+    for folder, _, files in os.walk(os.path.join(ROOT, "src")):
+        for name in files:
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                texts = re.findall(r'"((?:[^"\\\n]|\\.)*)"', f.read())
+            words = [w for t in texts for w in re.findall(r"(-device|-object) ([a-z][\w.-]*)", t)]
+            gone = [w for w in words if w[1] not in known[w[0]] and not (w[0] == "-object" and absent(*w))]
+            assert not gone, (name, gone)
+
+
+@pytest.mark.parametrize("option", LISTS)
 def test_help_of_an_unknown_name_is_a_mistake(option):
     status, out, err = run(option, "no-such-thing,help")
     assert status == 1 and not out and "no-such-thing" in err

@@ -11,7 +11,9 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.machine import BINARY, Machine, Qmp, QmpError, connect, run
+from lib.qtest import QtestMachine
 
+FW_CFG = 0x10100000
 VIRT = ("-M", "virt", "-m", "64M", "-S", "-serial", "null")
 
 
@@ -50,6 +52,33 @@ def test_set_changes_what_came_before():
     fails("no -device with the id 'z'", "-set", "device.z.x=1")
     fails("GROUP.ID.OPTION=VALUE", "-set", "device")
     fails("did you mean 'device'", "-set", "devcie.a.b=1")
+
+
+@pytest.mark.parametrize("args,part", [
+    (["-kernel", "/dev/null"], "kernel= (-kernel)"), (["-dtb", "/dev/null"], "dtb= (-dtb)"), (["-bios", "/dev/null"], "firmware= (-bios)"),
+    (["-M", "dumpdtb=/dev/null"], "dumpdtb="),
+])
+def test_a_machine_that_starts_nothing_takes_nothing_to_start(args, part):
+    fails(part + " has no effect", *args)
+
+
+def test_what_must_be_named_is_not_named_by_nothing():
+    fails("'' is not a valid value for 'chardev'", "-chardev", "mux,id=m,chardev=")
+    with Machine("-M", "none") as m, pytest.raises(QmpError) as e:
+        m.qmp.cmd("blockdev-add", driver="throttle", **{"node-name": "t", "throttle-group": "", "file": {"driver": "null-co"}})
+    assert "'throttle-group'" in e.value.desc
+
+
+@pytest.mark.parametrize("args,told", [([], 0), (["-M", "graphics=off"], 1), (["-M", "graphics=on"], 0)])
+def test_firmware_is_told_of_a_display(tmp_path, args, told):
+    with QtestMachine(tmp_path, "-M", "virt", *args) as m:
+        m.q.wr(FW_CFG + 8, 0x0400, 2)               # the selector is big endian (QEMU's fw_cfg.rst); 4: no graphics
+        assert m.q.rd(FW_CFG, 1) == told and m.q.rd(FW_CFG, 1) == 0
+
+
+def test_no_bus_says_who_brings_one():
+    fails("-device pcie-root-port", "-M", "virt", "-device", "x3130-upstream")
+    fails("-device x3130-upstream", "-M", "virt", "-device", "xio3130-downstream")
 
 
 def test_device_as_json():

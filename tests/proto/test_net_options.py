@@ -36,3 +36,16 @@ def test_the_card_goes_where_it_is_told():
 def test_mistakes_are_told(arg, part):
     status, _, err = run(*BOARD, "-display", "none", "-net", arg)
     assert status == 1 and part in err
+
+
+@pytest.mark.parametrize("option", ["hostname=", "hostname=" + 33 * "a", "dnssearch=", "dnssearch=a..b", "dnssearch=" + 64 * "a", "domainname=",
+                                    "tftp-server-name=" + 256 * "a", "bootfile=" + 128 * "a"])
+def test_names_that_dhcp_cannot_tell(option):
+    status, _, err = run("-M", "none", "-netdev", "user,id=n," + option)
+    assert status == 1 and option.split("=")[0] + " '" in err and "Slirp" not in err
+
+
+def test_names_that_dhcp_can_tell():
+    names = "hostname=%s,dnssearch=a.example,dnssearch=%s.b.,domainname=example.org,bootfile=%s" % (32 * "h", 63 * "a", 127 * "b")
+    with Machine(*BOARD, "-netdev", "user,id=n," + names, "-device", "virtio-net-pci,netdev=n") as m:
+        assert "n:" in m.qmp.hmp("info network")
