@@ -15,7 +15,9 @@ def lab(tmp_path_factory):
     d = str(tmp_path_factory.mktemp("lsi"))
     fill = b"".join(b"%015d\n" % i for i in range(65536))
     hd, cd = guest.make_disk(os.path.join(d, "hd"), 64 * MIB, fill), guest.make_disk(os.path.join(d, "cd"), 2 * MIB, fill)
-    with guest.Machine("-qmp", "unix:%s/qmp,server=on,wait=off" % d, "-device", "lsi53c895a,id=sym",
+    # Two harts: on one, Linux completes a command inside the driver's interrupt, which holds the host's lock, and the command that ends while
+    # a reset is on its way takes that lock once more (scsi_dec_host_busy()): the guest stands still, as it would on the real adapter.
+    with guest.Machine("-smp", "2", "-qmp", "unix:%s/qmp,server=on,wait=off" % d, "-device", "lsi53c895a,id=sym",
                        "-drive", "file=%s,format=raw,if=none,id=h,discard=unmap" % hd, "-device", "scsi-hd,bus=sym.0,drive=h,scsi-id=2,serial=SYM2",
                        "-drive", "file=%s,format=raw,if=none,id=c,media=cdrom" % cd, "-device", "scsi-cd,bus=sym.0,drive=c,scsi-id=4",
                        modules=["sym53c8xx", "sd_mod", "sr_mod"], root=True) as m:
@@ -67,17 +69,29 @@ def test_data_that_ends_early_and_sense_data(lab):
 
 
 def test_a_reset_while_it_works(lab):
-    """A reset of the unit in the middle of writes that are verified: the driver repeats them, and nothing is lost."""
-    lab.run("modprobe sg; (sleep 0.3; sg_reset -d /dev/sda) > /dev/null 2>&1 &")
+    """A reset of the bus in the middle of writes that are verified: the driver repeats them, and nothing is lost.
+
+    Of the bus, and with two harts, for Linux 6.12's driver does not survive anything else, here or on the real adapter. Its reset of a target goes
+    over the list of busy commands without the lock, from a command that has ended meanwhile into another list (an oops). On one hart a command that
+    ends in its interrupt while a reset is under way waits in scsi_dec_host_busy() for the lock that the interrupt holds.
+    """
+    lab.run("modprobe sg; (sleep 0.3; sg_reset -b /dev/sda) > /dev/null 2>&1 &")
     fio(lab)
     lab.run("wait; sg_turs /dev/sda || sg_turs /dev/sda")
+    assert "BUS RESET operation complete" in lab.run("dmesg")
+
+
+def test_a_reset_of_a_target(lab):
+    lab.run("sg_reset -d /dev/sda; sg_turs /dev/sda || sg_turs /dev/sda")
+    assert "has been reset" in lab.run("dmesg")
+    fio(lab)
 
 
 def test_a_unit_that_comes_later(lab):
     new = guest.make_disk(os.path.join(lab.dir, "new"), 3 * MIB)
     lab.q.cmd("blockdev-add", **{"driver": "raw", "node-name": "new", "file": {"driver": "file", "filename": new}})
     lab.q.cmd("device_add", driver="scsi-hd", bus="sym.0", id="hot", drive="new", **{"scsi-id": 5})
-    lab.run("echo 0 5 0 > /sys/class/scsi_host/host0/scan; for i in $(seq 20); do [ -e /dev/sdb ] && break; sleep 0.5; done")
+    lab.run("echo 0 5 0 > /sys/class/scsi_host/host0/scan; for i in $(seq 60); do dmesg | grep -q 'sdb. Attached' && break; sleep 0.5; done")
     assert lab.run("cat /sys/block/sdb/size") == str(3 * MIB // 512)
     lab.run("echo 1 > /sys/block/sdb/device/delete")
     lab.q.cmd("device_del", id="hot")

@@ -278,6 +278,32 @@ static void leave_with(uint8_t tag)
     ack(DSTAT_SIR);
 }
 
+/* What ends the commands of a unit: a message (SCSI-2, 6.6), else the bus, else the chip; does it reset the unit, too? */
+struct end { uint8_t msg; bool bus, unit; };
+static const struct end ends[] = {
+    { .msg = 0x0d }, { .msg = 0x06 }, { .msg = 0x0e },          /* abort tag, abort, clear queue */
+    { .msg = 0x0c, .unit = true }, { .msg = 0x17, .unit = true },       /* bus device reset, logical unit reset */
+    { .bus = true, .unit = true }, { .bus = false },
+};
+
+static void end_commands(const struct end *e)
+{
+    if (e->msg) {
+        message(0x80, 1);
+        mem(MSG)[3] = e->msg;
+        RUN(SELECT_ATN(2), MOVE(PH_MSG_OUT, 4, MSG), WAIT_DISC, INT(5));
+        ack(DSTAT_SIR);
+    } else if (e->bus) {
+        wr(R_SCNTL1, SCNTL1_RST, 1);
+        wr(R_SCNTL1, 0, 1);
+        rd(R_SIST0, 2);
+    } else {
+        wr(R_ISTAT0, ISTAT_SRST, 1);
+        wr(R_ISTAT0, 0, 1);
+        map_bars();
+    }
+}
+
 static void test_saved_state_aborts_and_resets(void **st)
 {
     machine();
@@ -291,33 +317,18 @@ static void test_saved_state_aborts_and_resets(void **st)
         MOVE(PH_MSG_IN, 1, IN + 4), CLR_ACK, WAIT_DISC, INT(3));
     ack(DSTAT_SIR);
     assert_memory_equal(mem(DATA), probe_data + 3 * 512, 512);
-    for (int i = 0; i < 12; i++) {
+    for (unsigned i = 0; i < 3 * ARRAY_SIZE(ends); i++) {
         probe_hold = true;
         leave_with(1);
-        if (i % 3 == 0) {                                       /* abort of the one that is tagged */
-            message(0x80, 1);
-            mem(MSG)[3] = 0x0d;
-            RUN(SELECT_ATN(2), MOVE(PH_MSG_OUT, 4, MSG), WAIT_DISC, INT(5));
-            ack(DSTAT_SIR);
-        } else if (i % 3 == 1) {
-            wr(R_SCNTL1, SCNTL1_RST, 1);
-            wr(R_SCNTL1, 0, 1);
-            rd(R_SIST0, 2);
-        } else {
-            wr(R_ISTAT0, ISTAT_SRST, 1);
-            wr(R_ISTAT0, 0, 1);
-            map_bars();
-        }
+        end_commands(&ends[i % ARRAY_SIZE(ends)]);
         probe_go();
         t_settle();
         assert_int_equal(state()->memory, 0);
         assert_int_equal(state()->n_flying, 0);
         assert_true(list_empty(&state()->reqs));
-        if (i % 3 == 1) {
-            COMMAND(OP_TEST_UNIT_READY, 0, 0, 0, 0, 0);
-            assert_int_equal(simple(6, PH_DATA_IN, 1), SCSI_CHECK_CONDITION);
-            ack(DSTAT_SIR);
-        }
+        COMMAND(OP_TEST_UNIT_READY, 0, 0, 0, 0, 0);
+        assert_int_equal(simple(6, PH_DATA_IN, 1), ends[i % ARRAY_SIZE(ends)].unit ? SCSI_CHECK_CONDITION : SCSI_GOOD);
+        ack(DSTAT_SIR);
     }
     machine_end();
 }
