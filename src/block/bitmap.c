@@ -17,18 +17,40 @@ static int after(struct blk_watch *w, const struct blk_change *c, int r)
     return r;
 }
 
+/* What bits for @size bytes take. */
+static uint64_t bytes_for(uint64_t size, uint64_t granularity) { return ((size - !!size) / granularity + 1 + 63) / 64 * 8; }
+static uint64_t bytes_of(const struct blk_bitmap *b) { return bytes_for(b->map.size, dirty_granularity(&b->map)); }
+
 static void resized(struct blk_watch *w, uint64_t size)
 {
-    if (!dirty_resize(&of(w)->map, size))
-        of(w)->inconsistent = true;
+    struct blk_bitmap *b = of(w);
+    b->node->bitmap_bytes -= bytes_of(b);
+    if (!dirty_resize(&b->map, size))
+        b->inconsistent = true;
+    b->node->bitmap_bytes += bytes_of(b);
 }
 
 void blk_bitmaps_all_dirty(struct blk_node *n)
 {
     struct blk_bitmap *b;
-    list_for_each(b, &n->bitmaps, link)
+    list_for_each(b, &n->bitmaps, link) {
+        resized(&b->watch, atomic_load(&n->size));
         if (b->recording)
             dirty_set(&b->map, 0, b->map.size);
+    }
+}
+
+bool blk_bitmaps_fit(const struct blk_node *n, uint64_t size, struct err *e)
+{
+    struct blk_bitmap *b;
+    uint64_t bytes = 0;
+    list_for_each(b, &n->bitmaps, link)
+        bytes += MIN(bytes_for(size, dirty_granularity(&b->map)), (uint64_t)BITMAP_MOST_BYTES + 1);
+    if (bytes <= BITMAP_MOST_BYTES)
+        return true;
+    err_set(e, ERR_VALUE, "the bitmaps of '%s' would take more than %d bytes of memory with a size of %llu", n->obj.id, BITMAP_MOST_BYTES,
+            (unsigned long long)size);
+    return err_hint(e, "they can be removed, and made anew with a larger granularity");
 }
 
 struct blk_bitmap *blk_bitmap_find(const struct blk_node *n, const char *name)
@@ -57,6 +79,13 @@ static uint64_t default_granularity(const struct blk_node *n)
 
 static struct blk_bitmap *make(struct blk_node *n, const char *name, uint64_t size, uint64_t granularity, struct err *e)
 {
+    uint64_t bytes = bytes_for(size, granularity);
+    if (!range_ok(n->bitmap_bytes, bytes, BITMAP_MOST_BYTES)) {
+        err_set(e, ERR_VALUE, "bitmap '%s' would take %llu bytes of memory: all of '%s' together take %d at most", name, (unsigned long long)bytes,
+                n->obj.id, BITMAP_MOST_BYTES);
+        err_hint(e, "a larger granularity takes less");
+        return NULL;
+    }
     struct blk_bitmap *b = xnew(struct blk_bitmap);
     if (!dirty_init(&b->map, size, granularity)) {
         err_os(e, ENOMEM, "no memory for bitmap '%s'", name);
@@ -68,12 +97,13 @@ static struct blk_bitmap *make(struct blk_node *n, const char *name, uint64_t si
     b->recording = true;
     b->watch = (struct blk_watch){ .co_after = after, .resized = resized };
     list_push(&n->bitmaps, &b->link);
+    n->bitmap_bytes += bytes;
     return b;
 }
 
 struct blk_bitmap *blk_bitmap_attach(struct blk_node *n, const char *name, uint64_t size, uint64_t granularity, struct err *e)
 {
-    struct blk_bitmap *b = check_new(n, name, granularity, e) ? make(n, name, size, granularity, e) : NULL;
+    struct blk_bitmap *b = make(n, name, size, granularity, e);
     if (b) {
         list_push(&n->watches, &b->watch.link);
         atomic_store(&n->watched, true);
@@ -93,6 +123,7 @@ struct blk_bitmap *co_bitmap_new(struct blk_node *n, const char *name, uint64_t 
 static void free_one(struct blk_bitmap *b)
 {
     list_del(&b->link);
+    b->node->bitmap_bytes -= bytes_of(b);
     dirty_free(&b->map);
     free(b->name);
     free(b);

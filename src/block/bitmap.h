@@ -7,7 +7,8 @@
 #include "block/dirty.h"
 #include "block/driver.h"
 
-enum { BITMAP_MAX_NAME = 1023, BITMAP_LEAST_GRANULARITY = 512, BITMAP_MOST_GRANULARITY = INT32_MAX / 2 + 1 };
+enum { BITMAP_MAX_NAME = 1023, BITMAP_LEAST_GRANULARITY = 512, BITMAP_MOST_GRANULARITY = INT32_MAX / 2 + 1,
+       BITMAP_MOST_BYTES = 512 << 20 /* of memory, all of a node together */ };
 
 struct blk_bitmap {
     struct list link;               /* in node->bitmaps */
@@ -27,13 +28,15 @@ struct blk_bitmap {
 
 /* @granularity 0: chosen. It records. Coroutine on the main loop. */
 struct blk_bitmap *co_bitmap_new(struct blk_node *n, const char *name, uint64_t granularity, struct err *e) MUST_CHECK;
-/* The same without a look at other users: of a node that is being opened. */
+/* The same without a look at other users and their names: of a node that is being opened. */
 struct blk_bitmap *blk_bitmap_attach(struct blk_node *n, const char *name, uint64_t size, uint64_t granularity, struct err *e) MUST_CHECK;
 void co_bitmap_free(struct blk_bitmap *b);
 /* All of a node that is being closed. */
 void blk_bitmaps_free(struct blk_node *n);
-/* The content is another as a whole: those that record note that. */
+/* The content is another as a whole, its size too: those that record note that. */
 void blk_bitmaps_all_dirty(struct blk_node *n);
+/* There is memory for them with @n of @size bytes. */
+bool blk_bitmaps_fit(const struct blk_node *n, uint64_t size, struct err *e) MUST_CHECK;
 struct blk_bitmap *blk_bitmap_find(const struct blk_node *n, const char *name);
 /* @for_use: it may be cleared, merged, written; else only looked at. */
 struct blk_bitmap *blk_bitmap_get(const char *node, const char *name, bool for_use, struct err *e);

@@ -225,6 +225,8 @@ static bool co_resize(const char *name, int64_t size, struct err *e)
         return false;
     if (size % 512)
         return err_set(e, ERR_VALUE, "size is %lld, but must be a multiple of 512", (long long)size);
+    if (!blk_bitmaps_fit(n, (uint64_t)size, e))
+        return false;
     int r = n->shared & BLK_PERM_RESIZE ? co_node_resize(n, (uint64_t)size) : -EBUSY;
     if (r)
         return err_os(e, -r, "cannot resize '%s'", name);

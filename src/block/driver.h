@@ -89,6 +89,7 @@ struct blk_node {
     struct list changes;            /* in flight, while it is watched */
     struct list locks;              /* struct blk_range: changes there wait */
     struct list bitmaps;            /* struct blk_bitmap */
+    uint64_t bitmap_bytes;          /* of memory that their bits take */
 };
 
 /* The name that -drive gave, which stays when a snapshot puts another node on top. @n has a drive. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "block/bitmap.h"
 #include "block/blk_int.h"
 
 enum { ZERO_BUF = 64 * 1024, DETECT_MIN = 4096 };
@@ -314,6 +315,9 @@ int co_node_resize(struct blk_node *n, uint64_t size)
         return -EROFS;
     if (size > INT64_MAX - 4096)
         return -EFBIG;
+    struct err ignored = ERR_INIT;
+    if (!blk_bitmaps_fit(n, size, &ignored))        /* who can tell a person has looked before */
+        return -EOVERFLOW;
     struct blk_watch *w;
     int r = req_do(&(struct req){ .n = n, .op = R_RESIZE, .len = size });
     list_for_each(w, &n->watches, link)     /* sizes change on the main loop only */

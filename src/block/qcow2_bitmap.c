@@ -32,6 +32,22 @@ int co_q2_bitmap_dir(struct qcow2 *s, uint8_t **out)
     return r;
 }
 
+int q2_bitmap_list(const struct qcow2 *s, const uint8_t *dir, struct q2_bm **out)
+{
+    uint64_t at = 0, tables = 0;
+    struct q2_bm *v = calloc(MAX(s->bitmaps.count, 1u), sizeof *v);
+    int r = v ? 0 : -ENOMEM;
+    for (uint32_t i = 0; i < s->bitmaps.count && !r; i++) {
+        r = q2_bitmap_entry(dir, s->bitmaps.dir_size, &at, &v[i]) ? 0 : -EINVAL;
+        tables += v[i].table_size;
+    }
+    r = !r && tables > Q2_MAX_BITMAP_TABLES ? -EINVAL : r;
+    if (r)
+        free(v);
+    *out = r ? NULL : v;
+    return r;
+}
+
 int co_q2_bitmap_table(struct qcow2 *s, uint64_t off, uint32_t n, uint64_t **out)
 {
     *out = NULL;
@@ -58,14 +74,15 @@ int co_q2_bitmap_table_refs(struct qcow2 *s, uint64_t off, uint32_t n, int (*fn)
 int co_q2_bitmap_refs(struct qcow2 *s, int (*fn)(void *arg, uint64_t off, uint64_t len), void *arg)
 {
     uint8_t *dir;
-    uint64_t at = 0;
-    struct q2_bm b;
+    struct q2_bm *v = NULL;
     int r = co_q2_bitmap_dir(s, &dir);
     if (r)
         return r;
     r = fn(arg, s->bitmaps.dir_off, s->bitmaps.dir_size);
+    r = r ? r : q2_bitmap_list(s, dir, &v);
     for (uint32_t i = 0; i < s->bitmaps.count && !r; i++)
-        r = q2_bitmap_entry(dir, s->bitmaps.dir_size, &at, &b) ? co_q2_bitmap_table_refs(s, b.table_off, b.table_size, fn, arg) : -EINVAL;
+        r = co_q2_bitmap_table_refs(s, v[i].table_off, v[i].table_size, fn, arg);
+    free(v);
     free(dir);
     return r;
 }

@@ -10,7 +10,7 @@
 #include "block/bitmap.h"
 #include "block/qcow2_int.h"
 
-enum { MAX_BITMAP_BYTES = 512 << 20, KNOWN_FLAGS = Q2_BF_IN_USE | Q2_BF_AUTO | Q2_BF_EXTRA_COMPATIBLE };
+enum { KNOWN_FLAGS = Q2_BF_IN_USE | Q2_BF_AUTO | Q2_BF_EXTRA_COMPATIBLE };
 
 /* ---- loading ---- */
 
@@ -42,7 +42,7 @@ static bool co_load_one(struct qcow2 *s, const struct q2_bm *e, struct err *err)
     char name[BITMAP_MAX_NAME + 1] = "";
     uint64_t size = q2_size(s);
     if (e->type != Q2_B_DIRTY_TRACKING || e->granularity < 9 || e->granularity > 31 || !e->name_len || e->name_len > BITMAP_MAX_NAME ||
-        e->flags & ~(uint32_t)KNOWN_FLAGS || (size >> e->granularity) / 8 > MAX_BITMAP_BYTES)
+        memchr(e->name, 0, e->name_len) || e->flags & ~(uint32_t)KNOWN_FLAGS)
         return err_set(err, ERR_VALUE, "'%s': bitmap '%.*s' is of a kind that is not known here", blk_node_filename(&s->node), (int)e->name_len, e->name);
     memcpy(name, e->name, e->name_len);
     struct blk_bitmap *b = blk_bitmap_attach(&s->node, name, size, BIT64(e->granularity), err);
@@ -60,21 +60,48 @@ static bool co_load_one(struct qcow2 *s, const struct q2_bm *e, struct err *err)
     return true;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const struct q2_bm *x = a, *y = b;
+    int r = memcmp(x->name, y->name, MIN(x->name_len, y->name_len));
+    return r ? r : x->name_len - y->name_len;
+}
+
+/* 0, or -EINVAL: two are alike. */
+static int names_differ(const struct q2_bm *v, uint32_t n)
+{
+    struct q2_bm *o = malloc(MAX(n, 1u) * sizeof *o);
+    int r = o ? 0 : -ENOMEM;
+    if (o) {
+        memcpy(o, v, n * sizeof *o);
+        qsort(o, n, sizeof *o, by_name);
+    }
+    for (uint32_t i = 1; i < n && !r; i++)
+        r = by_name(&o[i - 1], &o[i]) ? 0 : -EINVAL;
+    free(o);
+    return r;
+}
+
 bool co_q2_bitmaps_load(struct qcow2 *s, struct err *e)
 {
     uint8_t *dir;
+    struct q2_bm *v = NULL;
     s->bitmaps_loaded = !s->bitmaps.count || !(s->autoclear & Q2_AUTOCLEAR_BITMAPS);
     if (s->bitmaps_loaded)
         return true;                /* others wrote to it, who knew nothing of bitmaps: they are worth nothing */
     int r = co_q2_bitmap_dir(s, &dir);
     if (r)
         return err_os(e, -r, "cannot read the bitmaps of '%s'", blk_node_filename(&s->node));
-    bool ok = true;
-    struct q2_bm b;
-    uint64_t at = 0;
+    r = q2_bitmap_list(s, dir, &v);
+    r = r ? r : names_differ(v, s->bitmaps.count);
+    bool ok = !r;
+    if (r == -EINVAL)
+        err_set(e, ERR_VALUE, "'%s': the directory of bitmaps is not valid", blk_node_filename(&s->node));
+    else if (r)
+        err_os(e, -r, "no memory for the bitmaps of '%s'", blk_node_filename(&s->node));
     for (uint32_t i = 0; i < s->bitmaps.count && ok; i++)
-        ok = (q2_bitmap_entry(dir, s->bitmaps.dir_size, &at, &b) || err_set(e, ERR_VALUE, "'%s': the directory of bitmaps is not valid",
-                                                                           blk_node_filename(&s->node))) && co_load_one(s, &b, e);
+        ok = co_load_one(s, &v[i], e);
+    free(v);
     free(dir);
     s->bitmaps_loaded = ok;
     return ok;
@@ -218,31 +245,42 @@ static int note_old(void *arg, uint64_t off, uint64_t len)
     return 0;
 }
 
-static bool kept(const struct qcow2 *s, uint64_t table_off)
+static int by_value(const void *a, const void *b)
 {
-    struct blk_bitmap *b;
-    list_for_each(b, &s->node.bitmaps, link)
-        if (b->persistent && b->inconsistent && b->stored && b->table_off == table_off)
-            return true;
-    return false;
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
 }
 
-static int co_note_old(struct qcow2 *s, struct old *o)
+/* The tables, in order, of those that are stored as they are. */
+static size_t kept_tables(const struct stored *st, uint64_t *v)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < st->n; i++)
+        if (st->v[i]->inconsistent && st->v[i]->stored)
+            v[n++] = st->v[i]->table_off;
+    qsort(v, n, sizeof *v, by_value);
+    return n;
+}
+
+static int co_note_old(struct qcow2 *s, const struct stored *st, struct old *o)
 {
     uint8_t *dir;
-    uint64_t at = 0;
-    struct q2_bm b;
+    struct q2_bm *v = NULL;
     if (!s->bitmaps.count || !(s->autoclear & Q2_AUTOCLEAR_BITMAPS))
         return 0;
     int r = co_q2_bitmap_dir(s, &dir);
     if (r)
         return r;
-    note_old(o, s->bitmaps.dir_off, s->bitmaps.dir_size);
-    for (uint32_t i = 0; i < s->bitmaps.count && !r; i++) {
-        r = q2_bitmap_entry(dir, s->bitmaps.dir_size, &at, &b) ? 0 : -EINVAL;
-        if (!r && !kept(s, b.table_off))
-            r = co_q2_bitmap_table_refs(s, b.table_off, b.table_size, note_old, o);
-    }
+    uint64_t *kept = calloc(st->n + 1, sizeof *kept);
+    size_t n = kept ? kept_tables(st, kept) : 0;
+    r = kept ? q2_bitmap_list(s, dir, &v) : -ENOMEM;
+    if (!r)
+        note_old(o, s->bitmaps.dir_off, s->bitmaps.dir_size);
+    for (uint32_t i = 0; i < s->bitmaps.count && !r; i++)
+        if (!bsearch(&v[i].table_off, kept, n, sizeof *kept, by_value))
+            r = co_q2_bitmap_table_refs(s, v[i].table_off, v[i].table_size, note_old, o);
+    free(kept);
+    free(v);
     free(dir);
     return r;
 }
@@ -262,7 +300,7 @@ static int co_store(struct qcow2 *s, bool in_use)
     struct q2_bitmaps dir;
     struct stored st;
     stored_begin(s, &st);
-    int r = co_note_old(s, &old);
+    int r = co_note_old(s, &st, &old);
     for (size_t i = 0; i < st.n && !r; i++)
         if (!(st.v[i]->inconsistent && st.v[i]->stored))
             r = co_store_bits(s, st.v[i]);

@@ -27,20 +27,20 @@ static void name_features(const uint8_t *buf, uint64_t len, uint64_t unknown, ch
         snprintf(out, n, "bits 0x%llx", (unsigned long long)unknown);
 }
 
-static bool keep_ext(struct qcow2 *s, uint32_t type, uint32_t len, const uint8_t *data)
+/* At *@end, which goes on. */
+static bool keep_ext(struct q2_ext ***end, uint32_t type, uint32_t len, const uint8_t *data)
 {
-    struct q2_ext **p = &s->exts, *x = malloc(sizeof *x + len);
+    struct q2_ext *x = malloc(sizeof *x + len);
     if (!x)
         return false;
     *x = (struct q2_ext){ .type = type, .len = len };
     memcpy(x->data, data, len);
-    while (*p)
-        p = &(*p)->next;
-    *p = x;
+    **end = x;
+    *end = &x->next;
     return true;
 }
 
-static bool read_ext(struct qcow2 *s, uint32_t type, uint32_t len, const uint8_t *d, struct err *e)
+static bool read_ext(struct qcow2 *s, struct q2_ext ***kept, uint32_t type, uint32_t len, const uint8_t *d, struct err *e)
 {
     switch (type) {
     case Q2_EXT_BACKING_FMT & UINT32_MAX:
@@ -65,13 +65,14 @@ static bool read_ext(struct qcow2 *s, uint32_t type, uint32_t len, const uint8_t
         s->crypt_len = ld_be64(d + 8);
         return true;
     default:
-        return keep_ext(s, type, len, d) || err_os(e, ENOMEM, "no memory for a header extension");
+        return keep_ext(kept, type, len, d) || err_os(e, ENOMEM, "no memory for a header extension");
     }
 }
 
 static bool read_exts(struct qcow2 *s, const uint8_t *buf, uint64_t end, char *unknown, size_t n, struct err *e)
 {
     uint64_t at = s->header_len;
+    struct q2_ext **kept = &s->exts;
     uint64_t strange = s->incompat & ~(uint64_t)Q2_INCOMPAT_KNOWN;
     if (strange)
         name_features(NULL, 0, strange, unknown, n);
@@ -84,7 +85,7 @@ static bool read_exts(struct qcow2 *s, const uint8_t *buf, uint64_t end, char *u
             return bad(s, e, "a header extension reaches beyond the header", type);
         if (type == Q2_EXT_FEATURES && strange)
             name_features(buf + at, len, strange, unknown, n);
-        if (!read_ext(s, type, len, buf + at, e))
+        if (!read_ext(s, &kept, type, len, buf + at, e))
             return false;
         at += align_up(len, 8);
     }

@@ -292,6 +292,8 @@ struct q2_bm { uint64_t table_off; uint32_t table_size, flags, extra; uint8_t ty
 bool q2_bitmap_entry(const uint8_t *dir, uint64_t len, uint64_t *at, struct q2_bm *out) MUST_CHECK;
 /* The whole of it; the caller frees. */
 int co_q2_bitmap_dir(struct qcow2 *s, uint8_t **out);
+/* All entries, @s->bitmaps.count of them; the caller frees. Their names are in @dir. -EINVAL: it is not valid, or tells of too much. */
+int q2_bitmap_list(const struct qcow2 *s, const uint8_t *dir, struct q2_bm **out);
 /* The table of a bitmap, whose clusters are where clusters can be; the caller frees, also after an error. */
 int co_q2_bitmap_table(struct qcow2 *s, uint64_t off, uint32_t n, uint64_t **out);
 /* Calls @fn for the table and each of its clusters. */

@@ -44,7 +44,7 @@ enum {
     Q2_MAX_BACKING_NAME = 1023,
     Q2_MAX_L1_BYTES = 32 << 20, Q2_MAX_RT_BYTES = 8 << 20,
     Q2_MAX_SNAPSHOTS = 65536, Q2_MAX_SNAP_TABLE = 16 << 20, Q2_MAX_SNAP_EXTRA = 1024,
-    Q2_MAX_BITMAPS = 65535, Q2_MAX_BITMAP_DIR = 16 << 20,
+    Q2_MAX_BITMAPS = 65535, Q2_MAX_BITMAP_DIR = 16 << 20, Q2_MAX_BITMAP_TABLES = 4 << 20 /* entries of all of them */,
 };
 
 /* ---- Cluster mapping ---- */

@@ -116,6 +116,7 @@ static int co_resize(int argc, char **argv)
     if (!n)
         return 1;
     int status = 1;
+    struct err e = ERR_INIT;
     uint64_t old = atomic_load(&n->size);
     size = sign == '+' ? old + v : sign == '-' ? (v > old ? 0 : old - v) : v;
     bool raw = !strcmp(img_format(n), "raw");       /* the file has any size, the disk a whole number of sectors */
@@ -129,6 +130,8 @@ static int co_resize(int argc, char **argv)
         fprintf(stderr, "backplane-img: this would cut off data behind byte %llu\nhint: --shrink\n", (unsigned long long)size);
     } else if (how && size < old) {
         img_refuse("--preallocation: it is for growing");
+    } else if (!blk_bitmaps_fit(n, size, &e)) {
+        img_fail(&e, "resize");
     } else {
         int r = how && size > old && !BLK_DRIVER(n)->co_preallocate ? -ENOTSUP : co_node_resize(n, size);
         if (!r && how && size > old && (r = BLK_DRIVER(n)->co_preallocate(n, old, how)))
