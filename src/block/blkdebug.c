@@ -13,7 +13,9 @@
 
 const char *const blkdebug_events[] = { "none", "read_aio", "write_aio", "flush_to_os", "flush_to_disk", "read_backing_aio", "read_compressed",
     "l1_update", "l1_grow_write_table", "l2_load", "l2_update", "l2_alloc_write", "refblock_load", "refblock_update_part", "refblock_alloc_hookup",
-    "refblock_alloc_write_table", "cluster_alloc", "cluster_alloc_bytes", NULL };
+    "refblock_alloc_write_table", "cluster_alloc", "cluster_alloc_bytes", "l1_grow_alloc_table", "l1_grow_activate_table", "l2_alloc_cow_read",
+    "write_compressed", "cow_read", "reftable_grow", "refblock_alloc", "refblock_alloc_write", "refblock_alloc_switch_table", "cluster_free",
+    "empty_image_prepare", "cor_write", "pwritev", "pwritev_zero", "pwritev_done", NULL };
 _Static_assert(ARRAY_SIZE(blkdebug_events) == BLK_EV_COUNT + 1, "a name for each event");
 static const char *const io_names[] = { "any", "read", "write", "write-zeroes", "discard", "flush", "block-status", NULL };
 enum { IO_ANY, IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_FLUSH, IO_STATUS };
@@ -151,15 +153,19 @@ static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct 
     int r = at_request(of(n), BLK_EV_READ_AIO, IO_READ, off, len);
     return r ? r : co_filter_read(n, off, len, iov, niov, flags);
 }
+/* A write comes, is handed on, is done: the last error loses nothing but the answer. */
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    int r = at_request(of(n), BLK_EV_WRITE_AIO, IO_WRITE, off, len);
-    return r ? r : co_filter_write(n, off, len, iov, niov, flags);
+    int r = at_request(of(n), BLK_EV_PWRITEV, IO_WRITE, off, len);
+    r = r ? r : at_request(of(n), BLK_EV_WRITE_AIO, IO_WRITE, off, len);
+    r = r ? r : co_filter_write(n, off, len, iov, niov, flags);
+    return r ? r : at_request(of(n), BLK_EV_PWRITEV_DONE, IO_WRITE, off, len);
 }
 static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
-    int r = at_request(of(n), BLK_EV_NONE, IO_ZERO, off, len);
-    return r ? r : co_filter_zero(n, off, len, flags);
+    int r = at_request(of(n), BLK_EV_PWRITEV_ZERO, IO_ZERO, off, len);
+    r = r ? r : co_filter_zero(n, off, len, flags);
+    return r ? r : at_request(of(n), BLK_EV_PWRITEV_DONE, IO_ZERO, off, len);
 }
 static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
 {

@@ -2,7 +2,7 @@
 /* "copy-on-read": what a read finds in a backing file is written into the image on top, so that it is there the next time. */
 #include <errno.h>
 #include <stdlib.h>
-#include "block/driver.h"
+#include "block/blk_int.h"
 
 struct blk_cor { struct blk_node node; json_t *file; struct co_mutex copying; };
 
@@ -23,18 +23,19 @@ static void co_close(struct blk_node *n) { blk_child_close(n); }
 /* Whole clusters around [off, off + len), which lie below. Alone: a write in between must not be undone. */
 static int co_copy(struct blk_node *n, uint64_t off, uint64_t len)
 {
-    struct blk_node *c = n->child.node;
-    uint64_t unit = BLK_DRIVER(c)->cluster_size ? BLK_DRIVER(c)->cluster_size(c) : 4096;
+    struct blk_node *c = n->child.node, *image = blk_skip_filters(c);
+    uint64_t unit = BLK_DRIVER(image)->cluster_size ? BLK_DRIVER(image)->cluster_size(image) : 4096;
     uint64_t a = align_down(off, unit), b = MIN(align_up(off + len, unit), atomic_load(&c->size));
     int r = 0;
     while (a < b && !r) {
         struct blk_extent x;
-        r = co_node_map_layer(c, a, b - a, &x);
+        r = co_node_map_layer(image, a, b - a, &x);
         uint64_t k = r ? 0 : MIN(x.len, (uint64_t)1 << 20);
-        if (!r && x.below && c->backing.node) {
+        if (!r && x.below && image->backing.node) {
             void *buf = malloc(k);
             struct iovec v = { buf, k };
             r = buf ? co_node_preadv(c, a, k, &v, 1, 0) : -ENOMEM;
+            blk_tell(c, BLK_EV_COR_WRITE);
             r = r ? r : co_node_pwritev(c, a, k, &v, 1, 0);
             free(buf);
         }
@@ -45,13 +46,13 @@ static int co_copy(struct blk_node *n, uint64_t off, uint64_t len)
 
 static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    struct blk_node *c = n->child.node;
+    struct blk_node *c = n->child.node, *image = blk_skip_filters(c);
     bool below = false;
     for (uint64_t at = 0; at < len && !below;) {
         struct blk_extent x;
-        if (co_node_map_layer(c, off + at, len - at, &x))
+        if (co_node_map_layer(image, off + at, len - at, &x))
             break;
-        below = x.below && c->backing.node;
+        below = x.below && image->backing.node;
         at += x.len;
     }
     if (below) {

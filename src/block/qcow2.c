@@ -23,6 +23,13 @@ static const struct prop q2_props[] = {
     { .name = "l2-cache-entry-size", .doc = "Unit of the cache of L2 tables in bytes", .type = PROP_T_SIZE, .flags = PF_POW2,
       PROP_OFF(struct qcow2, l2_entry_size), .def = SLICE, .min = 512, .max = 2 * MiB },
     PROP_SIZE(struct qcow2, refcount_cache_size, "refcount-cache-size", 0, 0, 16 * GiB, "Memory for refcount blocks; 0: 1 MiB"),
+    PROP_U64(struct qcow2, clean_interval, "cache-clean-interval", 600, 0, UINT32_MAX,
+             "Seconds after which tables that nobody asked for leave the caches; 0: never"),
+    PROP_TRI(struct qcow2, pass_discard[Q2_BY_REQUEST], "pass-discard-request", TRI_AUTO,
+             "What the guest discards is given back to the file below; auto: as discard says"),
+    PROP_TRI(struct qcow2, pass_discard[Q2_BY_SNAPSHOT], "pass-discard-snapshot", TRI_AUTO, "So is what a deleted snapshot held"),
+    PROP_TRI(struct qcow2, pass_discard[Q2_BY_OTHER], "pass-discard-other", TRI_AUTO, "So is what is free for other reasons: copied, or moved"),
+    PROP_BOOL(struct qcow2, discard_no_unref, "discard-no-unref", false, "What the guest discards keeps its place in the image, so that it does not get scattered"),
     PROP_TRI(struct qcow2, lazy_refcounts, "lazy-refcounts", TRI_AUTO, "Accepted for compatibility: refcounts are always written in order"),
     PROP_ENUM(struct qcow2, overlap_check, "overlap-check", overlap_names, 0, "Accepted for compatibility: the check is always on"),
     PROP_BOOL(struct qcow2, repair, "repair", false, "Open it although it is marked corrupt or dirty, or counts nothing: for check"),
@@ -93,6 +100,16 @@ static bool load_tables(struct qcow2 *s, struct err *e)
     return !r || err_os(e, -r, "cannot read the tables of '%s'", blk_node_filename(&s->node));
 }
 
+static int64_t interval_ns(const struct qcow2 *s) { return (int64_t)s->clean_interval * 1000000000; }
+
+static void clean_caches(void *arg)
+{
+    struct qcow2 *s = arg;
+    q2_cache_clean(&s->l2c);
+    q2_cache_clean(&s->rbc);
+    timer_arm(&s->cleaning, clock_now(CLOCK_HOST) + interval_ns(s));
+}
+
 static bool init_caches(struct qcow2 *s, struct err *e)
 {
     uint64_t slice = MIN(s->l2_entry_size, s->cluster_size), l2 = s->l2_cache_size, ref = s->refcount_cache_size;
@@ -103,6 +120,8 @@ static bool init_caches(struct qcow2 *s, struct err *e)
         ref = s->cache_size ? MIN(s->cache_size / 4, (uint64_t)DEFAULT_REFCOUNT) : DEFAULT_REFCOUNT;
     if (!l2)
         l2 = s->cache_size ? s->cache_size - ref : DEFAULT_L2_MAX;
+    if (s->clean_interval)
+        timer_arm(&s->cleaning, clock_now(CLOCK_HOST) + interval_ns(s));
     return q2_cache_init(&s->l2c, slice, MIN(l2, align_up(all, slice) + 16 * slice), e) &&
            q2_cache_init(&s->rbc, MIN((uint64_t)SLICE, s->cluster_size), ref, e);
 }
@@ -169,6 +188,10 @@ static bool co_q2_open(struct blk_node *n, struct err *e)
         perm = BLK_PERM_READ;
     if (!blk_use_change(&n->child, perm, BLK_PERM_READ, e) || !co_q2_header_read(s, e))
         return false;
+    if (s->discard_no_unref && s->version < 3) {
+        err_set(e, ERR_VALUE, "discard-no-unref: images of version 2 (compat=0.10) have nothing that says so");
+        return err_hint(e, "backplane-img amend -o compat=1.1 makes it one of version 3");
+    }
     derive(s);
     n->backing_name = s->backing_name;
     n->backing_fmt = s->backing_fmt;
@@ -229,6 +252,7 @@ static bool co_q2_set_writable(struct blk_node *n, bool writable, struct err *e)
 static void co_q2_close(struct blk_node *n)
 {
     struct qcow2 *s = q2_of(n);
+    timer_disarm(&s->cleaning);
     if (n->child.node && s->l2c.hash && !n->caps.read_only && !s->broken) {
         int r = co_settle(s);
         if (r)
@@ -251,6 +275,7 @@ static void co_q2_close(struct blk_node *n)
     free(s->meta);
     free(s->frees);
     free(s->comp_cache);
+    timer_fini(&s->cleaning);
 }
 
 static bool q2_init(struct obj *o, struct err *e)
@@ -258,6 +283,7 @@ static bool q2_init(struct obj *o, struct err *e)
     struct qcow2 *s = (struct qcow2 *)o;
     list_init(&s->reqs);
     list_init(&s->allocs);
+    timer_init(&s->cleaning, CLOCK_HOST, loop_main(), NULL, clean_caches, s);
     return true;
 }
 

@@ -314,7 +314,7 @@ static int co_store(struct qcow2 *s, bool in_use)
         r = r ? r : co_q2_barrier(s);
     }
     for (size_t i = 0; i < old.n && !r; i++)
-        q2_free_later(s, old.v[i].off, old.v[i].len);
+        q2_free_later(s, old.v[i].off, old.v[i].len, Q2_BY_OTHER);
     for (size_t i = 0; i < st.n; i++)
         st.v[i]->stored |= !r;
     stored_end(&st);

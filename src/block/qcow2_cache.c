@@ -82,7 +82,7 @@ static struct q2_slice *insert(struct q2_cache *c, uint64_t off)
     struct q2_slice *sl = aligned_alloc(64, align_up(sizeof *sl + c->slice_size, 64));
     if (!sl)
         return NULL;
-    *sl = (struct q2_slice){ .off = off, .loading = true, .pins = 1 };
+    *sl = (struct q2_slice){ .off = off, .loading = true, .pins = 1, .age = c->age };
     struct q2_slice **p = bucket(c, off);
     sl->hash_next = *p;
     *p = sl;
@@ -127,6 +127,7 @@ int co_q2_cache_get(struct qcow2 *s, struct q2_cache *c, uint64_t off, struct q2
         if (sl && !sl->failed) {
             c->hits++;
             sl->pins++;
+            sl->age = c->age;
             list_del(&sl->lru);
             list_push(&c->lru, &sl->lru);
             *out = sl;
@@ -156,6 +157,20 @@ void q2_cache_dirty(struct q2_cache *c, struct q2_slice *sl)
 {
     c->dirty += !sl->dirty;
     sl->dirty = true;
+}
+
+void q2_cache_clean(struct q2_cache *c)
+{
+    struct q2_slice *sl;
+    list_for_each(sl, &c->lru, lru) {
+        if (sl->age == c->age)
+            break;                  /* so are those behind it */
+        if (sl->pins || sl->dirty)
+            continue;
+        unlink_slice(c, sl);
+        free(sl);
+    }
+    c->age++;
 }
 
 void q2_cache_drop(struct q2_cache *c, uint64_t off, uint64_t len)

@@ -24,11 +24,13 @@ struct q2_slice {
     uint64_t off;                   /* in the file */
     bool dirty, loading, failed;
     unsigned pins;                  /* while pinned it stays; writing counts as one */
+    unsigned age;                   /* that of the cache when it was last asked for */
     struct co_queue waiting;        /* for the load */
     uint8_t data[];                 /* as in the file */
 };
 struct q2_cache {
     size_t slice_size, count, max;
+    unsigned age;                   /* how often it was cleaned */
     struct q2_slice **hash;
     size_t buckets;                 /* a power of two */
     struct list lru;                /* least recently used first */
@@ -40,8 +42,9 @@ struct q2_cache {
 struct q2_alloc { struct list link; uint64_t start, end; struct co_queue waiting; };
 /* A request in flight: clusters that are freed wait for the older ones. */
 struct q2_req { struct list link; uint64_t seq; };
-/* Clusters that lost their last reference, waiting for step 3. */
-struct q2_free { uint64_t off, len; uint64_t seq; };
+/* Clusters that lost their last reference, waiting for step 3; and why: what the guest discards, what a snapshot held, whatever else. */
+enum q2_cause { Q2_BY_REQUEST, Q2_BY_SNAPSHOT, Q2_BY_OTHER, Q2_CAUSES };
+struct q2_free { uint64_t off, len; uint64_t seq; enum q2_cause cause; };
 
 struct q2_ext { struct q2_ext *next; uint32_t type, len; uint8_t data[]; };     /* unknown header extension, kept */
 struct q2_snapshot {
@@ -58,7 +61,10 @@ struct qcow2 {
     /* options */
     json_t *file, *backing, *data_file;
     uint64_t cache_size, l2_cache_size, l2_entry_size, refcount_cache_size;
+    uint64_t clean_interval;        /* s; 0: never */
     int lazy_refcounts, overlap_check, backing_check;
+    enum tri pass_discard[Q2_CAUSES];
+    bool discard_no_unref;
     bool sparse, sparse_known;      /* many of its clusters are holes of the file below, when it was first asked */
     bool repair;                    /* set by tools: open it although it is marked corrupt or dirty */
     /* header */
@@ -86,6 +92,7 @@ struct qcow2 {
     uint8_t *rt_dirty;
     bool rt_any_dirty;
     struct q2_cache l2c, rbc;
+    struct timer cleaning;          /* of both, where ->clean_interval */
     struct q2_snapshot *snaps;
     uint32_t nsnaps;
     uint64_t snap_off, snap_bytes;
@@ -160,6 +167,8 @@ void q2_cache_free(struct q2_cache *c);
 int co_q2_cache_get(struct qcow2 *s, struct q2_cache *c, uint64_t off, struct q2_slice **out);
 void q2_cache_put(struct q2_slice *sl);
 void q2_cache_dirty(struct q2_cache *c, struct q2_slice *sl);
+/* Frees what was not asked for since the last time, and is in the file. */
+void q2_cache_clean(struct q2_cache *c);
 /* Forgets what lies in [off, off + len), written or not. */
 void q2_cache_drop(struct q2_cache *c, uint64_t off, uint64_t len);
 
@@ -183,7 +192,9 @@ int co_q2_alloc_meta(struct qcow2 *s, uint64_t bytes, uint64_t *off);
 /* Gives back what never was referred to. */
 void co_q2_unalloc(struct qcow2 *s, uint64_t off, uint64_t len);
 /* What the tables in memory no longer refer to: freed once those on the disk do not either. */
-void q2_free_later(struct qcow2 *s, uint64_t off, uint64_t len);
+void q2_free_later(struct qcow2 *s, uint64_t off, uint64_t len, enum q2_cause cause);
+/* What is freed for @cause is given back to the file below. */
+bool q2_passes_discard(const struct qcow2 *s, enum q2_cause cause);
 int co_q2_apply_frees(struct qcow2 *s, uint64_t before_seq);
 /* For compressed data: @len bytes, packed. Refcounts of the touched clusters grow. */
 int co_q2_alloc_bytes(struct qcow2 *s, uint64_t len, uint64_t *off);
@@ -221,7 +232,7 @@ static inline uint32_t q2_all_subs(const struct qcow2 *s) { return s->subs == 32
 /* Byte range of a compressed cluster's sectors. */
 void q2_packed_range(const struct qcow2 *s, uint64_t desc, uint64_t *off, uint64_t *len);
 /* Frees what @ent held. */
-void q2_ent_release(struct qcow2 *s, const struct q2_ent *ent);
+void q2_ent_release(struct qcow2 *s, const struct q2_ent *ent, enum q2_cause cause);
 
 /* ---- qcow2_read.c, qcow2_write.c, qcow2_zero.c ---- */
 int co_q2_preadv(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags);
@@ -233,9 +244,10 @@ int co_q2_block_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_e
 int co_q2_read_inner(struct qcow2 *s, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov);
 int co_q2_write_inner(struct qcow2 *s, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov);
 int co_q2_zero_inner(struct qcow2 *s, uint64_t off, uint64_t len, unsigned flags);
-/* Whole clusters show what is below. Alone. */
+/* Whole clusters show what is below, and their space is free. Alone. */
 int co_q2_forget(struct qcow2 *s, uint64_t off, uint64_t len);
-int co_q2_write_data(struct qcow2 *s, uint64_t host, uint64_t len, const struct iovec *iov, unsigned n);
+/* Guest data, as it is to be in the file; @event: what is told of it. */
+int co_q2_write_data(struct qcow2 *s, uint64_t host, uint64_t len, const struct iovec *iov, unsigned n, enum blk_event event);
 /* Due before a request that changes something. */
 int co_q2_before_change(struct qcow2 *s);
 /* Guest range [start, end) is this request's alone until q2_alloc_end(); false: waited for another, look again. */

@@ -46,14 +46,14 @@ void q2_packed_range(const struct qcow2 *s, uint64_t desc, uint64_t *off, uint64
     *len = (bits_get(desc, x, 62 - x) + 1) * 512 - (at & 511);
 }
 
-void q2_ent_release(struct qcow2 *s, const struct q2_ent *e)
+void q2_ent_release(struct qcow2 *s, const struct q2_ent *e, enum q2_cause cause)
 {
     uint64_t off, len;
     if (e->compressed) {
         q2_packed_range(s, e->host, &off, &len);
-        q2_free_later(s, off, len);
+        q2_free_later(s, off, len, cause);
     } else if (e->has_host && !s->has_data_file) {
-        q2_free_later(s, e->host, s->cluster_size);
+        q2_free_later(s, e->host, s->cluster_size, cause);
     }
 }
 
@@ -86,14 +86,17 @@ static int co_table_make(struct qcow2 *s, uint64_t i)
     if (r)
         return r;
     q2_cache_drop(&s->l2c, off, s->cluster_size);
-    blk_tell(q2_file(s), BLK_EV_L2_ALLOC_WRITE);
-    if (!old)
+    if (!old) {
+        blk_tell(q2_file(s), BLK_EV_L2_ALLOC_WRITE);
         r = co_q2_write_zeroes(s, off, s->cluster_size);
+    }
     for (uint64_t at = 0; old && at < s->cluster_size && !r; at += s->l2c.slice_size) {
         struct q2_slice *from;
+        blk_tell(q2_file(s), BLK_EV_L2_ALLOC_COW_READ);
         r = co_q2_cache_get(s, &s->l2c, old + at, &from);
         if (r)
             break;
+        blk_tell(q2_file(s), BLK_EV_L2_ALLOC_WRITE);
         r = co_q2_pwrite(s, off + at, from->data, s->l2c.slice_size);
         q2_cache_put(from);
     }
@@ -104,7 +107,7 @@ static int co_table_make(struct qcow2 *s, uint64_t i)
     }
     l1_set(s, i, off | Q2_COPIED);
     if (old)
-        q2_free_later(s, old, s->cluster_size);
+        q2_free_later(s, old, s->cluster_size, Q2_BY_OTHER);
     return 0;
 }
 

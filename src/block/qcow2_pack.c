@@ -75,7 +75,7 @@ static int co_store_packed(struct qcow2 *s, uint64_t guest, const uint8_t *packe
         return r;
     if (!range_ok(off, len, BIT64(MIN(x, 56u))))
         r = -EFBIG;
-    r = r ? r : co_q2_write_data(s, off, len, &v, 1);
+    r = r ? r : co_q2_write_data(s, off, len, &v, 1, BLK_EV_WRITE_COMPRESSED);
     e.host = off | ((off + len - 1) / 512 - off / 512) << x;
     if (s->comp_cache_entry == (e.host | Q2_COMPRESSED))
         s->comp_cache_entry = 0;    /* what was there before */
@@ -83,7 +83,7 @@ static int co_store_packed(struct qcow2 *s, uint64_t guest, const uint8_t *packe
     if (r)
         co_q2_unalloc(s, off, len);
     else
-        q2_ent_release(s, &old);
+        q2_ent_release(s, &old, Q2_BY_OTHER);
     return r;
 }
 

@@ -125,6 +125,7 @@ static void note_used(struct qcow2 *s, uint64_t end) { s->high_water = MAX(s->hi
 static int co_place_block(struct qcow2 *s, uint64_t i, uint64_t at)
 {
     uint64_t off = at << s->cluster_bits;
+    blk_tell(q2_file(s), BLK_EV_REFBLOCK_ALLOC_WRITE);
     int r = co_q2_write_zeroes(s, off, s->cluster_size);
     if (r)
         return r;
@@ -168,6 +169,7 @@ static int co_switch_table(struct qcow2 *s, uint64_t off, uint64_t clusters)
     r = r ? r : co_q2_pwrite(s, off, be, len);
     r = r ? r : co_q2_barrier(s);
     free(be);
+    blk_tell(q2_file(s), BLK_EV_REFBLOCK_ALLOC_SWITCH_TABLE);
     s->rt_off = off;
     s->rt_clusters = (uint32_t)clusters;
     r = r ? r : q2_meta_add(s, off, len) ? co_q2_header_write(s) : -ENOMEM;
@@ -179,7 +181,7 @@ static int co_switch_table(struct qcow2 *s, uint64_t off, uint64_t clusters)
     memset(s->rt_dirty, 0, s->rt_size / 64 + 1);
     s->rt_any_dirty = false;
     q2_meta_del(s, old_off, old_len);
-    q2_free_later(s, old_off, old_len);
+    q2_free_later(s, old_off, old_len, Q2_BY_OTHER);
     return 0;
 }
 
@@ -187,6 +189,7 @@ static int co_switch_table(struct qcow2 *s, uint64_t off, uint64_t clusters)
 static int co_grow_table(struct qcow2 *s)
 {
     uint64_t first = (uint64_t)s->rt_size << q2_rb_bits(s), index = s->rt_size, blocks = 1, clusters, entries;
+    blk_tell(q2_file(s), BLK_EV_REFTABLE_GROW);
     for (;; blocks++) {
         entries = MAX(index + index / 2, index + blocks);
         clusters = align_up(entries * 8, s->cluster_size) >> s->cluster_bits;
@@ -218,6 +221,7 @@ static bool is_counted(const struct qcow2 *s, uint64_t cluster)
 static int co_new_block(struct qcow2 *s, uint64_t i, uint64_t from)
 {
     uint64_t at;
+    blk_tell(q2_file(s), BLK_EV_REFBLOCK_ALLOC);
     if (i >= s->rt_size)
         return co_grow_table(s);
     int r = co_find_free(s, from, &at);
@@ -390,13 +394,18 @@ int co_q2_alloc_bytes(struct qcow2 *s, uint64_t len, uint64_t *off)
 
 /* ---- freeing ---- */
 
-void q2_free_later(struct qcow2 *s, uint64_t off, uint64_t len)
+bool q2_passes_discard(const struct qcow2 *s, enum q2_cause cause)
+{
+    return s->pass_discard[cause] == TRI_AUTO ? s->node.discard == BLK_DISCARD_UNMAP : s->pass_discard[cause] == TRI_ON;
+}
+
+void q2_free_later(struct qcow2 *s, uint64_t off, uint64_t len, enum q2_cause cause)
 {
     if (s->nfrees == s->frees_cap) {
         s->frees_cap = s->frees_cap ? s->frees_cap * 2 : 64;
         s->frees = xrealloc(s->frees, s->frees_cap * sizeof *s->frees);
     }
-    s->frees[s->nfrees++] = (struct q2_free){ off, len, s->seq };
+    s->frees[s->nfrees++] = (struct q2_free){ off, len, s->seq, cause };
     s->free_bytes += len;
 }
 
@@ -406,11 +415,12 @@ static int co_apply_one(struct qcow2 *s, const struct q2_free *f)
     uint64_t first = f->off >> s->cluster_bits, last = (f->off + f->len - 1) >> s->cluster_bits, refs;
     int r = 0;
     co_mutex_lock(&s->alloc_lock);
-    for (uint64_t c = first; c <= last && !r && s->node.discard == BLK_DISCARD_UNMAP; c++) {
+    for (uint64_t c = first; c <= last && !r && q2_passes_discard(s, f->cause); c++) {
         r = co_q2_ref_get(s, c, &refs);
         if (!r && refs == 1)
             co_node_discard(q2_file(s), c << s->cluster_bits, s->cluster_size);     /* a hint: its failure costs space only */
     }
+    blk_tell(q2_file(s), BLK_EV_CLUSTER_FREE);
     r = r ? r : co_q2_ref_add(s, f->off, f->len, -1);
     co_mutex_unlock(&s->alloc_lock);
     return r;

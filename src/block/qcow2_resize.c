@@ -14,6 +14,7 @@ int co_q2_l1_grow(struct qcow2 *s, uint64_t entries)
     if (entries * 8 > Q2_MAX_L1_BYTES)
         return -EFBIG;
     int r = co_q2_sync(s);
+    blk_tell(q2_file(s), BLK_EV_L1_GROW_ALLOC_TABLE);
     r = r ? r : co_q2_alloc_meta(s, entries * 8, &off);
     if (r)
         return r;
@@ -40,6 +41,7 @@ int co_q2_l1_grow(struct qcow2 *s, uint64_t entries)
     s->l1_any_dirty = false;
     s->l1_size = (uint32_t)entries;
     s->l1_off = off;
+    blk_tell(q2_file(s), BLK_EV_L1_GROW_ACTIVATE_TABLE);
     r = co_q2_header_write(s);
     r = r ? r : co_q2_barrier(s);
     if (r) {
@@ -48,7 +50,7 @@ int co_q2_l1_grow(struct qcow2 *s, uint64_t entries)
     }
     q2_meta_del(s, old_off, old_len);
     if (old_len)
-        q2_free_later(s, old_off, align_up(old_len, s->cluster_size));
+        q2_free_later(s, old_off, align_up(old_len, s->cluster_size), Q2_BY_OTHER);
     return 0;
 }
 
@@ -155,6 +157,7 @@ int co_q2_make_empty(struct blk_node *n)
 {
     struct qcow2 *s = q2_of(n);
     co_q2_lock_all(s);
+    blk_tell(q2_file(s), BLK_EV_EMPTY_IMAGE_PREPARE);
     int r = co_q2_forget(s, 0, align_up(q2_size(s), s->cluster_size));
     r = r ? r : co_q2_sync(s);
     q2_unlock_all(s);

@@ -148,7 +148,7 @@ int co_q2_snaps_write(struct qcow2 *s)
     s->broken |= r != 0;                /* what the header says is not known */
     if (!r && old_len) {
         q2_meta_del(s, old_off, old_len);
-        q2_free_later(s, old_off, align_up(old_len, s->cluster_size));
+        q2_free_later(s, old_off, align_up(old_len, s->cluster_size), Q2_BY_OTHER);
     }
     return r;
 }
@@ -176,7 +176,7 @@ static int co_count_l2(struct qcow2 *s, uint64_t table, int64_t delta)
         if (r)
             r = co_q2_corrupt(s, table, "L2 entry %llu of the table at 0x%llx is not valid", (unsigned long long)i, (unsigned long long)table);
         else if (delta < 0)
-            q2_ent_release(s, &e);
+            q2_ent_release(s, &e, Q2_BY_SNAPSHOT);
         else
             r = co_count_ent(s, &e, 1);
     }
@@ -195,7 +195,7 @@ static int co_count_table(struct qcow2 *s, uint64_t table, int64_t delta)
     if (!r && delta > 0)
         r = co_q2_ref_add(s, table, s->cluster_size, 1);
     else if (!r)
-        q2_free_later(s, table, s->cluster_size);
+        q2_free_later(s, table, s->cluster_size, Q2_BY_SNAPSHOT);
     return r;
 }
 
@@ -365,7 +365,7 @@ static int co_delete_locked(struct qcow2 *s, int i)
     r = co_count_tree(s, l1, sn.l1_size, -1);       /* nothing names it any more: now what it held can go */
     q2_meta_del(s, sn.l1_off, (uint64_t)sn.l1_size * 8);
     if (!r)
-        q2_free_later(s, sn.l1_off, l1_bytes(s, sn.l1_size));
+        q2_free_later(s, sn.l1_off, l1_bytes(s, sn.l1_size), Q2_BY_SNAPSHOT);
     r = r ? r : co_q2_sync(s);
     r = r ? r : co_fix_copied(s, false);
     free(l1);
@@ -420,7 +420,7 @@ static int co_apply_locked(struct qcow2 *s, int i)
     }
     q2_meta_del(s, old_off, (uint64_t)old_n * 8);
     r = co_count_tree(s, old, old_n, -1);
-    q2_free_later(s, old_off, l1_bytes(s, old_n));
+    q2_free_later(s, old_off, l1_bytes(s, old_n), Q2_BY_SNAPSHOT);
     free(old);
     r = r ? r : co_q2_sync(s);
     r = r ? r : co_fix_copied(s, false);

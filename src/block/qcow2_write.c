@@ -17,13 +17,13 @@ static uint32_t sub_mask(const struct qcow2 *s, uint64_t first_byte, uint64_t en
 }
 
 /* The data of clusters: nothing that holds metadata is hit. */
-int co_q2_write_data(struct qcow2 *s, uint64_t host, uint64_t len, const struct iovec *iov, unsigned n)
+int co_q2_write_data(struct qcow2 *s, uint64_t host, uint64_t len, const struct iovec *iov, unsigned n, enum blk_event event)
 {
     if (s->broken)
         return -EIO;
     if (!s->has_data_file && q2_meta_has(s, host, len))
         return co_q2_corrupt(s, host, "guest data would overwrite metadata at 0x%llx", (unsigned long long)host);
-    blk_tell(q2_data(s), BLK_EV_WRITE_AIO);
+    blk_tell(q2_data(s), event);
     int r = co_q2_data_write(s, host, len, iov, n);
     s->writes++;
     return r;
@@ -85,6 +85,7 @@ static int co_fill(struct work *w, uint64_t from, uint64_t to, uint8_t **buf, bo
         memset(*buf, 0, to - from);
         return 0;
     }
+    blk_tell(q2_file(w->s), BLK_EV_COW_READ);
     return co_q2_read_inner(w->s, from, to - from, &v, 1);
 }
 
@@ -102,7 +103,7 @@ static int co_work_write(struct work *w, const struct iovec *data, unsigned n)
     k += n;
     if (w->tail)
         v[k++] = (struct iovec){ w->tail, w->fill_end - w->end };
-    int r = co_q2_write_data(w->s, w->host + (from - w->first), to - from, v, k);
+    int r = co_q2_write_data(w->s, w->host + (from - w->first), to - from, v, k, BLK_EV_WRITE_AIO);
     free(v);
     return r;
 }
@@ -127,7 +128,7 @@ static int co_work_link(struct work *w, uint64_t *linked)
         if (r)
             return r;
         if (!w->reuse)
-            q2_ent_release(s, &old);
+            q2_ent_release(s, &old, Q2_BY_OTHER);
     }
     return 0;
 }
@@ -238,7 +239,7 @@ int co_q2_write_inner(struct qcow2 *s, uint64_t off, uint64_t len, const struct 
         uint64_t host, run;
         r = co_in_place(s, off + at, len - at, &host, &run);
         if (!r && run)
-            r = co_q2_write_data(s, host, run, part, blk_iov_slice(iov, niov, at, run, part));
+            r = co_q2_write_data(s, host, run, part, blk_iov_slice(iov, niov, at, run, part), BLK_EV_WRITE_AIO);
         else if (!r)
             r = co_write_new(s, off + at, len - at, iov, niov, at, &run);
         at += run;

@@ -4,15 +4,15 @@
 #include <stdlib.h>
 #include "block/qcow2_int.h"
 
-/* What an entry becomes. */
-enum becomes {
-    TO_ZERO,                        /* zeroes, its space kept */
-    TO_ZERO_FREE,                   /* zeroes without space */
-    TO_NOTHING,                     /* shows what is below */
-};
+/* What an entry becomes: zeroes; what shows what is below. Its space is kept, or free, or kept and given back to the file. */
+enum becomes { TO_ZERO, TO_NOTHING };
+enum space { KEEP, FREE, KEEP_AND_PUNCH };
+
+/* What a request does that gives up space. */
+static enum space given_up(const struct qcow2 *s) { return s->discard_no_unref ? KEEP_AND_PUNCH : FREE; }
 
 /* Whole clusters [off, off + len) of one request. */
-static int co_set_clusters(struct qcow2 *s, uint64_t off, uint64_t len, enum becomes to)
+static int co_set_clusters(struct qcow2 *s, uint64_t off, uint64_t len, enum becomes to, enum space space)
 {
     for (uint64_t at = off; at < off + len;) {
         struct q2_ent old, e = { 0 };
@@ -24,18 +24,20 @@ static int co_set_clusters(struct qcow2 *s, uint64_t off, uint64_t len, enum bec
             at = align_down(at, table) + table;
             continue;
         }
-        bool keep = to == TO_ZERO && old.has_host && old.copied && !old.compressed;
-        if (to != TO_NOTHING)
+        bool keep = space != FREE && old.has_host && old.copied && !old.compressed;
+        if (to != TO_NOTHING || keep)
             e.zero = q2_all_subs(s);
-        if (keep || (s->has_data_file && to == TO_ZERO && old.has_host))
+        if (keep || (s->has_data_file && space == KEEP && old.has_host))
             e.has_host = e.copied = true, e.host = old.host;
         if (old.compressed != e.compressed || old.zero != e.zero || old.alloc || old.has_host != e.has_host) {
             r = co_q2_ent_set(s, at, &e);
             if (r)
                 return r;
             if (!e.has_host)
-                q2_ent_release(s, &old);
+                q2_ent_release(s, &old, Q2_BY_REQUEST);
         }
+        if (keep && space == KEEP_AND_PUNCH && q2_passes_discard(s, Q2_BY_REQUEST))
+            co_node_discard(q2_data(s), old.host, s->cluster_size);     /* a hint: its failure costs space only */
         at += s->cluster_size;
     }
     return 0;
@@ -111,7 +113,7 @@ int co_q2_zero_inner(struct qcow2 *s, uint64_t off, uint64_t len, unsigned flags
         bool plain = s->version < 3;            /* no zero clusters: unallocated ones without a backing file */
         while (!co_q2_alloc_begin(s, &a, first, last))
             ;
-        r = co_set_clusters(s, first, last - first, plain ? TO_NOTHING : flags & BLK_ZERO_UNMAP ? TO_ZERO_FREE : TO_ZERO);
+        r = co_set_clusters(s, first, last - first, plain ? TO_NOTHING : TO_ZERO, plain ? FREE : flags & BLK_ZERO_UNMAP ? given_up(s) : KEEP);
         q2_alloc_end(&a);
     }
     return r ? r : co_zero_part(s, last, end - last);
@@ -146,10 +148,10 @@ int co_q2_discard(struct blk_node *n, uint64_t off, uint64_t len)
     co_q2_enter(s, &q);
     while (!co_q2_alloc_begin(s, &a, first, last))
         ;
-    r = co_set_clusters(s, first, last - first, below ? TO_ZERO_FREE : TO_NOTHING);
+    r = co_set_clusters(s, first, last - first, below ? TO_ZERO : TO_NOTHING, given_up(s));
     q2_alloc_end(&a);
     q2_leave(s, &q);
     return r;
 }
 
-int co_q2_forget(struct qcow2 *s, uint64_t off, uint64_t len) { return co_set_clusters(s, off, len, TO_NOTHING); }
+int co_q2_forget(struct qcow2 *s, uint64_t off, uint64_t len) { return co_set_clusters(s, off, len, TO_NOTHING, FREE); }

@@ -33,6 +33,11 @@ PROP_ABSENT("nvme", "ioeventfd", DOORBELL);
 PROP_ABSENT("nvme", "spdm_port", SPDM);
 PROP_ABSENT("nvme", "spdm_trans", SPDM);
 
+PROP_ABSENT("blockdev-file", "drop-cache", EVERY "no image comes here by migration, and nothing else drops the host's cache");
+PROP_ABSENT("blockdev-host_device", "drop-cache", EVERY "no image comes here by migration, and nothing else drops the host's cache");
+PROP_ABSENT("blockdev-file", "aio-max-batch", EVERY "each loop hands over what it has, once a round");
+PROP_ABSENT("blockdev-host_device", "aio-max-batch", EVERY "each loop hands over what it has, once a round");
+
 #define ACCOUNT EVERY "whether failed requests are in a drive's statistics is no choice of the device"
 #define LIMITS "block sizes that are not given are the back end's; write physical_block_size=, min_io_size= or opt_io_size= for others"
 #define ACCOUNTED(row, cls) row(cls, "account-failed", ACCOUNT); row(cls, "account-invalid", ACCOUNT); row(cls, "backend_defaults", LIMITS)

@@ -13,21 +13,29 @@ enum { PIECE = 1 << 20 };
 
 /* ---- rebase ---- */
 
+/* Compressed, where it is a whole cluster. */
+static int co_put(struct blk_node *n, uint64_t at, uint64_t len, void *buf, uint64_t unit, bool compress)
+{
+    struct iovec v = { buf, len };
+    bool whole = at % unit == 0 && (len == unit || at + len == atomic_load(&n->size));
+    return compress && whole ? co_node_write_compressed(n, at, len, &v, 1) : co_img_write(n, at, len, buf);
+}
+
 /* Where old and new backing differ under what the overlay does not hold, the old bytes go into the overlay. */
-static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct blk_node *new)
+static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct blk_node *new, bool compress)
 {
     uint64_t size = atomic_load(&n->size), unit = BLK_DRIVER(n)->cluster_size ? BLK_DRIVER(n)->cluster_size(n) : 65536;
-    uint8_t *a = malloc(PIECE), *b = malloc(PIECE);
+    uint8_t *a = malloc(unit), *b = malloc(unit);
     int r = a && b ? 0 : -ENOMEM;
     for (uint64_t at = 0; at < size && !r;) {
         struct blk_extent x;
         r = co_node_map_layer(n, at, size - at, &x);
-        uint64_t len = r ? 0 : x.below ? MIN(MIN(x.len, (uint64_t)PIECE), unit - at % unit) : x.len;
+        uint64_t len = r ? 0 : x.below ? MIN(x.len, unit - at % unit) : x.len;
         if (!r && x.below) {
             r = co_img_read(n, at, len, a);
             r = r ? r : new ? co_img_read(new, at, len, b) : (memset(b, 0, len), 0);
             if (!r && memcmp(a, b, len))
-                r = co_img_write(n, at, len, a);
+                r = co_put(n, at, len, a, unit, compress);
         }
         at += len;
         img_progress(o, at, size);
@@ -39,7 +47,7 @@ static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct
 }
 
 /* @n is open with its old backing file: what a write leaves of a cluster comes from there. */
-static int co_rebase_safely(const struct img_opts *o, struct blk_node *n, const char *base, const char *fmt)
+static int co_rebase_safely(const struct img_opts *o, struct blk_node *n, const char *base, const char *fmt, bool compress)
 {
     struct img_opts plain = *o;
     plain.image_opts = false;
@@ -51,7 +59,7 @@ static int co_rebase_safely(const struct img_opts *o, struct blk_node *n, const 
         if (!new)
             return 1;
     }
-    int r = co_keep_contents(o, n, new);
+    int r = co_keep_contents(o, n, new, compress);
     img_close(new);
     return r ? img_fail_errno(r, "cannot keep the contents of '%s'", blk_node_filename(n)) : 0;
 }
@@ -60,10 +68,11 @@ static int co_rebase(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     const char *base = NULL, *fmt = NULL;
-    bool unsafe = false;
-    for (int c; (c = img_getopt(argc, argv, "b:F:u", &o)) != -1;) {
+    bool unsafe = false, compress = false;
+    for (int c; (c = img_getopt(argc, argv, "b:cF:u", &o)) != -1;) {
         switch (c) {
         case 'b': base = optarg; break;
+        case 'c': compress = true; break;
         case 'F': fmt = optarg; break;
         case 'u': unsafe = true; break;
         default: return 1;
@@ -73,12 +82,16 @@ static int co_rebase(int argc, char **argv)
         return fprintf(stderr, "backplane-img: rebase needs -b BACKING (\"\" for none) and a file name\n"), 1;
     if (*base && !fmt)
         return fprintf(stderr, "backplane-img: the backing file's format is missing\nhint: -F FORMAT\n"), 1;
+    if (compress && unsafe)
+        return fprintf(stderr, "backplane-img: -c has no effect with -u, which writes no data\n"), 1;
     struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, IMG_WRITE | IMG_GUESSED | (unsafe ? IMG_ONE_LAYER : 0));
     int status = 1;
     if (n && !BLK_DRIVER(n)->co_set_backing) {
         fprintf(stderr, "backplane-img: images of format '%s' have no backing file\n", img_format(n));
+    } else if (n && compress && !BLK_DRIVER(n)->co_write_compressed) {
+        fprintf(stderr, "backplane-img: images of format '%s' are not compressed\n", img_format(n));
     } else if (n) {
-        status = unsafe ? 0 : co_rebase_safely(&o, n, base, fmt);
+        status = unsafe ? 0 : co_rebase_safely(&o, n, base, fmt, compress);
         if (!status) {
             int r = BLK_DRIVER(n)->co_set_backing(n, *base ? base : NULL, fmt);
             status = r ? img_fail_errno(r, "cannot change the backing file of '%s'", argv[optind]) : 0;
@@ -87,7 +100,8 @@ static int co_rebase(int argc, char **argv)
     img_close(n);
     return status;
 }
-IMG_CMD(co_rebase, "rebase", "[-f FORMAT] [-u] -b BACKING [-F FORMAT] FILE", "Gives an image another backing file, its contents unchanged (-u: only its name)");
+IMG_CMD(co_rebase, "rebase", "[-f FORMAT] [-u] [-c] -b BACKING [-F FORMAT] FILE",
+        "Gives an image another backing file, its contents unchanged (-u: only its name; -c: what it takes over is compressed)");
 
 /* ---- commit ---- */
 

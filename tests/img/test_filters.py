@@ -87,6 +87,7 @@ EVENTS = [      # what fails, and what does not
     ("cluster_alloc", ["write 3M 64k"], ["write 0 64k", "read 0 64k"]), ("l2_update", ["write 3M 64k", "flush"], ["read 0 64k"]),
     ("l2_alloc_write", ["write 3G 64k"], ["write 3M 64k"]), ("l1_update", ["write 3G 64k", "flush"], ["write 3M 64k", "flush"]),
     ("refblock_update_part", ["write 3M 64k", "flush"], ["read 0 64k", "write 0 64k", "flush"]), ("read_compressed", ["read 2M 64k"], ["read 0 64k"]),
+    ("cow_read", ["write 1100k 4k"], ["write 3M 64k"]), ("refblock_alloc", ["write 3M 64k"] + ["write %dM 2M" % n for n in range(8, 2100, 2)], ["write 3M 64k"]),
 ]
 
 
@@ -107,6 +108,52 @@ def test_blkdebug_events_of_an_image(tmp_path, event, fails, goes):
     d.end()
 
 
+def test_blkdebug_events_of_writes(tmp_path):
+    """What fails when it is done is done."""
+    img("create", tmp_path / "r", "1M")
+    rules = [{"event": e, "errno": 28, "once": True, **more} for e, more in
+             (("pwritev", {}), ("pwritev_done", {"iotype": "write"}), ("pwritev_zero", {}), ("pwritev_done", {"iotype": "write-zeroes"}))]
+    d = Disk(tmp_path, {"driver": "blkdebug", "image": raw(tmp_path / "r"), "inject-error": rules})
+    for pattern, wrote in ((1, 0), (2, 2)):
+        assert "No space left" in d.io("write -P %d 0 64k" % pattern, ok=(1,))
+        d.io("read -P %d 0 64k" % wrote)
+    for left in (2, 0):
+        assert "No space left" in d.io("write -z 0 64k", ok=(1,))
+        d.io("read -P %d 0 64k" % left)
+    d.end()
+
+
+def test_blkdebug_of_compressed_writes_and_copies(tmp_path):
+    img("create", "-f", "raw", tmp_path / "base", "4M")
+    run("qemu-io", "-f", "raw", "-c", "write -P 1 1M 1M", tmp_path / "base")
+    img("create", "-f", "qcow2", "-b", tmp_path / "base", "-F", "raw", tmp_path / "q")
+    rules = [{"event": "write_compressed", "errno": 28, "once": True}, {"event": "cor_write", "errno": 5, "once": True}]
+    image = {"driver": "qcow2", "file": {"driver": "blkdebug", "image": file(tmp_path / "q"), "inject-error": rules[:1]}}
+    d = Disk(tmp_path, {"driver": "compress", "file": image})
+    d.io("read 0 4M")
+    assert "No space left" in d.io("write -P 2 0 64k", ok=(1,))
+    d.io("write -P 2 0 64k", "read -P 2 0 64k")
+    d.end()
+    d = Disk(tmp_path, {"driver": "copy-on-read", "file": {"driver": "blkdebug", "image": {"driver": "qcow2", "file": file(tmp_path / "q")}, "inject-error": rules[1:]}})
+    d.io("read -P 1 1M 1M")                             # what is not copied is read all the same
+    d.end()
+    assert [x["depth"] for x in json.loads(img("map", "-f", "qcow2", "--output=json", tmp_path / "q").stdout) if x["start"] == MIB] == [1]
+    d = Disk(tmp_path, {"driver": "copy-on-read", "file": {"driver": "blkdebug", "image": {"driver": "qcow2", "file": file(tmp_path / "q")}}})
+    d.io("read -P 1 1M 1M")                             # through a filter
+    d.end()
+    assert [x["depth"] for x in json.loads(img("map", "-f", "qcow2", "--output=json", tmp_path / "q").stdout) if x["start"] == MIB] == [0]
+
+
+def test_blkdebug_states_of_an_image(tmp_path):
+    """From when a cluster was freed on, writes fail."""
+    img("create", "-f", "qcow2", tmp_path / "q", "4M")
+    rules = {"set-state": [{"event": "cluster_free", "new_state": 2}], "inject-error": [{"event": "write_aio", "state": 2, "errno": 28}]}
+    d = Disk(tmp_path, {"driver": "qcow2", "discard": "unmap", "file": {"driver": "blkdebug", "image": file(tmp_path / "q"), **rules}})
+    d.io("write 0 1M", "discard 0 64k", "write 2M 64k", "flush", "read 1M 64k")
+    assert "No space left" in d.io("write 3M 64k", ok=(1,))
+    d.end()
+
+
 def test_blkdebug_states_in_a_file(tmp_path):
     """The second write fails: the first moves the state on, the failure moves it on again."""
     img("create", tmp_path / "r", "1M")
@@ -118,7 +165,7 @@ def test_blkdebug_states_in_a_file(tmp_path):
     d.io("write 0 512", "write 0 512")
     d.end()
     for text, said in (('[other]\n', "[inject-error]"), ('x = "1"\n', "before the first"), ('[set-state]\nevent write\n', "KEY"),
-                       ('[inject-error]\nevnt = "none"\n', "evnt"), ('[inject-error]\nevent = "pwritev_done"\n', "pwritev_done")):
+                       ('[inject-error]\nevnt = "none"\n', "evnt"), ('[inject-error]\nevent = "cow_write"\n', "cow_write")):
         (tmp_path / "rules").write_text(text)
         p = run(SERVE, "--blockdev", json.dumps({"driver": "blkdebug", "node-name": "n", "image": raw(tmp_path / "r"), "config": str(tmp_path / "rules")}), ok=(1,))
         assert said in p.stderr and "rules:" in p.stderr, p.stderr

@@ -278,6 +278,23 @@ def test_rebase_keeps_the_contents(tmp_path):
 
 
 @needs_qemu
+def test_rebase_compresses(tmp_path):
+    """What comes from the old backing file; the image ends within a cluster."""
+    a, q = tmp_path / "a.qcow2", tmp_path / "q.qcow2"
+    img("create", "-f", "qcow2", a, "4100k")
+    qio(a, "write -P 1 1M 3076k")
+    img("create", "-f", "qcow2", "-b", a, "-F", "qcow2", q)
+    qio(q, "write -P 7 1100k 10k")
+    img("rebase", "-c", "-b", "", q)
+    qio(q, "read -P 0 0 1M", "read -P 1 1M 76k", "read -P 7 1100k 10k", "read -P 1 1110k 2990k")
+    clean(q)
+    found = {x["start"]: x.get("compressed", False) for x in json.loads(img("map", "--output=json", q).stdout)}
+    assert found[1 << 20] and not found[1088 << 10] and found[1152 << 10]
+    for args, said in ((("-u", "-c", "-b", ""), "-c has no effect"), (("-c",), "rebase needs -b")):
+        assert said in img("rebase", *args, q, ok=(1,)).stderr
+
+
+@needs_qemu
 def test_commit_through_a_chain(tmp_path):
     names = [tmp_path / ("%d.qcow2" % i) for i in range(4)]
     img("create", "-f", "qcow2", names[0], "4M")

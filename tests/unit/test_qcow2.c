@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* qcow2 against a copy in memory, over every kind of image; what is left on the disk is checked by us and by qemu-img. */
 #include "blk_test.h"
+#include "block/qcow2_int.h"
 
 static int have_qemu = -1;
 
@@ -88,6 +89,9 @@ static const struct kind { const char *opts, *open; unsigned cluster; bool compr
     { "'cluster_size':65536,'compression_type':'zstd'", ",'discard':'unmap','detect-zeroes':'unmap'", 65536, true },
     { "'cluster_size':4096,'preallocation':'metadata'", "", 4096, true },
     { "'cluster_size':4096,'preallocation':'full'", ",'discard':'unmap'", 4096, true },
+    { "'cluster_size':4096", ",'discard':'unmap','discard-no-unref':true", 4096, true },
+    { "'cluster_size':16384,'extended_l2':true", ",'discard':'unmap','discard-no-unref':true", 16384, true },
+    { "'cluster_size':65536,'data_file':'@.data','force':true", ",'discard':'unmap','discard-no-unref':true", 65536, false },
     { "'cluster_size':65536,'data_file':'@.data','force':true", "", 65536, false },
     { "'cluster_size':65536,'data_file':'@.data','data_file_raw':true,'force':true", "", 65536, false },
 };
@@ -484,6 +488,26 @@ static void what_is_unknown_in_a_header_stays(void **state)
     free(p);
 }
 
+/* Tables that nobody asks for leave the caches, and come again. */
+static void caches_are_cleaned(void **state)
+{
+    char *p = path_of("q.qcow2"), buf[4096];
+    create(p, json_of("{'size':%d}", SIZE));
+    struct blk_node *n = open_image(p, ",'cache-clean-interval':1");
+    const struct qcow2 *s = (const struct qcow2 *)n;
+    memset(buf, 5, sizeof buf);
+    assert_int_equal(nio(n, 'w', 0, sizeof buf, buf, 0), 0);
+    assert_true(s->l2c.count && s->rbc.count);
+    assert_int_equal(nio(n, 'f', 0, 0, NULL, 0), 0);
+    SERVE_UNTIL(!s->l2c.count && !s->rbc.count);
+    memset(buf, 0, sizeof buf);
+    assert_int_equal(nio(n, 'r', 0, sizeof buf, buf, 0), 0);
+    assert_int_equal(buf[0] & buf[4095], 5);
+    del(n);
+    is_clean(p);
+    free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest qcow2[] = {
@@ -496,6 +520,7 @@ int main(void)
         cmocka_unit_test(data_never_overwrites_tables),
         cmocka_unit_test(strange_headers_are_refused),
         cmocka_unit_test(what_is_unknown_in_a_header_stays),
+        cmocka_unit_test(caches_are_cleaned),
     };
     if (!mkdtemp(dir))
         return 1;

@@ -17,6 +17,7 @@ static const struct form forms[] = {
     { "'cluster_size':16384,'extended_l2':true", ",'discard':'unmap'", true, true },
     { "'cluster_size':512,'refcount_bits':64", ",'l2-cache-size':4096,'l2-cache-entry-size':512,'discard':'unmap'", false, true },
     { "'cluster_size':65536,'compat':'0.10'", "", false, true },
+    { "'cluster_size':4096", ",'discard':'unmap','discard-no-unref':true", true, true },
 };
 
 /* What each unit may hold: the value at the last flush, or of a write since. A unit's bytes are all one value. */

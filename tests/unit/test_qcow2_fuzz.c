@@ -4,6 +4,7 @@
  * bounded memory and without a fault. BP_FUZZ=N tries more than `make check` does; BP_SEED=S begins elsewhere.
  */
 #include "blk_test.h"
+#include "block/bitmap.h"
 #include <sys/resource.h>
 #include <time.h>
 
@@ -54,6 +55,14 @@ static void snap_co(void *arg)
     s->del(o->n, "one");
 }
 
+static void bitmap_co(void *arg)
+{
+    struct op *o = arg;
+    struct blk_bitmap *b = co_bitmap_new(o->n, "noted", 4096, &err);
+    assert_non_null(b);
+    b->persistent = true;
+}
+
 static void make_seeds(void)
 {
     static const char *const opts[] = {
@@ -72,6 +81,8 @@ static void make_seeds(void)
         assert_int_equal(nio(n, 'c', 512 * 1024, 65536, buf, 0), 0);
         struct op x = { .n = n };
         co_run_main(snap_co, &x);
+        if (!strstr(opts[seeds], "0.10"))
+            co_run_main(bitmap_co, &x);
         assert_int_equal(nio(n, 'w', 50 * 1024, 4096, buf, 0), 0);
         assert_int_equal(nio(n, 'z', 70 * 1024, 4096, NULL, 0), 0);
         del(n);
@@ -80,11 +91,26 @@ static void make_seeds(void)
     free(buf);
 }
 
+/* Where the header extension of bitmaps is; 0: there is none. */
+static uint64_t bitmaps_at(const uint8_t *p, size_t len)
+{
+    uint32_t type;
+    for (uint64_t at = ld_be32(p + 4) >= 3 ? ld_be32(p + 100) : 72; at + 32 <= len && (type = ld_be32(p + at)); at += 8 + align_up(ld_be32(p + at + 4), 8))
+        if (type == 0x23852875)
+            return at;
+    return 0;
+}
+
 /* The tables of @p, so that what is altered matters. */
 static uint64_t place(const uint8_t *p, size_t len)
 {
-    uint64_t l1 = ld_be64(p + 40), rt = ld_be64(p + 48), snap = ld_be64(p + 64), at;
-    switch (rnd() % 8) {
+    uint64_t l1 = ld_be64(p + 40), rt = ld_be64(p + 48), snap = ld_be64(p + 64), bm = bitmaps_at(p, len), dir, at;
+    switch (rnd() % 10) {
+    case 8: return bm ? bm + rnd() % 32 : rnd() % len;
+    case 9:
+        dir = bm ? ld_be64(p + bm + 24) : 0;
+        at = range_ok(dir, 8, len) && rnd() % 2 ? ld_be64(p + dir) : dir;       /* the table of the first, or the directory */
+        return at + rnd() % 40;
     case 0: case 1: return rnd() % 112;
     case 2: return rnd() % 512;
     case 3: return l1 + rnd() % 16;
