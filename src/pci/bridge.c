@@ -83,6 +83,13 @@ void pci_bridge_update(struct pci_bridge *br)
     windows_update(br);
 }
 
+void pci_bridge_reset(struct pci_bridge *br)
+{
+    br->todo &= ~(unsigned)BRIDGE_DO_RESET;
+    atomic_fetch_and(&br->sec->silent, ~(unsigned)PCI_SILENT_BUS_RESET);
+    pci_bridge_update(br);
+}
+
 /* ---- resets of what is below; 3.2.5.18 ---- */
 
 /* What is below answers again, where nothing asks for its silence any more. Domain lock held. */
@@ -107,7 +114,8 @@ static void run_job(void *arg)
     br->todo = 0;
     br->resetting = true;
     domain_unlock(dom);
-    bus_reset_tree(&br->sec->bus, todo & BRIDGE_DO_POWER_ON ? RESET_COLD : RESET_BUS);
+    if (todo)                                   /* unless the bridge was reset meanwhile, and all below with it */
+        bus_reset_tree(&br->sec->bus, todo & BRIDGE_DO_POWER_ON ? RESET_COLD : RESET_BUS);
     domain_lock(dom);
     br->resetting = false;
     release(br);

@@ -33,8 +33,10 @@ bool pci_bridge_init(struct pci_bridge *br, const struct bus_class *below, struc
 void pci_bridge_fini(struct pci_bridge *br);
 /* Configuration bytes changed: bus numbers, windows, secondary reset follow. Domain lock held. */
 void pci_bridge_written(struct pci_bridge *br, uint32_t off, unsigned size, uint32_t old);
-/* All that follows from the registers; to be called in the device's reset(). Domain lock held. */
+/* All that follows from the registers. Domain lock held. */
 void pci_bridge_update(struct pci_bridge *br);
+/* To be called in the device's reset(), which takes all below with it: none of that is held in reset, or to be reset, any more. Domain lock held. */
+void pci_bridge_reset(struct pci_bridge *br);
 /* What window BRIDGE_* @w of a bridge's registers says, both ends inclusive; closed if base > limit. Domain lock held. */
 void pci_bridge_window(const struct pci_dev *d, unsigned w, uint64_t *base, uint64_t *limit);
 /* Silences what is below for @reason (PCI_SILENT_*), and resets it soon, on the main loop. Domain lock held. */

@@ -173,7 +173,12 @@ static bool pci_unplug_request(struct bus *bus, struct dev *dev, struct err *e)
     return true;
 }
 
-void pci_reset_slot(struct bus *bus, struct dev *dev, enum reset_kind k) { pci_reset_config(PCI_DEV(dev), k); }
+void pci_reset_slot(struct bus *bus, struct dev *dev, enum reset_kind k)
+{
+    if (k != RESET_FUNCTION)                    /* the one that may be to come is done with it */
+        atomic_fetch_and(&PCI_DEV(dev)->silent, ~(unsigned)PCI_SILENT_FLR);
+    pci_reset_config(PCI_DEV(dev), k);
+}
 
 void pci_path(const struct dev *dev, char *buf, size_t n)
 {

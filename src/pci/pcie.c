@@ -2,11 +2,16 @@
 /* The PCI Express capability (7.5.3) and function level reset (6.6.2). */
 #include "pci/pci_int.h"
 
-/* On the main loop, where no domain lock is held: until it is done the function answers nothing, as the standard lets it for 100 ms. */
+/*
+ * On the main loop, where no domain lock is held: until it is done the function answers nothing, as the standard lets it for 100 ms. A
+ * reset of the machine or the bus that came before it is one of the function, too.
+ */
 void pci_reset_now(void *arg)
 {
     struct pci_dev *d = arg;
 
+    if (!(atomic_load(&d->silent) & PCI_SILENT_FLR))
+        return;
     dev_reset_tree(&d->dev, RESET_FUNCTION);
     atomic_fetch_and(&d->silent, ~(unsigned)PCI_SILENT_FLR);
 }

@@ -219,6 +219,31 @@ static void secondary_bus_reset(void **state)
 }
 
 /* A switch with two lower ports: each number range leads to its own slot; memory goes to the one whose windows are open. */
+/* The machine is reset while the guest holds buses in reset, or has just asked for it: they are as new, and nothing is to come. */
+static void machine_reset_ends_bus_resets(void **state)
+{
+    WITH(.intx = false);
+    build();
+    struct tdev *t = below(0);
+    unsigned was = t->resets[RESET_BUS];
+    number_all();
+    t_wr_at(1, 0, PCI_BRIDGE_CTL, PCI_BRIDGE_CTL_RESET, 2);
+    t_settle();
+    assert_int_equal(t->resets[RESET_BUS], was + 1);
+    for (unsigned i = 0; i < 3; i++) {
+        if (i)
+            t_wr_at(i - 1, i == 1 ? port_fn() : 0, PCI_BRIDGE_CTL, PCI_BRIDGE_CTL_RESET, 2);
+        bus_reset_tree(&t_bus->bus, RESET_WARM);
+        number_all();
+        assert_int_equal(t_rd_at(4, 0, 0, 4), 0x11e91234);
+        t_wr_at(4, 0, PCI_INT_LINE, 9, 1);
+        t_settle();
+        assert_int_equal(t->resets[RESET_BUS], was + 1);
+        assert_int_equal(t_rd_at(4, 0, PCI_INT_LINE, 1), 9);
+    }
+    demolish();
+}
+
 static void switch_routes(void **state)
 {
     WITH(.intx = true);
@@ -317,7 +342,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(configuration_is_routed, t_setup), cmocka_unit_test(windows_gate_memory),
         cmocka_unit_test(prefetchable_window_has_64_bits), cmocka_unit_test(random_windows), cmocka_unit_test(interrupts_rotate),
-        cmocka_unit_test(mastering_needs_every_bridge), cmocka_unit_test(secondary_bus_reset), cmocka_unit_test(switch_routes), cmocka_unit_test(reset_closes_the_bridge),
+        cmocka_unit_test(mastering_needs_every_bridge), cmocka_unit_test(secondary_bus_reset), cmocka_unit_test(machine_reset_ends_bus_resets),
+        cmocka_unit_test(switch_routes), cmocka_unit_test(reset_closes_the_bridge),
         cmocka_unit_test(state_comes_back),
     };
     t_unused();

@@ -86,6 +86,13 @@ static void function_level_reset(void **state)
     t_settle();
     assert_int_equal(t->resets[RESET_FUNCTION], was + 2);
     t_wr(t, at + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_FLR, 2);
+    dev_reset_tree(&t->pci.dev, RESET_WARM);            /* takes the place of what was asked for */
+    assert_int_equal(t_rd(t, 0, 4), 0x11e91234);
+    t_wr(t, PCI_COMMAND, 6, 2);
+    t_settle();
+    assert_int_equal(t->resets[RESET_FUNCTION], was + 2);
+    assert_int_equal(t_rd(t, PCI_COMMAND, 2), 6);
+    t_wr(t, at + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_FLR, 2);
     t_remove(&t->pci.dev);                              /* the reset that was asked for dies with it */
     t_settle();
 }

@@ -43,7 +43,7 @@ static bool conv_bridge_realize(struct dev *dev, struct err *e)
 }
 
 static void conv_bridge_unrealize(struct dev *dev) { pci_bridge_fini((struct pci_bridge *)dev); }
-static void conv_bridge_reset(struct dev *dev, enum reset_kind k) { pci_bridge_update((struct pci_bridge *)dev); }
+static void conv_bridge_reset(struct dev *dev, enum reset_kind k) { pci_bridge_reset((struct pci_bridge *)dev); }
 
 static const struct prop conv_bridge_props[] = {
     PROP_U8(struct conv_bridge, chassis_nr, "chassis_nr", 0, 0, 0, "Chassis number that the guest reads; 0: none"),

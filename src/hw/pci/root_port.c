@@ -61,7 +61,7 @@ static void root_port_reset(struct dev *dev, enum reset_kind k)
 {
     struct root_port *p = (struct root_port *)dev;
 
-    pci_bridge_update(&p->slot.br);
+    pci_bridge_reset(&p->slot.br);
     pcie_slot_reset(&p->slot, k);
 }
 

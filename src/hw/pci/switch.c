@@ -33,7 +33,7 @@ static void bridge_written(struct pci_dev *d, uint32_t off, unsigned size, uint3
 }
 
 static void bridge_unrealize(struct dev *d) { pci_bridge_fini((struct pci_bridge *)d); }
-static void bridge_reset(struct dev *d, enum reset_kind k) { pci_bridge_update((struct pci_bridge *)d); }
+static void bridge_reset(struct dev *d, enum reset_kind k) { pci_bridge_reset((struct pci_bridge *)d); }
 
 static bool upstream_realize(struct dev *dev, struct err *e)
 {
@@ -90,7 +90,7 @@ static bool downstream_realize(struct dev *dev, struct err *e)
 
 static void downstream_reset(struct dev *dev, enum reset_kind k)
 {
-    pci_bridge_update((struct pci_bridge *)dev);
+    pci_bridge_reset((struct pci_bridge *)dev);
     pcie_slot_reset((struct pcie_slot *)dev, k);
 }
 
