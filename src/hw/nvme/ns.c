@@ -138,6 +138,7 @@ bool nvme_unit_open(struct nvme_unit *u, struct nvme_subsys *ss, struct blk_fron
     u->opt = opt;
     u->ss = ss;
     u->going = false;
+    u->coming = true;
     blk_set_change_cb(u->blk, unit_changed, u);
     pthread_mutex_lock(&ss->lock);
     list_push(&ss->units, &u->link);
@@ -255,11 +256,18 @@ static bool ns_format(struct nvme_ns *ns, const struct blk_front_opts *opt, cons
 /* One namespace on @u: as the options say, or as @kept of the state file does. */
 static bool make(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, struct nvme_ns_opts *no, json_t *kept, struct err *e)
 {
-    struct nvme_ns *ns = nvme_ns_new(ss, kept ? (uint32_t)json_integer_value(json_object_get(kept, "nsid")) : no->nsid, e);
+    struct nvme_ns *ns;
+    bool ok;
 
+    pthread_mutex_lock(&ss->lock);
+    ns = nvme_ns_new(ss, kept ? (uint32_t)json_integer_value(json_object_get(kept, "nsid")) : no->nsid, e);
+    if (ns) {
+        ns->unit = u;
+        atomic_store(&ns->in_flight, 1);                /* the id is taken, whatever hosts make meanwhile */
+    }
+    pthread_mutex_unlock(&ss->lock);
     if (!ns)
         return false;
-    ns->unit = u;
     ns->space = blk_size(u->blk);
     ns->shared = !ss->own && no->shared_opt != TRI_OFF;
     memcpy(ns->uuid, no->uuid, sizeof ns->uuid);
@@ -277,17 +285,18 @@ static bool make(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, st
         memset(ns->attach, 0xff, sizeof ns->attach);
     else if (!no->detached)
         ns->attach[n->cntlid / 32] = 1u << (n->cntlid & 31);
-    if (!nvme_atomic_check(&no->atomic, e) || !ns_format(ns, u->opt, no, e) || !nguid_parse(no->nguid, ns->nguid, e) || !nvme_fdp_handles(ns, no->ruhs, e) ||
-        (kept && !nvme_persist_ns(ns, kept, e)) || (no->kv && !nvme_kv_new(ns, no, e)) || (no->zoned && !nvme_zones_new(ns, no, e)) ||
-        (ns->zones && kept && !nvme_zones_from_json(ns, json_object_get(kept, "zones"), false, e))) {
+    ok = nvme_atomic_check(&no->atomic, e) && ns_format(ns, u->opt, no, e) && nguid_parse(no->nguid, ns->nguid, e) && nvme_fdp_handles(ns, no->ruhs, e) &&
+         (!kept || nvme_persist_ns(ns, kept, e)) && (!no->kv || nvme_kv_new(ns, no, e)) && (!no->zoned || nvme_zones_new(ns, no, e)) &&
+         (!ns->zones || !kept || nvme_zones_from_json(ns, json_object_get(kept, "zones"), false, e));
+    if (!ok)
         nvme_ns_clean(ns);
-        return false;
-    }
-    if (!n->auto_transition)
+    else if (!n->auto_transition)
         nvme_zones_no_auto(ns);
-    atomic_store(&ns->live, true);
-    attach_meant(ns);
-    return true;
+    atomic_store(&ns->live, ok);
+    atomic_fetch_sub(&ns->in_flight, 1);
+    if (ok)
+        attach_meant(ns);
+    return ok;
 }
 
 bool nvme_unit_create(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *u, struct blk_front_opts *opt, struct nvme_ns_opts *no,
@@ -303,6 +312,9 @@ bool nvme_unit_create(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *
     ok = kept || make(ss, n, u, no, NULL, e);
     json_array_foreach(kept, i, one)
         ok = ok && make(ss, n, u, no, one, e);
+    pthread_mutex_lock(&ss->lock);
+    u->coming = false;
+    pthread_mutex_unlock(&ss->lock);
     if (!ok) {
         nvme_unit_leave(u);
         nvme_unit_close(u);

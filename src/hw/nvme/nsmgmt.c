@@ -114,7 +114,7 @@ static uint16_t co_create(struct nvme_req *r)
         return NVME_NS_CAPACITY | NVME_DNR;
     pthread_mutex_lock(&ss->lock);
     list_for_each(u, &ss->units, link)
-        if (!nsid && !u->going)
+        if (!nsid && !u->going && !u->coming)
             place(ss, u, &w, w.nsze * block, &nsid);
     struct nvme_ns *ns = nsid ? ss->ns[nsid] : NULL;
     if (ns)

@@ -156,7 +156,8 @@ struct nvme_unit {
     struct blk_caps caps;
     struct blk_front_opts *opt;
     struct nvme_subsys *ss;
-    bool going;                         /* no namespace is made on it any more; counted in ss->units_going. The subsystem's lock */
+    bool coming;                        /* its own namespaces are being made: hosts make none on it yet. The subsystem's lock, as the next */
+    bool going;                         /* no namespace is made on it any more; counted in ss->units_going */
 };
 
 /* Of a namespace: controllers that switched the directive on, streams it owns, streams that are open, oldest first. */
