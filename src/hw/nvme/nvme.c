@@ -63,7 +63,7 @@ static void resumed(void *arg)
         n->in_flight++;
         co_spawn_on(r->sq->loop, n->pci.dev.dom, co_nvme_command, r);
     }
-    nvme_sanitize_resume(n);
+    nvme_told(n);
     if (nvme_ready(n))
         nvme_kick_all(n);
 }

@@ -379,6 +379,7 @@ struct nvme {
     _Atomic uint32_t changed_zones[(NVME_NS_MAX + 32) / 32];    /* namespaces, by nvme_zone_changes_itself() */
     atomic_bool lba_alert;              /* some block cannot be read any more */
     struct timer lba_timer;             /* the next alert, not sooner than the host wants it */
+    bool lba_waits;                     /* it is armed: in a snapshot only */
     int64_t lba_alerted;                /* when the last one was */
     bool endgrp_event;                  /* the endurance group has news */
     atomic_bool ns_change, ana_change, nssr, resv_event, sanitize_event;

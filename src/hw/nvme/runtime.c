@@ -43,7 +43,8 @@ void nvme_ana_apply(void *arg)
         n->ana[g].state = state;
     }
     n->ana_changes += any;
-    atomic_store(&n->ana_change, any);
+    if (any)                            /* what has not been told yet is, in any case */
+        atomic_store(&n->ana_change, true);
 }
 
 static bool ana_changed(struct obj *o, const struct prop *p, struct err *e)

@@ -172,6 +172,13 @@ static bool queues_ok(struct nvme *n, struct err *e)
     return true;
 }
 
+static void saving(void *obj)
+{
+    struct nvme *n = obj;
+
+    n->lba_waits = timer_armed(&n->lba_timer);
+}
+
 static bool loaded(void *obj, struct err *e)
 {
     struct nvme *n = obj;
@@ -188,6 +195,9 @@ static bool loaded(void *obj, struct err *e)
     for (unsigned i = 0; i <= n->max_ioqpairs; i++)
         nvme_cq_settled(&n->cq[i]);
     nvme_rings_forget(n);
+    atomic_store(&n->virt_changed, true);
+    if (n->lba_waits)
+        atomic_store(&n->lba_alert, true);
     n->n_aer = MIN(n->n_aer, NVME_AER_MAX);
     n->n_events = MIN(n->n_events, NVME_EVENTS_MAX);
     if (n->qpairs > n->max_ioqpairs || n->vectors > n->msix_qsize || !n->vectors)
@@ -203,6 +213,7 @@ static bool loaded(void *obj, struct err *e)
 
 #define N(f, ...) STATE_UINT(struct nvme, f, __VA_ARGS__)
 #define HOST(f) STATE_SKIP(struct nvme, f, "an option or the host's")
+#define NEWS(f) STATE_BOOL(struct nvme, f)      /* which another controller left behind: told when the machine goes on */
 #define IDLE(f) STATE_SKIP(struct nvme, f, "nothing is in flight when it is saved")
 static const struct state_field fields[] = {
     STATE_STRUCT(struct nvme, pci, &pci_dev_state), HOST(opt), HOST(ns_opt), HOST(serial), HOST(subsys_link), HOST(iothread),
@@ -214,7 +225,7 @@ static const struct state_field fields[] = {
     HOST(has_cache), STATE_CUSTOM(struct nvme, own_ss, &nvme_own_live), HOST(ss), HOST(bus), HOST(bar), HOST(regs), HOST(doorbells), HOST(msix_table), HOST(msix_pba),
     HOST(own_unit), HOST(state_opt), HOST(features_kept), IDLE(keep_alive), HOST(resume), IDLE(events_post), IDLE(warn_post), IDLE(thermal_post),
     HOST(cntlid), N(vectors, .max = 2048), N(qpairs), STATE_STRUCT(struct nvme, virt, &nvme_virt_state), STATE_BOOL(struct nvme, online), N(times_off),
-    IDLE(virt_changed), HOST(cap),
+    STATE_SKIP(struct nvme, virt_changed, "looked at again"), HOST(cap),
     N(asq), N(acq), N(cc), N(csts), N(aqa), N(intms), IDLE(disabling), IDLE(quiesced), IDLE(starved), IDLE(credit), STATE_BOOL(struct nvme, queues_made),
     IDLE(gen),
     IDLE(in_flight), IDLE(drained), IDLE(drained_post), IDLE(waits),
@@ -227,8 +238,8 @@ static const struct state_field fields[] = {
     IDLE(free_reqs), STATE_CUSTOM(struct nvme, parked, &reqs_custom), IDLE(n_free), HOST(n_queues), HOST(ns),
     STATE_ARRAY(struct nvme, aer),
     N(n_aer, .max = NVME_AER_MAX), N(n_events, .max = NVME_EVENTS_MAX), N(masked_events), STATE_ARRAY(struct nvme, events),
-    STATE_ARRAY(struct nvme, changed_ns), STATE_ARRAY(struct nvme, changed_zones), IDLE(lba_alert), IDLE(lba_timer), N(lba_alerted),
-    STATE_BOOL(struct nvme, endgrp_event), IDLE(ns_change), IDLE(ana_change), IDLE(nssr), IDLE(resv_event), IDLE(sanitize_event),
+    STATE_ARRAY(struct nvme, changed_ns), STATE_ARRAY(struct nvme, changed_zones), NEWS(lba_alert), NEWS(lba_waits), IDLE(lba_timer), N(lba_alerted),
+    STATE_BOOL(struct nvme, endgrp_event), NEWS(ns_change), NEWS(ana_change), NEWS(nssr), NEWS(resv_event), NEWS(sanitize_event),
     IDLE(background), STATE_ARRAY(struct nvme, feat),
     STATE_ARRAY(struct nvme, feat_saved), STATE_ARRAY(struct nvme, vector_off), STATE_ARRAY(struct nvme, host_id),
     N(timestamp_set), N(timestamp), N(timestamp_origin), STATE_ARRAY(struct nvme, host_behavior), STATE_BYTES(struct nvme, resv_mask),
@@ -247,4 +258,4 @@ static const struct state_field fields[] = {
     HOST(legacy_cmb), HOST(pmrdev), HOST(faults_opt), STATE_CUSTOM(struct nvme, faults, &nvme_fault_progress), HOST(n_faults),
     N(fault_hits), HOST(link_option), HOST(timing_opt), HOST(timing), N(timed_commands), N(timed_ns), STATE_END
 };
-const struct state_desc nvme_state = { .name = "nvme", .version = 1, .fields = fields, .post_load = loaded };
+const struct state_desc nvme_state = { .name = "nvme", .version = 1, .fields = fields, .post_load = loaded, .pre_save = saving };
