@@ -8,7 +8,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.chaos import ROUNDS, Chaos
+from lib.chaos import Chaos, seeds
 from lib.nvme import RAM, NvmeMachine, read
 
 MIB = 1 << 20
@@ -68,7 +68,7 @@ def place_functions(m, n):
     return at
 
 
-@pytest.mark.parametrize("seed", range(ROUNDS or 6))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_random_commands(tmp_path, seed):
     c = Commands(seed)
     with start(tmp_path) as m:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.chaos import MIB, ROUNDS, Chaos
+from lib.chaos import MIB, Chaos, seeds
 from lib.hba import ADAPTERS, Ahci, Sdhci, Virtio, sent
 from lib.machine import QmpError
 from lib.virtio import VirtioMachine
@@ -99,7 +99,7 @@ def act(c, kind, h):
 
 
 @pytest.mark.parametrize("kind", ADAPTERS, ids=lambda k: k.__name__.lower())
-@pytest.mark.parametrize("seed", range(ROUNDS or 2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_random_adapters(tmp_path, kind, seed):
     c = Commands(seed)
     with machine(kind, tmp_path) as m:

@@ -6,7 +6,13 @@ import random
 from lib.pci import MMIO, RAM
 
 ROUNDS = int(os.environ.get("BP_FUZZ_ROUNDS", "0"))             # seeds of every fuzzer; 0: as many as it thinks a minute's share
+FIRST = int(os.environ.get("BP_FUZZ_FIRST", "0"))               # the first of them: others than ever before
 MIB = 1 << 20
+
+
+def seeds(n):
+    """The seeds of a fuzzer that takes N if it is not told how many."""
+    return range(FIRST, FIRST + (ROUNDS or n))
 
 
 class Chaos:
