@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/str.h"
 
 enum { OPT_KEY_MAX = 127, OPT_DEPTH_MAX = 16, OPT_LIST_MAX = 4096 };
@@ -120,7 +121,8 @@ json_t *opt_parse_json(const char *text, struct err *e)
 {
     json_error_t je;
     char *plain = plain_json(text);
-    json_t *o = json_loads(plain ? plain : text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
+    const char *s = plain ? plain : text;
+    json_t *o = json_parse(s, strlen(s), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
 
     free(plain);
     if (!o)

@@ -11,17 +11,18 @@
 enum { NS = 1000000000, DEFAULT_BURST_MS = 100 };
 
 #define LIMIT(i, nm, what) \
-    PROP_SIZE(struct throttle, lim[i].rate, "x-" nm, 0, 0, UINT64_C(1) << 50, what " a second; 0: no limit"), \
-    PROP_SIZE(struct throttle, lim[i].max, "x-" nm "-max", 0, 0, UINT64_C(1) << 50, what " a second for a while"), \
-    PROP_U64(struct throttle, lim[i].max_length, "x-" nm "-max-length", 1, 1, 3600, "How many seconds that may last")
-const struct prop throttle_props[] = {
-    LIMIT(TH_BPS, "bps-total", "Bytes"), LIMIT(TH_BPS_RD, "bps-read", "Bytes read"), LIMIT(TH_BPS_WR, "bps-write", "Bytes written"),
-    LIMIT(TH_IOPS, "iops-total", "Requests"), LIMIT(TH_IOPS_RD, "iops-read", "Reads"), LIMIT(TH_IOPS_WR, "iops-write", "Writes"),
-    PROP_U64(struct throttle, iops_size, "x-iops-size", 0, 0, UINT64_C(1) << 40, "Bytes that count as one request; 0: any length"),
-    PROP_END,
-};
+    PROP_SIZE(struct throttle, lim[i].rate, nm, 0, 0, UINT64_C(1) << 50, what " a second; 0: no limit"), \
+    PROP_SIZE(struct throttle, lim[i].max, nm "-max", 0, 0, UINT64_C(1) << 50, what " a second for a while"), \
+    PROP_U64(struct throttle, lim[i].max_length, nm "-max-length", 1, 1, 3600, "How many seconds that may last")
+#define LIMITS(pre) { \
+    LIMIT(TH_BPS, pre "bps-total", "Bytes"), LIMIT(TH_BPS_RD, pre "bps-read", "Bytes read"), LIMIT(TH_BPS_WR, pre "bps-write", "Bytes written"), \
+    LIMIT(TH_IOPS, pre "iops-total", "Requests"), LIMIT(TH_IOPS_RD, pre "iops-read", "Reads"), LIMIT(TH_IOPS_WR, pre "iops-write", "Writes"), \
+    PROP_U64(struct throttle, iops_size, pre "iops-size", 0, 0, UINT64_C(1) << 40, "Bytes that count as one request; 0: any length"), \
+    PROP_END }
+const struct prop throttle_props[] = LIMITS("x-");
+static const struct prop limit_props[] = LIMITS("");    /* the members of a group's `limits` */
 
-struct throttle_group { struct obj obj; struct throttle t; };
+struct throttle_group { struct obj obj; struct throttle t; json_t *limits; };
 
 bool throttle_check(const struct throttle *t, struct err *e)
 {
@@ -98,14 +99,60 @@ static bool group_init(struct obj *o, struct err *e)
     pthread_mutex_init(&((struct throttle_group *)o)->t.lock, NULL);
     return true;
 }
-static bool group_check(struct obj *o, struct err *e) { return throttle_check(&((struct throttle_group *)o)->t, e); }
+/* `limits` as it is shown: all that holds, wherever it was set. */
+static void show_limits(struct throttle_group *g)
+{
+    struct prop p;
+    json_decref(g->limits);
+    g->limits = json_object();
+    for (size_t i = 0; prop_nth(limit_props, i, &p); i++)
+        json_object_set_new(g->limits, p.name, prop_to_json(&p, &g->t, NULL));
+}
+
+static bool group_check(struct obj *o, struct err *e)
+{
+    struct throttle_group *g = (struct throttle_group *)o;
+    show_limits(g);
+    return throttle_check(&g->t, e);
+}
+
+void throttle_group_set(struct obj *group, const struct throttle *limits)
+{
+    struct throttle_group *g = (struct throttle_group *)group;
+    throttle_set(&g->t, limits);
+    show_limits(g);
+}
+
+/* What `limits` names changes, the rest stays. They are checked together with all others where the group is made. */
+static bool limits_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    struct throttle_group *g = (struct throttle_group *)o;
+    struct throttle t = { .iops_size = g->t.iops_size };
+    bool made = o->parent != NULL;
+    for (unsigned i = 0; i < TH_LIMITS; i++)
+        t.lim[i] = (struct throttle_limit){ g->t.lim[i].rate, g->t.lim[i].max, g->t.lim[i].max_length, 0 };
+    if (!json_is_object(g->limits))
+        return err_set(e, ERR_VALUE, "'limits' holds limits by name: limits.bps-total=...");
+    if (!prop_set_all(limit_props, &t, NULL, g->limits, "'limits'", e) || (made && !throttle_check(&t, e)))
+        return false;
+    throttle_set(&g->t, &t);
+    if (made)
+        show_limits(g);
+    return true;
+}
+
 static void group_finalize(struct obj *o) { pthread_mutex_destroy(&((struct throttle_group *)o)->t.lock); }
 static bool group_can_delete(struct obj *o, struct err *e)
 {
     return atomic_load(&o->refs) <= 1 || err_set(e, ERR_BUSY, "throttle group '%s' is in use", o->id);
 }
 
-static const struct prop group_props[] = { PROP_INCLUDE(struct throttle_group, t, throttle_props), PROP_END };
+static const struct prop group_props[] = {
+    PROP_INCLUDE(struct throttle_group, t, throttle_props),
+    { .name = "limits", .doc = "The same limits by their names without x-; may be changed at any time", .type = PROP_T_JSON, .flags = PF_RUNTIME,
+      PROP_OFF(struct throttle_group, limits), .changed = limits_changed },
+    PROP_END,
+};
 const struct obj_class throttle_group_class = {
     .name = "throttle-group", .desc = "Limits that several block nodes share", .size = sizeof(struct throttle_group), .props = group_props,
     .ns = "object", .init = group_init, .check = group_check, .can_delete = group_can_delete, .finalize = group_finalize,

@@ -31,7 +31,7 @@ static struct obj *group_with(const char *name, json_t *o, struct err *e)
     prop_defaults(throttle_props, &t);
     if (!prop_set_all(throttle_props, &t, NULL, o, "throttle group", e) || !throttle_check(&t, e))
         return NULL;
-    throttle_set(throttle_of_group(g), &t);
+    throttle_group_set(g, &t);
     return obj_ref(g);
 }
 

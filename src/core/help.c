@@ -44,17 +44,46 @@ static void class_line(const struct obj_class *c, struct widths w, struct str *o
     str_add(out, "\n");
 }
 
+static struct widths widths_of(const struct obj_class *const *list)
+{
+    struct widths w = { 4, 3 };
+
+    for (; *list; list++) {
+        if (!shown(*list))
+            continue;
+        w.name = MAX(w.name, (int)strlen((*list)->name));
+        w.bus = MAX(w.bus, (int)strlen(bus_name(*list)));
+    }
+    return w;
+}
+
+/* The devices of @list that are of category @cat, with a heading. */
+static void category_lines(const char *cat, const struct obj_class *const *list, struct widths w, struct str *out)
+{
+    bool any = false;
+
+    for (; *list; list++) {
+        if (!shown(*list) || strcmp(help_category(*list), cat))
+            continue;
+        if (!any)
+            str_printf(out, "%s%s:\n  %-*s  %-*s  what it is\n", out->len ? "\n" : "", cat, w.name, "name", w.bus, "bus");
+        any = true;
+        class_line(*list, w, out);
+    }
+}
+
+void help_devices(const char *cat, struct str *out)
+{
+    const struct obj_class *const *list = obj_class_list(&dev_obj_class, false);
+
+    category_lines(cat, list, widths_of(list), out);
+}
+
 void help_classes(const struct obj_class *base, const char *title, struct str *out)
 {
     const struct obj_class *const *list = obj_class_list(base, false);
-    struct widths w = { 4, 3 };
+    struct widths w = widths_of(list);
 
-    for (const struct obj_class *const *c = list; *c; c++) {
-        if (!shown(*c))
-            continue;
-        w.name = MAX(w.name, (int)strlen((*c)->name));
-        w.bus = MAX(w.bus, (int)strlen(bus_name(*c)));
-    }
     if (base != &dev_obj_class) {
         str_printf(out, "%s:\n", title);
         for (; *list; list++)
@@ -63,18 +92,8 @@ void help_classes(const struct obj_class *base, const char *title, struct str *o
         return;
     }
     str_printf(out, "%s\n", title);
-    for (const char *const *cat = categories; *cat; cat++) {
-        bool any = false;
-
-        for (const struct obj_class *const *c = list; *c; c++) {
-            if (!shown(*c) || strcmp(help_category(*c), *cat))
-                continue;
-            if (!any)
-                str_printf(out, "%s%s:\n  %-*s  %-*s  what it is\n", out->len ? "\n" : "", *cat, w.name, "name", w.bus, "bus");
-            any = true;
-            class_line(*c, w, out);
-        }
-    }
+    for (const char *const *cat = categories; *cat; cat++)
+        category_lines(*cat, list, w, out);
 }
 
 static void prop_line(const struct prop *p, struct str *out)

@@ -7,6 +7,8 @@
 
 /* All classes derived from @base; devices grouped by category with bus and description. */
 void help_classes(const struct obj_class *base, const char *title, struct str *out);
+/* The devices of one category. */
+void help_devices(const char *cat, struct str *out);
 /* Options of one class: name, type, range, default, text; slot options of its bus included. */
 void help_class(const struct obj_class *c, struct str *out);
 /* The same under another name ("virt" of "virt-machine"). */

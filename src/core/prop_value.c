@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/json.h"
 #include "base/opt.h"
 #include "base/sock.h"
 #include "core/obj.h"
@@ -170,7 +171,7 @@ bool prop_typed(const struct prop *p, json_t *v, struct err *e)
     case PROP_T_STR: case PROP_T_MAC: case PROP_T_UUID: case PROP_T_LINK: case PROP_T_ENUM:
         return json_is_string(v) || json_is_null(v) || err_set(e, ERR_VALUE, "Invalid parameter type for '%s', expected: string", p->name);
     default:
-        return !prop_is_number(p) || json_is_integer(v) || err_set(e, ERR_VALUE, "Invalid parameter type for '%s', expected: integer", p->name);
+        return !prop_is_number(p) || json_is_integer(v) || json_is_large(v) || err_set(e, ERR_VALUE, "Invalid parameter type for '%s', expected: integer", p->name);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "base/json.h"
 #include "core/obj.h"
 #include "ctl/qmp.h"
 
@@ -70,7 +71,8 @@ static void co_set(const char *arg, struct str *out)
     char *path = hmp_word(&arg), *name = hmp_word(&arg);
     const char *text = arg + strspn(arg, " ");
     char *word = as_json ? NULL : hmp_word(&arg);
-    json_t *value = as_json ? json_loads(text, JSON_DECODE_ANY, NULL) : word ? json_string(word) : NULL;
+    json_error_t je;
+    json_t *value = as_json ? json_parse(text, strlen(text), JSON_DECODE_ANY, &je) : word ? json_string(word) : NULL;
     json_decref(co_ask("qom-set", value && name ? json_pack("{s:s, s:s, s:O}", "path", path, "property", name, "value", value) : NULL, out));
     json_decref(value);
     free(word);

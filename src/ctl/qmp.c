@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "base/json.h"
 #include "core/backend.h"
 #include "core/cmd.h"
 #include "ctl/jframe.h"
@@ -333,7 +334,7 @@ static void on_value(void *arg, const char *s, size_t len, const char *error)
     struct qmp_mon *q = arg;
     struct err e = ERR_INIT;
     json_error_t je;
-    json_t *req = s ? json_loadb(s, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je) : NULL;
+    json_t *req = s ? json_parse(s, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je) : NULL;
     if (req) {
         take_request(q, req);
         return;

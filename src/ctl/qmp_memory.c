@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guest memory as a file of bytes: memsave, pmemsave. Physical addresses where nothing is read as zero, as the CPUs would see it. */
+/* Guest memory as a file of bytes: memsave, pmemsave. Where nothing is, memsave fails, as `x` of the monitor does; pmemsave reads zero. */
 #include "ctl/qmp_memory.h"
 
 #include <errno.h>
@@ -45,17 +45,12 @@ int co_write_whole(int fd, const void *data, size_t n)
     return co_offload(write_piece, &p);
 }
 
-static void read_physical(uint64_t pa, uint8_t *buf, size_t n)
-{
-    bool whole = as_read_bytes(&as_memory, pa, buf, n);
-    (void)whole;                        /* what is not there is zero */
-}
-
-/* @n bytes from @addr on; false: a virtual address has no translation, *@addr is moved to it. */
+/* @n bytes from @addr on; false: nothing is at a virtual address, *@addr is moved to it or to the begin of its page. */
 static bool read_guest(uint64_t *addr, int cpu, uint8_t *buf, size_t n)
 {
     if (cpu < 0) {
-        read_physical(*addr, buf, n);
+        bool whole = as_read_bytes(&as_memory, *addr, buf, n);
+        (void)whole;                    /* what is not there is zero */
         return true;
     }
     bool ran = run_is_running(), ok = true;
@@ -64,10 +59,8 @@ static bool read_guest(uint64_t *addr, int cpu, uint8_t *buf, size_t n)
     for (size_t done = 0, part; done < n && ok; done += part) {
         uint64_t pa, va = *addr + done;
         part = MIN(n - done, PAGE - (va & (PAGE - 1)));
-        ok = debug_ops->translate((unsigned)cpu, va, &pa);
-        if (ok)
-            read_physical(pa, buf + done, part);
-        else
+        ok = debug_ops->translate((unsigned)cpu, va, &pa) && as_read_bytes(&as_memory, pa, buf + done, part);
+        if (!ok)
             *addr = va;
     }
     if (ran)

@@ -126,6 +126,22 @@ static bool zero_memory(uint64_t addr, uint64_t n)
     return true;
 }
 
+/*
+ * Bytes at the begin of a segment that need not be loaded. A linker's default script puts the file's own headers in front of the first
+ * section: where that is told to lie at the begin of main memory (-Ttext), they lie below it, and no program looks for them there.
+ */
+static uint64_t headers_below_memory(const uint8_t *d, uint64_t off, uint64_t filesz, uint64_t pa)
+{
+    struct machine *m = machine_current();
+    uint64_t i = MAX(ELF_HEADER, ld_le64(d + ELF_PHOFF) + (uint64_t)ld_le16(d + ELF_PHNUM) * ld_le16(d + ELF_PHENTSIZE));
+    if (off || !m || !m->ram || pa >= m->ram->id || m->ram->id - pa > filesz)
+        return 0;
+    uint64_t n = m->ram->id - pa;
+    while (i < n && !d[i])
+        i++;
+    return i == n ? n : 0;
+}
+
 static bool load_elf(const struct boot_file *f, const uint8_t *d, uint64_t n, struct boot_image *img, struct err *e)
 {
     uint64_t phoff = ld_le64(d + ELF_PHOFF), entry = ld_le64(d + ELF_ENTRY);
@@ -145,6 +161,12 @@ static bool load_elf(const struct boot_file *f, const uint8_t *d, uint64_t n, st
             continue;
         if (!range_ok(off, filesz, n) || filesz > memsz)
             return err_set(e, ERR_VALUE, "%s %s: the ELF file is damaged (segment %u)", f->what, f->path, i);
+        uint64_t skip = headers_below_memory(d, off, filesz, pa);
+        off += skip;
+        va += skip;
+        pa += skip;
+        filesz -= skip;
+        memsz -= skip;
         if (pa + memsz < pa || !as_load(&as_memory, pa, d + off, filesz) || !zero_memory(pa + filesz, memsz - filesz))
             return too_big(f->what, f->path, pa, memsz, e);
         /* An entry given as a virtual address means the same place. */

@@ -6,7 +6,7 @@
 #include "machine/machine_int.h"
 
 #define SERIAL_MAX 4
-static struct { bool given; struct obj *chr; } ports[SERIAL_MAX];
+static struct { const char *arg; bool used; struct obj *chr; } ports[SERIAL_MAX];       /* arg: NULL for what is there by default */
 static unsigned n_ports;
 
 static bool serial_apply(const char *arg, struct err *e)
@@ -14,7 +14,7 @@ static bool serial_apply(const char *arg, struct err *e)
     char id[16];
     if (n_ports == SERIAL_MAX)
         return err_set(e, ERR_VALUE, "at most %d serial ports", SERIAL_MAX);
-    ports[n_ports].given = true;
+    ports[n_ports].arg = arg;
     if (strcmp(arg, "none")) {
         snprintf(id, sizeof id, "serial%u", n_ports);
         ports[n_ports].chr = chr_from_legacy(id, arg, true, e);
@@ -45,5 +45,19 @@ CLI_STEP(&serial_step);
 
 struct obj *machine_serial(unsigned n)
 {
-    return n < n_ports ? ports[n].chr : NULL;
+    if (n >= n_ports)
+        return NULL;
+    ports[n].used = true;
+    return ports[n].chr;
 }
+
+/* A back end at a port that the board does not have would hear nothing; QEMU takes it all the same. */
+static bool serial_unused(struct err *e)
+{
+    for (unsigned i = 0; i < n_ports && !cli_flags.compat_qemu; i++)
+        if (ports[i].arg && !ports[i].used && ports[i].chr && strcmp(ports[i].arg, "null"))
+            return err_set(e, ERR_VALUE, "-serial %s: this machine has no serial port %u", ports[i].arg, i + 1);
+    return true;
+}
+static const struct cli_step unused_step = { .name = "serial ports", .phase = CLI_BOARD, .prio = 100, .run = serial_unused };
+CLI_STEP(&unused_step);

@@ -5,6 +5,7 @@
 
 #include "base/opt.h"
 #include "core/backend.h"
+#include "core/help.h"
 #include "core/cmd.h"
 #include "core/dev.h"
 #include "net/net_int.h"
@@ -123,6 +124,16 @@ CLI_OPT(&cli_netdev);
 static json_t *nic_devices;             /* options of the cards to make in CLI_DEVICE */
 static unsigned nic_count;
 
+/* model=help: prints the cards and ends the process. */
+static void card_help(json_t *o)
+{
+    struct str out = { 0 };
+    if (!opt_is_help(json_string_value(json_object_get(o, "model"))))
+        return;
+    help_devices("Network", &out);
+    backend_help_exit(&out);
+}
+
 /* A card on back end @nd; takes the options of @o that are a card's. */
 static void push_card(const char *nd, json_t *o)
 {
@@ -159,6 +170,7 @@ static bool opt_nic(const char *arg, struct err *e)
         return false;
     if (opt_asks_help(o))
         return netdev_help(o, e);
+    card_help(o);
     char *given = opt_take(o, "id");
     snprintf(made, sizeof made, "net%03u", nic_count++);
     push_card(given ? given : made, o);
@@ -205,6 +217,7 @@ static bool opt_net(const char *arg, struct err *e)
         return false;
     if (opt_asks_help(o))
         return netdev_help(o, e);
+    card_help(o);
     char *name = opt_take(o, "name"), *id = opt_take(o, "id");
     bool card = str_eq(json_string_value(json_object_get(o, "type")), "nic"), ok;
     if (card) {

@@ -82,6 +82,12 @@ def test_options_with_keys_explain_them(option):
     assert status == 0 and out and not err, (out, err)
 
 
+@pytest.mark.parametrize("args", [("-nic", "model=help"), ("-nic", "user,model=?"), ("-net", "nic,model=help")])
+def test_models_of_cards(args):
+    status, out, err = run("-M", "virt", *args)
+    assert status == 0 and not err and "virtio-net-pci " in out and "virtio-blk-pci" not in out
+
+
 def test_pci_devices_tell_their_place():
     _, out, _ = run("-device", "virtio-rng-pci,help")
     for key in ("id", "bus", "addr", "multifunction", "rng"):

@@ -58,6 +58,7 @@ LINES = {
     "interface that is not there": (["-drive", "file=/dev/null,format=raw,if=nope"], "nope"),
     "option of drive misspelled": (["-drive", "file=/dev/null,format=raw,if=none,id=d,chache=none"], "chache"),
     "serial at a place that is not there": (["-serial", "unix:/nope/dir/sock,server=on,wait=off"], "/nope/dir/sock"),
+    "serial port that the board does not have": (["-serial", "null", "-serial", "file:/dev/null"], "no serial port 2"),
     "port beyond the last": (["-serial", "tcp:127.0.0.1:70000,server=on,wait=off"], "70000"),
     "pid file in a folder that is not there": (["-pidfile", "/nope/pid"], "/nope/pid"),
     "two who read the standard input": (["-serial", "stdio", "-monitor", "stdio"], "stdio"),
@@ -137,7 +138,11 @@ STEPS = {
     "descriptor that was not sent": ([("getfd", {"fdname": "x"})], ""),
     "descriptor that is not there": ([("closefd", {"fdname": "x"})], "x"),
     "job that is not there": ([("block-job-cancel", {"device": "nope"})], "nope"),
-    "throttle that contradicts itself": ([("object-add", {"qom-type": "throttle-group", "id": "t", "limits": {"bps-total": 1, "bps-read": 1}})], "bps"),
+    "throttle that contradicts itself": ([("object-add", {"qom-type": "throttle-group", "id": "t", "limits": {"bps-total": 1, "bps-read": 1}})],
+                                         "exclude each other"),
+    "limit of no such name": ([("object-add", {"qom-type": "throttle-group", "id": "t"}), ("qom-set", {"path": "/objects/t", "property": "limits", "value": {"bps": 1}})], "bps"),
+    "kernel's address without a translation": ([("memsave", {"val": 0xffffffff80000000, "size": 16, "filename": "/dev/null"})], "0xffffffff80000000"),
+    "number that is large, and signed": ([("block_resize", {"node-name": "x", "size": (1 << 64) - 1})], "18446744073709551615"),
     "dump to nowhere": ([("dump-guest-memory", {"paging": False, "protocol": "file:/nope/x"})], "/nope/x"),
     "wake-up of who is awake": ([("system_wakeup", {})], ""),
 }
@@ -172,3 +177,27 @@ def test_what_comes_and_goes_leaves_room_for_the_next(times):
             m.qmp.cmd("object-del", id="m")
         with pytest.raises(QmpError):
             m.qmp.cmd("object-del", id="m")
+
+
+def test_limits_of_a_group_are_one_object():
+    """Management programs give and change `limits`, by options or as JSON; what they do not name stays, and x- options tell the same."""
+    with Machine(*BOARD, "-object", "throttle-group,id=a,limits.iops-total=100,x-bps-read=5",
+                 "-object", '{"qom-type":"throttle-group","id":"b","limits":{"bps-total":1000,"bps-total-max":2000}}') as m:
+        def limits(which):
+            got = m.qmp.cmd("qom-get", path="/objects/" + which, property="limits")
+            return {k: v for k, v in got.items() if v != (1 if k.endswith("-length") else 0)}
+        assert (limits("a"), limits("b")) == ({"iops-total": 100, "bps-read": 5}, {"bps-total": 1000, "bps-total-max": 2000})
+        m.qmp.cmd("qom-set", path="/objects/a", property="limits", value={"iops-total": 0, "iops-read": 7})
+        for value in ({"iops-total": 1}, {"bps-read-max": 1}, 7, None):
+            with pytest.raises(QmpError):
+                m.qmp.cmd("qom-set", path="/objects/a", property="limits", value=value)
+        assert limits("a") == {"iops-read": 7, "bps-read": 5} and m.qmp.cmd("qom-get", path="/objects/a", property="x-iops-read") == 7
+
+
+def test_numbers_of_64_bits(tmp_path):
+    """Kernels live above 2^63, and identifiers begin with any digit; JSON of both kinds of users has these numbers."""
+    text = '{"driver":"nvme-ns","id":"ns","drive":"n","eui64":18441921395520346504}'
+    with Machine(*BOARD, "-blockdev", "null-co,node-name=n,size=1M", "-device", "nvme,id=c,serial=x", "-device", text) as m:
+        assert m.qmp.cmd("qom-get", path="/machine/peripheral/ns", property="eui64") & (1 << 64) - 1 == 18441921395520346504
+        assert m.qmp.hmp('memsave 0x80000000 16 "%s"' % (tmp_path / "ram")) == "" and (tmp_path / "ram").read_bytes() == bytes(16)
+        assert "Invalid addr 0xffffffe000000000" in m.qmp.hmp('memsave 0xffffffe000000000 16 "%s"' % (tmp_path / "kernel"))

@@ -60,6 +60,22 @@ def test_cpus_set_out(tmp_path, accel):
         assert (code, out, err) == (status, "", ""), args
 
 
+@pytest.mark.parametrize("option", ("-kernel", "-bios"))
+def test_headers_below_memory(tmp_path, option):
+    """Linked with -Ttext at the begin of memory, a program has its file's headers one page below, in its first segment."""
+    exe = tmp_path / "exe"
+    code, page = program(7), 4096
+    image = bytearray(elf(RAM - page, b"", RAM).ljust(page, b"\0") + code)
+    struct.pack_into("<IIQQQQQQ", image, 64, 1, 5, 0, RAM - page, RAM - page, len(image), len(image) + 16, page)
+    exe.write_bytes(image)
+    args = ["-M", "virt", "-m", "64M", "-nodefaults", "-display", "none", *(["-bios", "none"] if option == "-kernel" else []), option, exe]
+    assert run(*args) == (7, "", "")
+    image[2000] = 1                                             # not headers alone: somebody wants it there
+    exe.write_bytes(image)
+    status, out, err = run(*args)
+    assert (status, out) == (1, "") and "0x7ffff000" in err and "memory begins at 0x80000000" in err
+
+
 def test_not_while_the_machine_runs(tmp_path):
     with Machine("-M", "virt", "-m", "64M", "-accel", "qtest") as m:
         answer = m.qmp.request({"execute": "device_add", "arguments": {"driver": "loader", "id": "l", "addr": RAM, "data": 1, "data-len": 1}})
