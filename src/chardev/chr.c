@@ -248,7 +248,7 @@ static bool link_drain_step(struct chr_link *l)
     if (!n)
         return false;
     ssize_t r = n;                      /* nobody there: bytes vanish */
-    if (c->open && k->write) {
+    if ((c->open || k->writes_closed) && k->write) {
         tx_link = l;
         r = k->write(c, p, n);
         tx_link = NULL;

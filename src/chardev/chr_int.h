@@ -30,6 +30,7 @@ struct chr {
 struct chr_class {
     struct obj_class obj;
     unsigned max_fronts;            /* 0 means 1 */
+    bool writes_closed;             /* write() takes bytes while nobody is there, too: there is another chardev below, with a log of its own */
     /* Opens the back end; calls chr_set_open() when the other side is there. May wait (coroutine, or start-up). */
     bool (*open)(struct chr *, struct err *);
     void (*close)(struct chr *);    /* also after a failed open */

@@ -205,7 +205,7 @@ static const struct prop mux_props[] = {
 const struct chr_class chr_mux_class = {
     .obj = { .name = "chardev-mux", .desc = "Shares another chardev between front ends", .base = &chr_class,
              .size = sizeof(struct chr_mux), .props = mux_props },
-    .max_fronts = MUX_MAX_FRONTS,
+    .max_fronts = MUX_MAX_FRONTS, .writes_closed = true,
     .open = mux_open, .close = mux_close, .write = mux_write, .rx_resume = mux_resume, .control = mux_control,
     .link_added = mux_link_added, .link_removed = mux_link_removed,
 };

@@ -92,7 +92,7 @@ bool prop_rows_set(const struct prop_rows *r, void *base, struct obj *o, const c
     }
     /* The old short form of a switch: "nofoo" for foo=off. */
     if (!strncmp(key, "no", 2) && json_is_string(v) && !strcmp(json_string_value(v), "on") &&
-        r->find(r->table, key + 2, &p) && (p.type == PROP_T_BOOL || p.type == PROP_T_BIT)) {
+        r->find(r->table, key + 2, &p) && (p.type == PROP_T_BOOL || p.type == PROP_T_BIT || p.type == PROP_T_TRI)) {
         json_t *off = json_false();
 
         ok = prop_set(&p, base, o, off, e);

@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib.machine import Machine, QmpError, run
+from lib.qtest import Qtest
 
 DISK = ["-blockdev", "null-co,node-name=disk,size=1M,read-zeroes=on"]
 BOARD = ["-M", "virt", "-m", "8M", "-bios", "none", "-S", "-serial", "null", "-device", "pcie-root-port,id=port", "-device", "virtio-serial-device,id=s"]
@@ -201,3 +202,24 @@ def test_numbers_of_64_bits(tmp_path):
         assert m.qmp.cmd("qom-get", path="/machine/peripheral/ns", property="eui64") & (1 << 64) - 1 == 18441921395520346504
         assert m.qmp.hmp('memsave 0x80000000 16 "%s"' % (tmp_path / "ram")) == "" and (tmp_path / "ram").read_bytes() == bytes(16)
         assert "Invalid addr 0xffffffe000000000" in m.qmp.hmp('memsave 0xffffffe000000000 16 "%s"' % (tmp_path / "kernel"))
+
+
+@pytest.mark.parametrize("option", ["-serial", "-monitor", "-qmp", "-chardev"])
+def test_nowait_in_its_old_form(tmp_path, option):
+    """Lines of many years say server,nowait."""
+    where = "unix:%s,server,nowait" if option != "-chardev" else "socket,id=c,path=%s,server,nowait"
+    with Machine(*(BOARD if option != "-serial" else BOARD[:BOARD.index("-serial")]), option, where % (tmp_path / "socket")) as m:
+        assert m.qmp.cmd("query-status")["status"] == "prelaunch"
+
+
+@pytest.mark.parametrize("mux", ("on", "off"))
+def test_log_of_a_console_that_nobody_is_at(tmp_path, mux):
+    """The log file has what the guest said before anybody came, with a monitor on the same socket, too (Launchpad 1893691)."""
+    log = tmp_path / "log"
+    with Machine("-M", "virt", "-m", "8M", "-accel", "qtest", "-qtest", "unix:%s,server=on,wait=off" % (tmp_path / "qtest"),
+                 "-chardev", "socket,id=c,path=%s,server=on,wait=off,mux=%s,logfile=%s" % (tmp_path / "socket", mux, log), "-serial", "chardev:c") as m:
+        q = Qtest(m.connect(str(tmp_path / "qtest")))
+        for c in b"hello":
+            q.wr(0x10000000, c, 1)
+        while log.read_bytes() != b"hello":
+            m.qmp.cmd("query-status")
