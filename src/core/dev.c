@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/dev.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -443,6 +444,20 @@ struct irq *dev_outputs(struct dev *d, unsigned *n)
         if (((const struct dev_class *)c)->outputs)
             return ((const struct dev_class *)c)->outputs(d, n);
     return NULL;
+}
+
+bool dev_boot_set(struct dev *d, int64_t index, const char *part, struct err *e)
+{
+    const struct dev *other;
+
+    list_for_each(other, &realized, link)
+        if (index >= 0 && other != d && other->bootindex == index) {
+            err_set(e, ERR_BUSY, "bootindex=%" PRId64 " is the place of '%s'", index, other->obj.id);
+            return err_hint(e, "each device has a place of its own in the boot order");
+        }
+    d->bootindex = index;
+    snprintf(d->boot_part, sizeof d->boot_part, "%s", part);
+    return true;
 }
 
 bool dev_each(bool (*fn)(struct dev *, void *), void *arg)

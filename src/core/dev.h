@@ -27,6 +27,7 @@ struct dev_class {
     void (*co_quiesce)(struct dev *);       /* until nothing is in flight; coroutine; NULL: never has anything in flight */
     const struct state_desc *state;         /* saved state; NULL needs state_none */
     struct irq *(*outputs)(struct dev *, unsigned *n);     /* its lines, for tests; inherited. NULL: none */
+    const char *fw_name;                    /* of a board device, in the paths of firmware; NULL: the class's name */
     const char *state_none;                 /* the written reason why nothing is saved */
     bool hotplug;                           /* may be plugged and unplugged while the machine runs (if the bus can) */
 };
@@ -42,7 +43,8 @@ struct dev {
     struct domain *dom;             /* its domain: own if root device, else the parent's. Set before attach and realize */
     bool owns_dom, realized, hotplugged, unplug_pending;
     bool leaving;                   /* it is being removed: what waits for the machine to run is not begun any more. Domain lock */
-    int64_t bootindex;              /* -1: none */
+    int64_t bootindex;              /* -1: none. By dev_boot_set() */
+    char boot_part[24];             /* what of it is booted: the end of its firmware path */
 };
 
 struct bus_class {
@@ -58,7 +60,9 @@ struct bus_class {
     void (*reset_dev)(struct bus *, struct dev *, enum reset_kind);
     /* The guest is asked to let go (hot unplug); NULL: at once. Calls dev_unplug_done() later */
     bool (*unplug_request)(struct bus *, struct dev *, struct err *);
-    void (*path)(const struct dev *, char *buf, size_t n);      /* stable path element: snapshots, boot order */
+    void (*path)(const struct dev *, char *buf, size_t n);      /* stable path element, for snapshots */
+    /* Its element of the path by which firmware knows the device, "/NAME@PLACE" (IEEE 1275, 3.2.1.1). NULL: none */
+    void (*fw_path)(const struct dev *, struct str *out);
     bool (*full)(const struct bus *);       /* no slot is free: skipped when the place is inferred. May be NULL */
     void (*reset)(struct bus *, enum reset_kind);
     void (*show)(const struct bus *, const struct dev *, struct str *out);  /* more lines for `info qtree`, not indented. May be NULL */
@@ -106,6 +110,11 @@ void bus_free_name(const struct bus_class *c, const struct dev *owner, unsigned 
 struct bus *bus_find(const char *name);
 /* Stable path of a device through all its buses: "pcie.0/02.0/scsi/0:1". Caller frees. */
 char *dev_path(const struct dev *d);
+/*
+ * In a front end's realize: its place in the order in which firmware tries devices (-1: none), and what of it is booted, as the end of its
+ * firmware path ("/disk@0,0"; "" where its bus says all). False: another device has that place.
+ */
+bool dev_boot_set(struct dev *d, int64_t index, const char *part, struct err *e) MUST_CHECK;
 /* Both reset phases over @d and all below it. Domain locks are taken inside; none may be held. Main loop. */
 void dev_reset_tree(struct dev *d, enum reset_kind k);
 void bus_reset_tree(struct bus *b, enum reset_kind k);

@@ -37,7 +37,16 @@ void machine_accel_help(struct str *out);
 json_t *machine_fw_cfg_args(void);
 /* -rtc: what clock the board's RTC follows ("host", "vm", "rt") and the offset in nanoseconds to add to it. */
 bool machine_rtc(const char **clock, int64_t *base, struct err *e);
-/* -boot: menu and its time-out in ms (-1: none). */
-void machine_boot_menu(bool *menu, int *timeout_ms);
+/* -boot. */
+struct boot_opts {
+    bool menu, strict;
+    int64_t splash_time;            /* of the menu, in ms; -1: none */
+};
+extern struct boot_opts machine_boot;
+/*
+ * The order in which firmware tries devices, as the file "bootorder" of fw_cfg holds it: a firmware path a line, the lowest bootindex first,
+ * and a 0 at the end. Empty: no device has a place in it. Main loop.
+ */
+void machine_boot_order(struct str *out);
 
 #endif

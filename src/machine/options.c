@@ -14,7 +14,6 @@
 #include "mem/ram.h"
 
 static json_t *collected, *fw_cfg_args, *rtc_args;
-static json_t *boot_args;
 
 json_t *machine_collected(void)
 {
@@ -284,7 +283,7 @@ bool machine_rtc(const char **clock, int64_t *base, struct err *e)
     return ok;
 }
 
-struct boot_opts { char *order, *once; bool menu, strict; int64_t splash_time; };
+struct boot_opts machine_boot = { .splash_time = -1 };
 static const struct prop boot_props[] = {
     PROP_BOOL(struct boot_opts, menu, "menu", false, "Firmware offers a boot menu"),
     PROP_S64(struct boot_opts, splash_time, "splash-time", -1, -1, 0xffff, "Milliseconds that the menu waits"),
@@ -295,7 +294,6 @@ static const struct prop boot_props[] = {
 static bool boot_apply(const char *arg, struct err *e)
 {
     struct str out = { 0 };
-    struct boot_opts b;
     json_t *o = opt_parse(arg, "order", e);
     if (!o)
         return false;
@@ -308,24 +306,11 @@ static bool boot_apply(const char *arg, struct err *e)
         err_set(e, ERR_VALUE, "order= and once= name disks of a PC; this machine's firmware does not read them");
         return err_hint(e, "give the device bootindex=N");
     }
-    prop_defaults(boot_props, &b);
-    bool ok = prop_set_all(boot_props, &b, NULL, o, "option '-boot'", e);
-    prop_release(boot_props, &b);
-    json_decref(boot_args);
-    boot_args = o;
+    bool ok = prop_set_all(boot_props, &machine_boot, NULL, o, "option '-boot'", e);
+    json_decref(o);
     return ok;
 }
 OPT(boot, "boot", "[menu=on|off][,splash-time=MS][,strict=on|off]", "what firmware is told about booting", CLI_MACHINE, boot_apply, .args = boot_props);
-
-void machine_boot_menu(bool *menu, int *timeout_ms)
-{
-    struct boot_opts b;
-    struct err e = ERR_INIT;
-    prop_defaults(boot_props, &b);
-    *menu = boot_args && prop_set_all(boot_props, &b, NULL, boot_args, "option '-boot'", &e) && b.menu;
-    *timeout_ms = (int)b.splash_time;
-    prop_release(boot_props, &b);
-}
 
 /* ---- main memory's advice ---- */
 

@@ -34,6 +34,7 @@ struct virt {
     uint32_t aia_guests;
     bool aclint;
     struct obj *pflash[VIRT_FLASH_BANKS];
+    bool boot_order;                    /* fw_cfg has the file */
     /* devices; those that this build or these options lack are NULL */
     struct sys_dev *mtimer, *plic, *aplic_m, *aplic_s, *imsic_m, *imsic_s, *uart, *fw_cfg, *gpex, *flash[VIRT_FLASH_BANKS];
     struct sys_dev *virtio[VIRT_VIRTIO_SLOTS];
@@ -57,6 +58,8 @@ bool virt_irqchip_build(struct virt *v, struct err *e);
 bool virt_irqchip_firmware(struct virt *v, struct err *e);
 /* virt_devs.c: everything else that has registers. */
 bool virt_devices_build(struct virt *v, struct err *e);
+/* fw_cfg's boot order as it is now. At each reset. */
+bool virt_boot_order(struct virt *v, struct err *e);
 /* A board device: made, given "key=value" options, connected, realized, its first window mapped. NULL with @e filled. */
 struct sys_dev *virt_dev(struct virt *v, const char *class, const char *const opts[][2], const struct irq *lines, unsigned n_lines,
                          uint64_t addr, struct err *e);

@@ -198,7 +198,7 @@ bool virt_boot_load(struct machine *m, struct err *e)
 {
     struct virt *v = VIRT(m);
     struct layout l = { 0 };
-    if (!load_firmware(v, &l, e) || !load_kernel(v, &l, e) || !load_rest(v, &l, e) ||
+    if (!virt_boot_order(v, e) || !load_firmware(v, &l, e) || !load_kernel(v, &l, e) || !load_rest(v, &l, e) ||
         !load_rom(v, &l, v->fw_kind == VIRT_FW_FILE ? virt_map[VIRT_DRAM].base : l.entry, e))
         return false;
     if (!machine_runs_code())

@@ -117,22 +117,19 @@ static void fw_cfg_kernel(struct virt *v)
 
 static bool fw_cfg_build(struct virt *v, struct err *e)
 {
-    bool menu;
-    int timeout;
     uint8_t wait[2];
     v->fw_cfg = virt_dev(v, "fw_cfg_mem", NULL, NULL, 0, virt_map[VIRT_FW_CFG].base, e);
     if (!v->fw_cfg)
         return false;
-    machine_boot_menu(&menu, &timeout);
     if (cli_flags.has_uuid)
         fw_cfg_add_bytes(v->fw_cfg, FW_CFG_UUID, cli_flags.uuid, sizeof cli_flags.uuid);
     fw_cfg_add_u64(v->fw_cfg, FW_CFG_RAM_SIZE, v->m.ram_size);
     fw_cfg_add_u16(v->fw_cfg, FW_CFG_NOGRAPHIC, v->m.graphics == TRI_AUTO ? cli_flags.nographic : v->m.graphics == TRI_OFF);
     fw_cfg_add_u16(v->fw_cfg, FW_CFG_NB_CPUS, (uint16_t)v->m.smp.cpus);
     fw_cfg_add_u16(v->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)v->m.smp.max_cpus);
-    fw_cfg_add_u16(v->fw_cfg, FW_CFG_BOOT_MENU, menu);
-    st_le16(wait, (uint16_t)timeout);
-    if (menu && timeout >= 0 && !fw_cfg_add_file(v->fw_cfg, "etc/boot-menu-wait", wait, sizeof wait, e))
+    fw_cfg_add_u16(v->fw_cfg, FW_CFG_BOOT_MENU, machine_boot.menu);
+    st_le16(wait, (uint16_t)machine_boot.splash_time);
+    if (machine_boot.menu && machine_boot.splash_time >= 0 && !fw_cfg_add_file(v->fw_cfg, "etc/boot-menu-wait", wait, sizeof wait, e))
         return false;
     fw_cfg_kernel(v);
     json_t *args = machine_fw_cfg_args();
@@ -140,6 +137,19 @@ static bool fw_cfg_build(struct virt *v, struct err *e)
         if (!fw_cfg_user_file(v, json_array_get(args, i), e))
             return false;
     return true;
+}
+
+bool virt_boot_order(struct virt *v, struct err *e)
+{
+    struct str order = { 0 };
+    bool ok = true;
+    machine_boot_order(&order);
+    if (v->boot_order)
+        fw_cfg_set_file(v->fw_cfg, "bootorder", order.len ? order.s : "", (uint32_t)order.len);
+    else if (order.len)
+        ok = v->boot_order = fw_cfg_add_file(v->fw_cfg, "bootorder", order.s, (uint32_t)order.len, e) || err_prefix(e, "-fw_cfg");
+    str_free(&order);
+    return ok;
 }
 
 /* ---- PCI Express ---- */

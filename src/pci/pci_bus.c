@@ -187,6 +187,26 @@ void pci_path(const struct dev *dev, char *buf, size_t n)
     snprintf(buf, n, "%02x.%x", PCI_SLOT(devfn), PCI_FUNC(devfn));
 }
 
+/* Generic names of classes (PCI Bus Binding to IEEE 1275, 2.5, and what EDK2 calls a bridge); else "pciVVVV,DDDD". */
+static void pci_fw_path(const struct dev *dev, struct str *out)
+{
+    static const struct { unsigned class; const char *name; } names[] = {
+        { 0x0100, "scsi" }, { 0x0101, "ide" }, { 0x0104, "raid" }, { 0x0200, "ethernet" }, { 0x0604, "pci-bridge" },
+    };
+    const struct pci_dev *d = (const struct pci_dev *)dev;
+    const char *name = NULL;
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (names[i].class == ld_le16(d->config + PCI_CLASS_PROG + 1))
+            name = names[i].name;
+    if (name)
+        str_printf(out, "/%s@%x", name, PCI_SLOT(d->devfn));
+    else
+        str_printf(out, "/pci%04x,%04x@%x", ld_le16(d->config), ld_le16(d->config + PCI_DEVICE_ID), PCI_SLOT(d->devfn));
+    if (PCI_FUNC(d->devfn))
+        str_printf(out, ",%x", PCI_FUNC(d->devfn));
+}
+
 void pci_show(const struct bus *bus, const struct dev *dev, struct str *out)
 {
     const struct pci_dev *d = (const struct pci_dev *)dev;
@@ -198,7 +218,7 @@ void pci_show(const struct bus *bus, const struct dev *dev, struct str *out)
 
 #define HOTPLUG_HINT "start with a port, -device pcie-root-port,id=NAME, and plug in with bus=NAME"
 #define PCI_BUS_OPS .hotplug_hint = HOTPLUG_HINT, .attach = pci_attach, .hide = pci_hide, .detach = pci_detach, .plugged = pci_plugged,           \
-    .unplug_request = pci_unplug_request, .reset_dev = pci_reset_slot, .path = pci_path, .full = bus_full, .show = pci_show
+    .unplug_request = pci_unplug_request, .reset_dev = pci_reset_slot, .path = pci_path, .full = bus_full, .show = pci_show, .fw_path = pci_fw_path
 
 static void pci_bus_finalize(struct obj *o)
 {

@@ -24,6 +24,11 @@ static void bus_path(const struct dev *d, char *buf, size_t n)
 
 static struct ahci_port *port_of(struct dev *d) { return ((struct ide_bus *)d->bus)->port; }
 
+static void bus_fw_path(const struct dev *d, struct str *out)
+{
+    str_printf(out, "/drive@%x/disk@0", ((struct ide_bus *)d->bus)->port->nr);
+}
+
 static void tell_port(struct dev *dev, struct scsi_disk *d)
 {
     domain_lock(dev->dom);
@@ -41,7 +46,7 @@ static void bus_hide(struct bus *b, struct dev *dev) { tell_port(dev, NULL); }
 
 const struct bus_class ide_bus_class = {
     .obj = { .name = "IDE", .desc = "Port of an AHCI controller", .base = &bus_obj_class, .size = sizeof(struct ide_bus) },
-    .attach = bus_attach, .plugged = bus_plugged, .hide = bus_hide, .full = bus_full, .path = bus_path, .shares_domain = true,
+    .attach = bus_attach, .plugged = bus_plugged, .hide = bus_hide, .full = bus_full, .path = bus_path, .fw_path = bus_fw_path, .shares_domain = true,
     .brought_by = "ich9-ahci",
 };
 OBJ_CLASS(&ide_bus_class.obj);

@@ -18,9 +18,14 @@ static void bus_path(const struct dev *d, char *buf, size_t n)
     snprintf(buf, n, "namespace@%x,0", ((const struct nvme_ns_dev *)d)->nsid);
 }
 
+static void bus_fw_path(const struct dev *d, struct str *out)
+{
+    str_printf(out, "/namespace@%x,0", ((const struct nvme_ns_dev *)d)->nsid);
+}
+
 const struct bus_class nvme_bus_class = {
     .obj = { .name = "nvme-bus", .desc = "Namespaces of an NVMe controller", .base = &bus_obj_class, .size = sizeof(struct bus) },
-    .path = bus_path, .shares_domain = true, .brought_by = "nvme,serial=TEXT",
+    .path = bus_path, .fw_path = bus_fw_path, .shares_domain = true, .brought_by = "nvme,serial=TEXT",
 };
 OBJ_CLASS(&nvme_bus_class.obj);
 
@@ -31,8 +36,7 @@ static bool ns_realize(struct dev *d, struct err *e)
 
     if (!x->opt.drive)
         return err_set(e, ERR_VALUE, "'drive' is missing: a namespace needs a block node");
-    d->bootindex = x->opt.bootindex;
-    if (!nvme_unit_create(n->ss, n, &x->unit, &x->opt, &x->ns_opt, d, e))
+    if (!dev_boot_set(d, x->opt.bootindex, "", e) || !nvme_unit_create(n->ss, n, &x->unit, &x->opt, &x->ns_opt, d, e))
         return false;
     for (uint32_t i = NVME_NS_MAX; i; i--) {
         const struct nvme_ns *ns = nvme_ns_allocated(n->ss, i);

@@ -208,9 +208,11 @@ static bool own_namespace(struct nvme *n, struct err *e)
 {
     if (!n->opt.drive)
         return true;
-    n->pci.dev.bootindex = n->opt.bootindex;
+    char part[24];
     n->ns_opt.nsid = n->ns_opt.nsid ? n->ns_opt.nsid : 1;
-    return nvme_unit_create(n->ss, n, &n->own_unit, &n->opt, &n->ns_opt, &n->pci.dev, e);
+    snprintf(part, sizeof part, "/namespace@%x,0", n->ns_opt.nsid);
+    return dev_boot_set(&n->pci.dev, n->opt.bootindex, part, e) &&
+           nvme_unit_create(n->ss, n, &n->own_unit, &n->opt, &n->ns_opt, &n->pci.dev, e);
 }
 
 static void own_namespace_gone(struct nvme *n)

@@ -117,7 +117,7 @@ static const struct prop gpex_props[] = {
 static const struct dev_class gpex_class = {
     .obj = { .name = "gpex-pcihost", .desc = "Generic PCI Express host", .base = &sys_dev_class.obj, .size = sizeof(struct gpex),
              .props = gpex_props, .flags = OCF_INTERNAL },
-    .cat = "Bridge", .realize = gpex_realize, .unrealize = gpex_unrealize,
+    .cat = "Bridge", .fw_name = "pci", .realize = gpex_realize, .unrealize = gpex_unrealize,
     .state_none = "all state is in the functions on its bus",
 };
 OBJ_CLASS(&gpex_class.obj);

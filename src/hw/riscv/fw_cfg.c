@@ -116,6 +116,15 @@ bool fw_cfg_add_file(struct sys_dev *d, const char *name, const void *data, uint
     return true;
 }
 
+void fw_cfg_set_file(struct sys_dev *d, const char *name, const void *data, uint32_t n)
+{
+    struct fw_cfg *f = (struct fw_cfg *)d;
+    for (unsigned i = 0; i < f->n_files; i++)
+        if (!strcmp(f->item[FW_CFG_FILE_FIRST + i].name, name))
+            item_set(&f->item[FW_CFG_FILE_FIRST + i], data, n);
+    directory_make(f);
+}
+
 static const struct fw_item *selected(const struct fw_cfg *f)
 {
     unsigned key = f->selected & 0x3fff;        /* the write and architecture bits choose among the same items */

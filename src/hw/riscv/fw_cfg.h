@@ -24,7 +24,9 @@ void fw_cfg_add_u32(struct sys_dev *d, enum fw_cfg_key key, uint32_t v);
 void fw_cfg_add_u64(struct sys_dev *d, enum fw_cfg_key key, uint64_t v);
 /* The first @n bytes of the open file @fd, read when the guest asks; @fd stays the caller's and open. */
 void fw_cfg_add_fd(struct sys_dev *d, enum fw_cfg_key key, int fd, uint32_t n);
-/* A named file ("opt/org.example/x", "bootorder"). False: the name is too long, taken (with other_ok: replaced), or no room. */
+/* A named file ("opt/org.example/x", "bootorder"). False: the name is too long, taken, or no room. */
 bool fw_cfg_add_file(struct sys_dev *d, const char *name, const void *data, uint32_t n, struct err *e) MUST_CHECK;
+/* Other contents for a file that is there. */
+void fw_cfg_set_file(struct sys_dev *d, const char *name, const void *data, uint32_t n);
 
 #endif

@@ -99,10 +99,17 @@ static void bus_path(const struct dev *dev, char *buf, size_t n)
     snprintf(buf, n, "scsi/%u:%u:%u", d->channel, d->id, d->lun);
 }
 
+static void bus_fw_path(const struct dev *dev, struct str *out)
+{
+    const struct scsi_dev *d = (const struct scsi_dev *)dev;
+
+    str_printf(out, "/channel@%x/disk@%x,%x", d->channel, d->id, d->lun);
+}
+
 const struct bus_class scsi_bus_class = {
     .brought_by = "virtio-scsi-pci",
     .obj = { .name = "SCSI", .desc = "SCSI bus", .base = &bus_obj_class, .size = sizeof(struct scsi_bus) },
-    .attach = bus_attach, .hide = bus_hide, .plugged = bus_plugged, .path = bus_path, .shares_domain = true,
+    .attach = bus_attach, .hide = bus_hide, .plugged = bus_plugged, .path = bus_path, .fw_path = bus_fw_path, .shares_domain = true,
 };
 OBJ_CLASS(&scsi_bus_class.obj);
 

@@ -162,11 +162,10 @@ bool scsi_disk_open(struct scsi_disk *d, struct err *e)
         return false;
     range_claims_init(&d->claims);
     take_caps(d);
-    if (!usable_size(d, e)) {
+    if (!usable_size(d, e) || !dev_boot_set(dev, d->opt.bootindex, "", e)) {
         scsi_disk_close(d);
         return false;
     }
-    dev->bootindex = d->opt.bootindex;
     d->wce_at_reset = blk_write_cache(d->blk);
     d->blocks = scsi_disk_blocks(d);
     scsi_attention(&d->s, SENSE_POWER_ON);

@@ -279,8 +279,7 @@ static bool pass_realize(struct dev *dev, struct err *e)
     d->max_io_size = SCSI_TRANSFER_MAX;
     p->direct = blk_direct(d->blk);
     p->block = d->opt.logical_block_size;
-    dev->bootindex = d->opt.bootindex;
-    if (takes_commands(p, e) && scsi_dev_attach(&d->s, e))
+    if (dev_boot_set(dev, d->opt.bootindex, "", e) && takes_commands(p, e) && scsi_dev_attach(&d->s, e))
         return true;
     scsi_disk_close(d);
     return false;

@@ -37,8 +37,7 @@ static bool vublk_realize(struct virtio_dev *v, struct err *e)
 {
     struct vhost_user_blk *b = disk(v);
 
-    v->dev->bootindex = b->bootindex;
-    return vhost_user_open(&b->u, &kind, b->num_queues, b->queue_size, e);
+    return dev_boot_set(v->dev, b->bootindex, "/disk@0,0", e) && vhost_user_open(&b->u, &kind, b->num_queues, b->queue_size, e);
 }
 
 static uint64_t vublk_features(struct virtio_dev *v)

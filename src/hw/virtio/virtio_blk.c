@@ -78,11 +78,12 @@ static bool vblk_realize(struct virtio_dev *v, struct err *e)
 
     list_init(&b->stopped);
     b->opt.knows_zones = true;
+    if (!dev_boot_set(v->dev, b->opt.bootindex, "/disk@0,0", e))
+        return false;
     b->blk = blk_front_open(&b->opt, &v->dev->obj, v->dom, true, e);
     if (!b->blk)
         return false;
     blk_get_caps(b->blk, &b->caps);
-    v->dev->bootindex = b->opt.bootindex;
     virtio_set_config_size(v, b->caps.zoned.size ? sizeof(struct vblk_config) : offsetof(struct vblk_config, zoned));
     b->wce_at_reset = blk_write_cache(b->blk);
     fill_config(b);

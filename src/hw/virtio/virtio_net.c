@@ -195,7 +195,7 @@ static bool vnet_realize(struct virtio_dev *v, struct err *e)
 {
     struct virtio_net *n = vnet(v);
 
-    if (!check_options(n, e))
+    if (!check_options(n, e) || !dev_boot_set(v->dev, n->nic.bootindex, "/ethernet-phy@0", e))
         return false;
     net_mac_default(n->nic.mac);
     n->port = net_port_connect(n->nic.netdev, v->dom, &vnet_port_ops, n, v->dev->obj.id, e);
@@ -203,7 +203,6 @@ static bool vnet_realize(struct virtio_dev *v, struct err *e)
         return false;
     net_port_caps(n->port, &n->caps);
     net_port_info(n->port, v->dev->obj.cls->name, n->nic.mac);
-    v->dev->bootindex = n->nic.bootindex;
     virtio_set_config_size(v, sizeof(struct vnet_config));
     fill_config(n);
     add_queues(n);
