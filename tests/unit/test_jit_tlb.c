@@ -267,6 +267,64 @@ static void test_loops(void **state)
     assert_int_equal(ld_le64(at(DATA)), 5);
 }
 
+/* Two pages that are neighbours only for the guest: 0x5000 and 0x6000. */
+static uint64_t offset_of(uint64_t va) { return va < 0x6000 ? 0x3000 + (va - 0x5000) : 0x1000 + (va - 0x6000); }
+
+static uint64_t load_of(const uint8_t *data, uint64_t va)
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < 8; i++)
+        v |= (uint64_t)data[offset_of(va + i)] << (8 * i);
+    return v;
+}
+
+/* Accesses before and after their base has moved by a constant; or, where there is a branch, perhaps not. */
+static void test_moved_base(void **state)
+{
+    static const int32_t steps[] = { 8, -8, 1000, -1000, 4 };
+    static uint8_t data[0x4000];
+    for (unsigned i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i * 0x9e3779b9u >> 24);
+    for (unsigned n = 0; n < 3 * ARRAY_SIZE(steps); n++) {
+        struct hart *h = begin();
+        int32_t step = steps[n / 3];
+        bool branch = n % 3, stays = n % 3 == 1;
+        map(0x5000, DATA + 0x3000, V | R | W | A | D);
+        map(0x6000, DATA + 0x1000, V | R | W | A | D);
+        put(enc_i(LD, A1, A0, 0));
+        if (branch)
+            put(enc_b(1, T0, ZERO, 8));
+        put(enc_i(ADDI, A0, A0, step));
+        put(enc_i(LD, A2, A0, -8));
+        put(enc_r(0x33, A3, A3, A1));
+        put(enc_r(0x33, A3, A3, A2));
+        put(enc_s(SD, A0, A3, 16));
+        put(enc_i(ADDI, S0, S0, -1));
+        put(enc_b(1, S0, ZERO, (int32_t)(CODE - pc_now)));
+        put(HERE);
+        for (uint64_t first = 0x6000 - 48; first < 0x6000 + 48; first += 8) {
+            uint64_t a0 = first, sum = 0;
+            memcpy(at(DATA), data, sizeof data);
+            set_reg(h, A0, a0);
+            set_reg(h, A3, 0);
+            set_reg(h, T0, stays);
+            set_reg(h, S0, 2);
+            set_reg(h, REG_PC, CODE);
+            hart_run_to(h, pc_now - 4);
+            for (unsigned round = 0; round < 2; round++) {
+                sum += load_of(data, a0);
+                a0 += stays ? 0 : (uint64_t)(int64_t)step;
+                sum += load_of(data, a0 - 8);
+                for (unsigned i = 0; i < 8; i++)
+                    data[offset_of(a0 + 16 + i)] = (uint8_t)(sum >> (8 * i));
+            }
+            assert_int_equal(reg(h, A0), a0);
+            assert_int_equal(reg(h, A3), sum);
+            assert_memory_equal(at(DATA), data, sizeof data);
+        }
+    }
+}
+
 /* Code is written through a page that another one displaces each time: the entry that comes back must know that the page is watched. */
 static void test_code_displaced(void **state)
 {
@@ -297,7 +355,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_displaced), cmocka_unit_test(test_both_displaced), cmocka_unit_test(test_pmp), cmocka_unit_test(test_dirty),
         cmocka_unit_test(test_code_displaced), cmocka_unit_test(test_superpage), cmocka_unit_test(test_loops),
-        cmocka_unit_test(test_many_spaces), cmocka_unit_test(test_pmp_within_a_page),
+        cmocka_unit_test(test_many_spaces), cmocka_unit_test(test_moved_base), cmocka_unit_test(test_pmp_within_a_page),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);
     if (set)

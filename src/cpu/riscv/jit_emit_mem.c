@@ -49,9 +49,10 @@ static void look_up(struct jit_tr *t, unsigned base, const struct jit_share *n)
 /* Bounds of the sizes that a slot is asked for. */
 static const uint16_t slot_span[RV_SLOT_CLASSES] = { 8, 64, 256, 2048 };
 
-static int32_t slot_disp(const struct jit_tr *t, size_t member)
+/* A member of the slot that instruction @i asks. */
+static int32_t slot_disp(const struct jit_tr *t, unsigned i, size_t member)
 {
-    return JIT_DISP(jit.slot) + (int32_t)((t->slot[t->i] - 1u) * sizeof(struct rv_slot) + member);
+    return JIT_DISP(jit.slot) + (int32_t)((t->slot[i] - 1u) * sizeof(struct rv_slot) + member);
 }
 
 /* What the access, or the group that begins with it, asks for. */
@@ -73,8 +74,8 @@ static void ask_slot(struct jit_tr *t, unsigned base, const struct jit_share *g)
         x86_rm(e, X_LEA, true, RCX, base, g->lo);
     else
         x86_rr(e, X_MOV, true, RCX, base);
-    x86_rm(e, X_SUB, true, RCX, RBP, slot_disp(t, offsetof(struct rv_slot, tag)));
-    x86_rm(e, X_CMP, true, RCX, RBP, slot_disp(t, offsetof(struct rv_slot, limit) + class * sizeof(uint64_t)));
+    x86_rm(e, X_SUB, true, RCX, RBP, slot_disp(t, t->i, offsetof(struct rv_slot, tag)));
+    x86_rm(e, X_CMP, true, RCX, RBP, slot_disp(t, t->i, offsetof(struct rv_slot, limit) + class * sizeof(uint64_t)));
     struct jit_cold *c = jit_cold(t, COLD_SLOT, x86_jcc(e, CC_AE, 0));
     c->done = (int16_t)t->i;
     c->back = emit_here(e);
@@ -88,11 +89,11 @@ void jit_slot_miss(struct jit_tr *t, const struct jit_cold *c)
     struct emit *e = &t->e;
     const struct jit_share n = { .lo = (int32_t)c->target, .hi = (int32_t)(c->target + c->arg), .rd = true, .wr = c->variant };
     look_up(t, jit_src(t, t->insn[t->i].in.rs1, RAX), &n);
-    x86_rm(e, X_MOV_TO, true, RDX, RBP, slot_disp(t, offsetof(struct rv_slot, tag)));
+    x86_rm(e, X_MOV_TO, true, RDX, RBP, slot_disp(t, t->i, offsetof(struct rv_slot, tag)));
     x86_rm(e, X_MOV, true, RDX, RCX, offsetof(struct rv_tlb_entry, addend));
-    x86_rm(e, X_MOV_TO, true, RDX, RBP, slot_disp(t, offsetof(struct rv_slot, addend)));
+    x86_rm(e, X_MOV_TO, true, RDX, RBP, slot_disp(t, t->i, offsetof(struct rv_slot, addend)));
     for (unsigned i = 0; i < RV_SLOT_CLASSES; i++)
-        x86_mov_mi(e, RBP, slot_disp(t, offsetof(struct rv_slot, limit) + i * sizeof(uint64_t)), (int32_t)RV_PAGE_SIZE - slot_span[i] + 1);
+        x86_mov_mi(e, RBP, slot_disp(t, t->i, offsetof(struct rv_slot, limit) + i * sizeof(uint64_t)), (int32_t)RV_PAGE_SIZE - slot_span[i] + 1);
     x86_jmp(e, c->back);
 }
 
@@ -102,13 +103,21 @@ static void lead(struct jit_tr *t, unsigned base, const struct jit_share *g)
     unsigned addend = g->slot ? RDX : R12;
     if (t->slot[t->i]) {
         ask_slot(t, base, g);
-        x86_rm(&t->e, X_MOV, true, addend, RBP, slot_disp(t, offsetof(struct rv_slot, addend)));
+        x86_rm(&t->e, X_MOV, true, addend, RBP, slot_disp(t, t->i, offsetof(struct rv_slot, addend)));
     } else {
         look_up(t, base, g);
         x86_rm(&t->e, X_MOV, true, addend, RCX, offsetof(struct rv_tlb_entry, addend));
     }
-    if (g->slot)
+    if (g->slot && g->slot != JIT_IN_SLOT)
         x86_rm(&t->e, X_MOV_TO, true, RDX, RBP, JIT_DISP(jit.share[g->slot]));
+}
+
+/* The others find the addend where it is kept. */
+static void follow(struct jit_tr *t, const struct jit_share *g)
+{
+    if (g->slot)
+        x86_rm(&t->e, X_MOV, true, RDX, RBP,
+               g->slot == JIT_IN_SLOT ? slot_disp(t, g->first, offsetof(struct rv_slot, addend)) : JIT_DISP(jit.share[g->slot]));
 }
 
 void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool store)
@@ -122,11 +131,10 @@ void jit_address(struct jit_tr *t, const struct rv_insn *in, unsigned size, bool
     if (in_group && t->i == want.first) {
         lead(t, base, &want);
     } else if (in_group) {
-        if (want.slot)
-            x86_rm(&t->e, X_MOV, true, RDX, RBP, JIT_DISP(jit.share[want.slot]));
+        follow(t, &want);
     } else if (t->slot[t->i]) {
         ask_slot(t, base, &want);
-        x86_rm(&t->e, X_MOV, true, RDX, RBP, slot_disp(t, offsetof(struct rv_slot, addend)));
+        x86_rm(&t->e, X_MOV, true, RDX, RBP, slot_disp(t, t->i, offsetof(struct rv_slot, addend)));
     } else {
         look_up(t, base, &want);
         x86_rm(&t->e, X_MOV, true, RDX, RCX, offsetof(struct rv_tlb_entry, addend));

@@ -107,9 +107,13 @@ struct jit_cold {
  */
 struct jit_place { int8_t reg[32]; uint32_t stale, narrow; };
 
-/* Accesses base + [lo, hi) of instructions first..last that share a look at the TLB; its addend is in r12 (slot 0) or memory. */
+/*
+ * Accesses base + [lo, hi) of instructions first..last, whatever is added to the base in between, that share a look at the TLB; its addend
+ * is in r12 (slot 0), in memory, or in the hart's slot that the first one asks.
+ */
 #define JIT_GROUPS 12u
 #define JIT_SHARES 4
+#define JIT_IN_SLOT JIT_SHARES
 struct jit_share { int32_t lo, hi; uint8_t base, first, last, count, slot; bool rd, wr; };
 
 /* What an instruction does with the integer registers. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which loads and stores of a block share one look at the TLB: those with the same base register, unchanged in between, whose
- * offsets lie near each other. The first of a group checks that all of it is in one page with the rights that all need, and keeps
+ * Which loads and stores of a block share one look at the TLB: those with the same base register, unchanged in between but for constants
+ * that are added to it, whose offsets lie near each other. The first of a group checks that all of it is in one page with the rights that all need, and keeps
  * the page's addend; where that fails, the block goes on in its variant without groups, which asks for each access by itself.
  *
  * And which accesses look into a slot of the hart, that remembers one page, before they look into the TLB: those that are likely to
@@ -52,10 +52,10 @@ static bool writes_x(const struct rv_insn *in, unsigned r)
     }
 }
 
-/* Takes the access of instruction @i into the group, if it fits. */
-static bool join(struct jit_share *g, const struct rv_insn *in, unsigned size, bool past_branch)
+/* Takes an access into the group, if it fits. @moved: what was added to the base since its first. */
+static bool join(struct jit_share *g, const struct rv_insn *in, unsigned size, int32_t moved, bool past_branch)
 {
-    int32_t lo = in->imm < g->lo ? in->imm : g->lo, hi = in->imm + (int32_t)size > g->hi ? in->imm + (int32_t)size : g->hi;
+    int32_t at = in->imm + moved, lo = MIN(at, g->lo), hi = MAX(at + (int32_t)size, g->hi);
     bool store = jit_is_store(in);
     if (hi - lo > SPAN_MAX || (store && past_branch && !g->wr))
         return false;                       /* what may never run must not ask for more rights */
@@ -67,24 +67,36 @@ static bool join(struct jit_share *g, const struct rv_insn *in, unsigned size, b
     return true;
 }
 
+/* Whether all that the instruction does is to add a constant to the register. */
+static bool steps(const struct rv_insn *in, unsigned r)
+{
+    return in->op == RV_OP_ADDI && in->rd == r && in->rs1 == r && in->imm <= SPAN_MAX && in->imm >= -SPAN_MAX;
+}
+
 /* The group that begins with instruction @first, with its members as bits. */
 static uint64_t gather(const struct jit_tr *t, unsigned first, struct jit_share *g)
 {
     const struct rv_insn *lead = &t->insn[first].in;
     uint64_t members = 0;
     bool past_branch = false;
+    int32_t moved = 0;
+    unsigned step = first;                  /* the last one */
     *g = (struct jit_share){ .base = lead->rs1, .lo = lead->imm, .hi = lead->imm, .first = (uint8_t)first };
     for (unsigned i = first; i < t->n; i++) {
         const struct rv_insn *in = &t->insn[i].in;
-        if (i > first && t->label[i] && t->from[i] < (int)first)
-            break;                          /* reached without the look at the TLB */
+        if (i > first && t->label[i] && t->from[i] < (int)step)
+            break;                          /* reached without the look at the TLB, or without the last step */
         unsigned size = access_size(t, in);
-        if (size && in->rs1 == g->base && join(g, in, size, past_branch)) {
+        if (size && in->rs1 == g->base && join(g, in, size, moved, past_branch)) {
             members |= BIT64(i);
             g->last = (uint8_t)i;
         }
-        if (writes_x(in, g->base) || changes_context(in))
+        if (steps(in, g->base) && !t->skip[i] && moved <= SPAN_MAX && moved >= -SPAN_MAX) {
+            moved += in->imm;
+            step = i;
+        } else if (writes_x(in, g->base) || changes_context(in)) {
             break;
+        }
         past_branch = past_branch || rv_insn_rows[in->op].fmt == RV_FMT_B;
     }
     return members;
@@ -162,7 +174,7 @@ void jit_plan_slots(struct jit_tr *t)
     unsigned next[] = { LOOP_SLOT, LOOP_SLOT + 1 };
     for (unsigned i = 0; i < t->n; i++) {
         const struct rv_insn *in = &t->insn[i].in;
-        const struct jit_share *g = t->group[i] ? &t->share[t->group[i] - 1] : NULL;
+        struct jit_share *g = t->group[i] ? &t->share[t->group[i] - 1] : NULL;
         bool store = g ? g->wr : jit_is_store(in);
         if (!access_size(t, in) || (g && g->first != i))
             continue;
@@ -172,6 +184,8 @@ void jit_plan_slots(struct jit_tr *t)
         if (!t->slot[i] && next[store] < RV_SLOTS && walks(t, i)) {
             t->slot[i] = (uint8_t)(1 + next[store]);
             next[store] += 2;
+            if (g)
+                g->slot = JIT_IN_SLOT;      /* nothing else here asks for that one */
         }
     }
 }
