@@ -361,6 +361,58 @@ static void test_sanitize(void **state)
     machine_end();
 }
 
+/* A machine that stops does not wait for its end: it stands, and begins anew when the machine goes on, or has failed where another does. */
+static atomic_bool quiet;
+static void co_quiet(void *arg)
+{
+    DEV_CLASS(arg)->co_quiesce(arg);
+    quiet = true;
+}
+
+static void quiesce(struct dev *d)
+{
+    quiet = false;
+    co_spawn(NULL, d->dom, co_quiet, d);
+    assert_false(quiet);
+    probe_go();
+    UNTIL(quiet, loop_run_once(loop_main(), 1000000));
+}
+
+static void format_at_once(void)
+{
+    assert_int_equal(sd_cmd(CDB(OP_SANITIZE, 0x1f), NULL, 0, NULL, 0), SCSI_GOOD);      /* nothing has failed, and the format is known */
+    memset(probe_data, 0x55, sizeof probe_data);
+    probe_hold = true;
+    assert_int_equal(sd_cmd(CDB(OP_FORMAT_UNIT, 0x90), "\0\2\0\0", 4, NULL, 0), SCSI_GOOD);       /* type 1, IMMED: blocks, then tuples */
+}
+
+static void test_format_stands_with_the_machine(void **state)
+{
+    struct str one = { 0 };
+    machine("", ",'protection':true");
+    struct scsi_disk *d = (struct scsi_disk *)hd;
+    for (unsigned elsewhere = 0; elsewhere < 2; elsewhere++) {
+        format_at_once();
+        quiesce(hd);
+        assert_true(d->parked);
+        vd_save(hd, &one);
+        if (elsewhere)
+            vd_load(hd, &one);
+        str_free(&one);
+        memset(probe_data, 0x55, sizeof probe_data);
+        d->resume.listener.start(&d->resume.listener);
+        UNTIL(!d->parked && !d->s.n_reqs, loop_run_once(loop_main(), 1000000));
+        if (elsewhere)
+            assert_sense(sd_cmd(CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SENSE_FORMAT_FAILED);
+        else
+            assert_int_equal(sd_cmd(CDB(OP_TEST_UNIT_READY), NULL, 0, NULL, 0), SCSI_GOOD);
+        assert_int_equal(probe_data[0], elsewhere ? 0x55 : 0);
+    }
+    format_at_once();
+    quiesce(hd);
+    machine_end();                              /* it goes along with the disk */
+}
+
 static int pr_out(uint8_t sa, uint8_t type, uint64_t key, uint64_t arg)
 {
     uint8_t p[24] = { 0 };
@@ -660,7 +712,8 @@ int main(void)
         cmocka_unit_test(test_without_discard), cmocka_unit_test(test_attention_and_capacity),
         cmocka_unit_test(test_reads_and_writes_against_a_model), cmocka_unit_test(test_edges_of_reads), cmocka_unit_test(test_back_end_errors),
         cmocka_unit_test(test_stopped_requests), cmocka_unit_test(test_task_set_full), cmocka_unit_test(test_mode_pages), cmocka_unit_test(test_verify_and_compare),
-        cmocka_unit_test(test_compare_and_write_is_atomic), cmocka_unit_test(test_ranges), cmocka_unit_test(test_sanitize), cmocka_unit_test(test_lba_status),
+        cmocka_unit_test(test_compare_and_write_is_atomic), cmocka_unit_test(test_ranges), cmocka_unit_test(test_sanitize), cmocka_unit_test(test_format_stands_with_the_machine),
+        cmocka_unit_test(test_lba_status),
         cmocka_unit_test(test_reservations), cmocka_unit_test(test_cd), cmocka_unit_test(test_medium_change),
         cmocka_unit_test(test_random_commands),
     };

@@ -184,6 +184,7 @@ void scsi_disk_close(struct scsi_disk *d)
 
 static void disk_unrealize(struct dev *dev)
 {
+    run_resume_fini(&disk(dev)->resume);
     scsi_lu_leave(disk(dev));
     scsi_disk_close(disk(dev));
 }
@@ -195,17 +196,24 @@ static bool disk_realize(struct dev *dev, struct err *e)
     d->opt.knows_zones = !scsi_disk_is_cd(d);
     if (!scsi_disk_open(d, e))
         return false;
+    run_resume_init(&d->resume, dev->dom, scsi_disk_resumed, d);
     if (scsi_zones_fit(d, e) && scsi_pi_fit(d, e) && scsi_lu_join(d, e) && scsi_dev_attach(&d->s, e))
         return true;
     disk_unrealize(dev);
     return false;
 }
 
-/* A self-test may read for hours; it is not what is waited for. */
+/* A self-test may read for hours, an overwrite may write for them; they are not what is waited for. */
 static void co_disk_quiesce(struct dev *dev)
 {
-    scsi_self_test_stop(disk(dev), false);
-    co_scsi_dev_quiesce(dev);
+    struct scsi_disk *d = disk(dev);
+
+    scsi_self_test_stop(d, false);
+    scsi_disk_rest(d);
+    for (co_scsi_dev_quiesce(dev); dev->leaving && d->parked; co_scsi_dev_quiesce(dev)) {
+        co_event_clear(&d->s.idle);
+        co_wait(&d->s.idle);
+    }
 }
 
 /* Power on and every reset of the unit (SAM-5, 6.3). Reservations survive all but power on. */
@@ -252,7 +260,7 @@ static const struct state_field disk_fields[] = {
     STATE_STRUCT(struct scsi_disk, s, &scsi_dev_state), STATE_UINT(struct scsi_disk, blocks), STATE_BOOL(struct scsi_disk, stopped),
     STATE_BOOL(struct scsi_disk, ato), STATE_BOOL(struct scsi_disk, dpicz), STATE_UINT(struct scsi_disk, port_state, .max = 5),
     STATE_BOOL(struct scsi_disk, locked), STATE_BOOL(struct scsi_disk, tray_open), STATE_UINT(struct scsi_disk, media_event, .max = MEDIA_REMOVED),
-    STATE_BOOL(struct scsi_disk, features_changed),
+    STATE_BOOL(struct scsi_disk, features_changed), STATE_UINT(struct scsi_disk, rests_as, .max = 0x0fffff),
     STATE_UINT(struct scsi_disk, overwrite_failed, .max = 0x0fffff),
     STATE_STRUCTS(struct scsi_disk, count, &count_state),
     STATE_STRUCTS(struct scsi_disk, tests, &test_state), STATE_BYTES(struct scsi_disk, buffer), STATE_UINT(struct scsi_disk, echo_len, .max = SCSI_BUFFER),
@@ -264,6 +272,9 @@ static bool disk_post_load(void *obj, struct err *e)
 {
     struct scsi_disk *d = obj;
 
+    if (d->rests_as)
+        d->overwrite_failed = d->rests_as;      /* the host that went on here does it again */
+    d->rests_as = d->overwriting = 0;           /* and one that waits here is of another life */
     d->tray_open &= d->removable;
     d->ato &= d->protection;
     d->dpicz &= d->protection;

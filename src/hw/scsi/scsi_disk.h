@@ -5,6 +5,7 @@
 
 #include "block/blk.h"
 #include "block/pi.h"
+#include "core/run.h"
 #include "hw/scsi/scsi.h"
 #include "hw/scsi/scsi_lu.h"
 #include "loop/range_claim.h"
@@ -42,6 +43,10 @@ struct scsi_disk {
     uint8_t media_event;                        /* of a CD drive, for GET EVENT STATUS: enum scsi_media_event, 0: none */
     bool features_changed;                      /* other features are current than it has been told */
     uint32_t overwriting, overwrite_failed;     /* sense while all is overwritten, after that has failed; 0: not so */
+    bool resting, parked;                       /* the machine stands, or the disk goes; an overwrite is there that waits meanwhile */
+    uint32_t rests_as;                          /* ... and then, in a machine that goes on elsewhere, has failed with this sense; 0: there is none */
+    struct co_event go_on;
+    struct run_resume resume;
     struct range_claims claims;                  /* of a disk that is no part of a unit (path.lu) */
     struct scsi_path path;                      /* what it shares with other disks on its node */
     struct scsi_pr saved_pr;                    /* of that, in a snapshot only */
@@ -111,6 +116,9 @@ void co_scsi_sanitize(struct scsi_req *r);
  * @now, and if it fails with @failed until it has been done. Where there is room for protection information, the medium is formatted with it (@type).
  */
 void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, uint8_t *block, unsigned type, bool immed);
+bool scsi_overwrite_stops(const struct scsi_disk *d);   /* what it has begun is to end soon: the machine stops, or the disk goes */
+void scsi_disk_rest(struct scsi_disk *d);               /* it does; and the machine goes on */
+void scsi_disk_resumed(void *disk);
 /* scsi_alua.c: asymmetric logical unit access (SPC-5, 5.15) */
 enum scsi_access { ACCESS_OPTIMIZED = 0, ACCESS_NON_OPTIMIZED = 1, ACCESS_STANDBY = 2, ACCESS_UNAVAILABLE = 3, ACCESS_OFFLINE = 14, ACCESS_TRANSITION = 15 };
 extern const char *const scsi_access_names[];

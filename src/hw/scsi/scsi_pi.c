@@ -67,7 +67,7 @@ int co_scsi_pi_forget(struct scsi_disk *d, uint64_t lba, uint64_t blocks)
     memset(buf, 0xff, step);                    /* 4.21.2: of what was not written with any */
     while (left && !res) {
         struct iovec v = { buf, MIN(left, step) };
-        res = co_blk_pwritev(d->blk, at, v.iov_len, &v, 1, 0);
+        res = scsi_overwrite_stops(d) ? -ECANCELED : co_blk_pwritev(d->blk, at, v.iov_len, &v, 1, 0);
         at += v.iov_len;
         left -= v.iov_len;
     }
@@ -140,7 +140,7 @@ static uint8_t checks_of(const struct run *u, unsigned field)
     return (uint8_t)(by_field[field] & ~((app ? 0 : PI_CHECK_APP) | (ref ? 0 : PI_CHECK_REF)));
 }
 
-static bool run_begin(struct run *u, struct scsi_req *r, uint64_t lba, uint32_t blocks)
+static bool pi_begin(struct run *u, struct scsi_req *r, uint64_t lba, uint32_t blocks)
 {
     const struct scsi_disk *d = disk_of(r);
     uint32_t bs = scsi_disk_bs(d);
@@ -162,7 +162,7 @@ static bool run_begin(struct run *u, struct scsi_req *r, uint64_t lba, uint32_t 
     return false;
 }
 
-static void run_end(struct run *u)
+static void pi_end(struct run *u)
 {
     free(u->data);
     free(u->tuples);
@@ -266,7 +266,7 @@ void co_scsi_pi_read(struct scsi_req *r, uint64_t lba, uint32_t blocks)
     struct scsi_disk *d = disk_of(r);
     struct range_claim claim;
     struct run u;
-    bool ok = run_begin(&u, r, lba, blocks) && has_room(&u, &r->in, &r->pi_in, blocks);
+    bool ok = pi_begin(&u, r, lba, blocks) && has_room(&u, &r->in, &r->pi_in, blocks);
 
     co_scsi_claim(d, &claim, lba, blocks, false);
     for (uint32_t at = 0; ok && at < blocks && !scsi_aborted(r); at += u.step) {
@@ -279,7 +279,7 @@ void co_scsi_pi_read(struct scsi_req *r, uint64_t lba, uint32_t blocks)
     if (ok)
         r->done = bytes_of(&u, blocks);
     scsi_count(d, SCSI_COUNT_READ, (uint64_t)blocks * u.pi.block, !ok);
-    run_end(&u);
+    pi_end(&u);
 }
 
 bool co_scsi_pi_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fua)
@@ -287,7 +287,7 @@ bool co_scsi_pi_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fu
     struct scsi_disk *d = disk_of(r);
     struct range_claim claim;
     struct run u;
-    bool ok = run_begin(&u, r, lba, blocks) && has_room(&u, &r->out, &r->pi_out, blocks);
+    bool ok = pi_begin(&u, r, lba, blocks) && has_room(&u, &r->out, &r->pi_out, blocks);
 
     co_scsi_claim(d, &claim, lba, blocks, true);
     for (uint32_t at = 0; ok && at < blocks && !scsi_aborted(r); at += u.step) {
@@ -301,14 +301,14 @@ bool co_scsi_pi_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fu
     if (ok)
         r->done = bytes_of(&u, blocks);
     scsi_count(d, SCSI_COUNT_WRITE, (uint64_t)blocks * u.pi.block, !ok);
-    run_end(&u);
+    pi_end(&u);
     return ok;
 }
 
 bool co_scsi_pi_store(struct scsi_req *r, uint64_t lba, uint32_t blocks, const uint8_t *data, bool fua)
 {
     struct run u;
-    bool ok = run_begin(&u, r, lba, blocks);
+    bool ok = pi_begin(&u, r, lba, blocks);
 
     for (uint32_t at = 0; ok && at < blocks; at += u.step) {
         uint32_t n = MIN(u.step, blocks - at);
@@ -316,7 +316,7 @@ bool co_scsi_pi_store(struct scsi_req *r, uint64_t lba, uint32_t blocks, const u
         generate(&u, at, n);
         ok = co_media_write(&u, at, n, fua);
     }
-    run_end(&u);
+    pi_end(&u);
     return ok;
 }
 
@@ -385,7 +385,7 @@ void co_scsi_pi_verify(struct scsi_req *r, uint64_t lba, uint32_t blocks, unsign
     uint32_t given = bytchk == 3 ? 1 : bytchk ? blocks : 0;
     struct range_claim claim;
     struct run u;
-    bool ok = run_begin(&u, r, lba, blocks) && has_room(&u, &r->out, &r->pi_out, given);
+    bool ok = pi_begin(&u, r, lba, blocks) && has_room(&u, &r->out, &r->pi_out, given);
     uint8_t *on = malloc((size_t)(u.step + 1) * u.pi.block), *on_tuples = malloc((size_t)(u.step + 1) * TUPLE);
 
     if (ok && !(on && on_tuples))
@@ -398,7 +398,7 @@ void co_scsi_pi_verify(struct scsi_req *r, uint64_t lba, uint32_t blocks, unsign
     scsi_count(d, SCSI_COUNT_VERIFY, (uint64_t)blocks * u.pi.block, !ok);
     free(on);
     free(on_tuples);
-    run_end(&u);
+    pi_end(&u);
 }
 
 void co_scsi_pi_write_same(struct scsi_req *r, uint64_t lba, uint64_t blocks, bool no_data)
@@ -407,7 +407,7 @@ void co_scsi_pi_write_same(struct scsi_req *r, uint64_t lba, uint64_t blocks, bo
     uint8_t *block = calloc(1, scsi_disk_bs(d)), tuple[TUPLE];
     struct range_claim claim;
     struct run u;
-    bool ok = run_begin(&u, r, lba, (uint32_t)MIN(blocks, SCSI_STEP / scsi_disk_bs(d))) && block && (no_data || has_room(&u, &r->out, &r->pi_out, 1));
+    bool ok = pi_begin(&u, r, lba, (uint32_t)MIN(blocks, SCSI_STEP / scsi_disk_bs(d))) && block && (no_data || has_room(&u, &r->out, &r->pi_out, 1));
 
     if (ok && !no_data) {
         move(&u, 0, 1, false);
@@ -429,5 +429,5 @@ void co_scsi_pi_write_same(struct scsi_req *r, uint64_t lba, uint64_t blocks, bo
     }
     scsi_release(d, &claim);
     free(block);
-    run_end(&u);
+    pi_end(&u);
 }

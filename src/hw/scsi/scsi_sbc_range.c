@@ -252,9 +252,11 @@ void co_scsi_compare_and_write(struct scsi_req *r)
 
 /* ---- SANITIZE: 5.29. Everything is overwritten; until it is done the medium is not accessible ---- */
 
-struct overwrite { struct scsi_disk *d; uint8_t *block; uint64_t blocks; uint32_t failed; unsigned type; };
+struct overwrite { struct scsi_disk *d; uint8_t *block; uint64_t blocks; uint32_t failed; unsigned type; bool awaited; };
 
-/* 0, or -errno of the step that failed. @r is NULL when nobody waits for the status. */
+bool scsi_overwrite_stops(const struct scsi_disk *d) { return d->overwriting && d->resting; }
+
+/* 0, or -errno of the step that failed; -ECANCELED: the machine stops, or the disk goes. */
 static int co_overwrite(struct scsi_disk *d, const uint8_t *block, uint64_t blocks)
 {
     uint64_t bs = scsi_disk_bs(d), off = 0, end = blocks * bs, step = MAX(SCSI_STEP, bs);
@@ -271,16 +273,15 @@ static int co_overwrite(struct scsi_disk *d, const uint8_t *block, uint64_t bloc
     for (; off < end && !res; off += step) {
         uint64_t n = MIN(step, end - off);
         struct iovec iov = { buf, n };
-        res = zero ? co_blk_zero(d->blk, off, n, d->caps.discard ? BLK_ZERO_UNMAP : 0) : co_blk_pwritev(d->blk, off, n, &iov, 1, 0);
+        res = scsi_overwrite_stops(d) ? -ECANCELED : zero ? co_blk_zero(d->blk, off, n, d->caps.discard ? BLK_ZERO_UNMAP : 0) : co_blk_pwritev(d->blk, off, n, &iov, 1, 0);
         d->s.progress = (uint16_t)(off * 65535 / end);
     }
     free(buf);
     return res ? res : co_blk_flush(d->blk);
 }
 
-static void co_overwrite_run(void *arg)
+static int co_overwrite_once(struct overwrite *w)
 {
-    struct overwrite *w = arg;
     struct scsi_disk *d = w->d;
     struct range_claim claim;
     int res;
@@ -290,12 +291,63 @@ static void co_overwrite_run(void *arg)
     if (!res && d->pi_blocks)
         res = co_scsi_pi_format(d, w->type);
     scsi_release(d, &claim);
-    d->overwriting = 0;
-    d->overwrite_failed = res ? w->failed : 0;
+    return res;
+}
+
+/* Until the machine goes on. False: another state was loaded meanwhile, which knows nothing of it. */
+static bool co_stand(struct scsi_disk *d, uint32_t failed)
+{
+    bool known;
+
+    d->rests_as = failed;
+    d->parked = true;
+    d->s.n_reqs--;
+    co_wake(&d->s.idle);
+    while (d->resting && !d->s.dev.leaving) {
+        co_event_clear(&d->go_on);
+        co_wait(&d->go_on);
+    }
+    d->s.n_reqs++;
+    d->parked = false;
+    known = d->rests_as;
+    d->rests_as = 0;
+    return known;
+}
+
+/* Others may write while the machine stands: what nobody waits for begins anew when it goes on. */
+static void co_overwrite_run(void *arg)
+{
+    struct overwrite *w = arg;
+    struct scsi_disk *d = w->d;
+    bool known = true;
+    int res;
+
+    while ((res = co_overwrite_once(w)) == -ECANCELED && !w->awaited && !d->s.dev.leaving && (known = co_stand(d, w->failed)))
+        ;
+    if (known) {
+        d->overwriting = 0;
+        d->overwrite_failed = res ? w->failed : 0;
+    }
     free(w->block);
     free(w);
     d->s.n_reqs--;
     co_wake(&d->s.idle);
+}
+
+void scsi_disk_rest(struct scsi_disk *d)
+{
+    d->resting = true;
+    co_wake(&d->go_on);                         /* it ends where the disk leaves */
+}
+
+void scsi_disk_resumed(void *arg)
+{
+    struct scsi_disk *d = arg;
+
+    if (d->s.dev.leaving)
+        return;
+    d->resting = false;
+    co_wake(&d->go_on);
 }
 
 void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, uint8_t *block, unsigned type, bool immed)
@@ -308,6 +360,8 @@ void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, ui
     w->block = block ? block : xcalloc(1, scsi_disk_bs(d));
     w->failed = failed;
     w->type = type;
+    w->awaited = !immed;
+    d->resting &= d->s.dev.leaving;             /* a command comes: the machine has gone on */
     d->overwriting = now;
     d->s.progress = 0;
     d->s.n_reqs++;                              /* the unit stays until it is done */
@@ -316,7 +370,9 @@ void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, ui
         return;
     }
     co_overwrite_run(w);
-    if (d->overwrite_failed)
+    if (d->overwrite_failed && d->resting)
+        r->host = SCSI_HOST_STOPPED;            /* the adapter does it again */
+    else if (d->overwrite_failed)
         scsi_fail(r, failed);
 }
 
