@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/log.h"
 #include "base/opt.h"
 #include "block/backing.h"
 #include "block/blk_int.h"
@@ -421,6 +422,16 @@ FILE_OPT("cdrom", opt_cdrom, ",index=2", NULL, "cdrom", "A read-only disk, as -d
 FILE_OPT("pflash", opt_pflash, ",format=raw", "pflash", NULL, "The next flash bank, as -drive if=pflash,format=raw,file=FILE");
 FILE_OPT("sd", opt_sd, "", "sd", NULL, "An SD card, as -drive if=sd,file=FILE");
 
+static unsigned blockdevs_to_write;     /* nodes of -blockdev that are not read-only */
+
+static bool is_on(json_t *o, const char *key)
+{
+    char buf[32];
+    bool on = false;
+    const char *s = opt_text(o, key, buf);
+    return s && parse_bool(s, &on) && on;
+}
+
 static bool opt_blockdev(const char *arg, struct err *e)
 {
     json_t *o = opt_parse(arg, "driver", e);
@@ -442,6 +453,7 @@ static bool opt_blockdev(const char *arg, struct err *e)
         backend_help_exit(&out);
     }
     bool ok = blk_node_create(o, e) != NULL;
+    blockdevs_to_write += ok && !is_on(o, "read-only");
     json_decref(o);
     return ok;
 }
@@ -457,6 +469,22 @@ static bool opt_snapshot(const char *arg, struct err *e)
 static const struct cli_opt cli_snapshot = { .name = "snapshot", .section = "Block", .phase = CLI_EARLY, .apply = opt_snapshot,
     .doc = "Drives write to temporary files: their images stay as they are" };
 CLI_OPT(&cli_snapshot);
+
+/* Who types -snapshot does not expect an image to change. */
+static bool snapshot_covers(struct err *e)
+{
+    static const char text[] = "-snapshot is for -drive: what a -blockdev names is written to";
+    if (!cli_flags.snapshot || !blockdevs_to_write)
+        return true;
+    if (!cli_flags.compat_qemu) {
+        err_set(e, ERR_VALUE, "%s", text);
+        return err_hint(e, "give the disk by -drive, or leave -snapshot out; a -blockdev that is only read says read-only=on");
+    }
+    log_warn("%s", text);
+    return true;
+}
+static const struct cli_step snapshot_step = { .name = "-snapshot", .phase = CLI_BLOCK, .prio = 100, .run = snapshot_covers };
+CLI_STEP(&snapshot_step);
 
 /* ---- devices of if=virtio ---- */
 

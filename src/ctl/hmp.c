@@ -105,6 +105,10 @@ void co_hmp_execute(const char *line, unsigned *cpu, struct str *out)
         str_printf(out, "Error: %s: only after the machine was built (exit_preconfig)\n", name);
         return;
     }
+    if (c->co_run && !(c->args && *c->args) && arg[strspn(arg, " \t\r\n")]) {
+        str_printf(out, "Error: '%s' takes no argument\n", name);
+        return;
+    }
     hmp_cpu = *cpu;
     char *bare = c->co_run ? hmp_unquote(arg) : NULL;
     if (c->co_run)

@@ -23,6 +23,7 @@ LINES = {
     "no device": (["-device", ""], "-device"),
     "device without driver": (["-device", "id=x"], "no device is named"),
     "empty id": (["-device", "virtio-rng-device,id="], "id"),
+    "temporary writes to what is not a drive": (["-snapshot", *DISK], "-snapshot is for -drive"),
     "id that begins with a digit": (["-device", "virtio-rng-device,id=1a"], "id"),
     "id with a blank": (["-device", "virtio-rng-device,id=a b"], "id"),
     "id used twice, devices": (["-device", "virtio-rng-device,id=a", "-device", "virtio-rng-device,id=a"], "'a'"),
@@ -223,3 +224,15 @@ def test_log_of_a_console_that_nobody_is_at(tmp_path, mux):
             q.wr(0x10000000, c, 1)
         while log.read_bytes() != b"hello":
             m.qmp.cmd("query-status")
+
+
+def test_snapshot_of_drives_and_a_node_that_is_only_read():
+    with Machine(*BOARD, "-snapshot", "-drive", "file=null-co://,format=raw,if=virtio", "-blockdev", "null-co,node-name=ro,read-only=on") as m:
+        assert m.qmp.cmd("query-status")["status"] == "prelaunch"
+
+
+def test_words_behind_a_command_that_takes_none():
+    with Machine(*BOARD) as m:
+        for line in ("quit now", "info status x", "info  cpus 1", "info block-jobs -v"):
+            assert "takes no argument" in m.qmp.hmp(line), line
+        assert "prelaunch" in m.qmp.hmp("info status ")
