@@ -125,7 +125,7 @@ static int co_write_empty(struct qcow2 *s, const struct create *c)
     }
     r = r || !k ? r : co_q2_write_zeroes(s, s->l1_off, k * cs);
     r = r ? r : co_q2_barrier(s);
-    r = r ? r : q2_header_build(s, buf);
+    r = r ? r : q2_header_build(s, buf, NULL);
     r = r ? r : co_q2_pwrite(s, 0, buf, cs);
     r = r ? r : co_q2_barrier(s);
     free(buf);

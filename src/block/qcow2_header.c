@@ -227,7 +227,8 @@ static bool put_ext(struct out *o, uint32_t type, const void *data, uint64_t len
     return true;
 }
 
-static bool put_exts(struct qcow2 *s, struct out *o)
+/* @name: bytes of the backing file's name, which is to fit beside it all in what a disk writes whole. */
+static bool put_exts(struct qcow2 *s, struct out *o, size_t name)
 {
     uint8_t names[ARRAY_SIZE(features) * 48] = { 0 }, bm[24] = { 0 }, crypt[16];
     for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
@@ -246,12 +247,40 @@ static bool put_exts(struct qcow2 *s, struct out *o)
               (!s->bitmaps.count || put_ext(o, Q2_EXT_BITMAPS, bm, sizeof bm));
     for (const struct q2_ext *x = s->exts; x && ok; x = x->next)
         ok = put_ext(o, x->type, x->data, x->len);
-    if (ok && s->version >= 3 && o->at + sizeof names + 16 + Q2_MAX_BACKING_NAME < o->size)
+    if (ok && s->version >= 3 && o->at + sizeof names + 16 + name <= ATOM)
         ok = put_ext(o, Q2_EXT_FEATURES, names, sizeof names);      /* where there is room: it is optional */
     return ok && put_ext(o, Q2_EXT_END, "", 0);
 }
 
-int q2_header_build(struct qcow2 *s, uint8_t *h)
+/* Where the extensions of a header end. */
+static uint64_t exts_end(const struct qcow2 *s, const uint8_t *h)
+{
+    uint64_t at = ld_be32(h + Q2_H_VERSION) < 3 ? Q2_H_V2_LEN : ld_be32(h + Q2_H_LEN);
+    while (range_ok(at, 8, s->cluster_size) && ld_be32(h + at) != Q2_EXT_END)
+        at += 8 + align_up(ld_be32(h + at + 4), 8);
+    return MIN(at + 8, s->cluster_size);
+}
+
+/*
+ * Where the name of the backing file goes, behind the extensions, which end at @at: into the first sector, where it stays, or into sectors
+ * of which @old (may be NULL) says nothing, so that both headers are whole whatever is written first. 0: there is no room.
+ */
+static uint64_t place_name(const struct qcow2 *s, const uint8_t *old, uint64_t at, uint64_t len)
+{
+    uint64_t was = old ? ld_be64(old + Q2_H_BACKING_OFF) : 0, was_len = was ? ld_be32(old + Q2_H_BACKING_LEN) : 0;
+    uint64_t low = align_up(old ? MAX(at, exts_end(s, old)) : at, ATOM), high = MAX(low, align_up(was + was_len, ATOM));
+    if (at + len <= ATOM)
+        return at;
+    if (was >= at && was_len == len && range_ok(was, len, s->cluster_size) && !memcmp(old + was, s->backing_name, len))
+        return was;
+    if (range_ok(low, len, s->cluster_size) && (was < ATOM || low + len <= align_down(was, ATOM)))
+        return low;
+    if (range_ok(high, len, s->cluster_size))
+        return high;
+    return range_ok(at, len, s->cluster_size) ? at : 0;     /* a small cluster: nowhere else */
+}
+
+int q2_header_build(struct qcow2 *s, uint8_t *h, const uint8_t *old)
 {
     size_t name = s->backing_name ? strlen(s->backing_name) : 0;
     struct out o = { h, s->header_len, s->cluster_size };
@@ -278,26 +307,34 @@ int q2_header_build(struct qcow2 *s, uint8_t *h)
         if (s->header_len > Q2_H_OUR_LEN)
             memcpy(h + Q2_H_OUR_LEN, s->more_header, s->header_len - Q2_H_OUR_LEN);
     }
-    if (!put_exts(s, &o) || !range_ok(o.at, name, s->cluster_size))
+    if (!put_exts(s, &o, name))
+        return -E2BIG;
+    uint64_t at = name ? place_name(s, old, o.at, name) : 0;
+    if (name && !at)
         return -E2BIG;
     if (name) {
-        memcpy(h + o.at, s->backing_name, name);
-        st_be64(h + Q2_H_BACKING_OFF, o.at);
+        memcpy(h + at, s->backing_name, name);
+        st_be64(h + Q2_H_BACKING_OFF, at);
         st_be32(h + Q2_H_BACKING_LEN, (uint32_t)name);
     }
     return 0;
 }
 
-/* Sectors that changed, the first one last: a cut leaves the old header with more or less of what it does not name. */
+static bool is_zero(const uint8_t *sector) { return !sector[0] && !memcmp(sector, sector + 1, ATOM - 1); }
+
+/*
+ * Sectors that changed, the first one last: a cut leaves the old header with more or less of what it does not name. What only the old one
+ * names is left where it is.
+ */
 int co_q2_header_write(struct qcow2 *s)
 {
     uint8_t *old = malloc(s->cluster_size), *new = malloc(s->cluster_size);
     int r = old && new ? 0 : -ENOMEM;
     bool rest = false;
     r = r ? r : co_q2_pread(s, 0, old, s->cluster_size);
-    r = r ? r : q2_header_build(s, new);
+    r = r ? r : q2_header_build(s, new, old);
     for (uint64_t at = ATOM; at < s->cluster_size && !r; at += ATOM) {
-        if (!memcmp(old + at, new + at, ATOM))
+        if (!memcmp(old + at, new + at, ATOM) || (at >= exts_end(s, new) && is_zero(new + at)))
             continue;
         rest = true;
         r = co_q2_pwrite(s, at, new + at, ATOM);

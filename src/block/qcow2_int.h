@@ -155,8 +155,8 @@ int co_q2_corrupt(struct qcow2 *s, uint64_t off, const char *fmt, ...) PRINTF_LI
 bool co_q2_header_read(struct qcow2 *s, struct err *e) MUST_CHECK;
 /* Writes header, extensions and backing file name as @s says. -E2BIG: more than a cluster. */
 int co_q2_header_write(struct qcow2 *s);
-/* The same into @buf of a cluster. */
-int q2_header_build(struct qcow2 *s, uint8_t *buf);
+/* The same into @buf of a cluster, which is to take the place of @old (NULL: of nothing). */
+int q2_header_build(struct qcow2 *s, uint8_t *buf, const uint8_t *old);
 int co_q2_set_incompat(struct qcow2 *s, uint64_t set, uint64_t clear);
 void q2_header_free(struct qcow2 *s);
 

@@ -297,6 +297,9 @@ static bool try_image(const struct seed *s, char *buf)
     return true;
 }
 
+/* Of this process: others may keep it from running. */
+static clock_t seconds_since(clock_t start) { return (clock() - start) / CLOCKS_PER_SEC; }
+
 static void nothing_in_an_image_hurts(void **state)
 {
     unsigned rounds = getenv("BP_FUZZ") ? (unsigned)atoi(getenv("BP_FUZZ")) : 1500, from = getenv("BP_SEED") ? (unsigned)atoi(getenv("BP_SEED")) : 0;
@@ -317,12 +320,12 @@ static void nothing_in_an_image_hurts(void **state)
         int fd = open(img, O_RDWR | O_CREAT | O_TRUNC, 0600);
         assert_int_equal(write(fd, p, len), (ssize_t)len);
         close(fd);
-        time_t start = time(NULL);
+        clock_t start = clock();
         bool ok = try_image(s, buf);
         opened[i % ARRAY_SIZE(seeds)] += ok;
         if (!from && i < ARRAY_SIZE(seeds) && !ok)
             fail_msg("the seed of %s does not open: %s", s->fmt, err.msg);
-        assert_true(time(NULL) - start <= 20);
+        assert_true(seconds_since(start) <= 20);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(seeds) && rounds >= 400; i++)
         assert_true(opened[i] > 4);         /* it is not all refused at the door */

@@ -6,6 +6,7 @@
  * BP_CUTS=N makes more cuts than `make check` does: `make nightly` asks for 10,800.
  */
 #include "blk_test.h"
+#include "block/bitmap.h"
 
 enum { SIZE = 1 << 20, STEPS = 70, UNIT = 512, SNAPS = 3 };
 
@@ -266,6 +267,73 @@ static void any_cut_leaves_a_good_image(void **state)
     assert_true(done >= want / ARRAY_SIZE(forms) * ARRAY_SIZE(forms));
 }
 
+/* ---- the header ---- */
+
+struct named { struct blk_node *n; const char *name; int r; };
+static void name_co(void *arg)
+{
+    struct named *x = arg;
+    x->r = ((const struct blk_driver *)x->n->obj.cls)->co_set_backing(x->n, *x->name ? x->name : NULL, *x->name ? "raw" : NULL);
+}
+static void bitmap_co(void *arg)
+{
+    struct named *x = arg;
+    struct blk_bitmap *b = co_bitmap_new(x->n, "b", 65536, &err);
+    assert_non_null(b);
+    b->persistent = true;
+}
+
+static struct blk_node *on_disk(uint64_t cut, const char *keep, struct blk_node **disk)
+{
+    *disk = must(node_of(json_of("{'driver':'powerloss','node-name':'disk','cut-at-write':%llu,'keep':'%s','seed':7,'file':{'driver':'file','filename':'%s'}}",
+                                 (unsigned long long)cut, keep, img)));
+    return must(node_of(json_of("{'driver':'qcow2','node-name':'q','backing':'','file':'disk'}")));
+}
+
+/* The name becomes @to, and the image gets a bitmap; the power fails at write @cut. The number of writes. */
+static uint64_t rename_until_cut(const char *from, const char *to, uint64_t cut, const char *keep)
+{
+    struct blk_node *disk;
+    json_t *o = json_of("{'size':%d}", SIZE);
+    assert_true(blk_image_create(img, "qcow2", o, true, &err));
+    json_decref(o);
+    struct named x = { on_disk(0, "all", &disk), from, 0 };
+    co_run_main(name_co, &x);
+    assert_int_equal(x.r, 0);
+    del(x.n);
+    del(disk);
+    x = (struct named){ on_disk(cut, keep, &disk), to, 0 };
+    co_run_main(name_co, &x);
+    if (!x.r)
+        co_run_main(bitmap_co, &x);
+    del(x.n);
+    uint64_t writes = shown(disk, "writes");
+    del(disk);
+    return writes;
+}
+
+/* Short names lie beside the header; long ones behind it, now here, now there. After a cut the image has the one or the other. */
+static void a_header_is_the_old_one_or_the_new_one(void **state)
+{
+    static const char *const keeps[] = { "none", "some", "torn", "all" };
+    char *name[5] = { xstrdup(""), xstrdup("a"), xasprintf("%0300d", 1), xasprintf("%0900d", 2), xasprintf("%0900d", 3) };
+    for (int from = 0; from < 5; from++) {
+        for (int to = 0; to < 5; to++) {
+            uint64_t writes = rename_until_cut(name[from], name[to], 0, "all");
+            for (uint64_t cut = 1; cut <= writes; cut++) {
+                rename_until_cut(name[from], name[to], cut, keeps[(cut + (unsigned)to) % ARRAY_SIZE(keeps)]);
+                struct blk_node *n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','backing':'','read-only':true,'file':{'driver':'file',"
+                                                          "'filename':'%s'}}", img)));
+                const char *is = n->backing_name ? n->backing_name : "";
+                assert_true(!strcmp(is, name[from]) || !strcmp(is, name[to]));
+                del(n);
+            }
+        }
+    }
+    for (int i = 0; i < 5; i++)
+        free(name[i]);
+}
+
 /* The cut of the same seed leaves the same image. */
 static void a_seed_repeats_the_cut(void **state)
 {
@@ -286,6 +354,7 @@ int main(void)
     const struct CMUnitTest cuts[] = {
         cmocka_unit_test(any_cut_leaves_a_good_image),
         cmocka_unit_test(a_seed_repeats_the_cut),
+        cmocka_unit_test(a_header_is_the_old_one_or_the_new_one),
     };
     if (!mkdtemp(dir))
         return 1;

@@ -164,6 +164,9 @@ static void try_image(char *buf)
     }
 }
 
+/* Of this process: others may keep it from running. */
+static clock_t seconds_since(clock_t start) { return (clock() - start) / CLOCKS_PER_SEC; }
+
 static void nothing_in_an_image_hurts(void **state)
 {
     unsigned rounds = getenv("BP_FUZZ") ? (unsigned)atoi(getenv("BP_FUZZ")) : 400, from = getenv("BP_SEED") ? (unsigned)atoi(getenv("BP_SEED")) : 0;
@@ -180,11 +183,11 @@ static void nothing_in_an_image_hurts(void **state)
         assert_int_equal(write(fd, p, seed_len[k]), (ssize_t)seed_len[k]);
         close(fd);
         free(p);
-        time_t start = time(NULL);
+        clock_t start = clock();
         try_image(buf);
-        if (time(NULL) - start > 20)
+        if (seconds_since(start) > 20)
             print_error("seed %u took too long\n", i);
-        assert_true(time(NULL) - start <= 20);
+        assert_true(seconds_since(start) <= 20);
     }
     getrusage(RUSAGE_SELF, &ru);
     assert_true(ru.ru_maxrss < 1500 * 1024);
