@@ -227,7 +227,7 @@ bool co_set_backing(struct blk_node *n, struct blk_node *backing, const char *na
         return err_set(e, ERR_VALUE, "block node '%s' cannot have a backing image", n->obj.id);
     name = name ? name : image ? blk_node_filename(image) : NULL;
     if (image && !*name)
-        return err_hint(e, "backing-file names it"), err_set(e, ERR_VALUE, "block node '%s' has no file name that an image can hold", image->obj.id);
+        return err_set(e, ERR_VALUE, "block node '%s' has no file name that an image can hold", image->obj.id), err_hint(e, "backing-file names it");
     int r = d->co_set_backing(n, name, image ? image->obj.cls->name + strlen("blockdev-") : NULL);
     return r ? err_os(e, -r, "cannot change the backing file of '%s'", n->obj.id) : relink(n, backing, e);
 }

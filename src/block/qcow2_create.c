@@ -47,6 +47,10 @@ static bool check(const struct create *c, struct err *e)
 {
     uint64_t cs = c->cluster_size, entry = c->extended_l2 ? 16 : 8;
     bool v2 = c->compat >= 2;
+#ifndef CONFIG_ZSTD
+    if (c->compression)
+        return err_set(e, ERR_NOT_BUILT, "compression_type=zstd needs zstd, which is not in this build");
+#endif
     if (v2 && (c->lazy_refcounts || c->extended_l2 || c->refcount_bits != 16 || c->compression || c->data_file))
         return err_set(e, ERR_VALUE, "compat=0.10 has no %s", c->lazy_refcounts ? "lazy_refcounts" : c->extended_l2 ? "extended_l2" :
                        c->compression ? "compression_type" : c->data_file ? "data_file" : "refcount_bits other than 16");

@@ -32,7 +32,7 @@ static bool can_be_top(const struct blk_node *n, const struct blk_node *top, str
     if (!BLK_DRIVER(top)->co_set_backing)
         return err_set(e, ERR_VALUE, "block node '%s' cannot have a backing node", top->obj.id);
     if (top->backing.node)
-        return err_hint(e, "blockdev-add it with \"backing\": null"), err_set(e, ERR_STATE, "block node '%s' has a backing node already", top->obj.id);
+        return err_set(e, ERR_STATE, "block node '%s' has a backing node already", top->obj.id), err_hint(e, "blockdev-add it with \"backing\": null");
     if (!list_empty(&top->uses))
         return err_set(e, ERR_BUSY, "block node '%s' is in use", top->obj.id);
     if (atomic_load(&top->size) < atomic_load(&n->size))
