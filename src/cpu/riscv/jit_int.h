@@ -177,7 +177,7 @@ struct jit_tr {
     uint32_t at[JIT_INSNS];             /* where its code begins */
     struct jit_place place[2 * JIT_INSNS]; /* before each instruction, as it begins to compute, and after it */
     struct jit_place arrive[JIT_INSNS]; /* where jumps come to it */
-    struct jit_fp_known fp_at[JIT_INSNS];   /* at a label */
+    struct jit_fp_known fp_at[JIT_INSNS];   /* at a label, but in JIT_FP_SLOW */
     uint8_t next_read[JIT_INSNS + 1][32], uses_left[JIT_INSNS + 1][32];
     struct jit_cold cold[JIT_INSNS * 8];
 };

@@ -10,7 +10,7 @@
 #include "cpu/riscv/jit_int.h"
 
 #define SPAN_MAX 2048
-#define STEP_MAX 256                    /* a base that moves farther in each round of a loop is in another page too often */
+#define STEP_MAX 512                    /* a base that moves farther in each round of a loop is in another page too often */
 
 /* Size of the access; 0: the instruction is no load or store that could share. */
 static unsigned access_size(const struct jit_tr *t, const struct rv_insn *in)
