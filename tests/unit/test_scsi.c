@@ -317,6 +317,10 @@ static void test_ranges(void **state)
     assert_int_equal(probe_data[PROBE_SIZE - 1], 0);
     assert_int_equal(ld_be32(probe_data + 512 * 0x1ef), 0x1ef);
     assert_int_equal(sd_cmd(CDB(OP_PREFETCH_10, 0, 0, 0, 0, 0, 0, 0, 4), NULL, 0, NULL, 0), SCSI_CONDITION_MET);
+    uint8_t list[4096];
+    memset(list, 0xff, sizeof list);                            /* a list whose length has not come says nothing of it, whatever came before */
+    assert_sense(sd_cmd(CDB(OP_UNMAP, 0, 0, 0, 0, 0, 0, 0xff, 0xff), list, sizeof list, NULL, 0), SENSE_INVALID_FIELD_PARAM);
+    assert_sense(sd_cmd(CDB(OP_UNMAP, 0, 0, 0, 0, 0, 0, 0xff, 0xff), list, 2, NULL, 0), SENSE_PARAM_LENGTH);
     machine_end();
 }
 

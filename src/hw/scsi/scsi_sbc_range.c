@@ -52,8 +52,7 @@ void co_scsi_unmap(struct scsi_req *r)
     if (!want)
         return;
     if (want > sizeof b) {                      /* 5.31.2: more than MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT */
-        scsi_take(r, 0, b, sizeof b);
-        if (ld_be16(b + 2) / 16u > SCSI_UNMAP_DESCRIPTORS) {
+        if (scsi_take(r, 0, b, sizeof b) >= 4 && ld_be16(b + 2) / 16u > SCSI_UNMAP_DESCRIPTORS) {
             scsi_fail_field(r, SENSE_INVALID_FIELD_PARAM, 2);
             return;
         }
