@@ -117,11 +117,36 @@ static int real_errno(int r, const char *said)
     return r == -EFAULT && v < 0 && v > -4096 ? (int)v : r == -EFAULT || r == -EINTR ? -EIO : r;
 }
 
+/* From the oldest question on, or from the last answer. */
+static void expect_answer(struct blk_nfs *s)
+{
+    if (s->timeout && !list_empty(&s->calls))
+        timer_arm(&s->silence, clock_now(CLOCK_HOST) + s->timeout * NS);
+}
+
+/* A server that is there and says nothing. One that is not there is waited for by reconnect-timeout. */
+static void silent(void *arg)
+{
+    struct blk_nfs *s = arg;
+    char why[64];
+    if (s->mounted && !s->connected) {
+        expect_answer(s);
+        return;
+    }
+    snprintf(why, sizeof why, "the server did not answer in %u seconds", s->timeout);
+    if (!list_empty(&s->calls))
+        nfs_end(s, why);
+}
+
 void nfs_called(int r, struct nfs_context *ctx, void *data, void *arg)
 {
     struct nfs_call *c = arg;
     struct blk_nfs *s = c->s;
     list_del(&c->link);
+    if (s->ctx && s->timeout) {
+        timer_disarm(&s->silence);
+        expect_answer(s);
+    }
     if (r < 0 && s->ctx) {              /* @data may be the text, or anything else */
         snprintf(s->said, sizeof s->said, "%s", error_of(s));
         for (char *p = s->said; *p; p++)
@@ -136,6 +161,8 @@ void nfs_begin_call(struct blk_nfs *s, struct nfs_call *c, void (*done)(struct n
     c->s = s;
     c->done = done;
     list_push(&s->calls, &c->link);
+    if (s->timeout && !timer_armed(&s->silence))
+        expect_answer(s);
 }
 
 bool nfs_sent(struct blk_nfs *s, struct nfs_call *c, int r)
@@ -197,6 +224,7 @@ bool co_nfs_begin(struct blk_nfs *s, struct err *e)
         return err_set(e, ERR_GENERIC, "cannot use libnfs: %s", trouble);
     timer_init(&s->retry, CLOCK_HOST, s->node.home, NULL, look_again, s);
     timer_init(&s->patience, CLOCK_HOST, s->node.home, NULL, give_up, s);
+    timer_init(&s->silence, CLOCK_HOST, s->node.home, NULL, silent, s);
     s->ctx = nfs.nfs_init_context();
     return s->ctx || err_os(e, ENOMEM, "'%s': cannot begin", s->name);
 }
@@ -216,6 +244,7 @@ void nfs_end(struct blk_nfs *s, const char *why)
         loop_fd_watch(&s->watch, 0);
     timer_fini(&s->retry);
     timer_fini(&s->patience);
+    timer_fini(&s->silence);
     if (s->fh)
         nfs.nfs_close_async(ctx, s->fh, closed, NULL);      /* only its memory is meant */
     s->ctx = NULL;

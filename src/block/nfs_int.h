@@ -28,7 +28,7 @@ struct blk_nfs {
     struct blk_node node;
     json_t *server;
     char *path;
-    uint32_t uid, gid, tcp_syncnt, readahead, pagecache, debug, version, nfs_port, mount_port, reconnect_timeout;
+    uint32_t uid, gid, tcp_syncnt, readahead, pagecache, debug, version, nfs_port, mount_port, reconnect_timeout, timeout;
     struct sock_place place;
     char *name, *filename;              /* its address, for messages, and with what opens it again */
     char *dir, *file;                   /* of the path */
@@ -38,6 +38,7 @@ struct blk_nfs {
     bool mounted, connected, lost_told;
     struct loop_fd watch;
     struct timer retry, patience;       /* the next look at a server that is not there; the end of waiting for it */
+    struct timer silence;               /* and the end of waiting for an answer, where ->timeout */
     struct list calls;
     unsigned pieces;                    /* of reads and writes, on their way, and */
     uint64_t in_flight;                 /* their bytes */

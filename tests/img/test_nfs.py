@@ -245,6 +245,20 @@ def test_a_server_that_does_not(tmp_path, far, more, says):
     assert s.end() == 0
 
 
+@needs["nbdcopy"]
+def test_a_server_that_is_silent(tmp_path, far):
+    """It holds the connection and answers nothing: requests end, and so does the program."""
+    (far.tmp / "ro" / "still").write_bytes(os.urandom(MIB))
+    s = served(tmp_path, far, "still", ",timeout=1")
+    far.p.send_signal(signal.SIGSTOP)
+    try:
+        run("nbdcopy", s.uri("f"), tmp_path / "o", ok=(1,))
+        log_has(s, "the server did not answer in 1 seconds")
+        assert s.end() == 0
+    finally:
+        far.p.send_signal(signal.SIGCONT)
+
+
 @pytest.mark.skipif(not QEMU, reason="no qemu-img")
 def test_with_qemu(tmp_path, far):
     """QEMU's tool opens the same addresses."""
