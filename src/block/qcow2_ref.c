@@ -137,8 +137,11 @@ static int co_place_block(struct qcow2 *s, uint64_t i, uint64_t at)
     return 0;
 }
 
-/* The table in memory gets @entries entries; nothing is written. */
-static int resize_table(struct qcow2 *s, uint64_t entries)
+/* The table as it was in memory before it grew. */
+struct old_table { uint64_t *rt; uint8_t *dirty; uint32_t size; bool any_dirty; };
+
+/* The table in memory gets @entries entries; nothing is written. @old is the caller's to free, or to put back. */
+static int resize_table(struct qcow2 *s, uint64_t entries, struct old_table *old)
 {
     uint64_t *rt = calloc(entries, sizeof *rt);
     uint8_t *dirty = calloc(entries / 64 + 1, 1);
@@ -148,18 +151,31 @@ static int resize_table(struct qcow2 *s, uint64_t entries)
         return -ENOMEM;
     }
     memcpy(rt, s->rt, s->rt_size * sizeof *rt);
-    free(s->rt);
-    free(s->rt_dirty);
+    *old = (struct old_table){ s->rt, s->rt_dirty, s->rt_size, s->rt_any_dirty };
     s->rt = rt;
     s->rt_dirty = dirty;
     s->rt_size = (uint32_t)entries;
     return 0;
 }
 
-/* The new table at @off and what it refers to are on the disk, then the header names it. */
-static int co_switch_table(struct qcow2 *s, uint64_t off, uint64_t clusters)
+/* Nothing on the disk names what the longer table has more: @blocks blocks from cluster @first on. */
+static void co_table_back(struct qcow2 *s, const struct old_table *old, uint64_t first, uint64_t blocks)
 {
-    uint64_t old_off = s->rt_off, old_len = (uint64_t)s->rt_clusters << s->cluster_bits, len = clusters << s->cluster_bits;
+    co_mutex_lock(&s->blocks_lock);     /* none of them is being written */
+    q2_cache_drop(&s->rbc, first << s->cluster_bits, blocks << s->cluster_bits);
+    q2_meta_del(s, first << s->cluster_bits, blocks << s->cluster_bits);
+    free(s->rt);
+    free(s->rt_dirty);
+    s->rt = old->rt;
+    s->rt_dirty = old->dirty;
+    s->rt_size = old->size;
+    s->rt_any_dirty = old->any_dirty;
+    co_mutex_unlock(&s->blocks_lock);
+}
+
+/* The table goes to @off, with what it refers to. */
+static int co_write_table(struct qcow2 *s, uint64_t off, uint64_t len)
+{
     uint8_t *be = calloc(1, len);
     int r = be ? 0 : -ENOMEM;
     for (uint64_t i = 0; be && i < s->rt_size; i++)
@@ -169,13 +185,20 @@ static int co_switch_table(struct qcow2 *s, uint64_t off, uint64_t clusters)
     r = r ? r : co_q2_pwrite(s, off, be, len);
     r = r ? r : co_q2_barrier(s);
     free(be);
+    return r ? r : q2_meta_add(s, off, len) ? 0 : -ENOMEM;
+}
+
+/* It is on the disk, and the header names it from now on. */
+static int co_switch_table(struct qcow2 *s, uint64_t off, uint64_t clusters)
+{
+    uint64_t old_off = s->rt_off, old_len = (uint64_t)s->rt_clusters << s->cluster_bits;
     blk_tell(q2_file(s), BLK_EV_REFBLOCK_ALLOC_SWITCH_TABLE);
     s->rt_off = off;
     s->rt_clusters = (uint32_t)clusters;
-    r = r ? r : q2_meta_add(s, off, len) ? co_q2_header_write(s) : -ENOMEM;
+    int r = co_q2_header_write(s);
     r = r ? r : co_q2_barrier(s);
     if (r) {
-        s->broken = true;           /* the table in memory is not that on the disk */
+        s->broken = true;           /* which table is that on the disk is not known */
         return r;
     }
     memset(s->rt_dirty, 0, s->rt_size / 64 + 1);
@@ -198,17 +221,25 @@ static int co_grow_table(struct qcow2 *s)
     }
     if (clusters << s->cluster_bits > Q2_MAX_RT_BYTES)
         return -EFBIG;
-    int r = resize_table(s, clusters << (s->cluster_bits - 3));
+    struct old_table old;
+    uint64_t table = (first + blocks) << s->cluster_bits;
+    int r = resize_table(s, clusters << (s->cluster_bits - 3), &old);
+    if (r)
+        return r;
     for (uint64_t b = 0; b < blocks && !r; b++)
         r = co_place_block(s, index + b, first + b);
     for (uint64_t c = 0; c < blocks + clusters && !r; c++)
         r = co_ref_add_one(s, first + c, 1);
+    r = r ? r : co_write_table(s, table, clusters << s->cluster_bits);
     if (r) {
-        s->broken = true;
+        q2_meta_del(s, table, clusters << s->cluster_bits);
+        co_table_back(s, &old, first, blocks);
         return r;
     }
-    note_used(s, (first + blocks + clusters) << s->cluster_bits);
-    return co_switch_table(s, (first + blocks) << s->cluster_bits, clusters);
+    free(old.rt);
+    free(old.dirty);
+    note_used(s, table + (clusters << s->cluster_bits));
+    return co_switch_table(s, table, clusters);
 }
 
 static bool is_counted(const struct qcow2 *s, uint64_t cluster)
@@ -440,9 +471,12 @@ int co_q2_apply_frees(struct qcow2 *s, uint64_t count)
     memcpy(mine, s->frees, n * sizeof *mine);
     memmove(s->frees, s->frees + n, (s->nfrees - n) * sizeof *mine);
     s->nfrees -= n;
-    for (size_t i = 0; i < n && !r; i++) {
+    for (size_t i = 0; i < n; i++) {
         s->free_bytes -= mine[i].len;
-        r = co_apply_one(s, &mine[i]);
+        int failed = r ? r : co_apply_one(s, &mine[i]);
+        if (failed && !s->broken)       /* the next time */
+            q2_free_later(s, mine[i].off, mine[i].len, mine[i].cause);
+        r = failed;
     }
     free(mine);
     return r;
