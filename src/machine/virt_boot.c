@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/log.h"
 #include "core/flags.h"
@@ -22,17 +23,46 @@
 static const char *const firmware_dirs[] = { "/usr/share/qemu", "/usr/lib/riscv64-linux-gnu/opensbi/generic", NULL };
 static const char opensbi[] = "opensbi-riscv64-generic-fw_dynamic.bin";
 
-static char *firmware_find(const char *name)
+/* -L: folders before these. */
+#define USER_DIRS_MAX 8
+static char *user_dirs[USER_DIRS_MAX + 1];
+
+static bool dir_apply(const char *arg, struct err *e)
 {
-    if (access(name, F_OK) == 0 || strchr(name, '/'))
-        return xstrdup(name);
-    for (const char *const *d = firmware_dirs; *d; d++) {
-        char *p = xasprintf("%s/%s", *d, name);
+    struct stat st;
+    unsigned n = 0;
+    while (user_dirs[n])
+        n++;
+    if (n == USER_DIRS_MAX)
+        return err_set(e, ERR_VALUE, "-L: at most %d folders", USER_DIRS_MAX);
+    if (stat(arg, &st) || !S_ISDIR(st.st_mode))
+        return err_os(e, access(arg, F_OK) ? errno : ENOTDIR, "-L %s", arg);
+    user_dirs[n] = xstrdup(arg);
+    return true;
+}
+static const struct cli_opt dir_opt = { .name = "L", .arg = "FOLDER", .doc = "where -bios NAME is looked for, before the usual places",
+    .section = "Machine", .phase = CLI_EARLY, .apply = dir_apply };
+CLI_OPT(&dir_opt);
+
+/* The file @name in one of @dirs, or NULL. New string. */
+static char *find_in(const char *const *dirs, const char *name)
+{
+    for (; *dirs; dirs++) {
+        char *p = xasprintf("%s/%s", *dirs, name);
         if (access(p, F_OK) == 0)
             return p;
         free(p);
     }
-    return xstrdup(name);
+    return NULL;
+}
+
+static char *firmware_find(const char *name)
+{
+    if (access(name, F_OK) == 0 || strchr(name, '/'))
+        return xstrdup(name);
+    char *p = find_in((const char *const *)user_dirs, name);
+    p = p ? p : find_in(firmware_dirs, name);
+    return p ? p : xstrdup(name);
 }
 
 static bool firmware_open(struct virt *v, struct err *e)

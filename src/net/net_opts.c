@@ -2,6 +2,7 @@
 /* -netdev, -nic, -net; netdev_add, netdev_del, set_link, info network. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/opt.h"
 #include "core/backend.h"
@@ -140,7 +141,8 @@ static void push_card(const char *nd, json_t *o)
     static const struct { const char *key, *as; } keys[] = { { "mac", "mac" }, { "macaddr", "mac" }, { "addr", "addr" }, { "bus", "bus" },
                                                              { "vectors", "vectors" } };
     char *model = opt_take(o, "model");
-    json_t *card = json_pack("{ssss}", "driver", model ? model : "virtio-net-pci", "netdev", nd);
+    bool virtio = !model || !strcmp(model, "virtio");           /* its old name */
+    json_t *card = json_pack("{ssss}", "driver", virtio ? "virtio-net-pci" : model, "netdev", nd);
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         char *v = opt_take(o, keys[i].key);
         if (v)

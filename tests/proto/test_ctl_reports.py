@@ -236,3 +236,9 @@ def test_words_behind_a_command_that_takes_none():
         for line in ("quit now", "info status x", "info  cpus 1", "info block-jobs -v"):
             assert "takes no argument" in m.qmp.hmp(line), line
         assert "prelaunch" in m.qmp.hmp("info status ")
+
+
+@pytest.mark.parametrize("args", [("-net", "nic,model=virtio", "-net", "user"), ("-nic", "user,model=virtio")])
+def test_the_old_name_of_a_card(args):
+    with Machine(*BOARD, *args) as m:
+        assert "virtio-net-pci" in m.qmp.hmp("info qtree")

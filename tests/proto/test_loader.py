@@ -76,6 +76,17 @@ def test_headers_below_memory(tmp_path, option):
     assert (status, out) == (1, "") and "0x7ffff000" in err and "memory begins at 0x80000000" in err
 
 
+def test_firmware_in_a_folder_of_the_user(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "firmware.bin").write_bytes(program(8))
+    args = ["-M", "virt", "-m", "64M", "-nodefaults", "-display", "none", "-bios", "firmware.bin"]
+    assert run(*args, "-L", tmp_path / "a", "-L", tmp_path / "b") == (8, "", "")
+    for folders, part in (((tmp_path / "a",), "firmware.bin"), ((tmp_path / "nope",), "No such file"), ((tmp_path / "b" / "firmware.bin",), "Not a directory")):
+        status, _, err = run(*args, *[w for f in folders for w in ("-L", f)])
+        assert status == 1 and part in err, err
+
+
 def test_not_while_the_machine_runs(tmp_path):
     with Machine("-M", "virt", "-m", "64M", "-accel", "qtest") as m:
         answer = m.qmp.request({"execute": "device_add", "arguments": {"driver": "loader", "id": "l", "addr": RAM, "data": 1, "data-len": 1}})
