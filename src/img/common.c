@@ -81,6 +81,14 @@ bool img_size(const char *text, uint64_t *out)
     return false;
 }
 
+bool img_number(const char *option, const char *text, uint64_t lo, uint64_t hi, uint64_t *out)
+{
+    if (parse_size(text, 1, out) && *out >= lo && *out <= hi)
+        return true;
+    fprintf(stderr, "backplane-img: %s takes a number from %llu to %llu, not '%s'\n", option, (unsigned long long)lo, (unsigned long long)hi, text);
+    return false;
+}
+
 bool img_rate(const char *text, struct throttle *out)
 {
     if (!img_size(text, &out->lim[TH_BPS].rate))

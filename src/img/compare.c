@@ -213,7 +213,7 @@ static int co_dd(int argc, char **argv)
         else if ((v = operand(argv[optind], "of")))
             out = v;
         else if ((v = operand(argv[optind], "bs")))
-            bad = !img_size(v, &bs) || !bs;
+            bad = !img_number("bs=", v, 1, INT32_MAX, &bs);
         else if ((v = operand(argv[optind], "count")))
             bad = !img_size(v, &count);
         else if ((v = operand(argv[optind], "skip")))
@@ -222,7 +222,7 @@ static int co_dd(int argc, char **argv)
             bad = (fprintf(stderr, "backplane-img: dd has no operand '%s'\n", argv[optind]), true);
     }
     if (bad || !in || !out)
-        return fprintf(stderr, "backplane-img: dd needs if=FILE of=FILE\n"), 1;
+        return bad || img_refuse("dd needs if=FILE of=FILE");
     struct blk_node *src = img_open(in, o.fmt, o.src_cache, &o, 0);
     if (!src)
         return 1;
@@ -284,20 +284,20 @@ static int co_bench(int argc, char **argv)
     for (int c; !bad && (c = img_getopt(argc, argv, "c:d:no:s:S:wi:", &o)) != -1;) {
         switch (c) {
         case 'c': bad = !img_size(optarg, &b.count); break;
-        case 'd': bad = !img_size(optarg, &b.depth) || !b.depth || b.depth > 65536; break;
+        case 'd': bad = !img_number("-d", optarg, 1, 65536, &b.depth); break;
         case 'n': direct = true; break;
         case 'o': bad = !img_size(optarg, &b.off); break;
-        case 's': bad = !img_size(optarg, &b.size) || !b.size || b.size > GiB; break;
+        case 's': bad = !img_number("-s", optarg, 1, GiB, &b.size); break;
         case 'S': bad = !img_size(optarg, &b.step); break;
         case 'w': b.write = true; break;
-        case OPT_PATTERN: bad = !parse_u64(optarg, &pattern) || pattern > 255; break;
+        case OPT_PATTERN: bad = !img_number("--pattern", optarg, 0, 255, &pattern); break;
         case OPT_FLUSH: bad = !img_size(optarg, &b.flush_every); break;
         case 'i': case OPT_NO_DRAIN: break;
         default: bad = true;
         }
     }
     if (bad || optind + 1 != argc)
-        return fprintf(stderr, "backplane-img: bench needs one file name\n"), 1;
+        return bad || img_refuse("bench needs one file name");
     b.n = img_open(argv[optind], o.fmt, o.cache ? o.cache : direct ? "none" : NULL, &o, b.write ? IMG_WRITE : 0);
     if (!b.n)
         return 1;

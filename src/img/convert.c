@@ -341,7 +341,7 @@ static int co_convert(int argc, char **argv)
         case 'n': a.no_create = true; break;
         case 'o': status = !img_parse_o(optarg, a.opts); break;
         case 'S': status = !img_size(optarg, &c->sparse); break;
-        case 'm': status = !parse_u64(optarg, &jobs) || !jobs || jobs > MAX_JOBS; break;
+        case 'm': status = !img_number("-m", optarg, 1, MAX_JOBS, &jobs); break;
         case 'W': break;                 /* writes are always in any order */
         case 'C': c->offload = true; break;
         case 'l': a.snapshot = optarg; break;

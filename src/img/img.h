@@ -59,6 +59,8 @@ bool co_img_bitmaps_copy(struct blk_node *src, struct blk_node *dst);
 int img_fail(const struct err *e, const char *what);
 /* "1.5 MiB": three digits, in the largest unit of which there is nearly one, as QEMU's tool says it. @buf is the answer. */
 const char *img_size_text(uint64_t v, char buf[32]);
+/* A whole number from @lo to @hi; else says that @option takes one. */
+bool img_number(const char *option, const char *text, uint64_t lo, uint64_t hi, uint64_t *out);
 int img_refuse(const char *what);               /* an option or a value that is not taken; 1 */
 int img_fail_errno(int r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void img_progress(const struct img_opts *o, uint64_t done, uint64_t all);

@@ -25,18 +25,32 @@ static void print_snapshots(const struct blk_snap *v, unsigned n)
     }
 }
 
-static void print_value(const char *key, json_t *v)
+/* @key and its value, with @depth levels of four blanks; what it holds below it, as QEMU writes it. */
+static void print_value(const char *key, json_t *v, int depth)
 {
     char name[64];
+    const char *k;
+    json_t *part;
+    size_t i;
+    if (json_is_null(v))
+        return;
     snprintf(name, sizeof name, "%s", key);
-    for (char *p = name; *p; p++)
-        *p = *p == '-' ? ' ' : *p;
+    for (char *c = name; *c; c++)
+        *c = *c == '-' ? ' ' : *c;
+    printf("%*s%s:", depth * 4, "", name);
     if (json_is_string(v))
-        printf("    %s: %s\n", name, json_string_value(v));
+        printf(" %s", json_string_value(v));
     else if (json_is_boolean(v))
-        printf("    %s: %s\n", name, json_is_true(v) ? "true" : "false");
+        printf(" %s", json_is_true(v) ? "true" : "false");
     else if (json_is_integer(v))
-        printf("    %s: %lld\n", name, (long long)json_integer_value(v));
+        printf(" %lld", (long long)json_integer_value(v));
+    putchar('\n');
+    json_object_foreach(v, k, part)
+        print_value(k, part, depth + 1);
+    json_array_foreach(v, i, part) {
+        snprintf(name, sizeof name, "[%zu]", i);
+        print_value(name, part, depth + 1);
+    }
 }
 
 static void print_info(struct blk_node *n, json_t *o)
@@ -68,7 +82,7 @@ static void print_info(struct blk_node *n, json_t *o)
         return;
     puts("Format specific information:");
     json_object_foreach(spec, key, v)
-        print_value(key, v);
+        print_value(key, v, 1);
 }
 
 /* The chain has come to an image again that is in @seen, or has no end that could be told from one. */

@@ -140,3 +140,21 @@ def test_what_only_creation_decides(tmp_path):
     for option, hint in (("cluster_size=4k", "convert -o cluster_size"), ("extended_l2=on", "convert -o extended_l2"), ("nonsense=1", "unknown")):
         assert hint in img("amend", "-f", "qcow2", "-o", option, a, ok=(1,)).stderr
     assert a.read_bytes() == before
+
+
+@pytest.mark.parametrize("args, part", [
+    (("convert", "-m", "0", "a", "b"), "-m takes a number from 1 to 16, not '0'"), (("convert", "-m", "17", "a", "b"), "'17'"),
+    (("dd", "bs=0", "if=a", "of=b"), "bs= takes a number from 1"), (("dd", "seek=1", "if=a", "of=b"), "no operand 'seek=1'"),
+    (("dd", "skip=x", "if=a", "of=b"), "'x' is not a size"), (("bench", "-d", "0", "a"), "-d takes"), (("bench", "--pattern=256", "a"), "--pattern takes"),
+    (("bench",), "one file name"), (("dd", "if=a"), "if=FILE of=FILE")])
+def test_a_number_that_is_not_taken_is_what_is_named(args, part):
+    lines = img(*args, ok=(1,)).stderr.splitlines()
+    assert len(lines) == 1 and part in lines[0], lines
+
+
+def test_a_person_is_told_of_bitmaps(tmp_path):
+    a = tmp_path / "a"
+    img("create", "-f", "qcow2", a, "4M")
+    img("bitmap", "-f", "qcow2", "--add", a, "b0")
+    out = img("info", "-f", "qcow2", a).stdout
+    assert "    bitmaps:\n        [0]:\n            flags:\n                [0]: auto\n            name: b0\n            granularity: 65536\n" in out, out
