@@ -3,7 +3,6 @@
  * "mux": one back end, several front ends. All of them write; the one in focus gets the input; the escape character
  * (Ctrl-a) and a letter change the focus and do what a person at the terminal needs.
  */
-#include "chardev/chr_mux.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +26,6 @@ struct chr_mux {
     unsigned stamp_len, stamp_done;
 };
 
-void (*chr_mux_commit)(void);
 static uint8_t mux_escape = 0x01;       /* Ctrl-a; -echr */
 
 static void mux_say(struct chr_mux *m, const char *s) { chr_write(&m->base, s, strlen(s)); }
@@ -47,7 +45,7 @@ static void mux_set_focus(struct chr_mux *m, struct chr_link *l)
 
 static void mux_help(struct chr_mux *m)
 {
-    static const char *const rows[] = { "h    print this help", "x    exit the program", "s    save disk data back to file (if -snapshot)",
+    static const char *const rows[] = { "h    print this help", "x    exit the program",
         "t    toggle console time stamps", "b    send break (magic sysrq)", "c    switch between console and monitor" };
     char key[16], line[96];
     if (mux_escape > 0 && mux_escape < 27)
@@ -75,10 +73,6 @@ static bool mux_key(struct chr_mux *m, uint8_t ch)
     case 'x':
         mux_say(m, "backplane: terminated\r\n");
         run_request_quit(CAUSE_HOST_UI, 0);
-        break;
-    case 's':
-        if (chr_mux_commit)
-            chr_mux_commit();
         break;
     case 'b':
         if (m->focus)
