@@ -19,7 +19,7 @@ _Thread_local struct rcu_reader rcu_self;
 atomic_uint_least64_t rcu_period = 1;
 bool rcu_fence_readers = true;
 
-static pthread_mutex_t readers_lock = PTHREAD_MUTEX_INITIALIZER;    /* list of readers, their kicks */
+static pthread_mutex_t readers_lock = PTHREAD_MUTEX_INITIALIZER;    /* list of readers */
 static struct list readers = LIST_INIT(readers);
 static pthread_mutex_t period_lock = PTHREAD_MUTEX_INITIALIZER;     /* one grace period at a time; taken first */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -60,19 +60,9 @@ void rcu_thread_unregister(void)
     assert(!r->depth);
     pthread_mutex_lock(&readers_lock);
     list_del(&r->link);
-    r->kick = NULL;
     pthread_mutex_unlock(&readers_lock);
     r->registered = false;
     pthread_setspecific(exit_key, NULL);
-}
-
-void rcu_thread_set_kick(void (*kick)(void *arg), void *arg)
-{
-    rcu_thread_register();
-    pthread_mutex_lock(&readers_lock);
-    rcu_self.kick = kick;
-    rcu_self.kick_arg = arg;
-    pthread_mutex_unlock(&readers_lock);
 }
 
 /* Orders everything before against what readers do after; pairs with the compiler barrier in rcu_enter_(). */
@@ -85,7 +75,7 @@ static void writer_barrier(void)
 #endif
 }
 
-/* True if no registered reader is in a section older than @period; else kicks those that are. */
+/* True if no registered reader is in a section older than @period. */
 static bool all_passed(uint64_t period)
 {
     bool ok = true;
@@ -93,11 +83,7 @@ static bool all_passed(uint64_t period)
     pthread_mutex_lock(&readers_lock);
     list_for_each(r, &readers, link) {
         uint64_t seen = atomic_load_explicit(&r->seen, memory_order_acquire);
-        if (seen == 0 || seen >= period)
-            continue;
-        ok = false;
-        if (r->kick)
-            r->kick(r->kick_arg);
+        ok &= seen == 0 || seen >= period;
     }
     pthread_mutex_unlock(&readers_lock);
     return ok;

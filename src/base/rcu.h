@@ -4,9 +4,8 @@
  * a new version with a release store and frees the old one after a grace period: when every section that could hold the
  * old pointer has ended. Thread: ANY unless said otherwise.
  *
- * A thread that stays in a section for long (a vCPU in its run loop, which keeps host pointers in its TLB) sets a kick:
- * it is called, from another thread, when a grace period waits for it; the thread then drops its cached pointers and calls
- * rcu_quiescent() at the next point where it can. A thread must not sleep inside a section without a kick that wakes it.
+ * A thread that stays in a section for long (a vCPU in its run loop) calls rcu_quiescent() every few microseconds; pointers that it
+ * keeps beyond that (in its TLB) are dropped by whoever is told of the change. No thread sleeps inside a section.
  */
 #ifndef BASE_RCU_H
 #define BASE_RCU_H
@@ -31,8 +30,6 @@ struct rcu_reader {
     unsigned depth;
     bool registered;
     struct list link;
-    void (*kick)(void *arg);
-    void *kick_arg;
 };
 extern _Thread_local struct rcu_reader rcu_self;
 extern atomic_uint_least64_t rcu_period;
@@ -41,8 +38,6 @@ extern bool rcu_fence_readers;      /* no membarrier(2): readers pay for a full 
 /* Joins the set of readers. The first section of a thread does it too; threads leave by themselves when they end. */
 void rcu_thread_register(void);
 void rcu_thread_unregister(void);
-/* @kick (may be NULL) is called with this thread's pending grace period; it must only set a flag or wake. */
-void rcu_thread_set_kick(void (*kick)(void *arg), void *arg);
 
 static inline void rcu_enter_(struct rcu_reader *r)
 {

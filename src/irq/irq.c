@@ -5,21 +5,6 @@
 
 #include "base/str.h"
 
-void irq_or_set(struct irq_or *o, unsigned src, int level)
-{
-    uint64_t bit = UINT64_C(1) << (src & 63);
-    uint64_t was = level ? atomic_fetch_or(&o->levels, bit) : atomic_fetch_and(&o->levels, ~bit);
-    uint64_t now = level ? was | bit : was & ~bit;
-    if (!was == !now)
-        return;
-    /* Sources on other threads may change it meanwhile: whoever called last looks again, so the last call is right. */
-    int said;
-    do {
-        said = atomic_load(&o->levels) != 0;
-        irq_set(&o->out, said);
-    } while (said != (atomic_load(&o->levels) != 0));
-}
-
 /* ---- banks ---- */
 static pthread_mutex_t banks_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct irq_bank *banks;      /* in order of registration */

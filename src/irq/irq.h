@@ -16,10 +16,6 @@ struct irq { void (*set)(void *arg, unsigned n, int level); void *arg; unsigned 
 static inline void irq_set(const struct irq *i, int level) { if (i->set) i->set(i->arg, i->n, level); }
 static inline void irq_pulse(const struct irq *i) { irq_set(i, 1); irq_set(i, 0); }
 
-/* Wired OR of several sources into one line: source @src of up to 64. ANY. */
-struct irq_or { struct irq out; atomic_uint_least64_t levels; };
-void irq_or_set(struct irq_or *o, unsigned src, int level);
-
 /*
  * Named inputs and outputs, so that qtest can intercept lines (irq_intercept_in/out) and the monitor can list them.
  * A controller registers its inputs once: irq_in() then hands out lines that can be watched.

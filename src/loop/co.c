@@ -33,7 +33,6 @@ struct co {
 static _Thread_local struct co *self;
 
 struct co *co_self(void) { return self; }
-struct loop *co_loop(struct co *co) { return co->loop; }
 
 static void list_add(struct co **first, struct co **last, struct co *co)
 {

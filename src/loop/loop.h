@@ -118,7 +118,6 @@ struct clock_source {
     void *arg;
 };
 void clock_vm_set_source(const struct clock_source *s);         /* NULL: back to the host's */
-void clock_vm_notify(void);             /* the source's time passed clock_vm_next_deadline(): loops look at their VM timers. ANY */
 
 /* A timer with a domain that is armed and disarmed under its lock never fires after it was disarmed. */
 struct timer {

@@ -101,7 +101,6 @@ bool co_run_ready(struct loop *l);
 void co_pool_fini(struct loop *l);
 /* Stacks with mappings of their own, of all loops; 0: as many as the host lets us. Tests make it small. */
 extern unsigned co_guarded_max;
-struct loop *co_loop(struct co *co);
 
 /* offload.c */
 struct offload_job { struct offload_job *next; void (*run)(struct offload_job *); };

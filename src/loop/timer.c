@@ -89,18 +89,6 @@ void clock_vm_set_source(const struct clock_source *s)
         clock_vm_set(t);
 }
 
-static void notify_all(void *unused) { loop_each(kick_one, NULL); }
-static struct post notify_post = { .fn = notify_all };
-
-void clock_vm_notify(void)
-{
-    struct loop *l = loop_main();
-    if (loop_current() == l)
-        notify_all(NULL);
-    else
-        loop_post(l, &notify_post);     /* only the main loop may walk the list of loops */
-}
-
 /* ---- the heap ---- */
 
 static bool before(const struct timer *a, const struct timer *b)

@@ -190,17 +190,6 @@ void ram_watch(struct ram *r, uint64_t off, uint64_t len, uint8_t bit)
     rcu_full_fence();
 }
 
-void ram_collect_written(struct ram *r, uint64_t off, uint64_t len, uint8_t bit, void (*fn)(void *, uint64_t), void *arg)
-{
-    if (!len || !range_ok(off, len, r->size))
-        return;
-    uint64_t last = (off + len - 1) >> RAM_PAGE_BITS;
-    for (uint64_t p = off >> RAM_PAGE_BITS; p <= last; p++)
-        if (!(atomic_load_explicit(&r->watch[p], memory_order_relaxed) & bit) && !(atomic_fetch_or(&r->watch[p], bit) & bit))
-            fn(arg, p << RAM_PAGE_BITS);
-    rcu_full_fence();
-}
-
 __attribute__((no_sanitize("thread"))) void ram_copy(void *to, const void *from, uint64_t n)
 {
 #ifdef RCU_TSAN_

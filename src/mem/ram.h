@@ -14,9 +14,8 @@
 #define RAM_PAGE ((uint64_t)1 << RAM_PAGE_BITS)
 
 /* Who wants to notice the next write to a page. A fresh page is watched by nobody. */
-enum { WATCH_CODE = 1 << 0 /* translated code is on it */, WATCH_MIGRATION = 1 << 1, WATCH_VGA = 1 << 2,
-       WATCH_RESERVE = 1 << 3 /* a CPU's reservation must break */,
-       WATCH_CODE_ALL = 1 << 4 /* beside WATCH_CODE: no CPU has kept a fast store path from before */ };
+enum { WATCH_CODE = 1 << 0 /* translated code is on it */, WATCH_RESERVE = 1 << 1 /* a CPU's reservation must break */,
+       WATCH_CODE_ALL = 1 << 2 /* beside WATCH_CODE: no CPU has kept a fast store path from before */ };
 
 struct ram {
     const char *name;
@@ -89,7 +88,5 @@ static inline void ram_written(struct ram *r, uint64_t off, uint64_t len)
  * later: the caller flushes the vCPUs' store entries for the pages (as the CPU knows how), then reads what it watches.
  */
 void ram_watch(struct ram *r, uint64_t off, uint64_t len, uint8_t bit);
-/* Calls fn for each page of the range written since ram_watch(), which watches it again. For VGA and migration. */
-void ram_collect_written(struct ram *r, uint64_t off, uint64_t len, uint8_t bit, void (*fn)(void *, uint64_t off), void *arg);
 
 #endif

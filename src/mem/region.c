@@ -196,15 +196,3 @@ void region_doorbell(struct region *r, struct doorbell *d)
     topology_unlock();
 }
 
-void region_doorbell_del(struct region *r, struct doorbell *d)
-{
-    topology_lock();
-    struct doorbell *_Atomic *at = &r->doorbells;
-    for (struct doorbell *i; (i = atomic_load_explicit(at, memory_order_relaxed)); at = &i->next) {
-        if (i == d) {
-            atomic_store_explicit(at, atomic_load(&d->next), memory_order_release);
-            break;
-        }
-    }
-    topology_unlock();
-}

@@ -75,8 +75,6 @@ void region_romd_set(struct region *r, bool reads_ram);
 /* Several changes, one new view. Nests. The topology lock is held between the two: no domain is locked there. ANY. */
 void region_batch_begin(void);
 void region_batch_end(void);
-/* Where system memory shows the region's start (or would, were its start not hidden). False if no byte of it is visible. */
-bool region_abs_addr(const struct region *r, uint64_t *addr);
 
 /*
  * Doorbell: a write of exactly @size bytes at @off of an MMIO region is served without its lock: the value is stored in
@@ -89,8 +87,7 @@ struct doorbell {
     void (*fn)(void *arg, uint64_t v);
     void *arg;
 };
-/* Adding and removing is possible while the region is mapped; after _del the caller waits (rcu_synchronize) before it frees @d. */
+/* It stays until the region is finished. ANY */
 void region_doorbell(struct region *r, struct doorbell *d);
-void region_doorbell_del(struct region *r, struct doorbell *d);
 
 #endif

@@ -227,19 +227,3 @@ const struct view_range *view_lookup(const struct view *v, uint64_t addr)
     return addr >= v->r[a].start && addr - v->r[a].start < v->r[a].size ? &v->r[a] : NULL;
 }
 
-bool region_abs_addr(const struct region *r, uint64_t *addr)
-{
-    bool found = false;
-    topology_lock();
-    const struct view *v = view_get(&as_memory);
-    for (size_t i = 0; v && i < v->n && !found; i++) {
-        uint64_t off = v->r[i].region_off;      /* of the range in g, stepping up from the leaf */
-        for (const struct region *g = v->r[i].region; g && !found; off += g->off, g = g->parent) {
-            found = g == r;
-            if (found)
-                *addr = v->r[i].start - off;
-        }
-    }
-    topology_unlock();
-    return found;
-}

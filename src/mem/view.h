@@ -41,8 +41,8 @@ void address_space_fini(struct address_space *as);
 /* Within an RCU read section. */
 static inline struct view *view_get(struct address_space *as) { return atomic_load_explicit(&as->view, memory_order_acquire); }
 /*
- * A vCPU keeps host pointers in its TLB beyond its section: its listener sets a flag, and so does its RCU kick; at the next
- * block boundary it drops them and calls rcu_quiescent(). RAM is freed only after that.
+ * A vCPU keeps host pointers in its TLB beyond its section: its listener has it drop them before its next rcu_quiescent(). RAM is
+ * freed only after that.
  */
 /* The range that holds @addr, NULL if nothing is there. */
 const struct view_range *view_lookup(const struct view *v, uint64_t addr);

@@ -15,7 +15,8 @@ static bool is_claimed(const struct pci_dev *d, uint32_t off, uint32_t size)
     return false;
 }
 
-bool pci_claim(struct pci_dev *d, uint32_t off, uint32_t size)
+/* Claims [off, off + size) of configuration space; false if a byte of it is taken, or not there. */
+static bool claim(struct pci_dev *d, uint32_t off, uint32_t size)
 {
     if (!size || !range_ok(off, size, d->config_size) || is_claimed(d, off, size))
         return false;
@@ -47,7 +48,7 @@ uint8_t pci_cap_add(struct pci_dev *d, uint8_t id, uint8_t off, uint8_t size, st
 {
     uint32_t at = off ? off : find_free(d, size, 0x40, PCI_CONFIG_SIZE);
 
-    if (at < 0x40 || at & 3 || !range_ok(at, size, PCI_CONFIG_SIZE) || !pci_claim(d, at, size)) {
+    if (at < 0x40 || at & 3 || !range_ok(at, size, PCI_CONFIG_SIZE) || !claim(d, at, size)) {
         no_room(d, "capability", id, off, size, e);
         return 0;
     }
@@ -64,7 +65,7 @@ uint16_t pci_ext_cap_add(struct pci_dev *d, uint16_t id, uint8_t ver, uint16_t o
     uint32_t at = off ? off : find_free(d, size, PCI_CONFIG_SIZE, PCIE_CONFIG_SIZE);
     bool first = !d->ext_cap_tail;
 
-    if (at < PCI_CONFIG_SIZE || at & 3 || (first && at != PCI_CONFIG_SIZE) || !pci_claim(d, at, size)) {
+    if (at < PCI_CONFIG_SIZE || at & 3 || (first && at != PCI_CONFIG_SIZE) || !claim(d, at, size)) {
         no_room(d, "extended capability", id, off, size, e);
         return 0;
     }

@@ -14,7 +14,6 @@ struct pci_msix {
     atomic_bool is_enabled;     /* the same as enabled, for a look without the lock */
     struct region table_r, pba_r, own;
     bool own_bar;
-    void (*notify)(struct pci_dev *, unsigned v, bool masked);
 };
 
 /* ---- delivery; irq_lock held ---- */
@@ -71,14 +70,10 @@ static void table_write(void *opaque, uint64_t off, uint64_t val, unsigned size)
         return;
     unsigned v = (unsigned)(off / PCI_MSIX_ENTRY);
     pthread_mutex_lock(&d->irq_lock);
-    bool was = masked(m, v);
     st_le(m->table + off, val, size);
     st_le32(m->table + v * PCI_MSIX_ENTRY + 12, m->table[v * PCI_MSIX_ENTRY + 12] & 1);     /* the rest is reserved */
     deliver_pending(d, v);
-    bool now = masked(m, v), tell = m->notify && m->enabled && was != now;
     pthread_mutex_unlock(&d->irq_lock);
-    if (tell)
-        m->notify(d, v, now);
 }
 
 static uint64_t pba_read(void *opaque, uint64_t off, unsigned size)
@@ -163,28 +158,12 @@ void pci_msix_fini(struct pci_dev *d)
     d->msix_cap = 0;
 }
 
-/* Takes over the flags word; true if vectors went open or shut by it. irq_lock held. */
-static bool take_flags(struct pci_msix *m, uint16_t flags)
+/* irq_lock held. */
+static void take_flags(struct pci_msix *m, uint16_t flags)
 {
-    bool was_open = m->enabled && !m->mask_all;
-
     m->enabled = flags & PCI_MSIX_ENABLE;
     m->mask_all = flags & PCI_MSIX_MASK_ALL;
     atomic_store(&m->is_enabled, m->enabled);
-    return was_open != (m->enabled && !m->mask_all);
-}
-
-/* Tells the notifier of every vector. No lock held but the domain's. */
-static void notify_all(struct pci_dev *d)
-{
-    struct pci_msix *m = d->msix;
-
-    for (unsigned v = 0; m->notify && v < m->n; v++) {
-        pthread_mutex_lock(&d->irq_lock);
-        bool is_masked = !m->enabled || masked(m, v);
-        pthread_mutex_unlock(&d->irq_lock);
-        m->notify(d, v, is_masked);
-    }
 }
 
 void pci_msix_written(struct pci_dev *d, uint32_t off, unsigned size)
@@ -193,12 +172,10 @@ void pci_msix_written(struct pci_dev *d, uint32_t off, unsigned size)
     if (!pci_touches(off, size, d->msix_cap + (uint32_t)PCI_MSIX_FLAGS, 2))
         return;
     pthread_mutex_lock(&d->irq_lock);
-    bool moved = take_flags(m, ld_le16(d->config + d->msix_cap + PCI_MSIX_FLAGS));
+    take_flags(m, ld_le16(d->config + d->msix_cap + PCI_MSIX_FLAGS));
     for (unsigned v = 0; v < m->n; v++)
         deliver_pending(d, v);
     pthread_mutex_unlock(&d->irq_lock);
-    if (moved)
-        notify_all(d);
     pci_intx_update(d);                 /* silent while MSI-X is on */
 }
 
@@ -210,14 +187,12 @@ void pci_msix_reset(struct pci_dev *d)
         return;
     d->config[d->msix_cap + PCI_MSIX_FLAGS + 1] &= 0x3f;
     pthread_mutex_lock(&d->irq_lock);
-    bool moved = take_flags(m, 0);
+    take_flags(m, 0);
     memset(m->table, 0, m->n * (size_t)PCI_MSIX_ENTRY);
     memset(m->pending, 0, (m->n + 63) / 64 * 8);
     for (unsigned v = 0; v < m->n; v++)
         m->table[v * PCI_MSIX_ENTRY + 12] = 1;
     pthread_mutex_unlock(&d->irq_lock);
-    if (moved)
-        notify_all(d);
     pci_intx_update(d);
 }
 
@@ -265,11 +240,4 @@ unsigned pci_msi_vectors(struct pci_dev *d)
     if (d->msix && (pci_msix_enabled(d) || !d->msi))
         return d->msix->n;
     return pci_msi_count(d);
-}
-
-
-void pci_msix_set_notifier(struct pci_dev *d, void (*fn)(struct pci_dev *, unsigned v, bool masked))
-{
-    if (d->msix)
-        d->msix->notify = fn;
 }

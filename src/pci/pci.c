@@ -215,7 +215,7 @@ void pci_update(struct pci_dev *d)
     pci_intx_update(d);
 }
 
-void pci_unmap_all(struct pci_dev *d)
+static void unmap_all(struct pci_dev *d)
 {
     region_batch_begin();
     for (unsigned n = 0; n <= PCI_ROM_BAR; n++)
@@ -314,7 +314,7 @@ void pci_fini(struct pci_dev *d)
 {
     loop_post_cancel(loop_main(), &d->flr_post);
     loop_post_cancel(loop_main(), &d->link_post);
-    pci_unmap_all(d);
+    unmap_all(d);
     pci_rom_fini(d);
     pci_msix_fini(d);
     pci_msi_fini(d);

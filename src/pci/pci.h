@@ -149,8 +149,6 @@ bool pci_msi_notify(struct pci_dev *d, unsigned v);
 bool pci_msi_enabled(const struct pci_dev *d);      /* MSI or MSI-X */
 bool pci_msix_enabled(const struct pci_dev *d);
 unsigned pci_msi_vectors(struct pci_dev *d);       /* that the guest granted; of MSI-X, all */
-/* Told when the guest unmasks/masks a vector (irqfd users); may be NULL. */
-void pci_msix_set_notifier(struct pci_dev *d, void (*fn)(struct pci_dev *, unsigned v, bool masked));
 
 static inline bool pci_bus_master(const struct pci_dev *d) { return atomic_load_explicit(&d->dma.enabled, memory_order_relaxed); }
 

@@ -13,7 +13,6 @@ uint32_t pci_fn_read(struct pci_dev *d, uint32_t off, unsigned size);
 void pci_fn_write(struct pci_dev *d, uint32_t off, uint32_t v, unsigned size);
 /* Command register, power state and BARs took new values: decode, bus mastering, INTx follow. Domain lock held. */
 void pci_update(struct pci_dev *d);
-void pci_unmap_all(struct pci_dev *d);
 /* Every BAR is where it should be. Domain lock held; of a VF also its PF's instead. */
 void pci_bars_update(struct pci_dev *d);
 /* What is in the registers now is what a reset brings back. */
@@ -23,8 +22,6 @@ void pci_loaded(struct pci_dev *d);
 /* Configuration space back to its reset values. Domain lock held. */
 void pci_reset_config(struct pci_dev *d, enum reset_kind k);
 
-/* Claims [off, off + size) of configuration space; false if a byte of it is taken, or not there. */
-bool pci_claim(struct pci_dev *d, uint32_t off, uint32_t size) MUST_CHECK;
 
 /* ---- rom.c ---- */
 /* The option ROM, before the device's realize. */

@@ -8,60 +8,6 @@
 #include "irq/irq.h"
 #include "mem/view.h"
 
-static atomic_int line;
-static atomic_uint calls;
-static void line_set(void *arg, unsigned n, int level)
-{
-    atomic_store(&line, level);
-    atomic_fetch_add(&calls, 1);
-}
-
-static void test_or(void **s)
-{
-    struct irq_or o = { .out = { .set = line_set } };
-    struct irq none = { 0 };
-    irq_set(&none, 1);
-    atomic_store(&calls, 0);
-    irq_or_set(&o, 3, 1);
-    assert_int_equal(line, 1);
-    irq_or_set(&o, 63, 1);
-    irq_or_set(&o, 3, 1);
-    assert_int_equal(calls, 1);                 /* only changes of the result are told */
-    irq_or_set(&o, 3, 0);
-    assert_int_equal(line, 1);
-    irq_or_set(&o, 63, 0);
-    assert_int_equal(line, 0);
-    assert_int_equal(calls, 2);
-}
-
-struct toggler { struct irq_or *o; unsigned src; int end; };
-static void *toggle(void *arg)
-{
-    struct toggler *t = arg;
-    for (unsigned i = 0; i < 20000; i++)
-        irq_or_set(t->o, t->src, (int)(i & 1));
-    irq_or_set(t->o, t->src, t->end);
-    return NULL;
-}
-
-static void test_or_threads(void **s)
-{
-    for (int round = 0; round < 8; round++) {
-        struct irq_or o = { .out = { .set = line_set } };
-        pthread_t p[3];
-        struct toggler t[3];
-        int want = 0;
-        for (unsigned i = 0; i < 3; i++) {
-            t[i] = (struct toggler){ &o, i, (round >> i) & 1 };
-            want |= t[i].end;
-            pthread_create(&p[i], NULL, toggle, &t[i]);
-        }
-        for (unsigned i = 0; i < 3; i++)
-            pthread_join(p[i], NULL);
-        assert_int_equal(line, want);
-    }
-}
-
 static unsigned in_n;
 static int in_level;
 static void input(void *arg, unsigned n, int level) { in_n = n; in_level = level; *(unsigned *)arg += 1; }
@@ -134,7 +80,6 @@ static void test_msi(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_or), cmocka_unit_test(test_or_threads),
-                                        cmocka_unit_test(test_banks), cmocka_unit_test(test_msi) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_banks), cmocka_unit_test(test_msi) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
