@@ -32,6 +32,7 @@ static inline bool ranges_overlap(uint64_t a, uint64_t alen, uint64_t b, uint64_
     return alen && blen && a <= b + (blen - 1) && b <= a + (alen - 1);
 }
 
+static inline bool mem_is_zero(const void *p, size_t n) { return !n || (!*(const char *)p && !memcmp(p, (const char *)p + 1, n - 1)); }
 static inline bool is_pow2(uint64_t v) { return v && !(v & (v - 1)); }
 static inline uint64_t align_down(uint64_t v, uint64_t a) { return v & ~(a - 1); }
 static inline uint64_t align_up(uint64_t v, uint64_t a) { return (v + a - 1) & ~(a - 1); }

@@ -25,9 +25,9 @@ bool guest_random_seeded(void)
 }
 
 /* SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). */
-static uint64_t next(void)
+uint64_t random_next(uint64_t *state)
 {
-    uint64_t z = seeded.state += UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
     z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
     return z ^ z >> 31;
@@ -36,7 +36,7 @@ static uint64_t next(void)
 static void fill(unsigned char *at, size_t n)
 {
     while (n) {
-        uint64_t v = next();
+        uint64_t v = random_next(&seeded.state);
         size_t k = n < sizeof v ? n : sizeof v;
         memcpy(at, &v, k);
         at += k;

@@ -214,6 +214,11 @@ bool parse_size(const char *s, uint64_t unit, uint64_t *out)
     return !__builtin_add_overflow(*out, (uint64_t)((unsigned __int128)part * mul / scale), out);
 }
 
+int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 bool parse_bool(const char *s, bool *out)
 {
     static const char *const yes[] = { "on", "yes", "true", "y", NULL }, *const no[] = { "off", "no", "false", "n", NULL };

@@ -35,6 +35,7 @@ bool parse_u64(const char *s, uint64_t *out) MUST_CHECK;
 bool parse_s64(const char *s, int64_t *out) MUST_CHECK;
 /* Bytes with an optional suffix B K M G T P E (powers of 1024) and fraction; without suffix times @unit. */
 bool parse_size(const char *s, uint64_t unit, uint64_t *out) MUST_CHECK;
+int hex_digit(char c);                              /* its value; -1: it is none */
 bool parse_bool(const char *s, bool *out) MUST_CHECK;       /* on/off yes/no true/false y/n */
 /* "1 KiB", "64 MiB", "17" — exact; @buf of 32 bytes. */
 const char *format_size(uint64_t v, char buf[32]);

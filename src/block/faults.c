@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/random.h"
 #include "block/filter.h"
 
 enum op { OP_ANY, OP_READ, OP_WRITE, OP_ZERO, OP_DISCARD, OP_FLUSH, OPS };
@@ -48,14 +49,6 @@ static const struct prop rule_props[] = {
 };
 
 static struct blk_faults *of(struct blk_node *n) { return (struct blk_faults *)n; }
-
-static uint64_t next_random(struct blk_faults *s)
-{
-    uint64_t z = s->rng += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
 
 static const char *errno_name(const void *table, size_t i) { return i < ARRAY_SIZE(errnos) ? errnos[i].name : NULL; }
 
@@ -115,7 +108,7 @@ static struct rule *co_match(struct blk_faults *s, enum op op, uint64_t off, uin
         bool here = op == OP_FLUSH || ranges_overlap(off, len, r->offset, r->length ? r->length : INT64_MAX);
         if ((r->op != OP_ANY && r->op != (int)op) || !here || r->seen++ < r->after || (r->count && r->hits >= r->count))
             continue;
-        if (r->percent_millis < 100000 && next_random(s) % 100000 >= r->percent_millis)
+        if (r->percent_millis < 100000 && random_next(&s->rng) % 100000 >= r->percent_millis)
             continue;
         r->hits++;
         s->hit++;
@@ -126,7 +119,7 @@ static struct rule *co_match(struct blk_faults *s, enum op op, uint64_t off, uin
     return NULL;
 }
 
-static void flip_bit(struct blk_faults *s, uint8_t *p, uint64_t len) { p[next_random(s) % len] ^= (uint8_t)(1 << next_random(s) % 8); }
+static void flip_bit(struct blk_faults *s, uint8_t *p, uint64_t len) { p[random_next(&s->rng) % len] ^= (uint8_t)(1 << random_next(&s->rng) % 8); }
 
 static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
@@ -135,7 +128,7 @@ static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct 
         return -r->errno_;
     int x = co_filter_read(n, off, len, iov, niov, flags);
     if (!x && r && r->corrupt) {
-        uint64_t at = next_random(of(n)) % len;
+        uint64_t at = random_next(&of(n)->rng) % len;
         uint8_t b;
         blk_iov_copy(&b, iov, niov, at, 1, false);
         flip_bit(of(n), &b, 1);

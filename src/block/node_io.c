@@ -54,9 +54,7 @@ void blk_iov_zero(const struct iovec *iov, unsigned n)
 bool blk_iov_is_zero(const struct iovec *iov, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        const char *p = iov[i].iov_base;
-        size_t len = iov[i].iov_len;
-        if (len && (p[0] || memcmp(p, p + 1, len - 1)))
+        if (!mem_is_zero(iov[i].iov_base, iov[i].iov_len))
             return false;
     }
     return true;

@@ -167,8 +167,6 @@ static bool unchecked(const struct pi *pi, const struct tuple *t)
     return t->app == 0xffff && (pi->type != 3 || t->ref == low_bits(pi_ref_bits(pi->pif, pi->sts)));
 }
 
-static bool all_zero(const uint8_t *p, uint64_t n) { return !n || (!p[0] && !memcmp(p, p + 1, n - 1)); }
-
 enum pi_result pi_check_read(const struct pi *pi, const uint8_t *data, uint8_t *meta, uint64_t nlb)
 {
     struct pi one = *pi;
@@ -180,7 +178,7 @@ enum pi_result pi_check_read(const struct pi *pi, const uint8_t *data, uint8_t *
         wrong = pi_check(&one, data, meta, 1, NULL);
         if (!wrong)
             continue;
-        if (!all_zero(meta, pi->ms) || !all_zero(data, pi->block))
+        if (!mem_is_zero(meta, pi->ms) || !mem_is_zero(data, pi->block))
             return wrong;
         memset(tuple_of(pi, meta), 0xff, pi_size(pi->pif));
     }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/random.h"
 #include "block/driver.h"
 
 enum { SECTOR = 512 };
@@ -28,14 +29,6 @@ struct blk_powerloss {
 };
 
 static struct blk_powerloss *of(struct blk_node *n) { return (struct blk_powerloss *)n; }
-
-static uint64_t next_random(struct blk_powerloss *s)
-{
-    uint64_t z = s->rng += UINT64_C(0x9e3779b97f4a7c15);        /* splitmix64 */
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
 
 static bool co_open(struct blk_node *n, struct err *e)
 {
@@ -75,10 +68,10 @@ static int co_apply_torn(struct blk_powerloss *s, const struct pending *p)
 {
     int r = 0;
     if (!p->len)
-        return next_random(s) & 1 ? co_apply(s, p, 0, 0) : 0;
+        return random_next(&s->rng) & 1 ? co_apply(s, p, 0, 0) : 0;
     for (uint64_t at = 0; at < p->len && !r; ) {
         uint64_t n = MIN(SECTOR - (p->off + at) % SECTOR, p->len - at);
-        if (next_random(s) & 1)
+        if (random_next(&s->rng) & 1)
             r = co_apply(s, p, at, n);
         at += n;
     }
@@ -90,7 +83,7 @@ static int co_apply_all(struct blk_powerloss *s, enum keep keep)
     int r = 0;
     while (!list_empty(&s->pending)) {
         struct pending *p = list_first(&s->pending, struct pending, link);
-        if (!r && (keep == KEEP_ALL || (keep == KEEP_SOME && next_random(s) & 1)))
+        if (!r && (keep == KEEP_ALL || (keep == KEEP_SOME && random_next(&s->rng) & 1)))
             r = co_apply(s, p, 0, p->len);
         else if (!r && keep == KEEP_TORN)
             r = co_apply_torn(s, p);

@@ -130,13 +130,11 @@ int co_q2_bitmaps_mark(struct qcow2 *s)
 
 /* ---- storing ---- */
 
-static bool is_zero(const uint8_t *p, uint64_t n) { return !n || (!p[0] && !memcmp(p, p + 1, n - 1)); }
-
 static int co_store_cluster(struct qcow2 *s, const uint8_t *p, uint64_t len, uint8_t *buf, uint64_t *entry)
 {
     uint64_t off;
     *entry = 0;
-    if (is_zero(p, len))
+    if (mem_is_zero(p, len))
         return 0;
     int r = co_q2_alloc(s, 1, NULL, &off);
     if (r)

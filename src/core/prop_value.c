@@ -246,9 +246,9 @@ static bool set_uuid(const struct prop *p, void *base, json_t *v, struct err *e)
     for (; s && *s && n < 32; s++) {
         if (*s == '-')
             continue;
-        if (!isxdigit((unsigned char)*s))
+        if (hex_digit(*s) < 0)
             break;
-        out[n / 2] = (uint8_t)(out[n / 2] << 4 | (isdigit((unsigned char)*s) ? *s - '0' : tolower(*s) - 'a' + 10));
+        out[n / 2] = (uint8_t)(out[n / 2] << 4 | hex_digit(*s));
         n++;
     }
     if (!s || *s || n != 32)

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "base/str.h"
 #include "core/cmd.h"
 #include "core/run.h"
 
@@ -65,21 +66,19 @@ void gdb_hex(struct str *b, const void *data, size_t n)
         str_printf(b, "%02x", ((const uint8_t *)data)[i]);
 }
 
-static int digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
-
 size_t gdb_unhex(const char *s, size_t len, uint8_t *out, size_t max)
 {
     size_t n = 0;
-    for (; n < max && 2 * n + 1 < len && digit(s[2 * n]) >= 0 && digit(s[2 * n + 1]) >= 0; n++)
-        out[n] = (uint8_t)(digit(s[2 * n]) << 4 | digit(s[2 * n + 1]));
+    for (; n < max && 2 * n + 1 < len && hex_digit(s[2 * n]) >= 0 && hex_digit(s[2 * n + 1]) >= 0; n++)
+        out[n] = (uint8_t)(hex_digit(s[2 * n]) << 4 | hex_digit(s[2 * n + 1]));
     return n;
 }
 
 bool gdb_number(const char **s, uint64_t *v)
 {
     const char *from = *s;
-    for (*v = 0; digit(**s) >= 0 && *s - from < 16; ++*s)
-        *v = *v << 4 | (unsigned)digit(**s);
+    for (*v = 0; hex_digit(**s) >= 0 && *s - from < 16; ++*s)
+        *v = *v << 4 | (unsigned)hex_digit(**s);
     return *s != from;
 }
 
@@ -160,11 +159,11 @@ static void byte(uint8_t c)
         gdb.state = GDB_BODY;
         break;
     case GDB_SUM1:
-        gdb.want = (uint8_t)((digit((char)c) & 15) << 4);
+        gdb.want = (uint8_t)((hex_digit((char)c) & 15) << 4);
         gdb.state = GDB_SUM2;
         break;
     case GDB_SUM2:
-        gdb.want |= digit((char)c) & 15;
+        gdb.want |= hex_digit((char)c) & 15;
         end_of_packet();
         break;
     }
@@ -266,7 +265,8 @@ static char *with_defaults(const char *arg)
     return str_take(&b);
 }
 
-bool gdb_start(const char *arg, struct err *e)
+/* Serves gdb on a chardev given as -gdb takes it, in place of the present one; "none": no longer. False with @e filled. */
+static bool gdb_start(const char *arg, struct err *e)
 {
     static unsigned count;
     char id[24];

@@ -9,6 +9,7 @@
 
 #include "base/base64.h"
 #include "base/bits.h"
+#include "base/str.h"
 #include "chardev/chr.h"
 #include "core/cmd.h"
 #include "core/debug.h"
@@ -73,11 +74,6 @@ static void on_writable(void *arg)
 }
 
 /* ---- numbers and blobs ---- */
-
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
 
 /* "0x0123" into @n bytes; what is missing is zero. */
 static bool hex_decode(const char *s, uint8_t *out, size_t n)

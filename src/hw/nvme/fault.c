@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include "base/log.h"
+#include "base/random.h"
 #include "base/str.h"
 #include "hw/nvme/timing.h"
 #include "hw/nvme/zns.h"
@@ -60,21 +61,12 @@ static bool touches(const struct nvme_fault *f, const struct nvme_req *r)
     return r->sq->id && (slba >= f->slba ? slba - f->slba < f->nlb : f->slba - slba < nlb);
 }
 
-/* xorshift64: small, and the same everywhere. */
-static bool chance(struct nvme_fault *f)
-{
-    f->random ^= f->random << 13;
-    f->random ^= f->random >> 7;
-    f->random ^= f->random << 17;
-    return f->random % ALWAYS < f->probability;
-}
-
 static bool hit(struct nvme_fault *f, const struct nvme_req *r)
 {
     if ((f->queue == Q_ADMIN && r->sq->id) || (f->queue == Q_IO && !r->sq->id) || (f->opcode != ANY_OPCODE && f->opcode != r->cmd.opcode) ||
         (f->nsid && f->nsid != r->cmd.nsid) || !touches(f, r))
         return false;
-    if (f->seen++ < f->skip || (f->count && f->hits >= f->count) || !chance(f))
+    if (f->seen++ < f->skip || (f->count && f->hits >= f->count) || random_next(&f->random) % ALWAYS >= f->probability)
         return false;
     f->hits++;
     return true;
@@ -164,9 +156,6 @@ static void swap(void *arg)
     c->list = old;
 }
 
-/* On the controller's loop: a coroutine that does not wait runs at once, with the domain's lock. */
-static void swap_there(void *arg) { co_spawn(NULL, ((struct change *)arg)->n->pci.dev.dom, swap, arg); }
-
 bool nvme_faults_set(struct nvme *n, json_t *list, struct err *e)
 {
     struct change c = { .n = n };
@@ -188,7 +177,7 @@ bool nvme_faults_set(struct nvme *n, json_t *list, struct err *e)
         f->random = f->seed;
     }
     if (n->pci.dev.realized)
-        loop_call(domain_loop(n->pci.dev.dom), swap_there, &c);
+        domain_call(n->pci.dev.dom, swap, &c);
     else
         swap(&c);
     free(c.list);

@@ -177,9 +177,6 @@ static void swap(void *arg)
     c->t = old;
 }
 
-/* On the controller's loop: a coroutine that does not wait runs at once, with the domain's lock. */
-static void swap_there(void *arg) { co_spawn(NULL, ((struct change *)arg)->n->pci.dev.dom, swap, arg); }
-
 bool nvme_timing_set(struct nvme *n, json_t *o, struct err *e)
 {
     struct change c = { .n = n };
@@ -196,7 +193,7 @@ bool nvme_timing_set(struct nvme *n, json_t *o, struct err *e)
         c.t->die_busy = xcalloc(MAX(c.t->dies, 1u), sizeof *c.t->die_busy);
     }
     if (n->pci.dev.realized)
-        loop_call(domain_loop(n->pci.dev.dom), swap_there, &c);
+        domain_call(n->pci.dev.dom, swap, &c);
     else
         swap(&c);
     timing_free(c.t);

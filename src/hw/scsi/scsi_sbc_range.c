@@ -117,17 +117,12 @@ void co_scsi_get_lba_status(struct scsi_req *r)
 
 /* ---- WRITE SAME: 5.51 ---- */
 
-static bool all_zero(const uint8_t *p, size_t n)
-{
-    return !p[0] && !memcmp(p, p + 1, n - 1);
-}
-
 /* Zeroes or copies of @block over a range, in steps between which it can be aborted. */
 static bool co_fill(struct scsi_req *r, uint64_t lba, uint64_t blocks, const uint8_t *block, unsigned zero_flags)
 {
     struct scsi_disk *d = disk_of(r);
     uint64_t bs = scsi_disk_bs(d), step, off = lba * bs, end = (lba + blocks) * bs;
-    bool zero = all_zero(block, bs), ok = true;
+    bool zero = mem_is_zero(block, bs), ok = true;
     uint8_t *buf = NULL;
 
     step = zero ? 64 * MiB : MAX(SCSI_STEP, bs);
@@ -179,7 +174,7 @@ void co_scsi_write_same(struct scsi_req *r)
     }
     if (!no_data)
         scsi_take(r, 0, block, bs);
-    if (scsi_pi_type(d) && n && !(unmap && all_zero(block, bs))) {
+    if (scsi_pi_type(d) && n && !(unmap && mem_is_zero(block, bs))) {
         co_scsi_pi_write_same(r, lba, n, no_data);
     } else if (n) {
         co_scsi_claim(d, &claim, lba, n, scsi_pi_type(d));
@@ -259,7 +254,7 @@ bool scsi_overwrite_stops(const struct scsi_disk *d) { return d->overwriting && 
 static int co_overwrite(struct scsi_disk *d, const uint8_t *block, uint64_t blocks)
 {
     uint64_t bs = scsi_disk_bs(d), off = 0, end = blocks * bs, step = MAX(SCSI_STEP, bs);
-    bool zero = all_zero(block, bs);
+    bool zero = mem_is_zero(block, bs);
     uint8_t *buf = NULL;
     int res = 0;
 

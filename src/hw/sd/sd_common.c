@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Commands that SD cards and e.MMC devices have in common, and registers that they share (SD 4.7.4, 5; e.MMC 6.10, 7). */
+#include "base/str.h"
 #include "hw/sd/sd.h"
 
 enum { CSD_TMP_WP = 12, CSD_PERM_WP = 13, CSD_COPY = 14 };
@@ -79,7 +80,7 @@ unsigned sd_tuning_block(uint8_t *buf, unsigned lines)
 
     memset(buf, 0, n);
     for (unsigned i = 0; digits[i]; i++) {
-        uint8_t v = (uint8_t)(digits[i] <= '9' ? digits[i] - '0' : digits[i] - 'a' + 10);
+        uint8_t v = (uint8_t)hex_digit(digits[i]);
         if (lines == 8)
             buf[i] = (uint8_t)(v * 0x11);
         else

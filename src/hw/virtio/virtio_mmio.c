@@ -121,11 +121,6 @@ static void legacy_pfn(struct virtio_mmio *t, struct virtq *vq, uint32_t pfn)
     virtq_enable(vq);
 }
 
-static void set_half(uint64_t *a, bool high, uint32_t val)
-{
-    *a = high ? bits_set(*a, 32, 32, val) : bits_set(*a, 0, 32, val);
-}
-
 static void write_queue(struct virtio_mmio *t, struct virtio_dev *v, uint64_t off, uint32_t val)
 {
     struct virtq *vq = virtio_queue(v, t->queue_sel);
@@ -157,9 +152,9 @@ static void write_queue(struct virtio_mmio *t, struct virtio_dev *v, uint64_t of
         return;                         /* 4.2.2.2: not while the queue is live */
     switch (off) {
     case R_QUEUE_NUM: (void)!virtq_set_num(vq, val); break;
-    case R_DESC_LOW: case R_DESC_HIGH: set_half(&vq->desc, off == R_DESC_HIGH, val); break;
-    case R_DRIVER_LOW: case R_DRIVER_HIGH: set_half(&vq->driver, off == R_DRIVER_HIGH, val); break;
-    case R_DEVICE_LOW: case R_DEVICE_HIGH: set_half(&vq->device, off == R_DEVICE_HIGH, val); break;
+    case R_DESC_LOW: case R_DESC_HIGH: vq->desc = bits_set(vq->desc, 8 * (off & 4), 32, val); break;
+    case R_DRIVER_LOW: case R_DRIVER_HIGH: vq->driver = bits_set(vq->driver, 8 * (off & 4), 32, val); break;
+    case R_DEVICE_LOW: case R_DEVICE_HIGH: vq->device = bits_set(vq->device, 8 * (off & 4), 32, val); break;
     }
 }
 

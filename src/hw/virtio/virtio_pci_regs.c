@@ -91,11 +91,6 @@ static uint64_t common_read(void *opaque, uint64_t off, unsigned size)
     return read_queue(t, off);
 }
 
-static void set_half(uint64_t *a, bool high, uint32_t val)
-{
-    *a = high ? bits_set(*a, 32, 32, val) : bits_set(*a, 0, 32, val);
-}
-
 static void write_queue(struct virtio_pci *t, uint64_t off, uint32_t val)
 {
     struct virtq *vq = virtio_queue(t->v, t->queue_sel);
@@ -122,9 +117,9 @@ static void write_queue(struct virtio_pci *t, uint64_t off, uint32_t val)
         if (val == 1)
             virtq_enable(vq);
         break;
-    case R_QUEUE_DESC: case R_QUEUE_DESC + 4: set_half(&vq->desc, off & 4, val); break;
-    case R_QUEUE_DRIVER: case R_QUEUE_DRIVER + 4: set_half(&vq->driver, off & 4, val); break;
-    case R_QUEUE_DEVICE: case R_QUEUE_DEVICE + 4: set_half(&vq->device, off & 4, val); break;
+    case R_QUEUE_DESC: case R_QUEUE_DESC + 4: vq->desc = bits_set(vq->desc, 8 * (off & 4), 32, val); break;
+    case R_QUEUE_DRIVER: case R_QUEUE_DRIVER + 4: vq->driver = bits_set(vq->driver, 8 * (off & 4), 32, val); break;
+    case R_QUEUE_DEVICE: case R_QUEUE_DEVICE + 4: vq->device = bits_set(vq->device, 8 * (off & 4), 32, val); break;
     }
 }
 
