@@ -169,10 +169,10 @@ static bool log_set_item(const char *name, struct err *e)
     return err_unknown(e, "log item", name, "", item_name, NULL);
 }
 
-void log_list_items(void (*put)(const char *name, const char *doc, void *arg), void *arg)
+void log_list_items(struct str *out)
 {
     for (size_t i = 0; i < LOG_ITEMS; i++)
-        put(items[i].name, items[i].doc, arg);
+        str_printf(out, "%-14s %s\n", items[i].name, items[i].doc);
 }
 
 bool log_set_items(const char *comma_list, struct err *e)

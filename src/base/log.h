@@ -11,6 +11,8 @@
 #include "base/err.h"
 #include "base/linkset.h"
 
+struct str;
+
 enum log_item {
     LOG_GUEST,          /* -d guest_errors */
     LOG_UNIMP,          /* -d unimp */
@@ -41,7 +43,7 @@ void log_set_program(const char *name);
 void log_put_prefix(void);
 uint64_t log_guest_total(void);
 bool log_set_items(const char *comma_list, struct err *e) MUST_CHECK;   /* "none", "all", "-item" switches one off */
-void log_list_items(void (*put)(const char *name, const char *doc, void *arg), void *arg);
+void log_list_items(struct str *out);                                   /* a line each, for help */
 bool log_set_file(const char *path, struct err *e) MUST_CHECK;
 
 #define log_guest(...) do { static struct log_site site_; log_guest_at(&site_, __VA_ARGS__); } while (0)

@@ -8,6 +8,7 @@
 #include "block/bitmap.h"
 #include "block/blk_int.h"
 #include "block/cbw.h"
+#include "block/filter.h"
 
 enum { BREAK_GUEST_WRITE, BREAK_SNAPSHOT };
 enum { LATE_STEP_NS = 1000000 };
@@ -114,10 +115,6 @@ static int co_before(struct blk_node *n, uint64_t off, uint64_t len)
     return 0;
 }
 
-static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
-{
-    return co_node_preadv(n->child.node, off, len, iov, niov, flags);
-}
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
     int r = co_before(n, off, len);
@@ -133,8 +130,6 @@ static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
     int r = co_before(n, off, len);
     return r ? r : co_node_discard(n->child.node, off, len);
 }
-static int co_flush(struct blk_node *n) { return co_node_flush(n->child.node); }
-static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out) { return co_node_map(n->child.node, off, len, out); }
 
 static const struct prop props[] = {
     PROP_JSON(struct blk_cbw, file, "file", PF_REQUIRED, "Node below"),
@@ -148,8 +143,8 @@ static const struct prop props[] = {
 static const struct blk_driver cbw_driver = {
     .obj = { .name = "blockdev-copy-before-write", .desc = "What is overwritten is copied to a target before", .base = &blk_node_class,
              .size = sizeof(struct blk_cbw), .props = props },
-    .flags = BLK_FILTER, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
-    .co_discard = co_discard, .co_flush = co_flush, .co_map = co_map, .set_perm = blk_pass_perm,
+    .flags = BLK_FILTER, .co_open = co_open, .co_close = co_close, .co_preadv = co_filter_read, .co_pwritev = co_write, .co_zero = co_zero,
+    .co_discard = co_discard, .co_flush = co_filter_flush, .co_map = co_filter_map, .set_perm = blk_pass_perm,
 };
 OBJ_CLASS(&cbw_driver.obj);
 

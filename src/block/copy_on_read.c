@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "block/blk_int.h"
+#include "block/filter.h"
 
 struct blk_cor { struct blk_node node; json_t *file; struct co_mutex copying; };
 
@@ -84,14 +85,6 @@ static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
     co_mutex_unlock(&of(n)->copying);
     return r;
 }
-static int co_flush(struct blk_node *n) { return co_node_flush(n->child.node); }
-static int co_resize(struct blk_node *n, uint64_t size)
-{
-    int r = co_node_resize(n->child.node, size);
-    atomic_store(&n->size, atomic_load(&n->child.node->size));
-    return r;
-}
-static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out) { return co_node_map(n->child.node, off, len, out); }
 
 /* What is read is written, too. */
 static bool set_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e)
@@ -109,6 +102,6 @@ static const struct blk_driver cor_driver = {
     .obj = { .name = "blockdev-copy-on-read", .desc = "What is read from a backing file is kept in the image", .base = &blk_node_class,
              .size = sizeof(struct blk_cor), .props = props },
     .flags = BLK_FILTER, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
-    .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_resize, .co_map = co_map, .set_perm = set_perm,
+    .co_discard = co_discard, .co_flush = co_filter_flush, .co_resize = co_filter_resize, .co_map = co_filter_map, .set_perm = set_perm,
 };
 OBJ_CLASS(&cor_driver.obj);

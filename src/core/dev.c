@@ -270,7 +270,7 @@ static const struct dev_class *user_class(const char *driver, struct err *e)
         err_hint(e, "-device NAME,option=value...; `-device help` lists the names");
         return NULL;
     }
-    if (!c || !obj_class_is(c, &dev_obj_class) || (c->flags & (OCF_ABSTRACT | OCF_INTERNAL))) {
+    if (!c || !obj_class_is(c, &dev_obj_class) || !obj_class_shown(c)) {
         obj_class_unknown(&dev_obj_class, "device", driver, e);
         return NULL;
     }

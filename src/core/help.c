@@ -11,7 +11,6 @@ static const char *const categories[] = {
     "Storage", "Network", "USB", "Input", "Display", "Sound", "Bridge", "CPU", "Misc", NULL,
 };
 
-static bool shown(const struct obj_class *c) { return !(c->flags & (OCF_ABSTRACT | OCF_INTERNAL)); }
 static bool is_device(const struct obj_class *c) { return obj_class_is(c, &dev_obj_class); }
 
 const char *const *help_categories(void) { return categories; }
@@ -49,7 +48,7 @@ static struct widths widths_of(const struct obj_class *const *list)
     struct widths w = { 4, 3 };
 
     for (; *list; list++) {
-        if (!shown(*list))
+        if (!obj_class_shown(*list))
             continue;
         w.name = MAX(w.name, (int)strlen((*list)->name));
         w.bus = MAX(w.bus, (int)strlen(bus_name(*list)));
@@ -63,7 +62,7 @@ static void category_lines(const char *cat, const struct obj_class *const *list,
     bool any = false;
 
     for (; *list; list++) {
-        if (!shown(*list) || strcmp(help_category(*list), cat))
+        if (!obj_class_shown(*list) || strcmp(help_category(*list), cat))
             continue;
         if (!any)
             str_printf(out, "%s%s:\n  %-*s  %-*s  what it is\n", out->len ? "\n" : "", cat, w.name, "name", w.bus, "bus");
@@ -87,7 +86,7 @@ void help_classes(const struct obj_class *base, const char *title, struct str *o
     if (base != &dev_obj_class) {
         str_printf(out, "%s:\n", title);
         for (; *list; list++)
-            if (shown(*list))
+            if (obj_class_shown(*list))
                 class_line(*list, w, out);
         return;
     }

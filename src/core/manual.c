@@ -8,7 +8,6 @@
 #include "core/backend.h"
 #include "core/dev.h"
 
-static bool shown(const struct obj_class *c) { return !(c->flags & (OCF_ABSTRACT | OCF_INTERNAL)); }
 static const struct bus_class *bus_of(const struct obj_class *c)
 {
     return obj_class_is(c, &dev_obj_class) ? ((const struct dev_class *)c)->plugs_into : NULL;
@@ -71,7 +70,7 @@ static void devices(struct str *out)
     for (const char *const *cat = help_categories(); *cat; cat++) {
         bool any = false;
         for (const struct obj_class *const *c = obj_class_list(&dev_obj_class, false); *c; c++) {
-            if (!shown(*c) || strcmp(help_category(*c), *cat))
+            if (!obj_class_shown(*c) || strcmp(help_category(*c), *cat))
                 continue;
             if (!any)
                 str_printf(out, "\n### %s\n", *cat);
@@ -87,7 +86,7 @@ static void others(const char *base, const char *suffix, struct str *out)
     const struct obj_class *b = obj_class_find(base);
     for (const struct obj_class *const *c = obj_class_list(b, false); b && *c; c++) {
         char name[96];
-        if (!shown(*c))
+        if (!obj_class_shown(*c))
             continue;
         snprintf(name, sizeof name, "%s", str_starts((*c)->name, base) ? (*c)->name + strlen(base) + 1 : (*c)->name);
         char *end = suffix ? strstr(name, suffix) : NULL;
@@ -100,7 +99,7 @@ static void others(const char *base, const char *suffix, struct str *out)
 static void objects(struct str *out)
 {
     for (const struct obj_class *const *c = obj_class_list(NULL, false); *c; c++)
-        if (shown(*c) && str_eq(obj_class_ns(*c), "object"))
+        if (obj_class_shown(*c) && str_eq(obj_class_ns(*c), "object"))
             class_section(*c, (*c)->name, out);
 }
 

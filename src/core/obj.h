@@ -53,6 +53,8 @@ LINKSET_DECLARE(obj_classes, struct obj_class);
 /* Class look-up by name or alias; NULL if none. ANY. */
 const struct obj_class *obj_class_find(const char *name);
 bool obj_class_is(const struct obj_class *c, const struct obj_class *base);
+/* A person may create it. */
+static inline bool obj_class_shown(const struct obj_class *c) { return !(c->flags & (OCF_ABSTRACT | OCF_INTERNAL)); }
 const char *obj_class_ns(const struct obj_class *c);
 /* Every class derived from @base (which may be NULL), sorted by name. Ends with NULL; static storage until the next call: main loop. */
 const struct obj_class *const *obj_class_list(const struct obj_class *base, bool with_abstract);

@@ -136,14 +136,12 @@ static bool apply_log_file(const char *arg, struct err *e)
 static const struct cli_opt opt_log_file = { "D", "FILE", "write the log (-d, -trace) to FILE", "Debug", CLI_EARLY, apply_log_file };
 CLI_OPT(&opt_log_file);
 
-static void put_log_item(const char *name, const char *doc, void *arg) { str_printf(arg, "%-14s %s\n", name, doc); }
-
 static bool apply_log_items(const char *arg, struct err *e)
 {
     struct str b = { 0 };
     if (!opt_is_help(arg))
         return log_set_items(arg, e);
-    log_list_items(put_log_item, &b);
+    log_list_items(&b);
     cli_print_and_exit(&b);
 }
 static const struct cli_opt opt_log_items = { "d", "ITEM[,...]", "log these items (-d help lists them)", "Debug", CLI_EARLY, apply_log_items };

@@ -38,7 +38,7 @@ static void offer_ids(const struct offer *o, const char *ns)
 
 static bool creatable(const struct obj_class *c, bool device)
 {
-    return device ? obj_class_is(c, &dev_obj_class) && !(c->flags & (OCF_ABSTRACT | OCF_INTERNAL)) : user_object_class(c);
+    return device ? obj_class_is(c, &dev_obj_class) && obj_class_shown(c) : user_object_class(c);
 }
 
 /* "TYPE" first, then "option=". */

@@ -10,13 +10,11 @@
 
 /* ---- log ---- */
 
-static void put_item(const char *name, const char *doc, void *arg) { str_printf(arg, "%-14s %s\n", name, doc); }
-
 static void run_log(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
     if (opt_is_help(arg) || !*arg)
-        log_list_items(put_item, out);
+        log_list_items(out);
     else if (!log_set_items(arg, &e))
         hmp_error(out, &e);
 }

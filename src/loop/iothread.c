@@ -60,6 +60,13 @@ struct loop *iothread_loop(struct obj *o)
     return o ? ((struct iothread *)o)->loop : loop_main();
 }
 
+bool dev_iothread_changed(struct obj *o, const struct prop *p, struct err *e)
+{
+    struct obj *t = *(struct obj **)((char *)o + p->off);
+    ((struct dev *)o)->home = t ? iothread_loop(t) : NULL;
+    return true;
+}
+
 static bool iothread_show(struct obj *o, void *list)
 {
     struct iothread *t = (struct iothread *)o;

@@ -344,14 +344,6 @@ static bool nvme_check(struct obj *o, struct err *e)
     return nvme_virt_check(n, e);
 }
 
-static bool iothread_changed(struct obj *o, const struct prop *p, struct err *e)
-{
-    struct obj *t = *(struct obj **)((char *)o + p->off);
-
-    ((struct dev *)o)->home = t ? iothread_loop(t) : NULL;
-    return true;
-}
-
 static const struct prop nvme_props[] = {
     PROP_INCLUDE(struct nvme, opt, blk_front_props),
     PROP_STR(struct nvme, serial, "serial", PF_REQUIRED, "Serial number (20 characters)"),
@@ -392,8 +384,7 @@ static const struct prop nvme_props[] = {
     PROP_U16(struct nvme, virt.max_vi, "sriov_max_vi_per_vf", 0, 0, 2047, "Vectors of a virtual function at most; 0: an equal part"),
     PROP_U16(struct nvme, virt.max_vq, "sriov_max_vq_per_vf", 0, 0, UINT16_MAX, "Queues of a virtual function at most, with its admin queue; 0: an equal part"),
     PROP_INCLUDE(struct nvme, pci, nvme_runtime_props),
-    { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
-      PROP_OFF(struct nvme, iothread), .of = &iothread_class, .changed = iothread_changed },
+    DEV_IOTHREAD_ROW(struct nvme, iothread),
     PROP_END
 };
 

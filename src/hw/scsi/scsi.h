@@ -117,7 +117,7 @@ struct scsi_dev_class {
 #define SCSI_DEV_CLASS(d) ((const struct scsi_dev_class *)(d)->dev.obj.cls)
 
 extern const struct dev_class scsi_dev_class;           /* abstract */
-extern const struct prop scsi_dev_props[];              /* channel, scsi-id, lun over struct scsi_dev */
+bool scsi_dev_init(struct obj *o, struct err *e);       /* for units that are plugged elsewhere, too */
 extern const struct state_desc scsi_dev_state;
 
 /* ---- for adapters ---- */
@@ -172,6 +172,7 @@ void scsi_report_opcodes(struct scsi_req *r);
 /* Command block fields (SPC-5, 4.2). */
 uint64_t scsi_cdb_lba(const uint8_t *cdb);
 uint32_t scsi_cdb_len(const uint8_t *cdb);
+uint32_t scsi_cdb_blocks(const uint8_t *cdb);           /* of a transfer: in READ(6) and WRITE(6), 0 stands for 256 (SBC-4, 5.8) */
 uint16_t scsi_cdb_action(const uint8_t *cdb);           /* the service action, where there are some */
 /* The byte with the PROTECT field, DPO, FUA and BYTCHK. */
 static inline uint8_t scsi_cdb_flags(const uint8_t *cdb) { return cdb[0] == OP_VARIABLE_LENGTH ? cdb[10] : cdb[1]; }

@@ -143,7 +143,7 @@ bool scsi_dev_attach(struct scsi_dev *d, struct err *e)
     return true;
 }
 
-static bool scsi_dev_init(struct obj *o, struct err *e)
+bool scsi_dev_init(struct obj *o, struct err *e)
 {
     struct scsi_dev *d = (struct scsi_dev *)o;
 
@@ -153,7 +153,7 @@ static bool scsi_dev_init(struct obj *o, struct err *e)
     return true;
 }
 
-const struct prop scsi_dev_props[] = {
+static const struct prop scsi_dev_props[] = {
     PROP_U32(struct scsi_dev, channel, "channel", 0, 0, UINT32_MAX, "Channel of the adapter"),
     { .name = "scsi-id", .doc = "Number of the target; the first free one if left out", .type = PROP_T_U32,
       PROP_OFF(struct scsi_dev, id), .def = UINT32_MAX },
@@ -475,6 +475,13 @@ uint32_t scsi_cdb_len(const uint8_t *c)
     case 5: return ld_be32(c + 6);
     default: return ld_be16(c + 7);
     }
+}
+
+uint32_t scsi_cdb_blocks(const uint8_t *c)
+{
+    uint32_t n = scsi_cdb_len(c);
+
+    return c[0] < 0x20 && !n ? 256 : n;
 }
 
 uint16_t scsi_cdb_action(const uint8_t *c)

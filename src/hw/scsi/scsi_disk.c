@@ -337,18 +337,8 @@ static bool disk_check(struct obj *o, struct err *e)
 }
 
 /* What is common to disks wherever they are plugged: SCSI's own add the address (scsi_dev_class). Options and their check are each bus's. */
-static bool disk_init(struct obj *o, struct err *e)
-{
-    struct scsi_dev *d = (struct scsi_dev *)o;
-
-    list_init(&d->on_bus);
-    list_init(&d->reqs);
-    d->type = SCSI_DEV_CLASS(d)->type;
-    return true;
-}
-
 const struct dev_class scsi_disk_class = {
-    .obj = { .name = "disk-device", .base = &dev_obj_class, .size = sizeof(struct scsi_disk), .flags = OCF_ABSTRACT, .init = disk_init },
+    .obj = { .name = "disk-device", .base = &dev_obj_class, .size = sizeof(struct scsi_disk), .flags = OCF_ABSTRACT, .init = scsi_dev_init },
     .state_none = "a base of others",
 };
 OBJ_CLASS(&scsi_disk_class.obj);

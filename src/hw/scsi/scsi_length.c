@@ -27,13 +27,6 @@ static const struct row rows[] = {
     { OP_REASSIGN_BLOCKS, OUT_FIXED, 0, 4 }, { OP_SANITIZE, OUT_FIELD, 7, 2 }, { OP_SEND_DIAGNOSTIC, OUT_FIELD, 3, 2 }, { OP_FORMAT_UNIT, OUT_FORMAT, 0, 0 },
 };
 
-static uint32_t blocks_of(const uint8_t *cdb)
-{
-    uint32_t n = scsi_cdb_len(cdb);
-
-    return cdb[0] < 0x20 && !n ? 256 : n;
-}
-
 static uint64_t field(const uint8_t *p, unsigned bytes)
 {
     uint64_t v = 0;
@@ -46,11 +39,11 @@ static uint64_t field(const uint8_t *p, unsigned bytes)
 static uint64_t length(const struct row *r, const uint8_t *cdb, uint32_t bs)
 {
     switch (r->kind) {
-    case IN_BLOCKS: case OUT_BLOCKS: return (uint64_t)blocks_of(cdb) * bs;
+    case IN_BLOCKS: case OUT_BLOCKS: return (uint64_t)scsi_cdb_blocks(cdb) * bs;
     case OUT_TWICE: return 2 * field(cdb + r->at, r->bytes) * bs;
     case OUT_ONE: return cdb[0] == OP_WRITE_SAME_16 && cdb[1] & 1 ? 0 : bs;       /* NDOB */
     case OUT_VERIFY:                                                                /* BYTCHK: 5.36 */
-        return (cdb[1] >> 1 & 3) == 1 ? (uint64_t)blocks_of(cdb) * bs : (cdb[1] >> 1 & 3) == 3 ? bs : 0;
+        return (cdb[1] >> 1 & 3) == 1 ? (uint64_t)scsi_cdb_blocks(cdb) * bs : (cdb[1] >> 1 & 3) == 3 ? bs : 0;
     case OUT_FORMAT: return !(cdb[1] & 0x10) ? 0 : cdb[1] & 0x20 ? 8 : 4;            /* FMTDATA, LONGLIST */
     case IN_FIELD: case OUT_FIELD: return field(cdb + r->at, r->bytes);
     case IN_CD: return scsi_read_cd_len(cdb);

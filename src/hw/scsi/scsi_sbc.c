@@ -46,14 +46,6 @@ bool scsi_disk_result(struct scsi_req *r, int error, bool is_read, uint64_t lba)
     return false;
 }
 
-/* Length of READ(6) and WRITE(6): 0 stands for 256 blocks (5.8). */
-static uint32_t transfer_len(const uint8_t *cdb)
-{
-    uint32_t n = scsi_cdb_len(cdb);
-
-    return cdb[0] < 0x20 && !n ? 256 : n;
-}
-
 /* What is asked for can be transferred. */
 static bool transfer_fits(struct scsi_req *r, uint64_t lba, uint32_t n)
 {
@@ -93,7 +85,7 @@ void co_scsi_read(struct scsi_req *r)
 {
     struct scsi_disk *d = disk_of(r);
     uint64_t lba = scsi_cdb_lba(r->cdb), len;
-    uint32_t blocks = transfer_len(r->cdb);
+    uint32_t blocks = scsi_cdb_blocks(r->cdb);
     struct iovec *own = NULL, *iov;
     unsigned n;
 
@@ -140,7 +132,7 @@ static bool co_write(struct scsi_req *r, uint64_t lba, uint32_t blocks, bool fua
 void co_scsi_write(struct scsi_req *r)
 {
     uint64_t lba = scsi_cdb_lba(r->cdb);
-    uint32_t blocks = transfer_len(r->cdb);
+    uint32_t blocks = scsi_cdb_blocks(r->cdb);
 
     if (transfer_fits(r, lba, blocks) && blocks)
         co_write(r, lba, blocks, wants_fua(r));

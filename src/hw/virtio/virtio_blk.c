@@ -200,14 +200,6 @@ static void vblk_resumed(struct virtio_dev *v)
         vblk_start(list_entry(n, struct vblk_req, link));
 }
 
-static bool iothread_changed(struct obj *o, const struct prop *p, struct err *e)
-{
-    struct obj *t = *(struct obj **)((char *)o + p->off);
-
-    ((struct dev *)o)->home = t ? iothread_loop(t) : NULL;
-    return true;
-}
-
 static const struct virtio_model vblk_model = {
     .name = "virtio-blk", .id = VIRTIO_ID_BLOCK, .pci_legacy_id = 0x1001, .pci_class = 0x010000, .realize = vblk_realize,
     .unrealize = vblk_unrealize, .features = vblk_features, .accept = vblk_accept, .modern_only = BIT64(VIRTIO_BLK_F_ZONED),
@@ -229,8 +221,7 @@ static const struct prop vblk_props[] = {
     PROP_BOOL(struct virtio_blk, write_zeroes, "write-zeroes", true, "Offer writing of zeroes, where the back end can"),
     PROP_U32(struct virtio_blk, max_discard, "max-discard-sectors", VBLK_RANGE_MAX, 1, VBLK_RANGE_MAX, "Most sectors of 512 bytes in one discard or secure erase"),
     PROP_U32(struct virtio_blk, max_zeroes, "max-write-zeroes-sectors", VBLK_RANGE_MAX, 1, VBLK_RANGE_MAX, "Most sectors of 512 bytes in one writing of zeroes"),
-    { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
-      PROP_OFF(struct virtio_blk, iothread), .of = &iothread_class, .changed = iothread_changed },
+    DEV_IOTHREAD_ROW(struct virtio_blk, iothread),
     PROP_JSON(struct virtio_blk, vq_mapping, "iothread-vq-mapping", 0,
               "Threads that share the queues out: [{\"iothread\":ID},...], or with a list \"vqs\" of queue indexes in each (JSON only)"),
     PROP_END

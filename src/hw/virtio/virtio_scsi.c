@@ -128,14 +128,6 @@ static void vscsi_resumed(struct virtio_dev *v)
         vscsi_start(list_entry(n, struct vscsi_req, link));
 }
 
-static bool iothread_changed(struct obj *o, const struct prop *p, struct err *e)
-{
-    struct obj *t = *(struct obj **)((char *)o + p->off);
-
-    ((struct dev *)o)->home = t ? iothread_loop(t) : NULL;
-    return true;
-}
-
 static const struct virtio_model vscsi_model = {
     .name = "virtio-scsi", .id = VIRTIO_ID_SCSI, .pci_legacy_id = 0x1004, .pci_class = 0x010000, .realize = vscsi_realize,
     .features = vscsi_features, .config_write = vscsi_config_write, .reset = vscsi_reset, .queue_reset = vscsi_queue_reset,
@@ -152,8 +144,7 @@ static const struct prop vscsi_props[] = {
     PROP_BOOL(struct virtio_scsi, hotplug, "hotplug", true, "Tell the driver of units that come and go"),
     PROP_BOOL(struct virtio_scsi, param_change, "param_change", true, "Tell the driver of units that change"),
     PROP_BOOL(struct virtio_scsi, t10_pi, "t10_pi", false, "Pass protection information of units that have some in buffers of its own"),
-    { .name = "iothread", .doc = "Thread that serves the device; the main thread if left out", .type = PROP_T_LINK,
-      PROP_OFF(struct virtio_scsi, iothread), .of = &iothread_class, .changed = iothread_changed },
+    DEV_IOTHREAD_ROW(struct virtio_scsi, iothread),
     PROP_END
 };
 
