@@ -194,15 +194,6 @@ int co_cbw_map(struct cbw *c, uint64_t off, uint64_t len, struct blk_extent *out
     return from ? co_node_map(from, off, len, out) : -EACCES;
 }
 
-void cbw_forget(struct cbw *c, uint64_t off, uint64_t len)
-{
-    uint64_t g = dirty_granularity(&c->todo), a = align_up(off, g), b = off + len == c->todo.size ? off + len : align_down(off + len, g);
-    if (a >= b)
-        return;
-    dirty_clear(&c->todo, a, b - a);
-    dirty_clear(&c->kept, a, b - a);
-}
-
 /* Nothing is claimed while the speed limit holds us back: others may need it at once. */
 int co_cbw_next(struct cbw *c, struct job *j, uint64_t *cursor, uint64_t *len, void *buf, bool *is_read)
 {

@@ -266,8 +266,6 @@ int co_change_end(struct blk_node *n, struct blk_change *c, int r);
 struct blk_range { struct list link; uint64_t off, len; struct co_queue waiting; };
 void co_range_lock(struct blk_node *n, struct blk_range *g, uint64_t off, uint64_t len);
 void blk_range_unlock(struct blk_range *g);
-/* No lock of @n reaches into it. */
-void co_range_wait(struct blk_node *n, uint64_t off, uint64_t len);
 
 /* ---- requests to nodes (node_io.c): coroutines ---- */
 int co_node_preadv(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags);

@@ -141,7 +141,8 @@ static struct look exports(void)
     return l;
 }
 
-void co_blk_exports_end(void)
+/* Ends all of them, and waits until they are gone. */
+static void co_exports_end(void *unused)
 {
     struct err e = ERR_INIT;
     struct look l;
@@ -152,12 +153,11 @@ void co_blk_exports_end(void)
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + END_STEP_NS);
 }
 
-static void co_end(void *unused) { co_blk_exports_end(); }
 /* Before the nodes: what is exported is closed then, and written. */
 static void end_exports(void)
 {
     if (exports().any)
-        co_run_main(co_end, NULL);
+        co_run_main(co_exports_end, NULL);
 }
 static const struct run_end exports_end = { "exports", RUN_END_BACKENDS - 20, end_exports };
 RUN_END(&exports_end);

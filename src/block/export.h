@@ -39,7 +39,5 @@ static inline void blk_export_get(struct blk_export *x) { x->users++; }
 void blk_export_put(struct blk_export *x);
 /* Every export that is not gone, of class @c. */
 void blk_export_each(const struct obj_class *c, void (*fn)(struct blk_export *, void *), void *arg);
-/* Ends all of them, and waits until they are gone. Coroutine. */
-void co_blk_exports_end(void);
 
 #endif

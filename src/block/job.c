@@ -580,7 +580,8 @@ static struct job *unfinished(void)
     return NULL;
 }
 
-void co_jobs_end(void)
+/* Cancels every job and waits for their end. */
+static void co_jobs_end(void *unused)
 {
     for (struct job *j; !list_empty(&jobs);) {
         struct err ignored = ERR_INIT;
@@ -594,11 +595,10 @@ void co_jobs_end(void)
     }
 }
 
-static void co_end(void *unused) { co_jobs_end(); }
 static void end_jobs(void)
 {
     if (!list_empty(&jobs))
-        co_run_main(co_end, NULL);
+        co_run_main(co_jobs_end, NULL);
 }
 static const struct run_end jobs_end = { "jobs", RUN_END_BACKENDS - 10, end_jobs };
 RUN_END(&jobs_end);

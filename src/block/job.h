@@ -93,8 +93,6 @@ bool job_complete(struct job *j, struct err *e) MUST_CHECK;
 bool co_job_finalize(struct job *j, struct err *e) MUST_CHECK;         /* with the graph's turn */
 bool job_dismiss(struct job *j, struct err *e) MUST_CHECK;
 bool job_set_speed(struct job *j, uint64_t speed, struct err *e) MUST_CHECK;
-/* Cancels every job and waits for their end. Coroutine. */
-void co_jobs_end(void);
 
 /* ---- for the run ---- */
 /* Rests while somebody wants that. True: go on; false: the job is cancelled. */

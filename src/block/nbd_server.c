@@ -42,7 +42,6 @@ struct list *nbd_clients(void)
 }
 
 bool nbd_server_running(void) { return srv.running; }
-const char *nbd_server_address(void) { return srv.address; }
 struct obj *nbd_server_creds(void) { return srv.creds; }
 
 /* ---- connections ---- */

@@ -34,8 +34,6 @@ struct obj *nbd_server_creds(void);
 /* Ends every connection, and every NBD export. */
 void nbd_server_stop(void);
 bool nbd_server_running(void);
-/* Where it listens, for messages. */
-const char *nbd_server_address(void);
 struct nbd_export *nbd_export_find(const char *name);
 
 /* ---- nbd_context.c: contexts of an export, numbered: 0 is base:allocation, then its bitmaps, then the depth ---- */

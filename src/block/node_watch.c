@@ -23,7 +23,8 @@ void co_watch_del(struct blk_node *n, struct blk_watch *w)
     blk_range_unlock(&all);
 }
 
-void co_range_wait(struct blk_node *n, uint64_t off, uint64_t len)
+/* Until no lock of @n reaches into the range. */
+static void co_wait_for_ranges(struct blk_node *n, uint64_t off, uint64_t len)
 {
     for (bool again = true; again;) {
         struct blk_range *g;
@@ -49,7 +50,7 @@ static struct blk_change *change_at(struct blk_node *n, uint64_t off, uint64_t l
 
 void co_range_lock(struct blk_node *n, struct blk_range *g, uint64_t off, uint64_t len)
 {
-    co_range_wait(n, off, len);
+    co_wait_for_ranges(n, off, len);
     *g = (struct blk_range){ .off = off, .len = len };
     list_push(&n->locks, &g->link);         /* no new change comes in; those in flight end */
     for (struct blk_change *c; (c = change_at(n, off, len));)
@@ -66,7 +67,7 @@ int co_change_begin(struct blk_node *n, struct blk_change *c)
 {
     struct blk_watch *w;
     int r = 0;
-    co_range_wait(n, c->off, c->len);
+    co_wait_for_ranges(n, c->off, c->len);
     list_push(&n->changes, &c->link);
     list_for_each(w, &n->watches, link)
         if (!r && w->co_before)

@@ -9,7 +9,7 @@
 
 enum { MAX_CLUSTERS = 1 << 28 /* a GiB of counters */ };
 
-void q2_say(struct q2_chk *c, const char *fmt, ...)
+static PRINTF_LIKE(2, 3) void q2_say(struct q2_chk *c, const char *fmt, ...)
 {
     char line[256];
     va_list ap;
@@ -246,7 +246,7 @@ static int co_check_copied_l2(struct q2_chk *c, uint64_t table)
     return r;
 }
 
-int co_q2_check_copied(struct q2_chk *c)
+static int co_check_copied(struct q2_chk *c)
 {
     struct qcow2 *s = c->s;
     int r = 0;
@@ -273,7 +273,7 @@ static int co_pass(struct q2_chk *c, struct blk_check *res)
     c->next_host = 0;
     int r = co_q2_count_all(c);
     r = r ? r : co_compare(c);
-    return r ? r : co_q2_check_copied(c);
+    return r ? r : co_check_copied(c);
 }
 
 static int co_check_locked(struct q2_chk *c, struct blk_check *res, unsigned fix)

@@ -20,10 +20,8 @@ static inline bool q2_chk_alone(const struct q2_chk *c, uint64_t off)
     uint64_t k = off >> c->s->cluster_bits;
     return !c->s->has_data_file && k < c->n && c->want[k] == 1;
 }
-void q2_say(struct q2_chk *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Counts every reference into ->want, which is zero before. */
 int co_q2_count_all(struct q2_chk *c);
-int co_q2_check_copied(struct q2_chk *c);
 /* Repairs what ->want and ->res tell. */
 int co_q2_repair(struct q2_chk *c, unsigned fix);
 

@@ -198,7 +198,6 @@ bool q2_passes_discard(const struct qcow2 *s, enum q2_cause cause);
 int co_q2_apply_frees(struct qcow2 *s, uint64_t before_seq);
 /* For compressed data: @len bytes, packed. Refcounts of the touched clusters grow. */
 int co_q2_alloc_bytes(struct qcow2 *s, uint64_t len, uint64_t *off);
-uint64_t q2_ref_get_raw(const uint8_t *block, unsigned order, uint64_t i);
 void q2_ref_set_raw(uint8_t *block, unsigned order, uint64_t i, uint64_t v);
 static inline unsigned q2_rb_bits(const struct qcow2 *s) { return s->cluster_bits + 3 - s->ref_order; }   /* log2 of entries of a block */
 static inline uint64_t q2_ref_max(const struct qcow2 *s) { return s->ref_order == 6 ? UINT64_MAX : BIT64(1u << s->ref_order) - 1; }
@@ -261,11 +260,9 @@ int co_q2_write_packed(struct blk_node *n, uint64_t off, uint64_t len, const str
 /* ---- qcow2_resize.c ---- */
 int co_q2_resize(struct blk_node *n, uint64_t size);
 int co_q2_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how);
-int co_q2_l1_grow(struct qcow2 *s, uint64_t entries);
 
 /* ---- qcow2_snap.c ---- */
 bool co_q2_snaps_read(struct qcow2 *s, struct err *e) MUST_CHECK;
-int co_q2_snaps_write(struct qcow2 *s);
 void q2_snaps_free(struct qcow2 *s);
 int co_q2_load_l1(struct qcow2 *s, uint64_t off, uint32_t size, uint64_t **out);
 extern const struct blk_snap_ops q2_snap_ops;

@@ -9,7 +9,7 @@ enum { MAX_SCAN = 1 << 22 /* clusters looked at for one allocation */ };
 
 /* ---- an entry of a block: 1 to 64 bits ---- */
 
-uint64_t q2_ref_get_raw(const uint8_t *b, unsigned order, uint64_t i)
+static uint64_t ref_get_raw(const uint8_t *b, unsigned order, uint64_t i)
 {
     switch (order) {
     case 0: return b[i / 8] >> (i % 8) & 1;
@@ -64,7 +64,7 @@ int co_q2_ref_get(struct qcow2 *s, uint64_t cluster, uint64_t *out)
     *out = 0;
     if (r || !sl)
         return r;
-    *out = q2_ref_get_raw(sl->data, s->ref_order, index_in_slice(s, cluster));
+    *out = ref_get_raw(sl->data, s->ref_order, index_in_slice(s, cluster));
     q2_cache_put(sl);
     return 0;
 }
@@ -100,7 +100,7 @@ static int co_ref_add_one(struct qcow2 *s, uint64_t cluster, int64_t delta)
     if (!sl)
         return delta < 0 ? co_q2_corrupt(s, cluster << s->cluster_bits, "cluster %llu in use has no refcount block",
                                          (unsigned long long)cluster) : -ENOENT;
-    uint64_t i = index_in_slice(s, cluster), v = q2_ref_get_raw(sl->data, s->ref_order, i);
+    uint64_t i = index_in_slice(s, cluster), v = ref_get_raw(sl->data, s->ref_order, i);
     if (delta < 0 ? v < (uint64_t)-delta : v > q2_ref_max(s) - (uint64_t)delta) {
         q2_cache_put(sl);
         return delta > 0 ? -EOVERFLOW : co_q2_corrupt(s, cluster << s->cluster_bits, "cluster %llu in use has refcount %llu",

@@ -6,7 +6,7 @@
 #include "block/qcow2_int.h"
 
 /* A longer L1 table in new clusters. Alone. */
-int co_q2_l1_grow(struct qcow2 *s, uint64_t entries)
+static int co_l1_grow(struct qcow2 *s, uint64_t entries)
 {
     uint64_t old_off = s->l1_off, old_len = (uint64_t)s->l1_size * 8, off;
     if (entries <= s->l1_size)
@@ -96,7 +96,7 @@ static int co_set_size(struct qcow2 *s, uint64_t size)
     if (size < old)
         r = co_shrink(s, size);
     else
-        r = co_q2_l1_grow(s, size ? (size - 1) / q2_l2_covers(s) + 1 : 0);
+        r = co_l1_grow(s, size ? (size - 1) / q2_l2_covers(s) + 1 : 0);
     r = r ? r : co_q2_sync(s);
     if (!r && size > old && s->has_data_file)
         r = co_node_resize(q2_data(s), size);

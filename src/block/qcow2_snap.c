@@ -120,7 +120,7 @@ static void co_give_back(struct qcow2 *s, uint64_t off, uint64_t len)
  * A new table beside the old one; the header names it when it is on the disk, then the old one is free. Where it fails, the old one is
  * the image's still.
  */
-int co_q2_snaps_write(struct qcow2 *s)
+static int co_snaps_write(struct qcow2 *s)
 {
     uint64_t len = 0, off = 0, old_off = s->snap_off, old_len = s->snap_bytes;
     for (uint32_t i = 0; i < s->nsnaps; i++)
@@ -334,7 +334,7 @@ static int co_create_locked(struct qcow2 *s, const struct blk_snap *info)
             .vm_clock = info->vm_clock, .vm_size = info->vm_size, .disk_size = q2_size(s), .id = info->id ? xstrdup(info->id) : new_id(s),
             .name = xstrdup(info->name) };
         s->nsnaps++;
-        r = co_q2_snaps_write(s);
+        r = co_snaps_write(s);
         if (r)
             snap_free(&v[--s->nsnaps]);
     }
@@ -354,7 +354,7 @@ static int co_delete_locked(struct qcow2 *s, int i)
         return r;
     memmove(s->snaps + i, s->snaps + i + 1, behind);
     s->nsnaps--;
-    r = co_q2_snaps_write(s);
+    r = co_snaps_write(s);
     if (r) {                            /* it is there still */
         memmove(s->snaps + i + 1, s->snaps + i, behind);
         s->snaps[i] = sn;

@@ -37,14 +37,6 @@ bool throttle_check(const struct throttle *t, struct err *e)
     return true;
 }
 
-bool throttle_active(const struct throttle *t)
-{
-    for (unsigned i = 0; i < TH_LIMITS; i++)
-        if (t->lim[i].rate)
-            return true;
-    return false;
-}
-
 void throttle_set(struct throttle *t, const struct throttle *limits)
 {
     pthread_mutex_lock(&t->lock);

@@ -23,7 +23,6 @@ bool throttle_check(const struct throttle *t, struct err *e) MUST_CHECK;
 void throttle_set(struct throttle *t, const struct throttle *limits);
 /* The same for a throttle-group. Main loop. */
 void throttle_group_set(struct obj *group, const struct throttle *limits);
-bool throttle_active(const struct throttle *t);
 /* Books a request of @bytes; it may begin at the returned time (CLOCK_HOST), in the past if at once. */
 int64_t throttle_book(struct throttle *t, bool write, uint64_t bytes);
 /* The same, and waits. Coroutine. */

@@ -45,7 +45,8 @@ char *uri_host(char *authority, char **port)
     return authority;
 }
 
-bool uri_parse(struct uri *u, const char *scheme, const char *name, struct err *e)
+/* The address @name, which begins with @scheme and "://". Release it also after a failure. */
+static bool uri_parse(struct uri *u, const char *scheme, const char *name, struct err *e)
 {
     size_t n = strlen(scheme);
     *u = (struct uri){ 0 };
@@ -74,7 +75,7 @@ bool uri_parse(struct uri *u, const char *scheme, const char *name, struct err *
     return *u->host || err_set(e, ERR_VALUE, "'%.80s': the address names no host", name);
 }
 
-void uri_release(struct uri *u) { free(u->text); }
+static void uri_release(struct uri *u) { free(u->text); }
 
 bool uri_next(char **query, char **key, char **value)
 {

@@ -17,9 +17,6 @@ struct uri {
     char *text;                         /* what the others are parts of */
     char *user, *host, *port, *path, *query;    /* NULL or "": not there. path with its '/'; all but the query unescaped */
 };
-/* The address @name, which begins with @scheme and "://". Release it also after a failure. */
-bool uri_parse(struct uri *u, const char *scheme, const char *name, struct err *e) MUST_CHECK;
-void uri_release(struct uri *u);
 /* The next KEY=VALUE of *query, unescaped; false: there is none. A key without '=' has a NULL value. */
 bool uri_next(char **query, char **key, char **value);
 

@@ -100,7 +100,8 @@ static bool sparse_fields(struct vmdk *s, struct vmdk_extent *x, const uint8_t *
     return capacity >= x->sectors || fmt_bad(&s->fmt, e, "an extent of %llu sectors has %llu", (unsigned long long)x->sectors, (unsigned long long)capacity);
 }
 
-bool co_vmdk_sparse(struct vmdk *s, struct vmdk_extent *x, uint64_t *desc_off, uint64_t *desc_len, struct err *e)
+/* The header of a sparse extent whose file is there. *@desc_off, *@desc_len: its descriptor, in bytes. */
+static bool co_open_sparse(struct vmdk *s, struct vmdk_extent *x, uint64_t *desc_off, uint64_t *desc_len, struct err *e)
 {
     uint8_t h[VMDK_H_LEN];
     uint64_t end = atomic_load(&x->file->size);
@@ -151,7 +152,7 @@ static bool open_extent(struct vmdk *s, struct vmdk_extent *x, struct err *e)
         x->file = x->use.node;
     }
     if (x->kind == VMDK_SPARSE)
-        return co_vmdk_sparse(s, x, &off, &len, e);
+        return co_open_sparse(s, x, &off, &len, e);
     return range_ok(x->flat_off, x->sectors * 512, align_up(atomic_load(&x->file->size), 512)) ||
            fmt_bad(&s->fmt, e, "the extent '%s' is shorter than %llu sectors", x->name, (unsigned long long)x->sectors);
 }
@@ -200,7 +201,7 @@ static bool open_parts(struct vmdk *s, struct err *e)
             return false;
         x->file = file;
         x->sectors = 0;
-        if (!co_vmdk_sparse(s, x, &off, &len, e))
+        if (!co_open_sparse(s, x, &off, &len, e))
             return false;
         s->desc_off = off;
         s->desc_len = len;

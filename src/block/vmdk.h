@@ -40,8 +40,6 @@ struct vmdk {
 
 /* Takes the lines of a descriptor: extents (unless it is @embedded in the only one), type, parent. */
 bool vmdk_parse(struct vmdk *s, char *text, bool embedded, struct err *e) MUST_CHECK;
-/* The header of a sparse extent whose file is there. *@desc_off, *@desc_len: its descriptor, in bytes. */
-bool co_vmdk_sparse(struct vmdk *s, struct vmdk_extent *x, uint64_t *desc_off, uint64_t *desc_len, struct err *e) MUST_CHECK;
 /* One more extent, at the end; NULL with @e filled. */
 struct vmdk_extent *vmdk_extent_add(struct vmdk *s, enum vmdk_kind kind, uint64_t sectors, struct err *e) MUST_CHECK;
 

@@ -34,7 +34,6 @@ struct chr_link {
     bool want_writable, tell_writable;
 };
 
-static struct chr_link *tx_link;        /* main loop: whose bytes are being written */
 
 /* ---- towards the front end ---- */
 
@@ -249,9 +248,7 @@ static bool link_drain_step(struct chr_link *l)
         return false;
     ssize_t r = n;                      /* nobody there: bytes vanish */
     if ((c->open || k->writes_closed) && k->write) {
-        tx_link = l;
         r = k->write(c, p, n);
-        tx_link = NULL;
         if (r == -EAGAIN || r == 0) {
             c->tx_blocked = true;
             return false;
@@ -299,8 +296,6 @@ void chr_tx_ready(struct chr *c)
     chr_drain(c);
 }
 
-struct chr_link *chr_tx_link(const struct chr *c) { return tx_link && tx_link->c == c ? tx_link : NULL; }
-struct chr *chr_link_chr(const struct chr_link *l) { return l->c; }
 const char *chr_link_user(const struct chr_link *l) { return l->user; }
 
 struct chr_link *chr_link_next(struct chr *c, struct chr_link *l)
@@ -362,12 +357,6 @@ int chr_control(struct chr_front *f, enum chr_ctl ctl, void *arg)
     if (!l || !CHR_CLASS(l->c)->control)
         return -ENOTSUP;
     return CHR_CLASS(l->c)->control(l->c, ctl, arg);
-}
-
-void chr_send_break(struct chr_front *f)
-{
-    int on = 1;
-    (void)chr_control(f, CHR_SET_BREAK, &on);
 }
 
 int chr_take_fd(struct chr_front *f)

@@ -68,9 +68,6 @@ void chr_link_event(struct chr_link *l, enum chr_event ev);
 const char *chr_link_user(const struct chr_link *l);
 bool chr_front_open(const struct chr *c);                       /* some front end is open (chr_set_front_open) */
 struct chr_link *chr_link_next(struct chr *c, struct chr_link *l);  /* in a circle; NULL if there is none */
-/* The link whose bytes write() is being given. */
-struct chr_link *chr_tx_link(const struct chr *c);
-struct chr *chr_link_chr(const struct chr_link *l);
 
 /* Moves every front end of @from to @to, in order. */
 void chr_move_links(struct chr *from, struct chr *to);

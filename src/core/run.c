@@ -73,7 +73,7 @@ const char *run_state_name(enum run_state s)
     return names[s];
 }
 
-const char *run_cause_name(enum run_cause c)
+static const char *cause_name(enum run_cause c)
 {
     static const char *const names[] = {
         [CAUSE_NONE] = "none", [CAUSE_HOST_ERROR] = "host-error", [CAUSE_HOST_QMP_QUIT] = "host-qmp-quit",
@@ -169,7 +169,7 @@ static bool reset_root(struct dev *d, void *arg)
 
 static json_t *cause_data(enum run_cause cause)
 {
-    return json_pack("{sbss}", "guest", cause_is_guest(cause), "reason", run_cause_name(cause));
+    return json_pack("{sbss}", "guest", cause_is_guest(cause), "reason", cause_name(cause));
 }
 
 void run_reset(enum run_cause cause)

@@ -30,7 +30,6 @@ void run_request_stop(enum run_state why);
 
 enum run_state run_state_get(void);         /* ANY */
 const char *run_state_name(enum run_state); /* QMP's RunState */
-const char *run_cause_name(enum run_cause); /* QMP's ShutdownCause */
 bool run_is_running(void);                  /* ANY */
 /* vCPUs on or off; coroutine-free; returns when every vCPU stands. Main loop. */
 void run_stop(enum run_state to);

@@ -28,7 +28,8 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-const struct cli_opt *const *cli_opt_list(void)
+/* All rows, sorted by name; ends with NULL; static storage. */
+static const struct cli_opt *const *opt_list(void)
 {
     static const struct cli_opt **rows;
     if (rows)
@@ -72,7 +73,7 @@ static bool unknown_option(const char *word, struct err *e)
         err_hint(e, "the value is a word of its own: -%s %s", key, eq + 1);
     } else if (!cli_absent(key ? key : name, e)) {
         err_set(e, ERR_UNKNOWN, "%s: unknown option", word);
-        const char *near = err_nearest(key ? key : name, opt_name, cli_opt_list());
+        const char *near = err_nearest(key ? key : name, opt_name, opt_list());
         if (near)
             err_hint(e, "did you mean '-%s'? (all options: %s -h)", near, cli_flags.prog);
         else
@@ -235,7 +236,7 @@ void cli_help(struct str *out)
     for (size_t i = 0; i < ARRAY_SIZE(sections); i++) {
         const char *title = sections[i] ? sections[i] : "Other";
         bool shown = false;
-        for (const struct cli_opt *const *o = cli_opt_list(); *o; o++) {
+        for (const struct cli_opt *const *o = opt_list(); *o; o++) {
             if (sections[i] ? !str_eq((*o)->section, sections[i]) : known_section((*o)->section))
                 continue;
             if (!shown)

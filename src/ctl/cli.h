@@ -28,8 +28,6 @@ bool cli_apply(const struct cli_line *l, enum cli_phase from, enum cli_phase to,
 void cli_line_free(struct cli_line *l);
 /* The option row of a name without dashes; NULL if there is none. */
 const struct cli_opt *cli_opt_find(const char *name);
-/* All rows, sorted by name; ends with NULL; static storage. */
-const struct cli_opt *const *cli_opt_list(void);
 /*
  * `-opt a=b,c=d` into a plain struct described by @table: defaults, then every key. @implied is the key of a first bare
  * word. `help` prints the table and ends the process. @what names the option in messages. Strings are the caller's to

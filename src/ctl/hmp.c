@@ -34,7 +34,8 @@ static bool word_is(const char *names, const char *word, size_t n)
     return false;
 }
 
-const struct hmp_cmd *hmp_cmd_find(const char *name, size_t n)
+/* The command of the first @n bytes of @name ("info status"), or of an alias. */
+static const struct hmp_cmd *cmd_find(const char *name, size_t n)
 {
     LINKSET_EACH(hmp_cmds, struct hmp_cmd, c)
         if ((strlen(c->name) == n && !strncmp(c->name, name, n)) || word_is(c->aliases, name, n))
@@ -65,10 +66,11 @@ const struct hmp_cmd *hmp_cmd_split(const char *line, char name[64], const char 
         *arg = line + n;
     }
     *arg += strspn(*arg, " ");
-    return hmp_cmd_find(name, strlen(name));
+    return cmd_find(name, strlen(name));
 }
 
-char *hmp_unquote(const char *arg)
+/* @arg without the quotes that enclose it as a whole (caller frees); NULL: there are none. */
+static char *unquote(const char *arg)
 {
     size_t n = strlen(arg);
     while (n && arg[n - 1] == ' ')
@@ -110,7 +112,7 @@ void co_hmp_execute(const char *line, unsigned *cpu, struct str *out)
         return;
     }
     hmp_cpu = *cpu;
-    char *bare = c->co_run ? hmp_unquote(arg) : NULL;
+    char *bare = c->co_run ? unquote(arg) : NULL;
     if (c->co_run)
         c->co_run(bare ? bare : arg, out);
     else if (c->qmp)

@@ -8,13 +8,9 @@
 
 /* The CPU that the running command looks at; `cpu N` changes it for its monitor. */
 extern unsigned hmp_cpu;
-/* The command of the first @n bytes of @name ("info status"), or of an alias. */
-const struct hmp_cmd *hmp_cmd_find(const char *name, size_t n);
 
 /* The command that @line begins with, its full name and where its argument begins; NULL if there is none. */
 const struct hmp_cmd *hmp_cmd_split(const char *line, char name[64], const char **arg);
-/* @arg without the quotes that enclose it as a whole (caller frees); NULL: there are none. */
-char *hmp_unquote(const char *arg);
 /* Runs a row that is a QMP command with its words in order. Main loop, CO. */
 void co_hmp_mapped(const struct hmp_cmd *c, const char *arg, struct str *out);
 /* The next word of @s, which moves behind it (caller frees); NULL: no more. In quotes it may hold blanks, and \" and \\. */
@@ -24,8 +20,6 @@ char *hmp_word(const char **s);
  * in @out.
  */
 bool hmp_value(const char *text, uint64_t *v, struct str *out) MUST_CHECK;
-/* What a command answered, for a person: a text as it is, the members of objects line by line. */
-void hmp_print(json_t *v, struct str *out);
 /* Adds what the word of @word bytes at the end of @text could become. */
 void hmp_complete(const char *text, size_t word, struct lineedit_words *w);
 

@@ -88,27 +88,6 @@ static bool take_words(const struct hmp_cmd *c, const char *arg, json_t *o, stru
     }
 }
 
-void co_hmp_mapped(const struct hmp_cmd *c, const char *arg, struct str *out)
-{
-    struct err e = ERR_INIT;
-    const struct qmp_cmd *q = qmp_cmd_find(c->qmp);
-    json_t *o = json_object(), *answer = NULL;
-    if (!q)
-        err_set(&e, ERR_UNKNOWN, "this build has no %s", c->qmp);
-    else if (take_words(c, arg, o, &e)) {
-        for (struct piece p = { .next = c->words }; next_piece(&p);)
-            if (p.text[0] != '-' && !is_argument(p.text) && !json_object_getn(o, p.text, strcspn(p.text, "=@")))
-                set_fixed(o, p.text);
-        answer = co_qmp_call(q, o, &e);
-    }
-    if (answer)
-        hmp_print(answer, out);
-    else
-        hmp_error(out, &e);
-    json_decref(answer);
-    json_decref(o);
-}
-
 /* ---- answers ---- */
 
 static void print_scalar(json_t *v, struct str *out)
@@ -155,4 +134,25 @@ static void print_value(json_t *v, unsigned depth, struct str *out)
     }
 }
 
-void hmp_print(json_t *v, struct str *out) { print_value(v, 0, out); }
+/* ---- the command ---- */
+
+void co_hmp_mapped(const struct hmp_cmd *c, const char *arg, struct str *out)
+{
+    struct err e = ERR_INIT;
+    const struct qmp_cmd *q = qmp_cmd_find(c->qmp);
+    json_t *o = json_object(), *answer = NULL;
+    if (!q)
+        err_set(&e, ERR_UNKNOWN, "this build has no %s", c->qmp);
+    else if (take_words(c, arg, o, &e)) {
+        for (struct piece p = { .next = c->words }; next_piece(&p);)
+            if (p.text[0] != '-' && !is_argument(p.text) && !json_object_getn(o, p.text, strcspn(p.text, "=@")))
+                set_fixed(o, p.text);
+        answer = co_qmp_call(q, o, &e);
+    }
+    if (answer)
+        print_value(answer, 0, out);
+    else
+        hmp_error(out, &e);
+    json_decref(answer);
+    json_decref(o);
+}

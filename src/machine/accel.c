@@ -97,6 +97,14 @@ static bool accel_options(const struct accel_ops *a, json_t *o, struct err *e)
     return true;
 }
 
+static void accel_help(struct str *out)
+{
+    str_add(out, "Accelerators:\n");
+    for (size_t i = 0; i < ARRAY_SIZE(accels); i++)
+        str_printf(out, "  %-10s %s%s\n", accels[i]->name, accels[i]->desc, i ? "" : " (default; also: tcg)");
+    str_printf(out, "  %-10s %s\n", "qtest", "No CPU runs, the virtual clock moves only when stepped");
+}
+
 static bool accel_apply(const char *arg, struct err *e)
 {
     struct str out = { 0 };
@@ -109,7 +117,7 @@ static bool accel_apply(const char *arg, struct err *e)
         if (a && a->options)
             options_help(a, &out);
         else
-            machine_accel_help(&out);
+            accel_help(&out);
         fputs(out.s, stdout);
         exit(0);
     }
@@ -126,14 +134,6 @@ static bool accel_apply(const char *arg, struct err *e)
     return ok;
 }
 
-void machine_accel_help(struct str *out)
-{
-    str_add(out, "Accelerators:\n");
-    for (size_t i = 0; i < ARRAY_SIZE(accels); i++)
-        str_printf(out, "  %-10s %s%s\n", accels[i]->name, accels[i]->desc, i ? "" : " (default; also: tcg)");
-    str_printf(out, "  %-10s %s\n", "qtest", "No CPU runs, the virtual clock moves only when stepped");
-}
-
 const struct accel_ops *machine_accel(void)
 {
     return cli_flags.qtest ? &accel_interp : chosen;
@@ -142,11 +142,6 @@ const struct accel_ops *machine_accel(void)
 bool machine_runs_code(void)
 {
     return !cli_flags.qtest;
-}
-
-const char *machine_accel_name(void)
-{
-    return cli_flags.qtest ? "qtest" : chosen ? chosen->name : accels[0]->name;
 }
 
 static const struct cli_opt accel_opt = {

@@ -30,8 +30,6 @@ bool machine_cpu_unknown(const char *name, struct err *e);
 bool machine_accel_choose(const char *text, struct err *e);
 const struct accel_ops *machine_accel(void);
 bool machine_runs_code(void);                       /* false under qtest: harts are there, and stand */
-const char *machine_accel_name(void);
-void machine_accel_help(struct str *out);
 
 /* -fw_cfg rows collected: array of objects; borrowed, may be NULL. */
 json_t *machine_fw_cfg_args(void);

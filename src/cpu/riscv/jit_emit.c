@@ -115,7 +115,8 @@ void jit_cold_unordered(struct jit_tr *t, uint8_t *from)
     c->done = (int16_t)t->i;
 }
 
-void jit_call_handler(struct jit_tr *t)
+/* Calls the handler of the present instruction in line. */
+static void jit_call_handler(struct jit_tr *t)
 {
     call_slow(t, site(t, false), &t->place[2 * t->i]);
 }
@@ -216,7 +217,8 @@ static void exit_to(struct jit_tr *t, const struct jit_place *from, int64_t targ
     }
 }
 
-void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done)
+/* Ends the block after instruction i with a jump to @target, relative to the page base. */
+static void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done)
 {
     exit_to(t, &t->now, target, done, 0);
 }

@@ -321,11 +321,7 @@ void jit_cold_fill(struct jit_tr *t, uint8_t *from, bool store);
 void jit_cold_leave(struct jit_tr *t, uint8_t *from);
 /* The jump comes from the comparison before the present instruction, which puts flags back: the handlers of both. */
 void jit_cold_unordered(struct jit_tr *t, uint8_t *from);
-/* Calls the handler of the present instruction in line. */
-void jit_call_handler(struct jit_tr *t);
-/* Ends the block after instruction i with a jump to @target, relative to the page base. */
-void jit_exit_to(struct jit_tr *t, int64_t target, unsigned done);
-/* The same from a conditional jump, out of line. */
+/* Ends the block after instruction i with a jump to @target, relative to the page base, from a conditional jump, out of line. */
 void jit_exit_cold(struct jit_tr *t, uint8_t *from, int64_t target, unsigned done);
 /* The same, to the variant without groups. */
 void jit_exit_alone(struct jit_tr *t, uint8_t *from);

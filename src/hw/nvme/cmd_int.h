@@ -29,9 +29,6 @@ static inline unsigned nvme_formats_seen(const struct nvme *n, const struct nvme
 {
     return n->host_behavior[NVME_LBAFEE] ? ns->n_lbaf : MIN(ns->n_lbaf, NVME_FORMATS);
 }
-/* Identify: what the controller claims follows from its tables of commands. */
-void nvme_identify_caps(const struct nvme *n, uint8_t *b);
-void nvme_identify_csi(const struct nvme_ns *ns, unsigned formats, uint8_t csi, uint8_t *b);
 uint8_t nvme_rescap(const struct nvme_ns *ns);
 /* 5.16.1.18: false where the feature is not there. */
 bool nvme_feature_effects(const struct nvme *n, uint8_t fid, uint32_t *effects);

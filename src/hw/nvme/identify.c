@@ -60,7 +60,8 @@ static const struct id_row ctrl_rows[] = {
 };
 
 /* OACS and ONCS tell which commands there are. */
-void nvme_identify_caps(const struct nvme *n, uint8_t *b)
+/* Identify: what the controller claims follows from its tables of commands. */
+static void caps_of_tables(const struct nvme *n, uint8_t *b)
 {
     static const struct { uint8_t opcode, bit; } admin[] = {
         { NVME_ADM_SECURITY_RECV, 0 }, { NVME_ADM_FORMAT, 1 }, { NVME_ADM_FW_COMMIT, 2 }, { NVME_ADM_NS_MGMT, 3 }, { NVME_ADM_SELF_TEST, 4 },
@@ -80,7 +81,7 @@ void nvme_identify_caps(const struct nvme *n, uint8_t *b)
     st_le16(b + 320, 10);                               /* KAS: units of 100 ms, one second */
 }
 
-void nvme_identify_csi(const struct nvme_ns *ns, unsigned formats, uint8_t csi, uint8_t *b)
+static void csi_fields(const struct nvme_ns *ns, unsigned formats, uint8_t csi, uint8_t *b)
 {
     if (csi == NVME_CSI_ZONED) {
         nvme_zones_identify(ns, formats, b);
@@ -117,7 +118,7 @@ static uint16_t identify_ctrl(struct nvme_req *r, uint8_t *b)
     st_le16(b + 2048, 2500);                            /* PSD0: 25 W */
     st_le32(b + 2048 + 4, 16);
     st_le32(b + 2048 + 8, 4);
-    nvme_identify_caps(n, b);
+    caps_of_tables(n, b);
     nvme_capacity(n->ss, &total, &unused);
     st_le64(b + 280, total);
     st_le64(b + 296, unused);
@@ -301,7 +302,7 @@ static uint16_t identify_csi_ns(struct nvme_req *r, uint8_t *b)
         return NVME_INVALID_FIELD | NVME_DNR;
     if (ns->kv)
         return co_nvme_kv_identify(ns, b);
-    nvme_identify_csi(ns, nvme_formats_seen(r->n, ns), csi, b);
+    csi_fields(ns, nvme_formats_seen(r->n, ns), csi, b);
     return NVME_OK;
 }
 

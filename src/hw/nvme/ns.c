@@ -129,7 +129,7 @@ static void unit_changed(void *arg)
     }
 }
 
-bool nvme_unit_open(struct nvme_unit *u, struct nvme_subsys *ss, struct blk_front_opts *opt, struct dev *user, struct err *e)
+static bool unit_open(struct nvme_unit *u, struct nvme_subsys *ss, struct blk_front_opts *opt, struct dev *user, struct err *e)
 {
     u->blk = blk_front_open(opt, &user->obj, user->dom, true, e);
     if (!u->blk)
@@ -306,7 +306,7 @@ bool nvme_unit_create(struct nvme_subsys *ss, struct nvme *n, struct nvme_unit *
     size_t i;
     bool ok;
 
-    if (!nvme_unit_open(u, ss, opt, user, e))
+    if (!unit_open(u, ss, opt, user, e))
         return false;
     kept = nvme_persist_unit(ss, u);
     ok = kept || make(ss, n, u, no, NULL, e);

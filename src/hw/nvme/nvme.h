@@ -550,7 +550,6 @@ bool nvme_unit_busy(const struct nvme_unit *u);
 void nvme_ns_destroy(struct nvme_ns *ns);
 /* A slot for namespace @nsid (0: a free one), zeroed; it is allocated once ->live is set. */
 struct nvme_ns *nvme_ns_new(struct nvme_subsys *ss, uint32_t nsid, struct err *e);
-bool nvme_unit_open(struct nvme_unit *u, struct nvme_subsys *ss, struct blk_front_opts *opt, struct dev *user, struct err *e) MUST_CHECK;
 void nvme_unit_close(struct nvme_unit *u);
 /* Nothing unreadable, no reservations. */
 void nvme_ns_clear(struct nvme_ns *ns);

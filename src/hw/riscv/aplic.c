@@ -90,7 +90,8 @@ uint32_t aplic_claim(struct aplic *a, unsigned hart)
     return top;
 }
 
-void aplic_deliver(struct aplic *a, unsigned n)
+/* Source @n changed. */
+static void deliver(struct aplic *a, unsigned n)
 {
     unsigned hart = a->target[n] >> 18;
     if (msi_mode(a))
@@ -114,13 +115,13 @@ void aplic_deliver_all(struct aplic *a)
 /* ---- sources ---- */
 
 /* What an input does to the pending bit: section 4.7. */
-void aplic_input_set(struct aplic *a, unsigned n, bool level)
+static void input_set(struct aplic *a, unsigned n, bool level)
 {
     bool was = aplic_rectified(a, n);
     aplic_put(a->input, n, level);
     if (a->sourcecfg[n] & SOURCECFG_D) {
         if (a->child)
-            aplic_input_set(a->child, n, level);
+            input_set(a->child, n, level);
         return;
     }
     unsigned mode = aplic_mode(a, n);
@@ -129,7 +130,7 @@ void aplic_input_set(struct aplic *a, unsigned n, bool level)
         return;
     if (is_level(mode) || is)
         aplic_put(a->pending, n, is);
-    aplic_deliver(a, n);
+    deliver(a, n);
 }
 
 /* Level-sensitive sources follow their input in direct mode; in MSI mode they can be set only while it is active. */
@@ -140,7 +141,7 @@ void aplic_set_pending(struct aplic *a, unsigned n, bool on)
         (is_level(mode) && (!msi_mode(a) || (on && !aplic_rectified(a, n)))))
         return;
     aplic_put(a->pending, n, on);
-    aplic_deliver(a, n);
+    deliver(a, n);
 }
 
 void aplic_set_enabled(struct aplic *a, unsigned n, bool on)
@@ -148,7 +149,7 @@ void aplic_set_enabled(struct aplic *a, unsigned n, bool on)
     if (!n || n > a->num_sources || aplic_mode(a, n) == SM_INACTIVE)
         return;
     aplic_put(a->enabled, n, on);
-    aplic_deliver(a, n);
+    deliver(a, n);
 }
 
 void aplic_set_sourcecfg(struct aplic *a, unsigned n, uint32_t v)
@@ -186,7 +187,7 @@ static void aplic_irq(void *arg, unsigned n, int level)
     if (!n || n > a->num_sources)
         return;
     pthread_mutex_lock(a->lock);
-    aplic_input_set(a, n, level != 0);
+    input_set(a, n, level != 0);
     pthread_mutex_unlock(a->lock);
 }
 

@@ -45,12 +45,10 @@ static inline void aplic_put(uint32_t *w, unsigned n, bool on)
 unsigned aplic_mode(const struct aplic *a, unsigned n);         /* SM_*, inactive when delegated */
 bool aplic_rectified(const struct aplic *a, unsigned n);
 uint32_t aplic_topi(const struct aplic *a, unsigned hart);
-void aplic_input_set(struct aplic *a, unsigned n, bool level);
 void aplic_set_pending(struct aplic *a, unsigned n, bool on);   /* as setip/clrip do */
 void aplic_set_enabled(struct aplic *a, unsigned n, bool on);
 void aplic_set_sourcecfg(struct aplic *a, unsigned n, uint32_t v);
 void aplic_send_msi(struct aplic *a, unsigned hart, unsigned guest, unsigned eiid);
-void aplic_deliver(struct aplic *a, unsigned n);                /* source @n changed */
 void aplic_deliver_all(struct aplic *a);
 uint32_t aplic_claim(struct aplic *a, unsigned hart);
 /* aplic_regs.c */

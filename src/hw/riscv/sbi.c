@@ -20,7 +20,8 @@ static struct sbi_ret ret(int64_t error, uint64_t value)
     return (struct sbi_ret){ error, value };
 }
 
-bool sbi_hart_mask(struct sbi *s, uint64_t mask, uint64_t base, uint64_t *out)
+/* Bit per hart index of a (mask, base) pair; false: a hart that does not exist. */
+static bool hart_mask(struct sbi *s, uint64_t mask, uint64_t base, uint64_t *out)
 {
     unsigned n = hart_set_count(s->harts);
     uint64_t all = n >= 64 ? UINT64_MAX : BIT64(n) - 1;
@@ -34,7 +35,8 @@ bool sbi_hart_mask(struct sbi *s, uint64_t mask, uint64_t base, uint64_t *out)
     return !(*out & ~all) && (!base || base >= 64 || !(mask >> (64 - base)));
 }
 
-void sbi_count(struct sbi *s, uint64_t mask, enum sbi_fw_event ev)
+/* Counts @ev for every hart in @mask. */
+static void count(struct sbi *s, uint64_t mask, enum sbi_fw_event ev)
 {
     for (; mask; mask &= mask - 1)
         atomic_fetch_add_explicit(&s->hart[ctz64(mask)].fw[ev], 1, memory_order_relaxed);
@@ -57,7 +59,7 @@ static struct sbi_ret base_call(struct sbi_call *c)
 /* With Sstc the hart compares by itself; else the board's comparator raises STIP, which the next call takes back. */
 static void set_timer(struct sbi_call *c, uint64_t deadline)
 {
-    sbi_count(c->sbi, BIT64(c->self), SBI_FW_SET_TIMER);
+    count(c->sbi, BIT64(c->self), SBI_FW_SET_TIMER);
     if (c->sbi->sstc) {
         hart_reg_write(c->hart, 65 + CSR_STIMECMP, deadline);
     } else {
@@ -85,8 +87,8 @@ static struct sbi_ret time_call(struct sbi_call *c)
 
 static void send_ipi(struct sbi_call *c, uint64_t mask)
 {
-    sbi_count(c->sbi, BIT64(c->self), SBI_FW_IPI_SENT);
-    sbi_count(c->sbi, mask, SBI_FW_IPI_RECEIVED);
+    count(c->sbi, BIT64(c->self), SBI_FW_IPI_SENT);
+    count(c->sbi, mask, SBI_FW_IPI_RECEIVED);
     for (; mask; mask &= mask - 1)
         hart_irq_set(hart_get(c->sbi->harts, ctz64(mask)), HART_IRQ_SSI, true);
 }
@@ -96,7 +98,7 @@ static struct sbi_ret ipi_call(struct sbi_call *c)
     uint64_t mask;
     if (c->fid != 0)
         return ret(SBI_ERR_NOT_SUPPORTED, 0);
-    if (!sbi_hart_mask(c->sbi, c->a[0], c->a[1], &mask))
+    if (!hart_mask(c->sbi, c->a[0], c->a[1], &mask))
         return ret(SBI_ERR_INVALID_PARAM, 0);
     send_ipi(c, mask);
     return ret(0, 0);
@@ -114,22 +116,22 @@ static uint64_t started(struct sbi *s, uint64_t mask)
 
 static void fence_i(struct sbi_call *c, uint64_t mask)
 {
-    sbi_count(c->sbi, BIT64(c->self), SBI_FW_FENCE_I_SENT);
-    sbi_count(c->sbi, mask, SBI_FW_FENCE_I_RECEIVED);
+    count(c->sbi, BIT64(c->self), SBI_FW_FENCE_I_SENT);
+    count(c->sbi, mask, SBI_FW_FENCE_I_RECEIVED);
     hart_request_sync(c->sbi->harts, started(c->sbi, mask), hart_do_fence_i, 0, 0);
 }
 
 static void sfence(struct sbi_call *c, uint64_t mask, uint64_t start, uint64_t size)
 {
-    sbi_count(c->sbi, BIT64(c->self), SBI_FW_SFENCE_SENT);
-    sbi_count(c->sbi, mask, SBI_FW_SFENCE_RECEIVED);
+    count(c->sbi, BIT64(c->self), SBI_FW_SFENCE_SENT);
+    count(c->sbi, mask, SBI_FW_SFENCE_RECEIVED);
     hart_request_sync(c->sbi->harts, started(c->sbi, mask), hart_do_sfence_vma, start, size);
 }
 
 static void sfence_asid(struct sbi_call *c, uint64_t mask, uint64_t start, uint64_t size, uint64_t asid)
 {
-    sbi_count(c->sbi, BIT64(c->self), SBI_FW_SFENCE_ASID_SENT);
-    sbi_count(c->sbi, mask, SBI_FW_SFENCE_ASID_RECEIVED);
+    count(c->sbi, BIT64(c->self), SBI_FW_SFENCE_ASID_SENT);
+    count(c->sbi, mask, SBI_FW_SFENCE_ASID_RECEIVED);
     mask = started(c->sbi, mask);
     uint64_t first = start & ~UINT64_C(0xfff);
     bool all = (!start && !size) || size == UINT64_MAX || size > (PAGES_BY_ONE - 1) * 4096;
@@ -147,7 +149,7 @@ static struct sbi_ret rfence_call(struct sbi_call *c)
     uint64_t mask;
     if (c->fid > 2)
         return ret(SBI_ERR_NOT_SUPPORTED, 0);
-    if (!sbi_hart_mask(c->sbi, c->a[0], c->a[1], &mask))
+    if (!hart_mask(c->sbi, c->a[0], c->a[1], &mask))
         return ret(SBI_ERR_INVALID_PARAM, 0);
     if (c->fid && c->a[3] != UINT64_MAX && c->a[2] + c->a[3] < c->a[2])
         return ret(SBI_ERR_INVALID_ADDRESS, 0);
@@ -165,13 +167,13 @@ static bool legacy_mask(struct sbi_call *c, uint64_t *mask)
 {
     uint64_t m = 0, pa, byte;
     if (!c->a[0])
-        return sbi_hart_mask(c->sbi, 0, UINT64_MAX, mask);
+        return hart_mask(c->sbi, 0, UINT64_MAX, mask);
     for (unsigned i = 0; i < 8; i++) {
         if (!hart_translate(c->hart, c->a[0] + i, &pa) || !as_read(&as_memory, pa, &byte, 1))
             return false;
         m |= byte << 8 * i;
     }
-    return sbi_hart_mask(c->sbi, m, 0, mask);
+    return hart_mask(c->sbi, m, 0, mask);
 }
 
 /* Legacy extensions return one value in a0 and keep a1: chapter 5. */

@@ -75,9 +75,5 @@ struct sbi_ret sbi_pmu_call(struct sbi_call *c);
 /* Console characters through the UART's registers. False: the transmitter is full / nothing was received. */
 bool sbi_console_put(struct sbi *s, uint8_t ch);
 bool sbi_console_get(struct sbi *s, uint8_t *ch);
-/* Bit per hart index of a (mask, base) pair; false: a hart that does not exist. */
-bool sbi_hart_mask(struct sbi *s, uint64_t mask, uint64_t base, uint64_t *out);
-/* Counts @ev for every hart in @mask. */
-void sbi_count(struct sbi *s, uint64_t mask, enum sbi_fw_event ev);
 
 #endif

@@ -50,7 +50,8 @@ static void doorbell_raise(struct mptsas *s)
 
 /* ---- resets ---- */
 
-void mptsas_soft_reset(struct mptsas *s)
+/* Messages in flight and answers that were not fetched are forgotten; the controller is ready. */
+static void soft_reset(struct mptsas *s)
 {
     struct mpt_req *q;
 
@@ -75,7 +76,7 @@ void mptsas_soft_reset(struct mptsas *s)
 
 static void hard_reset(struct mptsas *s)
 {
-    mptsas_soft_reset(s);
+    soft_reset(s);
     s->int_mask = MPI_HIS_REPLY | MPI_HIS_DOORBELL;
     s->diag_key = 0;
     s->diag = MPI_DIAG_RESET_HISTORY;
@@ -154,7 +155,7 @@ static void doorbell_begin(struct mptsas *s, uint32_t v)
 
 static void io_unit_reset(struct mptsas *s)
 {
-    mptsas_soft_reset(s);
+    soft_reset(s);
     scsi_bus_power_on(s->bus);
 }
 
@@ -167,7 +168,7 @@ static void doorbell_write(struct mptsas *s, uint32_t v)
         return;
     }
     switch (v >> 24) {
-    case MPI_MESSAGE_UNIT_RESET: mptsas_soft_reset(s); break;
+    case MPI_MESSAGE_UNIT_RESET: soft_reset(s); break;
     case MPI_IO_UNIT_RESET: io_unit_reset(s); break;
     case MPI_HANDSHAKE: doorbell_begin(s, v); break;
     default: log_guest("mptsas '%s': function 0x%02x is none of the doorbell's", name(s), v >> 24); break;

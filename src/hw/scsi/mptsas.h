@@ -70,8 +70,6 @@ struct mpt_req {
 /* mptsas.c */
 void mptsas_fault(struct mptsas *s, uint32_t code);
 void mptsas_update_line(struct mptsas *s);
-/* Messages in flight and answers that were not fetched are forgotten; the controller is ready. */
-void mptsas_soft_reset(struct mptsas *s);
 bool mpt_fifo_put(struct mpt_fifo *f, uint32_t v) MUST_CHECK;
 bool mpt_fifo_get(struct mpt_fifo *f, uint32_t *v) MUST_CHECK;
 

@@ -33,8 +33,6 @@ static unsigned count(const struct scsi_pr *p)
     return n;
 }
 
-bool scsi_pr_registered(const struct scsi_pr *p, const struct scsi_nexus *n) { return find(p, n) >= 0; }
-
 bool scsi_pr_keeps_out(const struct scsi_pr *p, const struct scsi_nexus *n, bool changes)
 {
     int i = find(p, n);

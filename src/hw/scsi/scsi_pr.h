@@ -48,7 +48,6 @@ struct scsi_pr_outcome {
 
 /* Does @op for nexus @by. Where it fails @p is as it was. */
 void scsi_pr_apply(struct scsi_pr *p, const struct scsi_nexus *by, const struct scsi_pr_op *op, struct scsi_pr_outcome *out);
-bool scsi_pr_registered(const struct scsi_pr *p, const struct scsi_nexus *n);
 /* A command that changes the medium, or reads it, is kept from @n by a reservation (SPC-5, 5.14.1; table "commands allowed"). */
 bool scsi_pr_keeps_out(const struct scsi_pr *p, const struct scsi_nexus *n, bool changes);
 /* Takes the registrations away that @gone accepts, without telling anybody, and the reservation with its holder. */
