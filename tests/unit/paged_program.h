@@ -12,6 +12,7 @@
 #include "rv.h"
 #include <string.h>
 #include "cpu/riscv/cpu.h"
+#include "seeded.h"
 
 /* Physical: the handlers, their logs, pages that programs read and write, here and 2 MiB higher, functions, the program, page tables. */
 enum { M_CODE = RAM, S_CODE = RAM + 0x1000, M_LOG = RAM + 0x2000, S_LOG = RAM + 0x4000, LOG_SIZE = 0x2000, LOG_ENTRY = 32,
@@ -29,17 +30,7 @@ enum { ADDI = 0x13, LUI = 0x37, AUIPC = 0x17, LD = 0x3003, SD = 0x3023, SW = 0x2
 /* What the M-mode handler does for ECALL, by a7. */
 enum { CALL_MODE, CALL_PTE, CALL_SATP, CALL_SET, CALL_CLEAR, CALL_MPRV, CALL_PMP, CALL_ENV, CALL_CODE, CALL_DELEG, CALLS };
 
-static uint64_t seed = UINT64_C(0x13198a2e03707344), pc_now, end_at;
-
-static uint64_t rnd(void)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed * UINT64_C(0x2545f4914f6cdd1d);
-}
-
-static unsigned below(unsigned n) { return (unsigned)(rnd() >> 33) % n; }
+static uint64_t pc_now, end_at;
 
 /* ---- writing code ---- */
 

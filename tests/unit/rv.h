@@ -143,13 +143,4 @@ static inline uint32_t enc_j(unsigned rd, int32_t d)
     return 0x6f | rd << 7 | (u >> 20 & 1) << 31 | (u >> 1 & 0x3ff) << 21 | (u >> 11 & 1) << 20 | (u >> 12 & 0xff) << 12;
 }
 
-static inline uint64_t rv_random(void)
-{
-    static uint64_t seed = 0x9e3779b97f4a7c15u;
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed;
-}
-
 #endif

@@ -1,71 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /* A hart runs small programs of machine code; results are compared with an oracle of wide integers. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <stdlib.h>
-#include <unistd.h>
-#include "cpu/riscv/accel.h"
-#include "cpu/riscv/hart.h"
-#include "loop/loop.h"
-#include "mem/ram.h"
-#include "mem/view.h"
-#include "hart_until.h"
+#include "rv.h"
 
-enum { RAM = 0x80000000u, RAM_SIZE = 0x100000 };
-static struct hart_set *set;
-static struct region root, ram_region;
-static struct ram *ram;
-
-static uint64_t time_now(void *opaque) { return 0; }
-static void arm(void *opaque, unsigned hart, uint64_t deadline) { }
-static const struct hart_env env = { .time_now = time_now, .timer_arm = arm };
+static struct hart *h;
 
 static int setup(void **state)
 {
-    struct err e = ERR_INIT;
-    json_t *none = json_object();
-    assert_true(loop_main_init(&e));
-    region_init_container(&root, "test", UINT64_MAX);
-    address_space_init(&as_memory, "memory", &root);
-    ram = ram_new("ram", RAM_SIZE, &e);
-    assert_non_null(ram);
-    region_init_ram(&ram_region, "ram", ram, 0, RAM_SIZE);
-    region_add(&root, RAM, &ram_region, 0);
-    struct obj *cpu = obj_create(obj_class_find("rv64"), NULL, none, obj_container("cpu-model"), &e);
-    assert_non_null(cpu);
-    json_decref(none);
-    struct hart_set_config cfg = { .cpu = (struct rv_cpu *)cpu, .accel = &accel_interp, .env = &env, .count = 1 };
-    set = hart_set_new(&cfg, &e);
-    assert_non_null(set);
+    rv_memory(state);
+    h = rv_harts(1, NULL, NULL);
     return 0;
 }
 
 /* Runs @n words in mode @priv until the hart meets the wfi that ends them; registers are set before and read after. */
 static void run(unsigned priv, const uint32_t *code, unsigned n, uint64_t a0, uint64_t a1)
 {
-    struct hart *h = hart_get(set, 0);
     uint64_t end = RAM + n * 4;
     for (unsigned i = 0; i < n; i++)
         st_le32(ram->host + i * 4, code[i]);
     st_le32(ram->host + n * 4, 0x0000006f);             /* j . : where every program ends */
     hart_set_start(h, priv, RAM, a0, a1);
-    hart_power(h, true);
-    UNTIL(hart_pc(h) == end, harts_run(set));
+    hart_run_to(h, end);
     hart_power(h, false);
-}
-
-static uint64_t reg(unsigned n)
-{
-    return hart_x(hart_get(set, 0), n);
 }
 
 static uint64_t r_op(uint32_t match, uint64_t a, uint64_t b)
 {
     run(3, (uint32_t[]){ match | 10 << 15 | 11 << 20 | 12 << 7 }, 1, a, b);
-    return reg(12);
+    return reg(h, 12);
 }
 
 static int64_t asr(uint64_t v, unsigned n) { return (int64_t)v >> n; }
@@ -100,9 +61,9 @@ static void test_register_operations(void **state)
 static void test_control_flow(void **state)
 {
     run(3, (uint32_t[]){ 0x12345637, 0x67860613, 0x00000697, 0x00000463, 0x00000613, 0x0080076f, 0x00000613 }, 7, 0, 0);
-    assert_int_equal(reg(12), 0x12345678);
-    assert_int_equal(reg(13), RAM + 8);
-    assert_int_equal(reg(14), RAM + 24);
+    assert_int_equal(reg(h, 12), 0x12345678);
+    assert_int_equal(reg(h, 13), RAM + 8);
+    assert_int_equal(reg(h, 14), RAM + 24);
 }
 
 /* Loads sign- and zero-extend; a misaligned store across a page is read back by bytes. */
@@ -110,9 +71,9 @@ static void test_memory(void **state)
 {
     /* sd a1, -3(a0); lw a2, 0(a0); lbu a3, 0(a0); lh a4, 1(a0) */
     run(3, (uint32_t[]){ 0xfeb53ea3, 0x00052603, 0x00054683, 0x00151703 }, 4, RAM + 0x2000, UINT64_C(0x8877e65544332211));
-    assert_int_equal(reg(12), (int64_t)(int32_t)0x77e65544);
-    assert_int_equal(reg(13), 0x44);
-    assert_int_equal(reg(14), (int64_t)(int16_t)0xe655);
+    assert_int_equal(reg(h, 12), (int64_t)(int32_t)0x77e65544);
+    assert_int_equal(reg(h, 13), 0x44);
+    assert_int_equal(reg(h, 14), (int64_t)(int16_t)0xe655);
 }
 
 /* amoadd.d, lr/sc that succeeds, sc without reservation that fails. */
@@ -120,18 +81,11 @@ static void test_atomics(void **state)
 {
     st_le64(ram->host + 0x3000, 40);
     run(3, (uint32_t[]){ 0x00b5362f, 0x100536af, 0x18b5372f, 0x18b537af }, 4, RAM + 0x3000, 2);
-    assert_int_equal(reg(12), 40);
-    assert_int_equal(reg(13), 42);
-    assert_int_equal(reg(14), 0);
-    assert_int_equal(reg(15), 1);
+    assert_int_equal(reg(h, 12), 40);
+    assert_int_equal(reg(h, 13), 42);
+    assert_int_equal(reg(h, 14), 0);
+    assert_int_equal(reg(h, 15), 1);
     assert_int_equal(ld_le64(ram->host + 0x3000), 2);
-}
-
-static uint64_t csr(unsigned n)
-{
-    uint64_t v = 0;
-    assert_true(hart_reg_read(hart_get(set, 0), 65 + n, &v));
-    return v;
 }
 
 /* An illegal instruction in S mode is delegated to S: stvec points behind it. */
@@ -139,24 +93,23 @@ static void test_traps(void **state)
 {
     /* auipc t0, 0; addi t0, t0, 20; csrw stvec, t0; csrr a2, mstatus (illegal here); nop; at 20: nop */
     run(1, (uint32_t[]){ 0x00000297, 0x01428293, 0x10529073, 0x30002673, 0x00000013, 0x00000013 }, 6, 0, 0);
-    assert_int_equal(csr(0x142), 2);
-    assert_int_equal(csr(0x141), RAM + 12);
-    assert_int_equal(csr(0x143), 0x30002673);
+    assert_int_equal(csr(h, 0x142), 2);
+    assert_int_equal(csr(h, 0x141), RAM + 12);
+    assert_int_equal(csr(h, 0x143), 0x30002673);
     uint64_t priv = 0;
-    assert_true(hart_reg_read(hart_get(set, 0), 4161, &priv));
+    assert_true(hart_reg_read(h, 4161, &priv));
     assert_int_equal(priv, 1);
 }
 
 /* WARL fields: misa cannot change, mtvec has no mode 2, satp refuses an unknown mode as a whole. */
 static void test_csr_fields(void **state)
 {
-    struct hart *h = hart_get(set, 0);
     run(3, (uint32_t[]){ 0x30529073, 0x00000013 }, 2, 0, 0);
     assert_true(hart_reg_write(h, 65 + 0x305, 0x80000003));
-    assert_int_equal(csr(0x305), 0x80000001);
+    assert_int_equal(csr(h, 0x305), 0x80000001);
     assert_true(hart_reg_write(h, 65 + 0x180, (UINT64_C(8) << 60) | 5));
     assert_true(hart_reg_write(h, 65 + 0x180, (UINT64_C(7) << 60) | 9));
-    assert_int_equal(csr(0x180), (UINT64_C(8) << 60) | 5);
+    assert_int_equal(csr(h, 0x180), (UINT64_C(8) << 60) | 5);
     assert_false(hart_reg_write(h, 65 + 0xf14, 1));
     assert_false(hart_reg_write(h, 65 + 0x7c0, 1));
 }

@@ -2,6 +2,7 @@
 /* -icount: the clock's arithmetic, posts kept back, deadlines met at their instruction, harts by turns: on both accelerators. */
 #include <unistd.h>
 #include "rv.h"
+#include "seeded.h"
 #include "base/random.h"
 #include "cpu/riscv/icount.h"
 
@@ -32,8 +33,8 @@ static void clock_is_the_first_count(void **state)
     for (unsigned shift = 0; shift <= ICOUNT_SHIFT_MAX; shift++)
         for (unsigned i = 0; i < 1000; i++) {
             struct icount_clock c = { .shift = shift };
-            icount_set(&c, rv_random() >> 40, (int64_t)(rv_random() >> 20));
-            int64_t ns = c.bias + 1 + (int64_t)(rv_random() >> 20);
+            icount_set(&c, rnd() >> 40, (int64_t)(rnd() >> 20));
+            int64_t ns = c.bias + 1 + (int64_t)(rnd() >> 20);
             uint64_t n = icount_when(&c, ns);
             assert_true(icount_ns(&c, n) >= ns);
             assert_true(icount_ns(&c, n - 1) < ns);

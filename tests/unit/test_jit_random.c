@@ -23,6 +23,7 @@
 #include "mem/ram.h"
 #include "mem/view.h"
 #include "hart_until.h"
+#include "seeded.h"
 
 enum { RAM = 0x80000000u, RAM_SIZE = 0x40000, DATA = 0x20000, DATA_SIZE = 0x8000, MAX = 400 };
 enum { COUNT_DOWN = 0xfffd0d13 };         /* addi s10, s10, -1 */
@@ -33,22 +34,11 @@ struct outcome { uint64_t reg[65], csr[12]; uint8_t data[DATA_SIZE]; };
 static struct hart_set *set[2];
 static struct region root, ram_region;
 static struct ram *ram;
-static uint64_t seed = UINT64_C(0x243f6a8885a308d3);
 
 static uint64_t time_now(void *opaque) { return 1234; }
 static void arm(void *opaque, unsigned hart, uint64_t deadline) { }
 static const struct hart_env env = { .time_now = time_now, .timer_arm = arm };
 static const unsigned compared_csrs[12] = { 0x001, 0x002, 0x300, 0x340, 0x341, 0x342, 0x343, 0x305, 0x140, 0x141, 0x142, 0x143 };
-
-static uint64_t rnd(void)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed * UINT64_C(0x2545f4914f6cdd1d);
-}
-
-static unsigned below(unsigned n) { return (unsigned)(rnd() >> 33) % n; }
 
 static int setup(void **state)
 {

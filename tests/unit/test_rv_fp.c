@@ -5,6 +5,7 @@
  * host's FPU against the reference, bit by bit, in all static and dynamic rounding modes.
  */
 #include "rv.h"
+#include "seeded.h"
 
 enum { CASES = 3000 };
 enum kind { F_FFF, F_FF, F_FFFF, X_FF, X_F, F_X };  /* result and operands: floating-point or integer registers */
@@ -63,7 +64,7 @@ static const struct { uint32_t match; enum kind kind; bool rm; oracle fn; } both
 
 static uint64_t operand(const struct sf_fmt *f)
 {
-    uint64_t r = rv_random(), frac = rv_random() & ((UINT64_C(1) << f->mbits) - 1);
+    uint64_t r = rnd(), frac = rnd() & ((UINT64_C(1) << f->mbits) - 1);
     unsigned max = (1u << f->ebits) - 1;
     static const uint8_t kinds[] = { 0, 1, 2, 3, 3, 3, 3, 3 };
     uint64_t e = kinds[r & 7] == 0 ? 0 : kinds[r & 7] == 1 ? max : kinds[r & 7] == 2 ? (r >> 8) % (max + 1) : max / 2 + (r >> 8) % 70 - 5;
@@ -77,7 +78,7 @@ static uint64_t boxed(const struct sf_fmt *f, uint64_t v) { return f == &sf_sing
 /* x registers of whole numbers near the borders of the types, too. */
 static uint64_t integer(void)
 {
-    uint64_t r = rv_random();
+    uint64_t r = rnd();
     return r & 1 ? (uint64_t)((int64_t)r >> (r >> 1 & 63)) : (UINT64_C(1) << (r >> 8 & 63)) + (r >> 1 & 3) - 2;
 }
 
@@ -92,9 +93,9 @@ static void test_every_encoding(void **state)
             const struct sf_fmt *f = n & 1 ? &sf_double : &sf_single;
             unsigned rm = n / 2 % 5, field = n % 3 ? rm : 7;
             uint64_t a = both[i].kind == F_X ? integer() : operand(f), b = operand(f), c = operand(f);
-            uint8_t fl = 0, old = (uint8_t)(rv_random() & 31);
+            uint8_t fl = 0, old = (uint8_t)(rnd() & 31);
             uint64_t want = both[i].fn(f, a, b, c, rm, &fl);
-            set_csr(h, 3, (n % 3 ? rv_random() % 5 : rm) << 5 | old);
+            set_csr(h, 3, (n % 3 ? rnd() % 5 : rm) << 5 | old);
             set_reg(h, A0, both[i].kind == F_X ? a : 0x5555);
             set_reg(h, A2, 0x7777);
             set_reg(h, REG_F0 + 10, boxed(f, a));
@@ -241,8 +242,8 @@ static void test_fast_is_exact(void **state)
         for (unsigned n = 0; n < CASES; n++) {
             struct rv_insn in = { .op = (uint16_t)op, .rd = 1, .rs1 = 2, .rs2 = 3, .rs3 = 4, .len = 4, .rm = (uint8_t)(n % 3 ? 7 : n % 8) };
             for (unsigned i = 2; i < 5; i++) {
-                const struct sf_fmt *f = dbl == (rv_random() % 5 != 0) ? &sf_double : &sf_single;
-                h->f[i] = rv_random() % 40 ? boxed(f, operand(f)) : rv_random();
+                const struct sf_fmt *f = dbl == (rnd() % 5 != 0) ? &sf_double : &sf_single;
+                h->f[i] = rnd() % 40 ? boxed(f, operand(f)) : rnd();
             }
             h->x[2] = integer();
             h->x[1] = h->f[1] = 0;

@@ -4,29 +4,15 @@
  * bit by bit or in 128-bit integers. Encodings are written out from the ISA manual, not taken from insn.def, so that a wrong row
  * there fails, too; and every register-to-register row of insn.def must have a row here.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <unistd.h>
-#include "cpu/riscv/accel.h"
+#include "rv.h"
 #include "cpu/riscv/decode.h"
-#include "cpu/riscv/hart.h"
-#include "loop/loop.h"
-#include "mem/ram.h"
-#include "mem/view.h"
-#include "hart_until.h"
+#include "seeded.h"
 
-enum { RAM = 0x80000000u, RAM_SIZE = 0x100000, DATA = 0x80000, CASES = 600 };
+enum { CASES = 600 };
 enum { R, W, I, S6, S5, U1 };           /* U1: one source, bits 31..20 fixed; S6, S5: shift amount of 6 or 5 bits; W: as R */
 typedef __int128 s128;
 typedef unsigned __int128 u128;
 typedef uint64_t (*oracle_fn)(uint64_t a, uint64_t b);
-static struct hart_set *set;
-static struct region root, ram_region;
-static struct ram *ram;
-static uint64_t seed = 0x9e3779b97f4a7c15u;
 
 static uint64_t sx(uint64_t v, unsigned bits)
 {
@@ -141,38 +127,6 @@ static const struct { unsigned op, kind; uint32_t opc, f3, top; oracle_fn fn; } 
 };
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
-static uint64_t time_now(void *opaque) { return 0; }
-static void arm(void *opaque, unsigned hart, uint64_t deadline) { }
-static const struct hart_env env = { .time_now = time_now, .timer_arm = arm };
-
-static int setup(void **state)
-{
-    struct err e = ERR_INIT;
-    json_t *none = json_object();
-    assert_true(loop_main_init(&e));
-    region_init_container(&root, "test", UINT64_MAX);
-    address_space_init(&as_memory, "memory", &root);
-    ram = ram_new("ram", RAM_SIZE, &e);
-    assert_non_null(ram);
-    region_init_ram(&ram_region, "ram", ram, 0, RAM_SIZE);
-    region_add(&root, RAM, &ram_region, 0);
-    struct obj *cpu = obj_create(obj_class_find("rv64"), NULL, none, obj_container("cpu-model"), &e);
-    assert_non_null(cpu);
-    json_decref(none);
-    struct hart_set_config cfg = { .cpu = (struct rv_cpu *)cpu, .accel = &accel_interp, .env = &env, .count = 1 };
-    set = hart_set_new(&cfg, &e);
-    assert_non_null(set);
-    return 0;
-}
-
-static uint64_t rnd(void)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed * UINT64_C(0x2545f4914f6cdd1d);
-}
-
 /* Borders of 8, 16, 32 and 64 bits and their neighbours; else random of a random length. */
 static uint64_t operand(void)
 {
@@ -182,16 +136,6 @@ static uint64_t operand(void)
         return (rnd() >> (r >> 8 & 63)) ^ (r & 4 ? UINT64_MAX : 0);
     uint64_t v = (UINT64_C(1) << edge[r >> 8 & 7]) + (r >> 16) % 3 - 1;
     return r & 4 ? 0 - v : v;
-}
-
-/* Runs what is in RAM until its last word, a jump to itself at @end. */
-static void run_to(uint64_t end)
-{
-    struct hart *h = hart_get(set, 0);
-    hart_set_start(h, 3, RAM, RAM + DATA, 0);
-    hart_power(h, true);
-    UNTIL(hart_pc(h) == end, harts_run(set));
-    hart_power(h, false);
 }
 
 /* The instruction's second operand, as its definition sees it, and the bits that encode it. */
@@ -211,9 +155,10 @@ static uint32_t encode(unsigned row, unsigned rd, uint64_t *b)
 static void test_every_row(void **state)
 {
     static uint64_t want[CASES], va[CASES], vb[CASES];
+    struct hart *h = rv_harts(1, NULL, NULL);
     for (unsigned r = 0; r < ROWS; r++) {
-        uint8_t *code = ram->host + 4, *data = ram->host + DATA;
-        st_le32(ram->host, 0x0000100f);                             /* fence.i: the code is new each time */
+        uint8_t *code = at(CODE) + 4, *data = at(DATA);
+        st_le32(at(CODE), 0x0000100f);                             /* fence.i: the code is new each time */
         for (unsigned i = 0; i < CASES; i++, code += 20, data += 24) {
             unsigned rd = 11 + i % 3;
             uint64_t b = vb[i] = operand();
@@ -229,9 +174,11 @@ static void test_every_row(void **state)
             want[i] = rows[r].fn(va[i], b);
         }
         st_le32(code, 0x0000006f);
-        run_to(RAM + (uint64_t)(code - ram->host));
+        hart_set_start(h, 3, CODE, DATA, 0);
+        hart_run_to(h, RAM + (uint64_t)(code - ram->host));
+        hart_power(h, false);
         for (unsigned i = 0; i < CASES; i++) {
-            uint64_t got = ld_le64(ram->host + DATA + i * 24 + 16);
+            uint64_t got = ld_le64(at(DATA) + i * 24 + 16);
             if (got != want[i])
                 fail_msg("%s case %u: a %llx b %llx: got %llx, want %llx", rv_insn_rows[rows[r].op].name, i,
                          (unsigned long long)va[i], (unsigned long long)vb[i], (unsigned long long)got, (unsigned long long)want[i]);
@@ -267,5 +214,5 @@ static void test_rows_complete(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows_complete), cmocka_unit_test(test_every_row) };
-    return cmocka_run_group_tests(tests, setup, NULL);
+    return cmocka_run_group_tests(tests, rv_memory, NULL);
 }

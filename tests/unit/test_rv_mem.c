@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Jumps, loads and stores of every size and alignment, atomics, cache-block operations, and the faults they raise. */
 #include "rv.h"
+#include "seeded.h"
 
 #define PATTERN(i) ((uint8_t)((i) * 37 + 11))
 enum { END = RAM + RAM_SIZE };
@@ -50,7 +51,7 @@ static void test_stores(void **state)
     struct hart *h = rv_harts(1, NULL, NULL);
     for (size_t k = 0; k < sizeof stores / sizeof *stores; k++)
         for (unsigned off = 0xff0; off < 0x1010; off++) {
-            uint64_t v = rv_random();
+            uint64_t v = rnd();
             fill_pattern();
             set_reg(h, A0, DATA + off + 5);
             set_reg(h, A1, v);
@@ -168,9 +169,9 @@ static void test_amo(void **state)
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         for (unsigned n = 0; n < 400; n++) {
             bool w = n & 1;
-            uint64_t old = n & 2 ? rv_random() : rv_random() >> 40, b = n & 4 ? rv_random() : old, addr = DATA + (w ? 4u * (n & 3) : 8);
-            st_le64(at(DATA), rv_random());
-            st_le64(at(DATA + 8), rv_random());
+            uint64_t old = n & 2 ? rnd() : rnd() >> 40, b = n & 4 ? rnd() : old, addr = DATA + (w ? 4u * (n & 3) : 8);
+            st_le64(at(DATA), rnd());
+            st_le64(at(DATA + 8), rnd());
             st_le(at(addr), old, w ? 4 : 8);
             set_reg(h, A0, addr);
             set_reg(h, A1, b);
@@ -198,7 +199,7 @@ static void test_compare_and_swap(void **state)
     struct hart *h = rv_harts(1, NULL, NULL);
     for (unsigned n = 0; n < 200; n++) {
         bool w = n & 1, hit = n & 2;
-        uint64_t old = rv_random(), new = rv_random(), addr = DATA + 8;
+        uint64_t old = rnd(), new = rnd(), addr = DATA + 8;
         st_le64(at(addr), old);
         uint64_t expect = hit ? (w ? (uint32_t)old | UINT64_C(0x123400000000) : old) : old ^ 1;
         set_reg(h, A0, addr);

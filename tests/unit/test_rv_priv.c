@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Traps, returns, delegation, interrupts, timers and PMP, against the Privileged ISA. */
 #include "rv.h"
+#include "seeded.h"
 #include "cpu/riscv/cpu.h"
 
 enum { MSTATUS = 0x300, MEDELEG = 0x302, MIDELEG = 0x303, MIE = 0x304, MTVEC = 0x305, MENVCFG = 0x30a, MEPC = 0x341, MCAUSE = 0x342, MTVAL = 0x343,
@@ -402,12 +403,12 @@ static void test_pmp_pages(void **state)
     for (unsigned round = 0; round < 200; round++) {
         set_csr(h, PMPCFG0, 0);
         for (unsigned i = 0; i < 8; i++) {
-            uint64_t r = rv_random(), page = DATA + (r >> 8 & 15) * 0x1000;
+            uint64_t r = rnd(), page = DATA + (r >> 8 & 15) * 0x1000;
             uint64_t napot = page >> 2 | ((UINT64_C(1) << (r >> 16) % 14) - 1);
             pmp(h, i, r & 1 ? page >> 2 : napot, (unsigned)(r >> 24) & 0x1f);
         }
         for (unsigned k = 0; k < 200; k++) {
-            uint64_t r = rv_random(), pa = DATA + (r & 0xffff);
+            uint64_t r = rnd(), pa = DATA + (r & 0xffff);
             unsigned len = 1u << (r >> 20 & 3);
             bool whole;
             pa &= ~(uint64_t)(len - 1);

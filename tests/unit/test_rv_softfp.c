@@ -9,18 +9,10 @@
 #include <string.h>
 #include <cmocka.h>
 #include "cpu/riscv/softfp.h"
+#include "seeded.h"
 
 enum { OP_ADD, OP_MUL, OP_DIV, OP_SQRT, OP_FMA, OP_COUNT };
 static const int modes[4] = { FE_TONEAREST, FE_TOWARDZERO, FE_DOWNWARD, FE_UPWARD };
-static uint64_t seed = 0x1234567;
-
-static uint64_t rnd(void)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed * UINT64_C(0x2545f4914f6cdd1d);
-}
 
 /* Mostly values near each other and near the borders of the format. */
 static uint64_t operand(const struct sf_fmt *f)
