@@ -269,10 +269,8 @@ static void co_ahci_quiesce(struct dev *d)
 {
     struct ahci *a = (struct ahci *)d;
 
-    while (a->in_flight) {
-        co_event_clear(&a->idle);
-        co_wait(&a->idle);
-    }
+    while (a->in_flight)
+        co_queue_wait(&a->idle);
 }
 
 #define P(f, ...) STATE_UINT(struct ahci_port, f, __VA_ARGS__)

@@ -52,7 +52,7 @@ struct ahci {
     uint32_t ghc, is;
     struct ahci_port port[AHCI_PORTS];
     uint32_t in_flight;
-    struct co_event idle;
+    struct co_queue idle;
     struct run_resume resume;
 };
 

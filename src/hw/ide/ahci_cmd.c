@@ -155,7 +155,7 @@ static void co_slot(void *arg)
     else if (!stale)
         finish(c);
     p->a->in_flight--;
-    co_wake(&p->a->idle);
+    co_queue_wake_all(&p->a->idle);
     free(c);
     ahci_port_kick(p);
 }

@@ -61,10 +61,8 @@ static void co_ide_quiesce(struct dev *dev)
 
     scsi_self_test_stop((struct scsi_disk *)dev, false);
     co_scsi_dev_quiesce(dev);
-    while (p->running) {
-        co_event_clear(&p->a->idle);
-        co_wait(&p->a->idle);
-    }
+    while (p->running)
+        co_queue_wait(&p->a->idle);
 }
 
 /* ---- options: names of ATA, which has room for other lengths than SCSI (ACS-4, 7.13.6, words 10, 23 and 27) ---- */

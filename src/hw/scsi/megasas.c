@@ -258,10 +258,8 @@ static void co_megasas_quiesce(struct dev *d)
 {
     struct megasas *s = (struct megasas *)d;
 
-    while (s->n_flying) {
-        co_event_clear(&s->idle);
-        co_wait(&s->idle);
-    }
+    while (s->n_flying)
+        co_queue_wait(&s->idle);
 }
 
 /* ---- saved state ---- */

@@ -38,7 +38,7 @@ struct megasas {
     uint32_t gen;                       /* raised when frames in flight lost their meaning */
     struct list flying;                 /* of struct mfi_cmd */
     uint32_t n_flying;
-    struct co_event idle;
+    struct co_queue idle;
     uint64_t held[MEGASAS_MAX_CMDS];    /* frames that wait for the machine to go on */
     uint32_t n_held;
     uint8_t properties[64];

@@ -244,7 +244,7 @@ static void co_frame(void *arg)
     else if (c->gen == s->gen && !later)
         megasas_complete(s, c->frame, c->f, status, c->r.status);
     free(c);
-    co_wake(&s->idle);
+    co_queue_wake_all(&s->idle);
 }
 
 void megasas_start(struct megasas *s, uint64_t frame)

@@ -345,10 +345,8 @@ static void co_mptsas_quiesce(struct dev *d)
 {
     struct mptsas *s = (struct mptsas *)d;
 
-    while (s->n_flying) {
-        co_event_clear(&s->idle);
-        co_wait(&s->idle);
-    }
+    while (s->n_flying)
+        co_queue_wait(&s->idle);
 }
 
 /* ---- saved state ---- */

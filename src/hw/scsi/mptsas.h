@@ -50,7 +50,7 @@ struct mptsas {
     uint32_t gen;                       /* raised when messages in flight lost their meaning */
     struct list flying;                 /* of struct mpt_req */
     uint32_t n_flying;
-    struct co_event idle;
+    struct co_queue idle;
     uint32_t held[MPTSAS_REQUESTS];     /* messages that wait for the machine to go on */
     uint32_t n_held;
     struct run_resume resume;

@@ -337,7 +337,7 @@ static void co_request(void *arg)
     list_del(&q->link);
     s->n_flying--;
     free(q);
-    co_wake(&s->idle);
+    co_queue_wake_all(&s->idle);
 }
 
 void mptsas_spawn(struct mptsas *s, const uint8_t f[MPTSAS_FRAME], uint32_t mfa)

@@ -92,7 +92,7 @@ struct scsi_dev {
     struct scsi_bus *bus;               /* while it can be addressed */
     struct list on_bus, reqs;
     uint32_t n_reqs;
-    struct co_event idle;               /* n_reqs == 0 */
+    struct co_queue idle;               /* n_reqs == 0 */
     uint32_t ua[SCSI_UA_MAX], n_ua;     /* unit attention conditions, the oldest first */
     uint8_t type;                       /* peripheral device type: the class's, unless realize finds another */
     bool desc_sense;                    /* D_SENSE of the control mode page */

@@ -178,10 +178,8 @@ void co_scsi_dev_quiesce(struct dev *dev)
 {
     struct scsi_dev *d = (struct scsi_dev *)dev;
 
-    while (d->n_reqs) {
-        co_event_clear(&d->idle);
-        co_wait(&d->idle);
-    }
+    while (d->n_reqs)
+        co_queue_wait(&d->idle);
 }
 
 /* ---- sense data: SPC-5, 4.4 ---- */
@@ -363,7 +361,7 @@ static void hold(struct scsi_dev *d) { d->n_reqs++; }
 static void release(struct scsi_dev *d)
 {
     d->n_reqs--;
-    co_wake(&d->idle);                          /* also for those who wait for one request: they look again */
+    co_queue_wake_all(&d->idle);                 /* also for those who wait for one request: they look again */
 }
 
 void co_scsi_run(struct scsi_req *r, struct scsi_dev *d)
@@ -417,8 +415,7 @@ static unsigned co_abort(struct scsi_dev *d, bool (*match)(const struct scsi_req
             left += scsi_aborted(r);
         if (!left)
             return n;
-        co_event_clear(&d->idle);
-        co_wait(&d->idle);
+        co_queue_wait(&d->idle);
     }
 }
 

@@ -211,8 +211,7 @@ static void co_disk_quiesce(struct dev *dev)
     scsi_self_test_stop(d, false);
     scsi_disk_rest(d);
     for (co_scsi_dev_quiesce(dev); dev->leaving && d->parked; co_scsi_dev_quiesce(dev)) {
-        co_event_clear(&d->s.idle);
-        co_wait(&d->s.idle);
+        co_queue_wait(&d->s.idle);
     }
 }
 

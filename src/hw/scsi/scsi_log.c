@@ -242,7 +242,7 @@ static void co_self_test(void *arg)
 
     co_read_medium(d, t->code == 2 || t->code == 6, t->gen, NULL);
     d->s.n_reqs--;
-    co_wake(&d->s.idle);
+    co_queue_wake_all(&d->s.idle);
     free(t);
 }
 

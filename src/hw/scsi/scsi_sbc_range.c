@@ -296,7 +296,7 @@ static bool co_stand(struct scsi_disk *d, uint32_t failed)
     d->rests_as = failed;
     d->parked = true;
     d->s.n_reqs--;
-    co_wake(&d->s.idle);
+    co_queue_wake_all(&d->s.idle);
     while (d->resting && !d->s.dev.leaving) {
         co_event_clear(&d->go_on);
         co_wait(&d->go_on);
@@ -325,7 +325,7 @@ static void co_overwrite_run(void *arg)
     free(w->block);
     free(w);
     d->s.n_reqs--;
-    co_wake(&d->s.idle);
+    co_queue_wake_all(&d->s.idle);
 }
 
 void scsi_disk_rest(struct scsi_disk *d)

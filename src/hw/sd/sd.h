@@ -75,7 +75,7 @@ struct sd_card {
     uint8_t buf[512];
     uint32_t buf_len, buf_pos;
     uint32_t in_flight;                 /* calls of the controller that have not returned */
-    struct co_event idle;
+    struct co_queue idle;
 };
 
 /* One row of a command set. */

@@ -309,7 +309,7 @@ static int co_busy(struct sd_card *c)
 static int leave(struct sd_card *c, int r)
 {
     c->in_flight--;
-    co_wake(&c->idle);
+    co_queue_wake_all(&c->idle);
     return r;
 }
 
@@ -335,10 +335,8 @@ void co_sd_quiesce(struct dev *dev)
 {
     struct sd_card *c = (struct sd_card *)dev;
 
-    while (c->in_flight) {
-        co_event_clear(&c->idle);
-        co_wait(&c->idle);
-    }
+    while (c->in_flight)
+        co_queue_wait(&c->idle);
 }
 
 /* ---- the bus ---- */

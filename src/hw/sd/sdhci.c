@@ -300,10 +300,8 @@ static void co_sdhci_quiesce(struct dev *d)
 {
     struct sdhci *s = (struct sdhci *)d;
 
-    while (s->stepping) {
-        co_event_clear(&s->idle);
-        co_wait(&s->idle);
-    }
+    while (s->stepping)
+        co_queue_wait(&s->idle);
 }
 
 #define U(f, ...) STATE_UINT(struct sdhci, f, __VA_ARGS__)

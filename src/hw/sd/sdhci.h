@@ -56,7 +56,7 @@ struct sdhci {
     uint32_t fifo_pos;
     uint32_t gen;                       /* raised when the transfer is another */
     bool stepping, again;               /* a coroutine is at it; another is to follow */
-    struct co_event idle;
+    struct co_queue idle;
     struct run_resume resume;
 };
 

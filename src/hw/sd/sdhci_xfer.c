@@ -320,7 +320,7 @@ static void co_step(void *arg)
             co_dma(s);
     } while (s->again || (s->bus->card && s->bus->card->busy && !s->stalled));
     s->stepping = false;
-    co_wake(&s->idle);
+    co_queue_wake_all(&s->idle);
 }
 
 /*

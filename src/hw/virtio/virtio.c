@@ -44,7 +44,7 @@ void virtio_release(struct virtio_dev *v)
     if (v->idle.first && loop_current() != domain_loop(v->dom))
         domain_post(&v->drained);           /* who waits does so on the home loop */
     else
-        co_wake(&v->idle);
+        co_queue_wake_all(&v->idle);
 }
 
 static void virtio_drained(void *arg)
@@ -52,7 +52,7 @@ static void virtio_drained(void *arg)
     struct virtio_dev *v = arg;
 
     if (v->in_flight == v->parked)
-        co_wake(&v->idle);
+        co_queue_wake_all(&v->idle);
 }
 
 void co_virtio_quiesce(struct virtio_dev *v)
@@ -60,10 +60,8 @@ void co_virtio_quiesce(struct virtio_dev *v)
     v->quiesced = true;
     if (v->model->quiesce)
         v->model->quiesce(v);
-    while (v->in_flight != v->parked) {
-        co_event_clear(&v->idle);
-        co_wait(&v->idle);
-    }
+    while (v->in_flight != v->parked)
+        co_queue_wait(&v->idle);
 }
 
 /* ---- errors, notifications ---- */

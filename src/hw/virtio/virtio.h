@@ -85,7 +85,7 @@ struct virtio_dev {
     struct virtq *vq;                       /* n_queues of VIRTIO_QUEUE_MAX at most */
     uint32_t in_flight;                     /* elements popped and not pushed, of any generation, and helpers */
     uint32_t parked;                        /* of these: held without a coroutine (virtq_park) */
-    struct co_event idle;                   /* in_flight == parked */
+    struct co_queue idle;                   /* in_flight == parked */
     struct run_resume resume;
     struct post drained;
 };
