@@ -16,22 +16,21 @@
 
 enum { LOG_GUEST_BURST = 10 };
 
-uint32_t log_mask;
+_Atomic uint32_t log_mask;
 static FILE *log_file;                      /* NULL: standard error */
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_uint_least64_t guest_total;
 
 static const struct { const char *name, *doc; } items[LOG_ITEMS] = {
     [LOG_GUEST] = { "guest_errors", "what the guest does wrong" },
-    [LOG_UNIMP] = { "unimp", "parts of a device that are not there" },
-    [LOG_CPU] = { "cpu", "registers before each block" },
+    [LOG_UNIMP] = { "unimp", "commands that a device does not have" },
     [LOG_INT] = { "int", "traps and interrupts" },
-    [LOG_IN_ASM] = { "in_asm", "guest code when it is first seen" },
-    [LOG_EXEC] = { "exec", "blocks as they run" },
-    [LOG_MMU] = { "mmu", "translation faults" },
-    [LOG_RESET] = { "cpu_reset", "registers at each reset" },
-    [LOG_TRACE] = { "trace", "trace points that -trace enables" },
+    [LOG_IN_ASM] = { "in_asm", "guest code when it is decoded or translated" },
+    [LOG_MMU] = { "mmu", "translations of addresses that fail" },
+    [LOG_RESET] = { "cpu_reset", "registers after each reset of a hart" },
 };
+/* QEMU's that stay without effect here. */
+static const char *const absent[] = { "cpu", "exec", "fpu", "nochain", "op", "op_opt", "op_ind", "out_asm", "page", "strace", "tid", "vpu", "plugin", "invalid_mem" };
 
 static FILE *log_out(void) { return log_file ? log_file : stderr; }
 
@@ -45,7 +44,7 @@ static void log_line(const char *head, const char *fmt, va_list ap)
     pthread_mutex_unlock(&log_lock);
 }
 
-void log_write(enum log_item item, const char *fmt, ...)
+void log_write(const char *fmt, ...)
 {
     va_list ap;
 
@@ -166,6 +165,11 @@ static bool log_set_item(const char *name, struct err *e)
             log_mask = off ? log_mask & ~(1u << i) : log_mask | 1u << i;
             return true;
         }
+    for (size_t i = 0; i < ARRAY_SIZE(absent); i++)
+        if (!strcmp(absent[i], name)) {
+            err_set(e, ERR_UNKNOWN, "log item '%s' is not there: nothing here would write it", name);
+            return err_hint(e, "in_asm shows code when it is first seen, -trace what devices and back ends do, -gdb each step");
+        }
     return err_unknown(e, "log item", name, "", item_name, NULL);
 }
 
@@ -196,9 +200,11 @@ bool log_set_file(const char *path, struct err *e)
 
     if (!f)
         return err_os(e, errno, "cannot open log file '%s'", path);
+    pthread_mutex_lock(&log_lock);
     if (log_file)
         fclose(log_file);
     log_file = f;
+    pthread_mutex_unlock(&log_lock);
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "block/blk_int.h"
 #include "core/cmd.h"
 #include "core/run.h"
@@ -54,6 +55,7 @@ static void set_status(struct job *j, enum job_status s)
     if (j->status == s)
         return;
     j->status = s;
+    TRACE(job_status, "'%s' %s", j->id, job_status_name(s));
     qmp_event("JOB_STATUS_CHANGE", json_pack("{s:s, s:s}", "status", job_status_name(s), "id", j->id));
 }
 

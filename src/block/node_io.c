@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Requests to nodes: bounds, zero detection, the visit to the home loop of drivers that keep state there. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "block/bitmap.h"
 #include "block/blk_int.h"
 
 enum { ZERO_BUF = 64 * 1024, DETECT_MIN = 4096 };
 
+static const char *const op_names[] = { "read", "write", "zero", "discard", "erase", "flush", "resize", "map", "write-compressed", "zone-report", "zone-op",
+                                        "zone-append" };
 struct req {
     struct blk_node *n;
     enum { R_READ, R_WRITE, R_ZERO, R_DISCARD, R_ERASE, R_FLUSH, R_RESIZE, R_MAP, R_COMPRESSED, R_ZONE_REPORT, R_ZONE_OP, R_ZONE_APPEND } op;
@@ -192,7 +196,7 @@ static void co_req_watched(void *arg)
     free(copy.iov_base);
 }
 
-static int req_do(struct req *q)
+static int req_run(struct req *q)
 {
     if (unlikely(atomic_load_explicit(&q->n->watched, memory_order_relaxed)) && is_change(q) && !(q->flags & BLK_UNCHANGED)) {
         co_on_loop(q->n->home, NULL, co_req_watched, q);
@@ -203,6 +207,14 @@ static int req_do(struct req *q)
     else
         co_on_loop(q->n->home, NULL, co_req_run, q);
     return q->res;
+}
+
+static int req_do(struct req *q)
+{
+    TRACE(block_request, "'%s' %s 0x%" PRIx64 " +%" PRIu64, q->n->obj.id, op_names[q->op], q->off, q->len);
+    int r = req_run(q);
+    TRACE(block_done, "'%s' %s 0x%" PRIx64 " +%" PRIu64 ": %d", q->n->obj.id, op_names[q->op], q->off, q->len, r);
+    return r;
 }
 
 static int check(const struct blk_node *n, uint64_t off, uint64_t len, bool write)

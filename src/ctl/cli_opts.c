@@ -160,8 +160,6 @@ static bool apply_trace(const char *arg, struct err *e)
     if (opt_is_help(arg)) {
         struct str b = { 0 };
         trace_list(put_trace_point, &b);
-        if (!b.len)
-            str_add(&b, "(this build has no trace points)\n");
         cli_print_and_exit(&b);
     }
     struct trace_args a = { 0 };

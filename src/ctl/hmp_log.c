@@ -42,8 +42,6 @@ static bool trace_switch(const char *name, bool on, struct err *e)
     char *pattern = xasprintf("%s%s", on ? "" : "-", name);
     bool ok = trace_enable(pattern, e);
     free(pattern);
-    if (ok && on)
-        log_mask |= 1u << LOG_TRACE;
     return ok;
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/json.h"
+#include "base/log.h"
 #include "core/backend.h"
 #include "core/cmd.h"
 #include "ctl/jframe.h"
@@ -174,6 +175,7 @@ static json_t *co_run_in_turn(struct qmp_mon *q, const struct qmp_cmd *c, json_t
     if (c->turn)
         co_mutex_lock(c->turn);
     serving = q;
+    TRACE(qmp_command, "%s", c->name);
     json_t *ret = c->raw ? c->co_run(arguments, e) : co_run_table(q, c, arguments, e);
     serving = NULL;
     if (c->turn)

@@ -408,6 +408,7 @@ void pci_config_write(struct pci_bus *root, unsigned bus, unsigned devfn, uint32
 {
     rcu_read_lock();
     struct pci_dev *d = fn_find(root, bus, devfn);
+    TRACE(pci_config_write, "%02x:%02x.%x 0x%03x = 0x%0*x", bus, devfn >> 3, devfn & 7, off, (int)size * 2, v);
     if (d) {
         domain_lock(d->dev.dom);
         if (pci_answers(d))

@@ -84,6 +84,7 @@ LINES = {
     "fw_cfg without a name": (["-fw_cfg", "string=x"], "name"),
     "trace point that is not there": (["-trace", "nope_nope"], "nope_nope"),
     "log item that is not there": (["-d", "nope"], "nope"),
+    "log item that nothing writes": (["-d", "guest_errors,exec"], "'exec' is not there"),
 }
 
 

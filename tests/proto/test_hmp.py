@@ -148,6 +148,11 @@ def test_logging(m, tmp_path):
         assert q.hmp("trace-event %s on" % t["name"]) == ""
         assert q.cmd("trace-event-get-state", name=t["name"])[0]["state"] == "enabled"
         assert q.hmp("trace-event %s off" % t["name"]) == ""
+    assert q.hmp("trace-event qmp_* on") == "" and q.cmd("query-uuid") and q.hmp("trace-event qmp_* off") == "" and q.cmd("query-name") is not None
+    with open(log, encoding="utf-8") as f:
+        text = f.read()
+    assert "qmp_command query-uuid\n" in text and "query-name" not in text
+    assert "qmp_command : state 0" in q.hmp("info trace-events")
 
 
 def test_the_device_tree_goes_to_a_file(m, tmp_path):

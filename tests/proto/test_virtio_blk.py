@@ -53,6 +53,22 @@ def test_each_queue_has_its_thread(tmp_path, mapping, served):
             m.qmp.cmd("object-del", id="t0")
 
 
+def test_the_way_of_a_read_is_traced(tmp_path):
+    (tmp_path / "img").write_bytes(DATA)
+    with VirtioMachine(tmp_path, "-blockdev", "driver=file,node-name=d,filename=%s" % (tmp_path / "img"), "-device", "virtio-blk-pci,drive=d,id=disk",
+                       "-trace", "enable=*,file=%s" % (tmp_path / "log")) as m:
+        fn = m.fn(1)
+        assert fn.negotiate()
+        queue = fn.queue(0)
+        fn.start()
+        disk_read(fn, queue, 3, BUF)
+        assert queue.wait() == (0, 513)
+    steps = ["pci_config_write 00:01.0 ", "virtio_kick virtio-blk queue 0", "block_request 'd' read 0x600 +512", "block_done 'd' read 0x600 +512: 0",
+             "virtio_push virtio-blk queue 0: 513 bytes"]
+    text = (tmp_path / "log").read_text()
+    assert sorted(steps, key=text.find) == steps and steps[0] in text, text
+
+
 @pytest.mark.parametrize("mapping,text", [
     ([], "is a list with one member or more"), ([{}], "each member is an object with 'iothread'"), (["t0"], "each member is an object"),
     ([{"iothread": "t0", "queues": [0]}], "each member is an object"), ([{"iothread": "tO"}], "iothread-vq-mapping: .*tO"),

@@ -89,6 +89,7 @@ void rv_decode(uint32_t raw, uint64_t ext, struct rv_insn *out);
 static inline unsigned rv_insn_len(uint32_t raw) { return (raw & 3) == 3 ? 4 : 2; }
 /* Text of one instruction at @pc ("addi a0,a1,4"), truncated to @n. */
 void rv_disas(const struct rv_insn *in, uint64_t pc, char *buf, size_t n);
+void rv_log_insn(const struct rv_insn *in, uint64_t pc);        /* -d in_asm */
 extern const char *const rv_xreg_names[32], *const rv_freg_names[32];
 
 /* For decode.c only: expansion of a 16-bit instruction. */

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include "base/log.h"
 #include "cpu/riscv/cpu.h"
 
 const char *const rv_xreg_names[32] = {
@@ -83,4 +84,11 @@ void rv_disas(const struct rv_insn *in, uint64_t pc, char *buf, size_t n)
     case RV_FMT_CBO: snprintf(buf, n, "%s (%s)", r->name, x1); break;
     case RV_FMT_SFENCE: snprintf(buf, n, "%s %s,%s", r->name, x1, x2); break;
     }
+}
+
+void rv_log_insn(const struct rv_insn *in, uint64_t pc)
+{
+    char text[96];
+    rv_disas(in, pc, text, sizeof text);
+    log_write("0x%016" PRIx64 ":  %0*" PRIx32 "%*s%s", pc, in->len * 2, in->raw, 10 - in->len * 2, "", text);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/rcu.h"
 #include "base/str.h"
 #include "base/thread.h"
@@ -434,6 +435,14 @@ static uint64_t misa_of(uint64_t ext)
     return v;
 }
 
+static void log_reset(struct hart *h)
+{
+    struct str s = { 0 };
+    hart_dump(h, &s);
+    log_write("reset:\n%s", s.s);
+    str_free(&s);
+}
+
 void hart_reset(struct hart *h)
 {
     memset(h->x, 0, sizeof h->x);
@@ -464,6 +473,8 @@ void hart_reset(struct hart *h)
     rv_tlb_flush_all(h);
     rv_interp_forget(h);
     h->accel->flush_all(h);
+    if (log_on(LOG_RESET))
+        log_reset(h);
 }
 
 void hart_set_start(struct hart *h, unsigned priv, uint64_t pc, uint64_t a0, uint64_t a1)

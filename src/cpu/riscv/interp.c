@@ -2,6 +2,7 @@
 /* The interpreter's loop and its pages of decoded instructions; see interp_ops.c. */
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "cpu/riscv/interp_int.h"
 
 #define SLOTS (RV_PAGE_SIZE / 2)
@@ -146,6 +147,8 @@ static struct slot *decode_slot(struct hart *h, struct page *p, struct slot *s, 
             raw |= (uint32_t)ld_le16(p->bytes + off + 2) << 16;
         prepare(h, raw, s);
     }
+    if (log_on(LOG_IN_ASM))
+        rv_log_insn(&s->in, h->pc);
     if (rv_debug_on() && rv_debug_offset(off))
         s->fn = op_breakpoint;
     return s;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Translation of one block: which instructions belong to it, how it ends, and the code out of line. */
+#include "base/log.h"
 #include "cpu/riscv/jit_int.h"
 
 static const struct jit_stubs *stubs(const struct jit_tr *t) { return &t->j->stub[t->fp != JIT_FP_SLOW]; }
@@ -465,6 +466,8 @@ uint32_t jit_translate(struct jit *j, struct jit_page *p, const uint8_t *host, u
     t->variant = variant;
     t->e = (struct emit){ .p = j->w + j->used, .run_delta = j->x - j->w };
     collect(t, off);
+    for (unsigned i = 0; i < t->n && log_on(LOG_IN_ASM); i++)
+        rv_log_insn(&t->insn[i].in, (j->h->pc & RV_PAGE_MASK) + t->insn[i].off);
     jit_plan_jumps(t);
     jit_optimize(t);
     if (!variant) {

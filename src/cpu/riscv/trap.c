@@ -21,7 +21,7 @@ static uint64_t trap_vector(uint64_t tvec, uint64_t cause)
 
 static void log_trap(const struct hart *h, uint64_t pc, unsigned to)
 {
-    log_write(LOG_INT, "hart %" PRIu64 ": %s %" PRIu64 " tval 0x%" PRIx64 " pc 0x%" PRIx64 ", mode %u to %u", h->mhartid,
+    log_write("hart %" PRIu64 ": %s %" PRIu64 " tval 0x%" PRIx64 " pc 0x%" PRIx64 ", mode %u to %u", h->mhartid,
               h->trap.cause & RV_CAUSE_IRQ ? "interrupt" : "exception", h->trap.cause & ~RV_CAUSE_IRQ, h->trap.tval, pc,
               h->priv, to);
 }

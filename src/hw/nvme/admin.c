@@ -370,8 +370,10 @@ static uint16_t co_execute(struct nvme_req *r)
     const struct nvme_op *op = nvme_op_find(table_of(r), r->cmd.opcode);
     uint16_t st;
 
-    if (!nvme_op_offered(r->n, op))
+    if (!nvme_op_offered(r->n, op)) {
+        log_unimp("nvme '%s': queue %u: no command 0x%02x", r->n->pci.dev.obj.id, r->sq->id, r->cmd.opcode);
         return NVME_INVALID_OPCODE | NVME_DNR;
+    }
     if (!r->sq->id && r->cmd.flags & NVME_CMD_FUSE)
         return NVME_INVALID_FIELD | NVME_DNR;
     if (unlikely(r->n->ss->sanitize.running) && !(op->flags & NVME_OP_SANITIZE))
@@ -417,6 +419,7 @@ void co_nvme_command(void *arg)
         nvme_complete(r);
         return;
     }
+    TRACE(nvme_command, "'%s' queue %u cid %u: 0x%02x nsid %u", r->n->pci.dev.obj.id, r->sq->id, r->cmd.cid, r->cmd.opcode, r->cmd.nsid);
     r->status = unlikely(r->n->n_faults) ? co_execute_faulty(r) : co_execute(r);
     if (r->park && !r->fused && !nvme_stale(r)) {
         park(r);

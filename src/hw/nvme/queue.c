@@ -266,6 +266,7 @@ void nvme_complete(struct nvme_req *r)
         nvme_req_free(r);
         return;
     }
+    TRACE(nvme_done, "'%s' queue %u cid %u: 0x%02x status 0x%x", r->n->pci.dev.obj.id, r->sq->id, r->cmd.cid, r->cmd.opcode, r->status);
     if (r->status & NVME_STATUS_MASK)
         nvme_log_error(r);
     if (cq_full(cq) || !list_empty(&cq->waiting)) {

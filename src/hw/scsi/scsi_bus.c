@@ -2,6 +2,7 @@
 /* The SCSI bus: addresses, the life of logical units and of requests, unit attentions, sense data. */
 #include "hw/scsi/scsi.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/log.h"
@@ -322,6 +323,12 @@ const struct scsi_cmd *scsi_cmd_any(const struct scsi_dev *d, uint8_t op)
     return NULL;
 }
 
+static void no_command(struct scsi_req *r)
+{
+    log_unimp("scsi '%s': no command 0x%02x", r->dev->dev.obj.id, r->cdb[0]);
+    scsi_fail_field(r, SENSE_INVALID_OPCODE, 0);
+}
+
 static void co_execute(struct scsi_req *r)
 {
     struct scsi_dev *d = r->dev;
@@ -337,7 +344,7 @@ static void co_execute(struct scsi_req *r)
         else if (scsi_cmd_any(d, r->cdb[0]))    /* with other service actions */
             scsi_fail_field(r, SENSE_INVALID_FIELD_CDB, r->cdb[0] == OP_VARIABLE_LENGTH ? 8 : 1);
         else
-            scsi_fail_field(r, SENSE_INVALID_OPCODE, 0);
+            no_command(r);
         return;
     }
     if (!(c->flags & SCF_NO_UA) && tell_attention(r))
@@ -381,10 +388,12 @@ void co_scsi_run(struct scsi_req *r, struct scsi_dev *d)
     }
     hold(d);
     list_push(&d->reqs, &r->link);
+    TRACE(scsi_command, "'%s' 0x%02x tag 0x%" PRIx64, d->dev.obj.id, r->cdb[0], r->tag);
     co_execute(r);
     list_del(&r->link);
     if (scsi_aborted(r))
         r->host = r->abort;
+    TRACE(scsi_done, "'%s' 0x%02x tag 0x%" PRIx64 ": host %d status 0x%02x, %" PRIu64 " bytes", d->dev.obj.id, r->cdb[0], r->tag, r->host, r->status, (uint64_t)r->done);
     release(d);
 }
 

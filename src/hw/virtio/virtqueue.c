@@ -393,6 +393,7 @@ void virtq_push(struct vq_elem *e, uint32_t written)
 {
     struct virtq *vq = e->vq;
 
+    TRACE(virtio_push, "%s queue %u: %u bytes", vq->v->model->name, vq->index, written);
     e->used_len = written;
     if (virtq_stale(e)) {
         vq_elem_put(e);
@@ -453,6 +454,7 @@ void virtq_drain(struct virtq *vq, bool (*serve)(struct virtq *, struct vq_elem 
 
 void virtq_kick(struct virtq *vq)
 {
+    TRACE(virtio_kick, "%s queue %u", vq->v->model->name, vq->index);
     if (vq->notify_fd < 0)
         loop_post(vq->loop, &vq->kick);
     else
