@@ -31,6 +31,13 @@ static inline struct list *list_pop(struct list *head)
     list_del(n);
     return n;
 }
+/* All of @from to the end of @to. */
+static inline void list_move(struct list *to, struct list *from)
+{
+    if (from->next == from)
+        return;
+    from->next->prev = to->prev; to->prev->next = from->next; from->prev->next = to; to->prev = from->prev; list_init(from);
+}
 #define list_entry(n, type, member) container_of(n, type, member)
 #define list_first(head, type, member) (list_empty(head) ? NULL : list_entry((head)->next, type, member))
 /* The body may delete @it (not its successor). */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* What the files of the graph share: nodes, uses, handles. */
 #ifndef BLOCK_BLK_INT_H
 #define BLOCK_BLK_INT_H
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* What the files of the file driver share. */
 #ifndef BLOCK_FILE_INT_H
 #define BLOCK_FILE_INT_H
 

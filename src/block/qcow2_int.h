@@ -62,7 +62,7 @@ struct qcow2 {
     json_t *file, *backing, *data_file;
     uint64_t cache_size, l2_cache_size, l2_entry_size, refcount_cache_size;
     uint64_t clean_interval;        /* s; 0: never */
-    int lazy_refcounts, overlap_check, backing_check;
+    int lazy_refcounts, overlap_check;
     enum tri pass_discard[Q2_CAUSES];
     bool discard_no_unref;
     bool sparse, sparse_known;      /* many of its clusters are holes of the file below, when it was first asked */

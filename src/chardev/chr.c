@@ -351,14 +351,6 @@ bool chr_front_open(const struct chr *c)
     return false;
 }
 
-int chr_control(struct chr_front *f, enum chr_ctl ctl, void *arg)
-{
-    struct chr_link *l = f->priv;
-    if (!l || !CHR_CLASS(l->c)->control)
-        return -ENOTSUP;
-    return CHR_CLASS(l->c)->control(l->c, ctl, arg);
-}
-
 int chr_take_fd(struct chr_front *f)
 {
     struct chr_link *l = f->priv;

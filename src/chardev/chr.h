@@ -42,9 +42,6 @@ int chr_dup_socket(struct chr_front *f);
 /* The front end has somebody who reads and writes (a guest's process holds the port): "frontend-open" of query-chardev. True
  * from chr_connect() on until it is told otherwise. ANY. */
 void chr_set_front_open(struct chr_front *f, bool open);
-/* Serial parameters, modem lines where the back end has them (ioctl-like). */
-enum chr_ctl { CHR_SET_PARAMS, CHR_SET_BREAK, CHR_GET_MODEM, CHR_SET_MODEM };
-int chr_control(struct chr_front *f, enum chr_ctl c, void *arg);    /* 0 or -errno (-ENOTSUP) */
 
 /* A chardev from a legacy string ("stdio", "mon:stdio", "unix:PATH,server=on,wait=off", "tcp:HOST:PORT,server", "file:X",
  * "pty", "null", "udp:...", "chardev:ID"), as -serial/-monitor/-qmp take it. @id is its id. Borrowed. Main loop. */

@@ -37,7 +37,6 @@ struct chr_class {
     /* Bytes taken, -EAGAIN (then chr_tx_ready() later), or another -errno (the bytes are dropped and it is reported). NULL: all vanish. */
     ssize_t (*write)(struct chr *, const uint8_t *buf, size_t n);
     void (*rx_resume)(struct chr *);        /* chr_rx_room() went up from 0; a front end came. May be NULL */
-    int (*control)(struct chr *, enum chr_ctl, void *arg);      /* NULL: -ENOTSUP */
     void (*filename)(const struct chr *, struct str *out);      /* for query-chardev; NULL: the type's name */
     void (*what)(const struct chr *, struct str *out);          /* in messages: "file '/tmp/x'"; NULL: as filename */
     int (*take_fd)(struct chr *);               /* the oldest descriptor that the peer passed, or -1 */

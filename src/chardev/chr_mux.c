@@ -175,8 +175,6 @@ static void mux_link_removed(struct chr *c, struct chr_link *l)
 }
 
 static void mux_resume(struct chr *c) { chr_accept(&((struct chr_mux *)c)->base); }
-static int mux_control(struct chr *c, enum chr_ctl k, void *arg) { return chr_control(&((struct chr_mux *)c)->base, k, arg); }
-
 static bool mux_open(struct chr *c, struct err *e)
 {
     struct chr_mux *m = (struct chr_mux *)c;
@@ -200,7 +198,7 @@ const struct chr_class chr_mux_class = {
     .obj = { .name = "chardev-mux", .desc = "Shares another chardev between front ends", .base = &chr_class,
              .size = sizeof(struct chr_mux), .props = mux_props },
     .max_fronts = MUX_MAX_FRONTS, .writes_closed = true,
-    .open = mux_open, .close = mux_close, .write = mux_write, .rx_resume = mux_resume, .control = mux_control,
+    .open = mux_open, .close = mux_close, .write = mux_write, .rx_resume = mux_resume,
     .link_added = mux_link_added, .link_removed = mux_link_removed,
 };
 OBJ_CLASS(&chr_mux_class.obj);

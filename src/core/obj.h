@@ -44,7 +44,6 @@ struct obj {
     atomic_uint refs;
     bool in_tree, user;                 /* user: made by -object, -device..., not by a board */
     bool making;                        /* its complete(), which may wait, has not ended: nobody else can use or delete it */
-    void *class_state;                  /* for the base class's module */
 };
 
 LINKSET_DECLARE(obj_classes, struct obj_class);

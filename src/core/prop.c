@@ -272,8 +272,6 @@ void prop_describe_type(const struct prop *p, struct str *out)
         const char *what = ns ? ns : c->name;
 
         str_printf(out, "id of %s %s", strchr("aeiou", what[0]) ? "an" : "a", what);
-    } else if (p->type == PROP_T_CUSTOM) {
-        str_add(out, ((const struct prop_custom *)p->of)->type_name);
     } else {
         str_add(out, p->flags & PF_PORT ? "port, 0..65535 or a service" : names[p->type]);
     }

@@ -30,7 +30,6 @@ enum prop_type {
     PROP_T_LINK,            /* struct obj *, a counted reference; @of is the base obj_class of what it may name */
     PROP_T_STRV,            /* char **, NULL-terminated; given as list or as one string with ':' between */
     PROP_T_JSON,            /* json_t *, owned reference, checked by the owner */
-    PROP_T_CUSTOM,          /* @of is a struct prop_custom */
     PROP_T_INCLUDE,         /* the rows of @of (a struct prop table) with @off added to theirs */
 };
 
@@ -65,14 +64,6 @@ static inline bool prop_is_size(const struct prop *p) { return p->type == PROP_T
 
 static inline bool prop_is_number(const struct prop *p) { return p->type >= PROP_T_U8 && p->type <= PROP_T_SIZE; }
 
-/* A type of its own: text to value and back. @field points at the value in the object. */
-struct prop_custom {
-    const char *type_name;  /* as help shows it */
-    bool (*set)(struct obj *, void *field, json_t *value, struct err *);
-    void (*get)(const struct obj *, const void *field, struct str *out);
-    void (*release)(void *field);
-};
-
 #define PROP_OFF(T, f) .off = offsetof(T, f)
 #define PROP_BOOL(T, f, n, d, ds) { .name = n, .doc = ds, .type = PROP_T_BOOL, PROP_OFF(T, f), .def = d }
 #define PROP_BIT(T, f, b, n, d, ds) { .name = n, .doc = ds, .type = PROP_T_BIT, .bit = b, PROP_OFF(T, f), .def = d }
@@ -94,7 +85,6 @@ struct prop_custom {
 #define PROP_LINK(T, f, n, cls, fl, ds) { .name = n, .doc = ds, .type = PROP_T_LINK, PROP_OFF(T, f), .of = cls, .flags = fl }
 #define PROP_STRV(T, f, n, ds) { .name = n, .doc = ds, .type = PROP_T_STRV, PROP_OFF(T, f) }
 #define PROP_JSON(T, f, n, fl, ds) { .name = n, .doc = ds, .type = PROP_T_JSON, PROP_OFF(T, f), .flags = fl }
-#define PROP_CUSTOM(T, f, n, c, fl, ds) { .name = n, .doc = ds, .type = PROP_T_CUSTOM, PROP_OFF(T, f), .of = c, .flags = fl }
 #define PROP_INCLUDE(T, f, table) { .name = "", .doc = "", .type = PROP_T_INCLUDE, PROP_OFF(T, f), .of = table }
 #define PROP_END { .name = NULL }
 

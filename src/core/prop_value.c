@@ -108,10 +108,6 @@ void prop_value_release(const struct prop *p, void *base)
         json_decref(*(json_t **)f);
         *(json_t **)f = NULL;
         break;
-    case PROP_T_CUSTOM:
-        if (((const struct prop_custom *)p->of)->release)
-            ((const struct prop_custom *)p->of)->release(f);
-        break;
     default:
         break;
     }
@@ -367,7 +363,6 @@ static bool set_value(const struct prop *p, void *base, struct obj *o, json_t *v
         json_decref(*j);
         *j = v;
         return true;
-    case PROP_T_CUSTOM: return ((const struct prop_custom *)p->of)->set(o, field_of(p, base), v, e);
     default: return set_number(p, base, v, e);
     }
 }
@@ -433,7 +428,6 @@ void prop_format(const struct prop *p, const void *base, const struct obj *o, st
         free(s);
         break;
     }
-    case PROP_T_CUSTOM: ((const struct prop_custom *)p->of)->get(o, f, out); break;
     case PROP_T_SIZE32: case PROP_T_SIZE: str_add(out, format_size(fetch_uint(p, base), buf)); break;
     default:
         if (is_signed(p))

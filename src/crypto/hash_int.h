@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* What ciphers and their keys need of hash.c. */
 #ifndef CRYPTO_HASH_INT_H
 #define CRYPTO_HASH_INT_H
 

@@ -19,8 +19,6 @@ static char *type_name(const struct prop *p)
         [PROP_T_STRV] = "list", [PROP_T_JSON] = "any" };
     if (p->type == PROP_T_LINK)
         return xasprintf("link<%s>", ((const struct obj_class *)p->of)->name);
-    if (p->type == PROP_T_CUSTOM)
-        return xstrdup(((const struct prop_custom *)p->of)->type_name);
     return xstrdup(p->type < sizeof(names) / sizeof(names[0]) && names[p->type] ? names[p->type] : "any");
 }
 

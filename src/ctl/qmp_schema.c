@@ -38,7 +38,6 @@ static json_t *member_type(const struct prop *p, const char *owner, json_t *list
     case PROP_T_STRV:
         return json_string("[str]");
     case PROP_T_JSON:
-    case PROP_T_CUSTOM:
         return json_string("any");
     case PROP_T_ENUM: {
         char *name = xasprintf("%s.%s", owner, p->name);

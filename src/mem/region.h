@@ -38,7 +38,7 @@ struct region {
     enum region_kind kind;
     uint64_t size, off;             /* off: in the parent */
     int prio;
-    bool enabled, romd_on, owned_name;
+    bool enabled, romd_on;
     struct region *parent;
     struct list children, sibling;
     const struct mmio_ops *ops;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* What user.c and user_opts.c share. */
 #ifndef NET_USER_INT_H
 #define NET_USER_INT_H
 

@@ -130,7 +130,7 @@ static inline void edges_make(struct edges *l, const struct prop *p)
         edge_add(l, long_text(), false, false);
     }
     /* Of no row's type, except those of the owner's choice. */
-    bool any = p->type == PROP_T_JSON || p->type == PROP_T_CUSTOM || p->type == PROP_T_STRV || p->type == PROP_T_LINK;
+    bool any = p->type == PROP_T_JSON || p->type == PROP_T_STRV || p->type == PROP_T_LINK;
     edge_add(l, json_null(), false, !any);
     edge_add(l, json_object(), false, !any);
     edge_add(l, json_pack("[[]]"), false, !any);

@@ -151,7 +151,7 @@ struct rv_as {
 struct rv_trap { uint64_t cause, tval; };
 
 struct rv_stats {                   /* plain counters of this hart, read racily by the monitor */
-    uint64_t insns, slices, traps, irqs, tlb_fills, io_reads, io_writes, slow_steps, blocks_built, blocks_flushed, wfi, requests;
+    uint64_t insns, slices, traps, irqs, tlb_fills, io_reads, io_writes, slow_steps, blocks_built, wfi, requests;
 };
 
 struct rv_request {

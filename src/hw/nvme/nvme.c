@@ -55,8 +55,7 @@ static void resumed(void *arg)
     if (n->pci.dev.leaving)
         return;
     n->quiesced = false;
-    while ((l = list_pop(&n->parked)))
-        list_push(&again, l);
+    list_move(&again, &n->parked);
     while ((l = list_pop(&again))) {
         struct nvme_req *r = list_entry(l, struct nvme_req, link);
         list_push(&r->sq->reqs, &r->link);

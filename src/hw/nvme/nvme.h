@@ -493,7 +493,7 @@ struct nvme_op {
     uint16_t (*co)(struct nvme_req *r); /* a status */
 };
 enum { NVME_OP_NS = 1 /* needs an active namespace */, NVME_OP_WRITES = 2, NVME_OP_ZONED = 4 /* zoned command set only */,
-       NVME_OP_ALL_NS = 8 /* FFFFFFFFh is fine */, NVME_OP_READS = 64, NVME_OP_SANITIZE = 16 /* allowed while a sanitize runs */, NVME_OP_NO_NSID = 32,
+       NVME_OP_ALL_NS = 8 /* FFFFFFFFh is fine */, NVME_OP_READS = 64, NVME_OP_SANITIZE = 16 /* allowed while a sanitize runs */,
        NVME_OP_DATA = 512 /* moves blocks */, NVME_OP_RANGE = 1024 /* dwords 10 to 12 tell the blocks */,
        NVME_OP_BLOCKS = 2048 /* not for keys and values */,
        NVME_OP_DBBUF = 128, NVME_OP_VIRT = 256 /* where the option is on */ };

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The APLIC (AIA 1.0, chapter 4): what its registers and its deliveries share. */
 #ifndef HW_RISCV_APLIC_INT_H
 #define HW_RISCV_APLIC_INT_H
 

@@ -227,12 +227,9 @@ static void uart_set_lcr(struct uart *u, uint8_t v)
 {
     bool was = u->lcr & LCR_BREAK, is = v & LCR_BREAK;
     u->lcr = v;
-    if (is && !was && (u->mcr & MCR_LOOP)) {
+    if (is && !was && (u->mcr & MCR_LOOP)) {            /* no back end carries it on */
         uart_rx_put(u, 0, LSR_BI);
         uart_update_irq(u);
-    } else if (is != was) {
-        int on = is;
-        chr_control(&u->chr, CHR_SET_BREAK, &on);
     }
 }
 

@@ -100,7 +100,7 @@ struct virtq {
     bool enabled, packed, event_idx, indirect, in_order;
     uint64_t desc, driver, device;          /* guest addresses of the three areas */
     uint16_t last_avail, used_idx, signalled;
-    bool signalled_valid, avail_wrap, used_wrap, notify_off;
+    bool signalled_valid, avail_wrap, used_wrap;
     uint16_t avail_shadow;                  /* split: avail idx as last read */
     uint32_t gen;                           /* raised by each reset */
     uint32_t inuse;                         /* ring slots (packed) or chains (split) of this generation held by the device */

@@ -194,8 +194,7 @@ static void vblk_resumed(struct virtio_dev *v)
     struct virtio_blk *b = vblk(v);
     struct list again = LIST_INIT(again), *n;
 
-    while ((n = list_pop(&b->stopped)))
-        list_push(&again, n);
+    list_move(&again, &b->stopped);
     while ((n = list_pop(&again)))
         vblk_start(list_entry(n, struct vblk_req, link));
 }

@@ -122,8 +122,7 @@ static void vscsi_resumed(struct virtio_dev *v)
     struct virtio_scsi *s = vscsi_of(v);
     struct list again = LIST_INIT(again), *n;
 
-    while ((n = list_pop(&s->stopped)))
-        list_push(&again, n);
+    list_move(&again, &s->stopped);
     while ((n = list_pop(&again)))
         vscsi_start(list_entry(n, struct vscsi_req, link));
 }
