@@ -11,7 +11,10 @@
 #include <sys/stat.h>
 #include "block/driver.h"
 
-static char dir[] = "/dev/shm/test_blk_XXXXXX";
+#ifndef BLK_TEST_DIR                     /* in memory, where the disk itself does not matter */
+#define BLK_TEST_DIR "/dev/shm"
+#endif
+static char dir[] = BLK_TEST_DIR "/test_blk_XXXXXX";
 static struct err err;
 
 static inline char *path_of(const char *name) { return xasprintf("%s/%s", dir, name); }
@@ -74,6 +77,24 @@ static inline int nio(struct blk_node *n, char op, uint64_t off, uint64_t len, v
     co_run_main(nio_co, &x);
     return x.r;
 }
+
+/* What a format says of its image, repaired as BLK_FIX_* in @fix. ->say of @res is the caller's choice. */
+struct node_check { struct blk_node *n; struct blk_check *res; unsigned fix; int r; };
+
+static inline void node_check_co(void *arg)
+{
+    struct node_check *c = arg;
+    c->r = BLK_DRIVER(c->n)->co_check(c->n, c->res, c->fix);
+}
+
+static inline int node_check(struct blk_node *n, unsigned fix, struct blk_check *res)
+{
+    struct node_check c = { n, res, fix, -1 };
+    co_run_main(node_check_co, &c);
+    return c.r;
+}
+
+static inline void say_line(void *arg, const char *line) { print_error("%s\n", line); }
 
 static unsigned rnd_state = 7;
 static inline unsigned rnd(void) { return rnd_state = rnd_state * 1103515245 + 12345, rnd_state >> 8; }

@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "loop_modes.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
+/* Nodes and handles on files: requests, alignment, errors, who may write, and I/O threads. */
+#define BLK_TEST_DIR "/var/tmp"             /* of a disk */
+#include "blk_test.h"
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include "block/driver.h"
-
-static char dir[] = "/var/tmp/test_blk_XXXXXX";
-static struct err err;
-
-static char *path_of(const char *name) { return xasprintf("%s/%s", dir, name); }
 
 static char *image(const char *name, uint64_t size)
 {
@@ -23,30 +14,12 @@ static char *image(const char *name, uint64_t size)
     return p;
 }
 
-static struct blk_node *node(const char *fmt, ...) PRINTF_LIKE(1, 2);
-static struct blk_node *node(const char *fmt, ...)
-{
-    va_list ap;
-    char text[1024];
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    for (char *p = text; *p; p++)
-        *p = *p == '\'' ? '"' : *p;
-    json_t *o = json_loads(text, 0, NULL);
-    assert_non_null(o);
-    err = (struct err)ERR_INIT;
-    struct blk_node *n = blk_node_create(o, &err);
-    json_decref(o);
-    return n;
-}
+#define node(...) node_of(json_of(__VA_ARGS__))
 
 static struct blk_node *file_node(const char *name, const char *path, const char *more)
 {
     return node("{'driver':'raw','node-name':'%s'%s,'file':{'driver':'file','filename':'%s'}}", name, more, path);
 }
-
-static void del(struct blk_node *n) { assert_true(blk_node_delete(n, &err)); }
 
 static struct blk *open_rw(struct blk_node *n)
 {
@@ -81,9 +54,6 @@ static int io(struct blk *b, char op, uint64_t off, uint64_t len, char *buf, uns
 }
 
 /* ---- data ---- */
-
-static unsigned rnd_state = 7;
-static unsigned rnd(void) { return rnd_state = rnd_state * 1103515245 + 12345, rnd_state >> 8; }
 
 /* Random requests against a plain copy in memory. */
 static void agrees_with_memory(struct blk *b, uint64_t size, unsigned align)
@@ -468,8 +438,5 @@ int main(void)
     };
     if (!mkdtemp(dir))
         return 1;
-    int failed = RUN_IN_BOTH_MODES(block);
-    char cmd[64];
-    snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
-    return system(cmd) ? 1 : failed;
+    return run_block_tests(RUN_IN_BOTH_MODES(block));
 }

@@ -52,18 +52,10 @@ static bool step(struct blk_node *n, struct model *m)
     return !r;
 }
 
-struct chk { struct blk_node *n; struct blk_check res; int r; };
-static void say(void *arg, const char *line) { print_error("%s\n", line); }
-static void chk_co(void *arg)
-{
-    struct chk *c = arg;
-    c->r = BLK_DRIVER(c->n)->co_check(c->n, &c->res, 0);
-}
-
 static void verify(struct blk_node *n, const struct model *m)
 {
     static uint8_t buf[SIZE];
-    struct chk c = { .n = n, .res = { .say = say } };
+    struct blk_check res = { .say = say_line };
     assert_int_equal(nio(n, 'r', 0, SIZE, buf, 0), 0);
     for (unsigned u = 0; u < SIZE / UNIT; u++) {
         const uint8_t *p = buf + (size_t)u * UNIT;
@@ -71,9 +63,8 @@ static void verify(struct blk_node *n, const struct model *m)
         if (*p != m->now[u] && !(m->changing[u] && *p == m->was[u]))
             fail_msg("unit %u holds %u; it was %u, then %u", u, *p, m->was[u], m->now[u]);
     }
-    co_run_main(chk_co, &c);
-    assert_int_equal(c.r, 0);
-    assert_int_equal(c.res.corruptions, 0);
+    assert_int_equal(node_check(n, 0, &res), 0);
+    assert_int_equal(res.corruptions, 0);
 }
 
 static void writes_read_back(void **state)

@@ -44,22 +44,13 @@ static struct blk_node *open_image(const char *path, const char *more)
     return must(node_of(json_of("{'driver':'qcow2','node-name':'q'%s,'file':{'driver':'file','filename':'%s'}}", more, path)));
 }
 
-struct chk { struct blk_node *n; struct blk_check res; unsigned fix; int r; };
-static void say(void *arg, const char *line) { print_error("%s\n", line); }
-static void chk_co(void *arg)
-{
-    struct chk *c = arg;
-    c->r = ((const struct blk_driver *)c->n->obj.cls)->co_check(c->n, &c->res, c->fix);
-}
-
 static struct blk_check check_image(const char *path, unsigned fix, bool loud)
 {
-    struct chk c = { .fix = fix, .res = { .say = loud ? say : NULL } };
-    c.n = open_image(path, fix ? ",'repair':true" : ",'read-only':true");
-    co_run_main(chk_co, &c);
-    assert_int_equal(c.r, 0);
-    del(c.n);
-    return c.res;
+    struct blk_check res = { .say = loud ? say_line : NULL };
+    struct blk_node *n = open_image(path, fix ? ",'repair':true" : ",'read-only':true");
+    assert_int_equal(node_check(n, fix, &res), 0);
+    del(n);
+    return res;
 }
 
 static void is_clean(const char *path)

@@ -181,14 +181,6 @@ static uint64_t run_until_cut(const struct form *f, struct model *m, uint64_t cu
     return writes;
 }
 
-struct chk { struct blk_node *n; struct blk_check res; unsigned fix; int r; };
-static void say(void *arg, const char *line) { print_error("%s\n", line); }
-static void chk_co(void *arg)
-{
-    struct chk *c = arg;
-    c->r = ((const struct blk_driver *)c->n->obj.cls)->co_check(c->n, &c->res, c->fix);
-}
-
 /* The value of all bytes of unit @u. */
 static unsigned unit_of(const uint8_t *buf, unsigned u)
 {
@@ -215,31 +207,29 @@ static void verify_snaps(struct blk_node *n, const struct model *m)
 static void verify(const struct model *m, bool loud)
 {
     static uint8_t buf[SIZE];
-    struct chk c = { .res = { .say = loud ? say : NULL } };
-    c.n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','read-only':true,'file':{'driver':'file','filename':'%s'}}", img)));
-    co_run_main(chk_co, &c);
-    assert_int_equal(c.r, 0);
-    assert_int_equal(c.res.corruptions, 0);
-    assert_int_equal(nio(c.n, 'r', 0, SIZE, buf, 0), 0);
+    struct blk_check res = { .say = loud ? say_line : NULL };
+    struct blk_node *n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','read-only':true,'file':{'driver':'file','filename':'%s'}}", img)));
+    assert_int_equal(node_check(n, 0, &res), 0);
+    assert_int_equal(res.corruptions, 0);
+    assert_int_equal(nio(n, 'r', 0, SIZE, buf, 0), 0);
     for (unsigned u = 0; u < SIZE / UNIT; u++) {
         unsigned v = unit_of(buf, u);
         if (v != m->flushed[u] && !(v < 64 && m->maybe[u] >> v & 1))
             print_error("unit %u holds %u; flushed was %u, now %u\n", u, v, m->flushed[u], m->now[u]);
         assert_true(v == m->flushed[u] || (v < 64 && m->maybe[u] >> v & 1));
     }
-    verify_snaps(c.n, m);
-    del(c.n);
+    verify_snaps(n, m);
+    del(n);
 }
 
 /* Letting go of the leaks is all the repair there is to do, and what the image holds stays. */
 static void repair(const struct model *m)
 {
-    struct chk c = { .fix = BLK_FIX_LEAKS };
-    c.n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','file':{'driver':'file','filename':'%s'}}", img)));
-    co_run_main(chk_co, &c);
-    assert_int_equal(c.r, 0);
-    assert_int_equal(c.res.leaks + c.res.corruptions, 0);
-    del(c.n);
+    struct blk_check res = { 0 };
+    struct blk_node *n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','file':{'driver':'file','filename':'%s'}}", img)));
+    assert_int_equal(node_check(n, BLK_FIX_LEAKS, &res), 0);
+    assert_int_equal(res.leaks + res.corruptions, 0);
+    del(n);
     verify(m, true);
 }
 

@@ -82,27 +82,21 @@ static struct blk_node *open_image(const char *more)
     return must(node_of(json_of("{'driver':'qcow2','node-name':'q'%s,'file':{'driver':'picky','file':{'driver':'file','filename':'%s'}}}", more, img)));
 }
 
-struct chk { struct blk_node *n; struct blk_check res; int r; };
 static void say(void *arg, const char *line)
 {
     if (!str_starts(line, "Leaked"))
         print_error("%s\n", line);
 }
-static void chk_co(void *arg)
-{
-    struct chk *c = arg;
-    c->r = BLK_DRIVER(c->n)->co_check(c->n, &c->res, 0);
-}
 
 /* No worse than leaks. */
 static uint64_t leaks(void)
 {
-    struct chk c = { .n = open_image(",'read-only':true"), .res = { .say = say } };
-    co_run_main(chk_co, &c);
-    assert_int_equal(c.r, 0);
-    assert_int_equal(c.res.corruptions, 0);
-    del(c.n);
-    return c.res.leaks;
+    struct blk_node *n = open_image(",'read-only':true");
+    struct blk_check res = { .say = say };
+    assert_int_equal(node_check(n, 0, &res), 0);
+    assert_int_equal(res.corruptions, 0);
+    del(n);
+    return res.leaks;
 }
 
 static void poke(uint64_t off, const void *data, size_t len)
