@@ -451,8 +451,11 @@ static void *user_tree(struct virt *v, uint64_t initrd, uint64_t initrd_size, st
     if (!file)
         return NULL;
     size_t append = v->m.append ? strlen(v->m.append) + 1 : 0, cap = v->dtb.size + append + 4096;
-    void *buf = v->dtb.size >= sizeof(struct fdt_header) && fdt_totalsize(file) <= v->dtb.size ? xcalloc(1, cap) : NULL;
-    int r = buf ? fdt_open_into(file, buf, (int)cap) : -FDT_ERR_TRUNCATED;
+    int r = v->dtb.size < sizeof(struct fdt_header) ? -FDT_ERR_BADMAGIC : fdt_check_header(file);
+    if (!r && fdt_totalsize(file) > v->dtb.size)
+        r = -FDT_ERR_TRUNCATED;
+    void *buf = r ? NULL : xcalloc(1, cap);
+    r = r ? r : fdt_open_into(file, buf, (int)cap);
     int at = r ? r : fdt_path_offset(buf, "/chosen");
     if (!r && at == -FDT_ERR_NOTFOUND)
         at = fdt_add_subnode(buf, 0, "chosen");
@@ -469,7 +472,12 @@ static void *user_tree(struct virt *v, uint64_t initrd, uint64_t initrd_size, st
     if (!r)
         return buf;
     free(buf);
-    err_set(e, ERR_VALUE, "-dtb %s: %s", v->dtb.path, fdt_strerror(r));
+    if (r == -FDT_ERR_BADMAGIC) {
+        err_set(e, ERR_VALUE, "-dtb %s: not a device tree blob", v->dtb.path);
+        err_hint(e, "dtc -O dtb makes one of the source");
+    } else {
+        err_set(e, ERR_VALUE, "-dtb %s: the device tree is damaged (%s)", v->dtb.path, fdt_strerror(r));
+    }
     return NULL;
 }
 

@@ -54,6 +54,7 @@ LINES = {
     "cpu feature that is not there": (["-cpu", "rv64,zzz=on"], "zzz"),
     "accelerator that is not there": (["-accel", "nope"], "nope"),
     "kernel that is not there": (["-kernel", "/nope/Image"], "/nope/Image"),
+    "device tree in source form": (["-dtb", __file__], "not a device tree blob"),
     "initrd without a kernel": (["-initrd", "/nope/initrd"], "initrd"),
     "image that is a folder": (["-drive", "file=/,format=raw,if=none,id=d"], "/"),
     "format that is not there": (["-drive", "file=/dev/null,format=qcow7,if=none,id=d"], "qcow7"),
