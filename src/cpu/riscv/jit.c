@@ -292,17 +292,16 @@ static uint32_t code_at_pc(struct jit *j, bool stale)
 static uint32_t link_up(struct jit *j, struct jit_link *l)
 {
     struct hart *h = j->h;
-    uint64_t flushes = j->n.flushes;
+    uint64_t flushes = j->n.flushes, key = l->key;
     uint8_t *at = l->at;
     struct emit e = { .run_delta = j->x - j->w };
-    h->pc = h->jit.vbase + l->off;
-    uint32_t old = h->jit.ctx;
+    h->pc = h->jit.vbase + jit_key_off(key);
     context_update(j);
-    uint32_t b = jit_block_at_pc(j, l->variant);
+    uint32_t b = jit_block_at_pc(j, jit_key_variant(key));
     if (!b)
         return 0;
-    /* Only if the page is still what it was: nothing has been written over the jump, no other context came in between. */
-    if (flushes == j->n.flushes && old == h->jit.ctx) {
+    /* Only if nothing has been written over the jump, and the address leads into its page: the guest may have mapped another there. */
+    if (flushes == j->n.flushes && j->block[b].key == key) {
         x86_patch(&e, at, j->block[b].near);
         j->n.links++;
     }

@@ -161,8 +161,8 @@ static void run_alone(struct jit *j, uint32_t b)
         if (r <= JIT_STALE)
             return;
         const struct jit_link *l = (const struct jit_link *)(uintptr_t)r;
-        h->pc = h->jit.vbase + l->off;
-        variant = l->variant;
+        h->pc = h->jit.vbase + jit_key_off(l->key);
+        variant = jit_key_variant(l->key);
         b = variant ? jit_block_at_pc(j, variant) : 0;
     }
 }

@@ -214,7 +214,7 @@ void jit_block_kill(struct jit *j, uint32_t b)
     const struct jit_stubs *s = &j->stub[key >> 60 != JIT_FP_SLOW];
     struct emit far = emit_at(j, j->block[b].far), near = emit_at(j, j->block[b].near);
     x86_jmp(&far, s->stale);
-    x86_mov_imm(&near, RAX, key & ~RV_PAGE_MASK & ~UINT64_C(1));
+    x86_mov_imm(&near, RAX, jit_key_off(key));
     x86_jmp(&near, s->stale_near);
 }
 

@@ -308,7 +308,7 @@ static void emit_cold(struct jit_tr *t, const struct jit_cold *c)
         break;
     case COLD_LINK: {
         struct jit_link *l = &t->j->link[t->j->links++];
-        *l = (struct jit_link){ .at = c->from, .off = (uint16_t)c->arg, .variant = c->variant };
+        *l = (struct jit_link){ .at = c->from, .key = jit_key(t->page->pa, c->arg, t->fp, c->variant) };
         x86_mov_imm(e, RAX, (uintptr_t)l);
         x86_jmp(e, stubs(t)->exit);
         break;

@@ -54,8 +54,8 @@ struct jit_site {
     uint8_t index;                      /* instructions of the block before it */
 };
 
-/* A jump that is not linked yet. */
-struct jit_link { uint8_t *at; uint16_t off; uint8_t variant; };
+/* A jump that is not linked yet, and the key of the block that it is to: in the jump's own page. */
+struct jit_link { uint8_t *at; uint64_t key; };
 
 struct jit_block {
     uint64_t key;
@@ -86,6 +86,8 @@ static inline uint64_t jit_key(uint64_t pa, unsigned off, unsigned fp, unsigned 
 {
     return pa | off | (uint64_t)fp << 60 | variant;
 }
+static inline unsigned jit_key_variant(uint64_t key) { return key & 1; }
+static inline uint64_t jit_key_off(uint64_t key) { return key & ~RV_PAGE_MASK & ~UINT64_C(1); }
 
 /* Where generated code goes that is rarely run: after the block. */
 enum jit_cold_kind { COLD_SLOW, COLD_LEAVE, COLD_POLL_AT, COLD_POLL_LOOP, COLD_LINK, COLD_EXIT, COLD_FORWARD, COLD_SLOT, COLD_FILL,
