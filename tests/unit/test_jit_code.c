@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <unistd.h>
 
-enum { ADDI = 0x13, SW = 0x2023, FENCE_I = 0x100f, MRET = 0x30200073, ECALL = 0x73, HERE = 0x6f, ROUNDS = 200 };
+enum { ADDI = 0x13, SW = 0x2023, FENCE_I = 0x100f, MRET = 0x30200073, SRET = 0x10200073, ECALL = 0x73, HERE = 0x6f, ROUNDS = 200 };
 
 /* Puts two instructions in turn at the beginning of a function, with fence.i, and calls it. */
 static void rewrite(uint64_t function)
@@ -66,11 +66,11 @@ static void test_rewritten_while_it_runs(void **state)
  * What others have written is seen from the next return to user mode on, without a fence: a kernel need not fence on every hart that
  * comes to a page which another process has mapped.
  */
-static void return_to_user(const struct accel_ops *accel)
+static void return_to_user(const struct accel_ops *accel, uint32_t by)
 {
     struct hart *h = rv_harts(2, NULL, accel), *o = hart_get(set, 1);
     uint64_t user = CODE + 0x3000, handler = CODE + 0x80;
-    put_insn(CODE, MRET);
+    put_insn(CODE, by);
     put_insn(handler, HERE);
     put_insn(user + 4, ECALL);
     set_csr(h, 0x3b0, BIT64(54) - 1);               /* pmpaddr0, pmpcfg0: user mode may do all */
@@ -86,7 +86,7 @@ static void return_to_user(const struct accel_ops *accel)
         } else {
             assert_true(as_write_bytes(&as_memory, user, &insn, 4));
         }
-        set_csr(h, 0x341, user);                    /* mepc, mtvec, mstatus: MPP is user */
+        set_csr(h, by == MRET ? 0x341 : 0x141, user);   /* mepc or sepc, mtvec, mstatus: MPP and SPP are user */
         set_csr(h, 0x305, handler);
         set_csr(h, 0x300, 0);
         set_reg(h, REG_PC, CODE);
@@ -98,8 +98,11 @@ static void return_to_user(const struct accel_ops *accel)
 
 static void test_fresh_in_user_mode(void **state)
 {
-    return_to_user(&accel_jit);
-    return_to_user(&accel_interp);
+    static const uint32_t by[] = { MRET, SRET };
+    for (unsigned i = 0; i < ARRAY_SIZE(by); i++) {
+        return_to_user(&accel_jit, by[i]);
+        return_to_user(&accel_interp, by[i]);
+    }
 }
 
 /* The whole cache given up, and the pages made again. */

@@ -195,11 +195,34 @@ static void test_reservation_beside_stores(void **state)
     assert_int_equal(ld_le64(at(DATA)), FEW);
 }
 
+/* A hart that only goes round does not keep those waiting who free what it might have seen. */
+static atomic_bool freed;
+static void note_freed(struct rcu_head *head) { atomic_store(&freed, true); }
+
+static void test_readers_move_on(void **state)
+{
+    static struct rcu_head head;
+    rv_harts(1, NULL, &accel_jit);
+    begin(0);
+    uint64_t loop = pc_now;
+    put(enc_i(ADDI, A0, A0, 1));
+    branch(BEQ, ZERO, ZERO, loop);
+    hart_power(hart_get(set, 0), true);
+    UNTIL(reg(hart_get(set, 0), A0) > 10000, race());
+    hart_set_resume(set);
+    for (unsigned i = 0; i < 20; i++) {
+        atomic_store(&freed, false);
+        rcu_call(&head, note_freed);
+        UNTIL(atomic_load(&freed), usleep(100));
+    }
+    hart_set_pause(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_code_in_turn), cmocka_unit_test(test_data_beside_code), cmocka_unit_test(test_remote_fences),
-        cmocka_unit_test(test_reservation_beside_stores),
+        cmocka_unit_test(test_reservation_beside_stores), cmocka_unit_test(test_readers_move_on),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);
     rv_code_attach(NULL);

@@ -350,12 +350,84 @@ static void test_code_displaced(void **state)
     run_again(h, CODE, pc_now - 4, 4);
 }
 
+/* Page types are none, and such an entry means nothing, once menvcfg does not have them. */
+static void test_page_types(void **state)
+{
+    const uint64_t pbmte = UINT64_C(1) << 62, io = UINT64_C(2) << 61;
+    for (unsigned i = 0; i < 2; i++) {
+        struct hart *h = begin();
+        map(0x5000, DATA, V | R | A | (i ? io : 0));
+        set_csr(h, MENVCFG, pbmte);
+        st_le64(at(DATA), 7);
+        put(enc_i(LD, A1, A0, 0));
+        put(HERE);
+        set_reg(h, A0, 0x5000);
+        set_reg(h, REG_PC, CODE);
+        hart_run_to(h, CODE + 4);
+        assert_int_equal(reg(h, A1), 7);
+        set_csr(h, MENVCFG, 0);
+        set_reg(h, REG_PC, CODE);
+        hart_run_to(h, i ? TRAP : CODE + 4);
+        assert_int_equal(csr(h, MCAUSE), i ? 13 : 0);
+    }
+}
+
+/* ---- a device that changes the memory map ---- */
+
+static struct region front, lever;
+static uint64_t lever_read(void *opaque, uint64_t off, unsigned size)
+{
+    region_set_enabled(&front, false);
+    return 0;
+}
+static void lever_write(void *opaque, uint64_t off, uint64_t v, unsigned size) { region_set_enabled(&front, v); }
+static const struct mmio_ops lever_ops = { .read = lever_read, .write = lever_write, .lockless = true };
+
+/* What is read after the store that changes the map is what is there then, though both loads have one base: and back, by a load. */
+static void test_map_changes_between_loads(void **state)
+{
+    const uint64_t device = RAM + 0x10000000;
+    region_init_ram(&front, "front", ram, DATA + 0x1000 - RAM, 0x1000);
+    region_init_mmio(&lever, "lever", 0x1000, &lever_ops, NULL, NULL);
+    region_set_enabled(&front, false);
+    region_add(&root, DATA, &front, 1);
+    region_add(&root, device, &lever, 0);
+    struct hart *h = begin();
+    set_csr(h, MSTATUS, 0);
+    for (unsigned k = 0; k < 4; k++)
+        st_le64(at(DATA + (k & 1) * 8 + (k >> 1) * 0x1000), k);
+    put(enc_i(LD, A1, A0, 0));
+    put(enc_s(SD, A2, T0, 0));
+    put(enc_i(LD, A3, A0, 8));
+    put(enc_i(LD, T1, A5, 8));
+    put(enc_i(LD, A4, A0, 8));
+    put(HERE);
+    set_reg(h, A0, DATA);
+    set_reg(h, A2, device);
+    set_reg(h, A5, device);                                 /* by another base, or the two of the device would share a look */
+    for (uint64_t on = 0; on < 4; on++) {
+        set_reg(h, T0, on & 1);
+        set_reg(h, REG_PC, CODE);
+        hart_run_to(h, pc_now - 4);
+        assert_int_equal(reg(h, A1), 0);
+        assert_int_equal(reg(h, A3), on & 1 ? 3 : 1);
+        assert_int_equal(reg(h, A4), 1);
+    }
+    region_del(&front);
+    region_del(&lever);
+    hart_set_free(set);
+    set = NULL;
+    region_fini(&front);
+    region_fini(&lever);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_displaced), cmocka_unit_test(test_both_displaced), cmocka_unit_test(test_pmp), cmocka_unit_test(test_dirty),
         cmocka_unit_test(test_code_displaced), cmocka_unit_test(test_superpage), cmocka_unit_test(test_loops),
         cmocka_unit_test(test_many_spaces), cmocka_unit_test(test_moved_base), cmocka_unit_test(test_pmp_within_a_page),
+        cmocka_unit_test(test_page_types), cmocka_unit_test(test_map_changes_between_loads),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);
     if (set)

@@ -4,7 +4,7 @@
 #include <unistd.h>
 #include "cpu/riscv/mmu.h"
 
-enum { LR_D = 0x1000302f, SC_D = 0x1800302f, AMOADD_D = 0x0000302f, AMOCAS_D = 0x2800302f, SD = 0x3023, SB = 0x23, LD = 0x3003, ADDI = 0x13, FENCE_I = 0x100f };
+enum { LR_D = 0x1000302f, SC_D = 0x1800302f, LR_W = 0x1000202f, SC_W = 0x1800202f, AMOADD_D = 0x0000302f, AMOCAS_D = 0x2800302f, SD = 0x3023, SB = 0x23, LD = 0x3003, ADDI = 0x13, FENCE_I = 0x100f };
 #define X UINT64_C(0x1122334455667788)
 
 /* What the other hart (or a device) does between LR and SC. */
@@ -165,6 +165,41 @@ static void test_plain_sequences(void **state)
     set_reg(h, REG_PC, CODE + 0x20);
     step(h);
     assert_int_equal(reg(h, A4), 1);
+}
+
+/* An SC stores nothing where LR has read another place, or another size, whether its value alone decides or its page is tracked. */
+static void test_other_place_or_size(void **state)
+{
+    static const uint32_t pair[][2] = { { LR_W, SC_D }, { LR_D, SC_W }, { LR_W, SC_W } };
+    static const uint32_t middle[] = { ADDI, LD | A1 << 15 | A3 << 7 };
+    struct hart *h = rv_harts(1, NULL, NULL);
+    for (unsigned i = 0; i < 3; i++)
+        for (unsigned k = 0; k < 2; k++) {
+            st_le64(at(DATA), 5);                       /* the same as a word and as two */
+            put_insn(CODE, enc_r(pair[i][0], A2, A0, 0));
+            put_insn(CODE + 4, middle[k]);
+            put_insn(CODE + 8, enc_r(pair[i][1], A4, A0, A5));
+            set_reg(h, A0, DATA);
+            set_reg(h, A1, DATA + 0x2000);
+            set_reg(h, A5, 6);
+            set_reg(h, REG_PC, CODE);
+            for (unsigned n = 0; n < 3; n++)
+                step(h);
+            assert_int_equal(reg(h, A4), i < 2);
+            assert_int_equal(ld_le64(at(DATA)), i < 2 ? 5 : 6);
+        }
+    for (unsigned k = 0; k < 2; k++) {                  /* nor elsewhere, though the value is the same */
+        put_insn(CODE, enc_r(LR_D, A2, A1, 0));
+        put_insn(CODE + 4, middle[k]);
+        put_insn(CODE + 8, enc_r(SC_D, A4, A0, A5));
+        st_le64(at(DATA + 0x2000), 0);
+        st_le64(at(DATA), 0);
+        set_reg(h, REG_PC, CODE);
+        for (unsigned n = 0; n < 3; n++)
+            step(h);
+        assert_int_equal(reg(h, A4), 1);
+        assert_int_equal(ld_le64(at(DATA)), 0);
+    }
 }
 
 /* The fast store path comes back when nobody watches any more. */
@@ -392,7 +427,7 @@ static void test_fence_of_one_page(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reservations), cmocka_unit_test(test_plain_sequences), cmocka_unit_test(test_stores_are_fast_again),
+        cmocka_unit_test(test_reservations), cmocka_unit_test(test_plain_sequences), cmocka_unit_test(test_stores_are_fast_again), cmocka_unit_test(test_other_place_or_size),
         cmocka_unit_test(test_modified_code), cmocka_unit_test(test_written_code_pages), cmocka_unit_test(test_fence_of_one_page),
         cmocka_unit_test(test_added_by_two),
     };
