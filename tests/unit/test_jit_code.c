@@ -105,6 +105,45 @@ static void test_fresh_in_user_mode(void **state)
     }
 }
 
+/*
+ * A hart that sleeps in WFI is not woken by fences that others ask for, however many, and nobody waits for it; what comes behind the WFI
+ * is fresh nevertheless. More of them than it can keep are carried out.
+ */
+static void fences_of_a_sleeper(const struct accel_ops *accel)
+{
+    enum { WFI = 0x10500073, MIE = 0x304, MSI = 3 };
+    struct hart *h = rv_harts(1, NULL, accel);
+    put_insn(CODE, WFI);
+    put_insn(CODE + 8, HERE);
+    set_csr(h, MIE, BIT64(MSI));
+    for (uint32_t k = 1; k < 40; k++) {
+        uint32_t insn = enc_i(ADDI, A0, ZERO, (int32_t)k);
+        hart_irq_set(h, MSI, false);
+        set_reg(h, REG_PC, CODE);
+        hart_power(h, true);
+        hart_set_resume(set);
+        UNTIL(atomic_load(&h->in_wfi), usleep(50));
+        uint64_t served = h->stats.requests;
+        assert_true(as_write(&as_memory, CODE + 4, insn, 4));
+        for (unsigned i = 0; i < 1000; i++)
+            hart_request_sync(set, 1, hart_do_fence_i, 0, 0);
+        assert_int_equal(h->stats.requests, served);
+        for (uint64_t i = 0; k == 20 && i < 200; i++)
+            hart_request_sync(set, 1, hart_do_sfence_vma, i * RV_PAGE_SIZE, RV_PAGE_SIZE);
+        hart_irq_set(h, MSI, true);
+        hart_set_pause(set);
+        UNTIL(hart_pc(h) == CODE + 8, harts_run(set));
+        assert_int_equal(reg(h, A0), k);
+    }
+    hart_power(h, false);
+}
+
+static void test_fences_of_a_sleeper(void **state)
+{
+    fences_of_a_sleeper(&accel_jit);
+    fences_of_a_sleeper(&accel_interp);
+}
+
 /* The whole cache given up, and the pages made again. */
 static void test_forgotten(void **state)
 {
@@ -183,7 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rewritten_by_itself), cmocka_unit_test(test_zero_block),
         cmocka_unit_test(test_rewritten_while_it_runs),
-        cmocka_unit_test(test_fresh_in_user_mode),
+        cmocka_unit_test(test_fresh_in_user_mode), cmocka_unit_test(test_fences_of_a_sleeper),
         cmocka_unit_test(test_forgotten), cmocka_unit_test(test_word_in_memory),
     };
     int r = cmocka_run_group_tests(tests, rv_memory, NULL);

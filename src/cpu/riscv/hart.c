@@ -103,16 +103,38 @@ static void wait_round(unsigned *rounds)
         spin_pause();
 }
 
+static bool push_locked(struct hart *h, const struct rv_request *r)
+{
+    if (h->req_count == RV_REQ_MAX)
+        return false;
+    h->req[(h->req_head + h->req_count++) % RV_REQ_MAX] = *r;
+    return true;
+}
+
 static bool try_post(struct hart *h, const struct rv_request *r)
 {
     pthread_mutex_lock(&h->lock);
-    bool room = h->req_count < RV_REQ_MAX;
-    if (room) {
-        h->req[(h->req_head + h->req_count++) % RV_REQ_MAX] = *r;
-        kick_locked(h);
-    }
+    bool room = push_locked(h, r);
+    kick_locked(h);                         /* without room, too: a sleeper has not been woken for what it keeps */
     pthread_mutex_unlock(&h->lock);
     return room;
+}
+
+/*
+ * Leaves the request with a hart that sleeps in WFI: it is not woken for that, and carries it out before it goes on. A fence that waits
+ * there already is not asked for twice. False: it is awake, or has no room.
+ */
+static bool leave_to_sleeper(struct hart *h, const struct rv_request *r)
+{
+    pthread_mutex_lock(&h->lock);
+    bool sleeps = atomic_load(&h->in_wfi);
+    const struct rv_request *last = &h->req[(h->req_head + h->req_count - 1) % RV_REQ_MAX];
+    bool known = sleeps && h->req_count && last->fn == r->fn && last->a == r->a && last->b == r->b;
+    bool left = known || (sleeps && push_locked(h, r));
+    if (left)
+        atomic_store(&h->attention, 1);
+    pthread_mutex_unlock(&h->lock);
+    return left;
 }
 
 static void post(struct hart *h, struct rv_request r)
@@ -140,7 +162,7 @@ void hart_request_sync(struct hart_set *s, uint64_t mask, void (*fn)(struct hart
         return;
     }
     for (unsigned i = 0; i < s->count; i++)
-        if ((mask >> i & 1) && s->hart[i] != self) {
+        if ((mask >> i & 1) && s->hart[i] != self && !leave_to_sleeper(s->hart[i], &(struct rv_request){ fn, a, b, NULL })) {
             atomic_fetch_add(&left, 1);
             post(s->hart[i], (struct rv_request){ fn, a, b, &left });
         }

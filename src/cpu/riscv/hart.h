@@ -109,7 +109,8 @@ void hart_irq_set(struct hart *h, unsigned bit, bool level);
 void hart_timer_fire(struct hart *h);
 /*
  * Runs @fn on the hart's thread between two guest instructions. hart_request returns at once; hart_request_sync waits until every
- * hart in @mask (bit = index) has done it, and may be called by a hart (which serves its own queue meanwhile). ANY
+ * hart in @mask (bit = index) has done it, or sleeps in WFI and will do it before it goes on; it may be called by a hart (which serves
+ * its own queue meanwhile). ANY
  */
 void hart_request(struct hart *h, void (*fn)(struct hart *, uint64_t a, uint64_t b), uint64_t a, uint64_t b);
 void hart_request_sync(struct hart_set *s, uint64_t mask, void (*fn)(struct hart *, uint64_t a, uint64_t b), uint64_t a, uint64_t b);
