@@ -255,6 +255,46 @@ def test_interrupt_and_vcont(m, r):
     assert r.ask("vCont;q").startswith("E") and r.ask("vCont;s:9").startswith("E")
 
 
+def test_code_that_runs_hot(m, r):
+    """What was translated long ago stops at a breakpoint, is watched, and is what the debugger writes there."""
+    work, value = m.symbol("work") - 0x40000000, m.symbol("value") - 0x40000000
+
+    def a0():
+        return int.from_bytes(bytes.fromhex(r.ask("pa")), "little")
+
+    def stored():
+        return int.from_bytes(bytes.fromhex(r.ask("m%x,8" % value)), "little")
+
+    def run_until(met):
+        while True:
+            r.send("c")
+            time.sleep(0.01)
+            r.sock.sendall(b"\x03")
+            assert r.receive().startswith(b"T02")
+            assert r.ask("Hg1") == "OK"
+            if met(a0()):
+                return a0()
+
+    run_until(lambda n: n > 100000)
+    assert r.ask("m%x,2" % work) == "0505"                      # c.addi a0, 1
+    for _ in range(4):
+        assert r.ask("Z1,%x,2" % work) == "OK" and r.ask("c") == "T05thread:1;"
+        n = a0()
+        assert r.ask("vCont;s:1") == "T05thread:1;" and r.ask("c") == "T05thread:1;" and a0() == n + 1
+        assert r.ask("z1,%x,2" % work) == "OK"
+        run_until(lambda x: x > n + 10000)
+        assert r.ask("M%x,2:0905" % work) == "OK" and r.ask("Pa=0000000000000000") == "OK"
+        assert run_until(lambda x: x > 10000) % 2 == 0          # c.addi a0, 2
+        assert r.ask("Z2,%x,8" % value) == "OK"
+        assert r.ask("c") == "T05thread:1;watch:%x;" % value    # before the store is made
+        n = a0()
+        assert stored() == n - 2 and r.ask("z2,%x,8" % value) == "OK"
+        assert r.ask("vCont;s:1") == "T05thread:1;" and stored() == n
+        assert run_until(lambda x: x > n + 10000) % 2 == 0
+        assert r.ask("M%x,2:0505" % work) == "OK"
+        run_until(lambda x: x % 2)
+
+
 def test_broken_packets_are_asked_for_again(m, r):
     r.sock.sendall(b"$?#00")
     assert r.byte() == b"-"
