@@ -55,10 +55,10 @@ void co_node_drain(struct blk_node *n, struct blk_drain *d);
 void blk_drain_end(struct blk_drain *d);
 void blk_drain_forget(struct blk *b);           /* it is closed */
 /*
- * Every user of @from uses @to from now on, but for the children of @except (may be NULL) and jobs. Nothing is in flight. The name
- * that -drive gave goes along, and a node that was made for its users and has none is gone.
+ * Every user of @from but @to and jobs uses @to from now on. Nothing is in flight. The name that -drive gave goes along, and a node
+ * that was made for its users and has none is gone.
  */
-bool blk_node_replace(struct blk_node *from, struct blk_node *to, const struct blk_node *except, struct err *e) MUST_CHECK;
+bool blk_node_replace(struct blk_node *from, struct blk_node *to, struct err *e) MUST_CHECK;
 /* The node that stores what @n shows: without the filters above. */
 struct blk_node *blk_skip_filters(struct blk_node *n);
 /* Another backing node in place of what is there (NULL: none), in the graph and, by name, in the image. Drained. */

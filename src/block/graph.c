@@ -75,17 +75,14 @@ struct co_mutex blk_graph_turn;
 
 /* ---- users ---- */
 
-static bool moves(const struct blk_use *u, const struct blk_node *to, const struct blk_node *except)
-{
-    return u->blk || (u->parent && u->parent != except && u->parent != to);
-}
+static bool moves(const struct blk_use *u, const struct blk_node *to) { return u->blk || (u->parent && u->parent != to); }
 
-static bool move_all(struct blk_node *from, struct blk_node *to, const struct blk_node *except, struct err *e)
+static bool move_all(struct blk_node *from, struct blk_node *to, struct err *e)
 {
     struct blk_use *u, *moved[64];
     size_t n = 0;
     list_for_each(u, &from->uses, link) {
-        if (!moves(u, to, except))
+        if (!moves(u, to))
             continue;
         bool ok = n < ARRAY_SIZE(moved) ? blk_use_move(u, to, e) : err_set(e, ERR_BUSY, "block node '%s' has too many users", from->obj.id);
         if (ok) {
@@ -112,9 +109,9 @@ static void move_drive(struct blk_node *from, struct blk_node *to)
     from->drive = NULL;
 }
 
-bool blk_node_replace(struct blk_node *from, struct blk_node *to, const struct blk_node *except, struct err *e)
+bool blk_node_replace(struct blk_node *from, struct blk_node *to, struct err *e)
 {
-    if (!move_all(from, to, except, e))
+    if (!move_all(from, to, e))
         return false;
     obj_ref(&from->obj);
     move_drive(from, to);

@@ -91,10 +91,10 @@ static bool tray_is_open(struct blk *b)
     return open;
 }
 
-static void move_tray(struct blk *b, bool open)
+static void close_tray(struct blk *b)
 {
     domain_lock(b->dom);
-    b->tray->move(b->tray_arg, open);
+    b->tray->move(b->tray_arg, false);
     domain_unlock(b->dom);
 }
 
@@ -181,7 +181,7 @@ static bool co_change(struct blk *b, const char *filename, const char *format, b
         return false;
     }
     b->own_medium = true;
-    move_tray(b, false);
+    close_tray(b);
     return true;
 }
 
@@ -232,7 +232,7 @@ static json_t *co_qmp_close(void *args, struct err *e)
     struct medium_args *a = args;
     struct blk *b = find_drive(a->device, a->id, e);
     if (b)
-        move_tray(b, false);
+        close_tray(b);
     return answer(b);
 }
 

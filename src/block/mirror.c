@@ -263,7 +263,7 @@ static bool move_users(struct mirror *s, struct err *e)
     if (below && !s->lowest && !s->dst->backing.node && d->co_set_backing &&
         !blk_child_attach(s->dst, &s->dst->backing, below, BLK_PERM_READ, BLK_PERM_READ | (below == s->src ? BLK_PERM_WRITE : 0), e))
         return false;
-    return blk_node_replace(s->replaced, s->dst, NULL, e);
+    return blk_node_replace(s->replaced, s->dst, e);
 }
 
 /* The source stands still; the rest is copied. */

@@ -58,7 +58,7 @@ static void co_take_off(struct blk_node *n, struct blk_node *top)
     struct err e = ERR_INIT;
     co_node_drain(n, &d);
     obj_ref(&top->obj);
-    if (!co_node_set_writable(n, true, &e) || !blk_use_change(&top->backing, BLK_PERM_READ, BLK_PERM_ALL, &e) || !blk_node_replace(top, n, NULL, &e))
+    if (!co_node_set_writable(n, true, &e) || !blk_use_change(&top->backing, BLK_PERM_READ, BLK_PERM_ALL, &e) || !blk_node_replace(top, n, &e))
         err_print(&e);
     blk_use_del(&top->backing);
     obj_unref(&top->obj);
@@ -74,7 +74,7 @@ static bool co_put_on_top(struct blk_node *n, struct blk_node *top, struct err *
     int r = co_node_flush(n);
     bool ok = !r || err_os(e, -r, "cannot flush '%s'", n->obj.id);
     ok = ok && blk_child_attach(top, &top->backing, n, BLK_PERM_READ, BLK_PERM_READ | BLK_PERM_WRITE, e);
-    if (ok && !(blk_node_replace(n, top, NULL, e) && blk_use_change(&top->backing, BLK_PERM_READ, BLK_PERM_READ, e))) {
+    if (ok && !(blk_node_replace(n, top, e) && blk_use_change(&top->backing, BLK_PERM_READ, BLK_PERM_READ, e))) {
         blk_use_del(&top->backing);
         ok = false;
     }

@@ -157,7 +157,7 @@ static bool dgram_open(struct netdev *nd, struct err *e)
                                             : "local.* is missing: a peer needs an address to answer to");
         return err_hint(e, is_multicast(&d->to) ? "leave it out" : "write local.type=inet,local.host=H,local.port=P or local.type=unix,local.path=FILE");
     }
-    nd->port = net_port_new(&nd->obj, NULL, &dgram_ops, d);
+    nd->port = net_port_new(&nd->obj, &dgram_ops, d);
     if (!dgram_sockets(d, &r.local, e))
         return false;
     frame_fd_start(&d->frames, nd->port, d->fd, dgram_read, d);

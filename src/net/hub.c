@@ -23,7 +23,7 @@ static bool hub_open(struct netdev *nd, struct err *e)
 {
     struct hub_port *h = (struct hub_port *)nd;
     /* With netdev= the hub is that back end's front end. */
-    nd->port = h->netdev ? net_port_connect(h->netdev, NULL, &hub_ops, h, nd->obj.id, e) : net_port_new(&nd->obj, NULL, &hub_ops, h);
+    nd->port = h->netdev ? net_port_connect(h->netdev, NULL, &hub_ops, h, nd->obj.id, e) : net_port_new(&nd->obj, &hub_ops, h);
     if (!nd->port)
         return false;
     list_push(&hub_ports, &h->on_hub);

@@ -177,9 +177,9 @@ static struct net_port *port_new(struct netdev *nd, struct domain *dom, const st
     return p;
 }
 
-struct net_port *net_port_new(struct obj *netdev, struct domain *dom, const struct net_port_ops *ops, void *arg)
+struct net_port *net_port_new(struct obj *netdev, const struct net_port_ops *ops, void *arg)
 {
-    return port_new((struct netdev *)netdev, dom, ops, arg);
+    return port_new((struct netdev *)netdev, NULL, ops, arg);
 }
 
 struct net_port *net_port_connect(struct obj *netdev, struct domain *dom, const struct net_port_ops *ops, void *arg, const char *user,

@@ -28,8 +28,8 @@ struct net_port_ops {
 /* Front end side. @netdev from a LINK property; NULL: not connected (packets vanish). One user each. Main loop. */
 struct net_port *net_port_connect(struct obj *netdev, struct domain *dom, const struct net_port_ops *ops, void *arg, const char *user,
                                   struct err *e) MUST_CHECK;
-/* Back end side: a netdev makes its port in complete(). */
-struct net_port *net_port_new(struct obj *netdev, struct domain *dom, const struct net_port_ops *ops, void *arg);
+/* Back end side: a netdev makes its port in complete(); it is served on the main loop. */
+struct net_port *net_port_new(struct obj *netdev, const struct net_port_ops *ops, void *arg);
 void net_port_free(struct net_port *p);
 /* Queues one packet for the peer (copied once). False: the peer's queue is full; wait for `sent` or drop. ANY. */
 bool net_send(struct net_port *p, const struct iovec *iov, unsigned n);

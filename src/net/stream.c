@@ -191,7 +191,7 @@ static bool stream_open(struct netdev *nd, struct err *e)
 {
     struct stream *s = (struct stream *)nd;
     struct opening o = { .s = s, .fd = -1, .e = e };
-    nd->port = net_port_new(&nd->obj, NULL, &stream_ops, s);
+    nd->port = net_port_new(&nd->obj, &stream_ops, s);
     s->in = xcalloc(1, HEADER + NET_MAX_PACKET);
     s->out = xcalloc(1, HEADER + NET_MAX_PACKET);
     s->redial = (struct redial){ .place = &s->place, .ms = s->reconnect_ms, .kind = "netdev", .id = nd->obj.id, .connected = stream_connected,

@@ -204,7 +204,7 @@ static bool tap_open(struct netdev *nd, struct err *e)
     co_call(co_setup, &s);
     if (!s.ok)
         return false;
-    nd->port = net_port_new(&nd->obj, NULL, &tap_ops, t);
+    nd->port = net_port_new(&nd->obj, &tap_ops, t);
     probe_caps(t);
     frame_fd_start(&t->frames, nd->port, t->fd, tap_read, t);
     return true;

@@ -174,7 +174,7 @@ static bool user_open(struct netdev *nd, struct err *e)
     u->fds = xcalloc(MAX_FDS, sizeof *u->fds);
     u->poll = (struct post){ .fn = user_poll, .arg = u };
     timer_init(&u->timeout, CLOCK_HOST, loop_main(), NULL, user_poll, u);
-    nd->port = net_port_new(&nd->obj, NULL, &user_port, u);
+    nd->port = net_port_new(&nd->obj, &user_port, u);
     u->slirp = slirp_new(&cfg, &callbacks, u);
     if (!u->slirp)
         return err_set(e, ERR_VALUE, "the user network refuses these addresses");

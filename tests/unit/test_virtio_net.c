@@ -40,7 +40,7 @@ static void probe_offload(void *arg, const struct net_caps *use, unsigned hdr_le
 static const struct net_port_ops probe_ops = { .receive = probe_receive, .set_offload = probe_offload };
 static bool probe_open(struct netdev *nd, struct err *e)
 {
-    nd->port = net_port_new(&nd->obj, NULL, &probe_ops, nd);
+    nd->port = net_port_new(&nd->obj, &probe_ops, nd);
     net_port_set_caps(nd->port, &probe_caps);
     return true;
 }

@@ -210,9 +210,8 @@ static void co_disk_quiesce(struct dev *dev)
 
     scsi_self_test_stop(d, false);
     scsi_disk_rest(d);
-    for (co_scsi_dev_quiesce(dev); dev->leaving && d->parked; co_scsi_dev_quiesce(dev)) {
+    for (co_scsi_dev_quiesce(dev); dev->leaving && d->parked; co_scsi_dev_quiesce(dev))
         co_queue_wait(&d->s.idle);
-    }
 }
 
 /* Power on and every reset of the unit (SAM-5, 6.3). Reservations survive all but power on. */

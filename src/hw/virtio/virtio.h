@@ -160,8 +160,8 @@ void virtq_unpop(struct vq_elem *e);
 void virtq_push(struct vq_elem *e, uint32_t written);
 /* As virtq_push() for an element that was never served (a reset came between): only its memory is released. */
 static inline bool virtq_stale(const struct vq_elem *e) { return e->gen != e->vq->gen; }
-/* Nothing is available now. With @want_kick, asks the guest for a doorbell first and looks again. */
-bool virtq_empty(struct virtq *vq, bool want_kick);
+/* Nothing is available now, and the guest was asked for a doorbell before that was looked at. */
+bool virtq_empty(struct virtq *vq);
 void virtq_want_kick(struct virtq *vq, bool on);
 /* The body of most handlers: pops and serves until empty, at most one ring a turn, then asks for a doorbell. @serve returns
  * false to stop (it has unpopped or kept the element); kicks stay wanted then. */

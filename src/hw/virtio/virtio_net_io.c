@@ -87,7 +87,7 @@ static unsigned rx_buffers(struct virtio_net *n, struct virtq *vq, uint64_t need
 
     while (have < need && count < max) {
         struct vq_elem *e = virtq_pop(vq);
-        if (!e && virtq_empty(vq, true))
+        if (!e && virtq_empty(vq))
             break;
         if (!e)
             continue;

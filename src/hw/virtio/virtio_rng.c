@@ -55,7 +55,7 @@ static void co_rng_serve(void *arg)
     struct vq_elem *e;
     bool ok = true;
 
-    while (ok && r->quota && ((e = virtq_pop(r->vq)) || !virtq_empty(r->vq, true)))
+    while (ok && r->quota && ((e = virtq_pop(r->vq)) || !virtq_empty(r->vq)))
         if (e)
             ok = co_rng_fill(r, e, buf);
     r->serving = false;

@@ -133,7 +133,7 @@ static size_t port_can_read(void *arg)
         return 0;
     e = pop_room(sl->rx);
     if (!e) {
-        if (virtq_empty(sl->rx, true))
+        if (virtq_empty(sl->rx))
             return 0;
         e = pop_room(sl->rx);
         if (!e)

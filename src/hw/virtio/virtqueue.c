@@ -339,12 +339,11 @@ void virtq_unpop(struct vq_elem *e)
     vq_elem_put(e);
 }
 
-bool virtq_empty(struct virtq *vq, bool want_kick)
+bool virtq_empty(struct virtq *vq)
 {
     if (!virtq_ready(vq))
         return true;
-    if (want_kick)
-        virtq_want_kick(vq, true);
+    virtq_want_kick(vq, true);
     return !(vq->packed ? virtq_packed_avail(vq) : split_avail(vq));
 }
 
@@ -433,7 +432,7 @@ void virtq_drain(struct virtq *vq, bool (*serve)(struct virtq *, struct vq_elem 
     for (;;) {
         e = virtq_pop(vq);
         if (!e) {
-            if (virtq_empty(vq, true))
+            if (virtq_empty(vq))
                 break;
             virtq_want_kick(vq, false);
             continue;
