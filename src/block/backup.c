@@ -62,7 +62,7 @@ static void worker(void *arg)
 {
     struct backup *s = arg;
     void *buf = NULL;
-    if (posix_memalign(&buf, 4096, COPY_CHUNK))
+    if (posix_memalign(&buf, 4096, cbw_chunk(&s->cbw)))
         s->ret = -ENOMEM;
     while (!s->ret && co_job_pause_point(&s->job)) {
         uint64_t len;

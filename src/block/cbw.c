@@ -65,7 +65,9 @@ static int co_copy_packed(struct cbw *c, uint64_t off, uint64_t len, void *buf, 
     return r ? r : co_write_packed(c, off, len, buf);
 }
 
-/* At most COPY_CHUNK. */
+uint64_t cbw_chunk(const struct cbw *c) { return MAX((uint64_t)COPY_CHUNK, dirty_granularity(&c->todo)); }
+
+/* At most a chunk. */
 static int co_copy(struct cbw *c, uint64_t off, uint64_t len, void *buf, bool *is_read)
 {
     struct blk_extent x;
@@ -94,17 +96,14 @@ static struct op *op_at(struct list *ops, uint64_t off, uint64_t len)
 /* The run of granules to do at @at, short of @end. */
 static uint64_t run_of(const struct cbw *c, uint64_t at, uint64_t end)
 {
-    uint64_t most = MAX((uint64_t)COPY_CHUNK, dirty_granularity(&c->todo));
-    return MIN(MIN(dirty_next_clear(&c->todo, at), end), at + most) - at;
+    return MIN(MIN(dirty_next_clear(&c->todo, at), end), at + cbw_chunk(c)) - at;
 }
 
 static int co_copy_run(struct cbw *c, uint64_t at, uint64_t len, void *buf, bool *is_read)
 {
     struct op o;
-    int r = 0;
     op_begin(c, &o, at, len);
-    for (uint64_t done = 0; done < len && !r; done += COPY_CHUNK)
-        r = co_copy(c, at + done, MIN(len - done, (uint64_t)COPY_CHUNK), buf, is_read);
+    int r = co_copy(c, at, len, buf, is_read);
     op_end(c, &o, r);
     return r;
 }
@@ -121,7 +120,7 @@ static int co_range(struct cbw *c, uint64_t a, uint64_t end, void **buf, bool *i
             co_queue_wait(&o->waiting);         /* it may fail: look again */
             continue;
         }
-        if (!*buf && posix_memalign(buf, 4096, COPY_CHUNK))
+        if (!*buf && posix_memalign(buf, 4096, cbw_chunk(c)))
             return -ENOMEM;
         int r = co_copy_run(c, at, run_of(c, at, end), *buf, is_read);
         if (r)

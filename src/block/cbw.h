@@ -31,7 +31,9 @@ int cbw_keep(struct cbw *c);
 /* What the target shows when all is done: from there, or from the source what has not changed yet. -EACCES outside ->kept. */
 int co_cbw_read(struct cbw *c, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov);
 int co_cbw_map(struct cbw *c, uint64_t off, uint64_t len, struct blk_extent *out);
-/* The next piece from *@cursor on, @buf of COPY_CHUNK; *@len 0: there is none. @j: its speed limit holds. */
+/* Bytes that are copied at once, at most: a granule or more. */
+uint64_t cbw_chunk(const struct cbw *c);
+/* The next piece from *@cursor on, @buf of cbw_chunk() bytes; *@len 0: there is none. @j: its speed limit holds. */
 int co_cbw_next(struct cbw *c, struct job *j, uint64_t *cursor, uint64_t *len, void *buf, bool *is_read);
 
 #endif
