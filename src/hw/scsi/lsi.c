@@ -291,10 +291,8 @@ static void co_lsi_quiesce(struct dev *d)
 {
     struct lsi *s = (struct lsi *)d;
 
-    while (s->n_flying) {
-        co_event_clear(&s->idle);
-        co_wait(&s->idle);
-    }
+    while (s->n_flying)
+        co_queue_wait(&s->idle);
 }
 
 static const struct pci_class lsi_class = {

@@ -73,7 +73,7 @@ struct lsi {
     uint8_t reset_luns[LSI_TARGETS];    /* units that a coroutine, if there is one, has still to reset */
     bool reset_bus, resetting;          /* all of them by a reset of the bus */
     const struct scsi_dev *reset_now;   /* the one that it is at */
-    struct co_event idle;
+    struct co_queue idle;
     struct { uint8_t len, data[SCSI_SENSE_MAX]; } sense[LSI_TARGETS][LSI_LUNS];     /* for the next REQUEST SENSE */
     struct timer gen;
     struct post more;

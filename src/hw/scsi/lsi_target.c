@@ -158,10 +158,8 @@ static void co_request(void *arg)
     struct lsi *s = q->s;
     struct scsi_dev *d;
 
-    while (waits_for_reset(s, q)) {
-        co_event_clear(&s->idle);
-        co_wait(&s->idle);
-    }
+    while (waits_for_reset(s, q))
+        co_queue_wait(&s->idle);
     d = q->dead ? NULL : scsi_find(s->bus, 0, q->target, q->lun, true);
     if (d)
         co_scsi_run(&q->r, d);
@@ -175,7 +173,7 @@ static void co_request(void *arg)
         q->stopped = true;
     else
         finish(q);
-    co_wake(&s->idle);
+    co_queue_wake_all(&s->idle);
 }
 
 void lsi_submit(struct lsi_req *q)
@@ -303,12 +301,12 @@ static void co_reset(void *arg)
                 s->reset_now = d;
                 co_scsi_reset(d, s->reset_bus ? SENSE_BUS_RESET : SENSE_DEVICE_RESET);
                 s->reset_now = NULL;
-                co_wake(&s->idle);
+                co_queue_wake_all(&s->idle);
             }
     }
     s->resetting = s->reset_bus = false;
     s->n_flying--;
-    co_wake(&s->idle);
+    co_queue_wake_all(&s->idle);
 }
 
 static void reset_begin(struct lsi *s)
