@@ -12,6 +12,7 @@
 #include "block/backing.h"
 #include "block/blk_int.h"
 #include "core/backend.h"
+#include "core/help.h"
 #include "core/cmd.h"
 #include "core/dev.h"
 #include "core/flags.h"
@@ -389,7 +390,7 @@ static bool opt_drive(const char *arg, struct err *e)
         str_add(&out, "-drive options (each stands for -blockdev options, and those may be given too):\n");
         for (const struct prop *p = drive_props; p->name; p++)
             str_printf(&out, "  %-12s %s\n", p->name, p->doc);
-        backend_help_exit(&out);
+        help_exit(&out);
     }
     return blk_drive_add(arg, NULL, NULL, e);
 }
@@ -450,7 +451,7 @@ static bool opt_blockdev(const char *arg, struct err *e)
             backend_help_type(&blk_node_class, c, &out);
         else
             backend_help_types(&blk_node_class, "Block back ends (-blockdev DRIVER,help shows the options)", &out);
-        backend_help_exit(&out);
+        help_exit(&out);
     }
     bool ok = blk_node_create(o, e) != NULL;
     blockdevs_to_write += ok && !is_on(o, "read-only");

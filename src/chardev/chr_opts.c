@@ -7,6 +7,7 @@
 #include "base/sock.h"
 #include "chardev/chr_int.h"
 #include "core/backend.h"
+#include "core/help.h"
 #include "core/cmd.h"
 
 const char *chr_type_name(const struct obj_class *c) { return backend_type(&chr_class, c); }
@@ -173,7 +174,7 @@ static _Noreturn void list_types(void)
 {
     struct str out = { 0 };
     backend_help_types(&chr_class, "Character back ends (-chardev TYPE,help shows the options)", &out);
-    backend_help_exit(&out);
+    help_exit(&out);
 }
 
 struct obj *chr_from_legacy(const char *id, const char *text, bool with_mux, struct err *e)
@@ -215,7 +216,7 @@ static bool chardev_help(json_t *o, struct err *e)
     if (!k)
         return false;
     backend_help_type(&chr_class, k, &out);
-    backend_help_exit(&out);
+    help_exit(&out);
 }
 
 static bool opt_chardev(const char *arg, struct err *e)

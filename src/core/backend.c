@@ -26,6 +26,13 @@ static const char *type_name(const void *base, size_t i)
     return NULL;
 }
 
+static const char *types_at;
+
+void backend_types_are_at(const char *hint)
+{
+    types_at = hint;
+}
+
 const struct obj_class *backend_find(const struct obj_class *base, const char *type, struct err *e)
 {
     LINKSET_EACH(obj_classes, struct obj_class, c) {
@@ -42,7 +49,9 @@ const struct obj_class *backend_find(const struct obj_class *base, const char *t
     char what[32];
     snprintf(what, sizeof what, "%s type", base->name);
     err_unknown(e, what, type, NULL, type_name, base);
-    if (!e->hint[0])
+    if (!e->hint[0] && types_at)
+        err_hint(e, "%s", types_at);
+    else if (!e->hint[0])
         err_hint(e, "types: -%s help", base->name);
     return NULL;
 }
@@ -61,11 +70,4 @@ void backend_help_type(const struct obj_class *base, const struct obj_class *c, 
     help_class(c, &all);
     str_add(out, all.s + strlen(base->name) + 1);
     str_free(&all);
-}
-
-void backend_help_exit(struct str *out)
-{
-    fputs(out->s, stdout);
-    str_free(out);
-    exit(0);
 }

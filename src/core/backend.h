@@ -14,9 +14,9 @@ const char *backend_type(const struct obj_class *base, const struct obj_class *c
 const struct obj_class *backend_find(const struct obj_class *base, const char *type, struct err *e);
 /* Every type with one line of text. */
 void backend_help_types(const struct obj_class *base, const char *title, struct str *out);
+/* Where a person finds the types, for programs without an option for each kind: said with names that do not exist. Borrowed. */
+void backend_types_are_at(const char *hint);
 /* The options of one type. */
 void backend_help_type(const struct obj_class *base, const struct obj_class *c, struct str *out);
-/* Prints and frees @out and ends the process: what `X help` does. */
-_Noreturn void backend_help_exit(struct str *out);
 
 #endif

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/help.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/log.h"
 #include "core/dev.h"
 
 static const char *const categories[] = {
@@ -138,4 +140,17 @@ void help_class_as(const struct obj_class *c, const char *name, struct str *out)
     }
     for (size_t i = 0; obj_prop_nth(c, i, &p); i++)
         prop_line(&p, out);
+}
+
+void help_exit(struct str *out)
+{
+    bool failed = out->s && fputs(out->s, stdout) < 0;
+    str_free(out);
+    failed |= fflush(stdout) != 0;
+    if (failed || ferror(stdout)) {
+        log_put_prefix();
+        fputs("the help cannot be written to standard output\n", stderr);
+        exit(1);
+    }
+    exit(0);
 }

@@ -23,4 +23,7 @@ void help_version(const char *prog, struct str *out);
 /* The reference manual of every device and back end, as Markdown. */
 void help_manual(struct str *out);
 
+/* Prints what was asked for, frees it, and ends the program: with status 1 where it could not be written. Main thread. */
+_Noreturn void help_exit(struct str *out);
+
 #endif

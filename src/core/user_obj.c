@@ -62,7 +62,7 @@ json_t *user_object_parse(const char *arg, struct err *e)
     bool ok = object_help(type, &out, e);
     json_decref(o);
     if (ok)
-        backend_help_exit(&out);
+        help_exit(&out);
     str_free(&out);
     return NULL;
 }

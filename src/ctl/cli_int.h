@@ -5,9 +5,6 @@
 
 #include "ctl/cli.h"
 
-/* Prints and frees @b, ends the process with status 0: how `X help` ends. */
-_Noreturn void cli_print_and_exit(struct str *b);
-
 /* With -daemonize: the caller is from now on the process in the background, and its parent waits. No thread may exist yet. */
 bool cli_daemon_fork(struct err *e) MUST_CHECK;
 /* Tells the parent of -daemonize that the machine stands, and leaves the terminal. Nothing without -daemonize. */

@@ -65,7 +65,7 @@ static bool apply_device(const char *arg, struct err *e)
         bool ok = user_device_help(driver, &b, e);
         json_decref(o);
         if (ok)
-            cli_print_and_exit(&b);
+            help_exit(&b);
         str_free(&b);
         return false;
     }

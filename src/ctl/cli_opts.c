@@ -13,14 +13,6 @@
 #include "core/help.h"
 #include "core/run.h"
 
-void cli_print_and_exit(struct str *b)
-{
-    if (b->s)
-        fputs(b->s, stdout);
-    str_free(b);
-    exit(fflush(stdout) == 0 ? 0 : 1);
-}
-
 bool cli_args(const char *text, const char *implied, const struct prop *table, void *base, const char *what, struct err *e)
 {
     json_t *o = opt_parse(text, implied, e);
@@ -30,7 +22,7 @@ bool cli_args(const char *text, const char *implied, const struct prop *table, v
         struct str b = { 0 };
         help_props(table, &b);
         json_decref(o);
-        cli_print_and_exit(&b);
+        help_exit(&b);
     }
     prop_defaults(table, base);
     bool ok = prop_set_all(table, base, NULL, o, what, e);
@@ -42,7 +34,7 @@ static bool apply_help(const char *arg, struct err *e)
 {
     struct str b = { 0 };
     cli_help(&b);
-    cli_print_and_exit(&b);
+    help_exit(&b);
 }
 static const struct cli_opt opt_h = { "h", NULL, "this help", "Process", CLI_EARLY, apply_help };
 static const struct cli_opt opt_help = { "help", NULL, "this help", "Process", CLI_EARLY, apply_help };
@@ -53,7 +45,7 @@ static bool apply_manual(const char *arg, struct err *e)
 {
     struct str b = { 0 };
     help_manual(&b);
-    cli_print_and_exit(&b);
+    help_exit(&b);
 }
 static const struct cli_opt opt_manual = { "manual", NULL, "every device and back end with its options, as Markdown", "Process", CLI_EARLY, apply_manual };
 CLI_OPT(&opt_manual);
@@ -62,7 +54,7 @@ static bool apply_version(const char *arg, struct err *e)
 {
     struct str b = { 0 };
     help_version("backplane", &b);
-    cli_print_and_exit(&b);
+    help_exit(&b);
 }
 static const struct cli_opt opt_version = { "version", NULL, "the version and what is in this build", "Process", CLI_EARLY, apply_version };
 CLI_OPT(&opt_version);
@@ -142,7 +134,7 @@ static bool apply_log_items(const char *arg, struct err *e)
     if (!opt_is_help(arg))
         return log_set_items(arg, e);
     log_list_items(&b);
-    cli_print_and_exit(&b);
+    help_exit(&b);
 }
 static const struct cli_opt opt_log_items = { "d", "ITEM[,...]", "log these items (-d help lists them)", "Debug", CLI_EARLY, apply_log_items };
 CLI_OPT(&opt_log_items);
@@ -160,7 +152,7 @@ static bool apply_trace(const char *arg, struct err *e)
     if (opt_is_help(arg)) {
         struct str b = { 0 };
         trace_list(put_trace_point, &b);
-        cli_print_and_exit(&b);
+        help_exit(&b);
     }
     struct trace_args a = { 0 };
     bool ok = cli_args(arg, "enable", trace_props, &a, "option '-trace'", e);
@@ -230,7 +222,7 @@ static bool apply_action(const char *arg, struct err *e)
         struct str b = { 0 };
         help_props(action_props, &b);
         json_decref(o);
-        cli_print_and_exit(&b);
+        help_exit(&b);
     }
     a = old;                    /* options not named keep their value: -action may be repeated */
     bool ok = prop_set_all(action_props, &a, NULL, o, "option '-action'", e);
@@ -253,7 +245,7 @@ static bool only_none(const char *arg, const char *what, struct err *e)
     if (opt_is_help(arg)) {
         struct str b = { 0 };
         str_add(&b, "none\n");
-        cli_print_and_exit(&b);
+        help_exit(&b);
     }
     err_set(e, ERR_NOT_BUILT, "%s '%.60s' is not in this build", what, arg);
     return err_hint(e, "only 'none' is");

@@ -109,18 +109,25 @@ bool img_parse_o(const char *text, json_t *opts)
     return true;
 }
 
-void img_help_o(const char *fmt)
+int img_help_o(const char *fmt)
 {
     struct err e = ERR_INIT;
     const struct obj_class *c = backend_find(&blk_node_class, fmt, &e);
-    img_help_rows(fmt, c ? ((const struct blk_driver *)c)->create_props : NULL);
+    if (!c)
+        return img_fail(&e, NULL);
+    img_help_rows(fmt, ((const struct blk_driver *)c)->create_props);
+    return 0;
 }
 
 void img_help_rows(const char *fmt, const struct prop *rows)
 {
     struct prop p;
+    if (!rows || !prop_nth(rows, 0, &p)) {
+        printf("Images of format %s have no such options.\n", fmt);
+        return;
+    }
     printf("Options of %s images (-o NAME=VALUE,...):\n", fmt);
-    for (size_t i = 0; rows && prop_nth(rows, i, &p); i++) {
+    for (size_t i = 0; prop_nth(rows, i, &p); i++) {
         struct str type = { 0 };
         prop_describe_type(&p, &type);
         printf("  %s=<%s> - %s\n", p.name, type.s ? type.s : "", p.doc);

@@ -340,7 +340,7 @@ static int co_convert(int argc, char **argv)
         case 'c': c->compress = true; break;
         case 'n': a.no_create = true; break;
         case 'o': status = !img_parse_o(optarg, a.opts); break;
-        case 'S': status = !img_size(optarg, &c->sparse); break;
+        case 'S': status = !img_size(optarg, &c->sparse) || (c->sparse % 512 && img_refuse("-S: the size is not a multiple of 512")); break;
         case 'm': status = !img_number("-m", optarg, 1, MAX_JOBS, &jobs); break;
         case 'W': break;                 /* writes are always in any order */
         case 'C': c->offload = true; break;
@@ -355,10 +355,10 @@ static int co_convert(int argc, char **argv)
         }
     }
     if (!status && opt_asks_help(a.opts)) {
-        img_help_o(a.target_fmt);
+        status = img_help_o(a.target_fmt);
         json_decref(a.opts);
         free(c);
-        return 0;
+        return status;
     }
     if (!a.backing && json_object_get(a.opts, "backing_file"))
         a.backing = json_string_value(json_object_get(a.opts, "backing_file"));

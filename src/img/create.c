@@ -42,9 +42,9 @@ static int co_create(int argc, char **argv)
         }
     }
     if (!bad && opt_asks_help(opts)) {
-        img_help_o(o.fmt);
+        bad = img_help_o(o.fmt);
         json_decref(opts);
-        return 0;
+        return bad;
     }
     if (!bad && (optind >= argc || optind + 2 < argc)) {
         fprintf(stderr, "backplane-img: create needs a file name and a size\n");
@@ -59,6 +59,8 @@ static int co_create(int argc, char **argv)
         if (!bad && !json_object_get(opts, "size"))
             json_object_set_new(opts, "size", json_integer((json_int_t)size));
     }
+    if (!bad && back && !fmt)
+        bad = img_refuse("-b: the backing file's format is missing (-F FORMAT)");
     if (!bad && !json_object_get(opts, "size")) {
         fprintf(stderr, "backplane-img: create needs a size\n");
         bad = true;

@@ -38,7 +38,8 @@ void img_close(struct blk_node *n);
 const char *img_format(const struct blk_node *n);
 /* "k=v,k=v" of -o into @opts. */
 bool img_parse_o(const char *text, json_t *opts);
-void img_help_o(const char *fmt);
+/* What -o takes when an image is made; the exit status. */
+int img_help_o(const char *fmt);
 void img_help_rows(const char *fmt, const struct prop *rows);      /* @rows may be NULL */
 /* A new image @name of format @fmt reads as zeroes. */
 bool img_new_is_zero(const char *name, const char *fmt);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* backplane-img: which command, help, and the loop that it runs on. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "block/driver.h"
+#include "core/backend.h"
 #include "core/flags.h"
 #include "core/help.h"
 #include "img/img.h"
@@ -21,6 +24,20 @@ static int by_name(const void *a, const void *b)
     return strcmp((*(const struct img_cmd *const *)a)->name, (*(const struct img_cmd *const *)b)->name);
 }
 
+/* Formats that images can have, those that can be made first. */
+static void formats(FILE *out, bool made)
+{
+    fputs(made ? "Formats: " : "; only to be read or opened: ", out);
+    const char *between = "";
+    for (const struct obj_class *const *c = obj_class_list(&blk_node_class, false); *c; c++) {
+        const struct blk_driver *d = (const struct blk_driver *)*c;
+        if (!(d->flags & BLK_FORMAT) || !d->co_create == made)
+            continue;
+        fprintf(out, "%s%s", between, backend_type(&blk_node_class, *c));
+        between = " ";
+    }
+}
+
 static void usage(FILE *out)
 {
     const struct img_cmd *v[64];
@@ -32,7 +49,10 @@ static void usage(FILE *out)
     fprintf(out, "backplane-img version %s\nusage: backplane-img COMMAND [options]\n\n", BP_VERSION);
     for (size_t i = 0; i < n; i++)
         fprintf(out, "  %s %s\n      %s\n", v[i]->name, v[i]->args, v[i]->doc);
-    fprintf(out, "\nCommon options: -f FORMAT, --image-opts, -q quiet, -p progress (SIGUSR1: a line of it on stderr), -t CACHE,\n"
+    fputc('\n', out);
+    formats(out, true);
+    formats(out, false);
+    fprintf(out, "\n\nCommon options: -f FORMAT, --image-opts, -q quiet, -p progress (SIGUSR1: a line of it on stderr), -t CACHE,\n"
                  "-T CACHE of sources, -U or --force-share no locks, --output=human|json, --force overwrites what exists,\n"
                  "--object TYPE,id=ID,... makes a secret or TLS credentials for an image. Sizes take suffixes k M G T P E.\n");
 }
@@ -53,21 +73,27 @@ static const struct img_cmd *find(const char *name)
     return NULL;
 }
 
+/* @status, if all that was said has also been written. */
+static int written(int status)
+{
+    bool ok = fflush(stdout) == 0 && !ferror(stdout);
+    return ok || status ? status : img_fail_errno(-EIO, "cannot write the output");
+}
+
 int main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
     cli_flags.prog = "backplane-img";
     log_set_program(cli_flags.prog);
-    if (argc < 2 || !strcmp(argv[1], "-h") || !strcmp(argv[1], "--help")) {
+    backend_types_are_at("formats: backplane-img --help");
+    if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "--help")) {
         usage(argc < 2 ? stderr : stdout);
-        return argc < 2;
+        return argc < 2 ? 1 : written(0);
     }
     if (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version")) {
         struct str out = { 0 };
         help_version("backplane-img", &out);
-        fputs(out.s, stdout);
-        str_free(&out);
-        return 0;
+        help_exit(&out);
     }
     struct run r = { find(argv[1]), argc - 1, argv + 1, 1 };
     if (!r.cmd) {
@@ -76,14 +102,15 @@ int main(int argc, char **argv)
     }
     if (argc > 2 && (!strcmp(argv[2], "-h") || !strcmp(argv[2], "--help"))) {
         printf("usage: backplane-img %s %s\n%s\n", r.cmd->name, r.cmd->args, r.cmd->doc);
-        return 0;
+        return written(0);
     }
+    char name[64];                      /* in what getopt says of mistakes */
+    snprintf(name, sizeof name, "backplane-img: %s", argv[1]);
+    argv[1] = name;
     if (!loop_main_init(&e))
         return img_fail(&e, NULL);
     loop_set_may_block(loop_main(), true);
     img_progress_on_signal();
     co_run_main(co_run, &r);
-    if (fflush(stdout) && !r.status)
-        return img_fail_errno(-5, "cannot write the output");
-    return r.status;
+    return written(r.status);
 }

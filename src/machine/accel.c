@@ -118,8 +118,7 @@ static bool accel_apply(const char *arg, struct err *e)
             options_help(a, &out);
         else
             accel_help(&out);
-        fputs(out.s, stdout);
-        exit(0);
+        help_exit(&out);
     }
     char *name = opt_take(o, "accel");
     if (!name)

@@ -69,8 +69,7 @@ static bool icount_apply(const char *arg, struct err *e)
     if (opt_asks_help(j)) {
         struct str out = { 0 };
         help_props(icount_props, &out);
-        fputs(out.s, stdout);
-        exit(fflush(stdout) ? 1 : 0);
+        help_exit(&out);
     }
     prop_defaults(icount_props, &a);
     bool ok = prop_set_all(icount_props, &a, NULL, j, "option '-icount'", e) && check(&a, &o, e);

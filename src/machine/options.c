@@ -27,14 +27,6 @@ json_t *machine_fw_cfg_args(void)
     return fw_cfg_args;
 }
 
-static void print_and_exit(struct str *out) __attribute__((noreturn));
-static void print_and_exit(struct str *out)
-{
-    fputs(out->s ? out->s : "", stdout);
-    str_free(out);
-    exit(fflush(stdout) ? 1 : 0);
-}
-
 /* ---- -M ---- */
 
 static void machine_list(struct str *out)
@@ -53,7 +45,7 @@ static bool machine_apply(const char *arg, struct err *e)
     struct str out = { 0 };
     if (opt_is_help(arg)) {
         machine_list(&out);
-        print_and_exit(&out);
+        help_exit(&out);
     }
     json_t *o = opt_parse(arg, "type", e);
     if (!o)
@@ -71,7 +63,7 @@ static bool machine_apply(const char *arg, struct err *e)
             help_class_as(&c->obj, type, &out);
         else
             machine_list(&out);
-        print_and_exit(&out);
+        help_exit(&out);
     }
     const char *key;
     json_t *v;
@@ -118,7 +110,7 @@ static bool cpu_apply(const char *arg, struct err *e)
     struct str out = { 0 };
     if (opt_is_help(arg)) {
         help_classes(&rv_cpu_class, "CPU models", &out);
-        print_and_exit(&out);
+        help_exit(&out);
     }
     json_t *o = opt_parse_flat(arg, "driver", e);
     if (!o)
@@ -136,7 +128,7 @@ static bool cpu_apply(const char *arg, struct err *e)
             help_class(c, &out);
         else
             help_classes(&rv_cpu_class, "CPU models", &out);
-        print_and_exit(&out);
+        help_exit(&out);
     }
     json_decref(o);
     json_object_set_new(machine_collected(), "cpu", json_string(arg));
@@ -153,7 +145,7 @@ static bool sub_apply(const char *arg, const char *key, const char *implied, con
         return false;
     if (opt_asks_help(o)) {
         help_props(keys, &out);
-        print_and_exit(&out);
+        help_exit(&out);
     }
     json_t *old = json_object_get(machine_collected(), key);
     if (json_is_object(old))
@@ -229,7 +221,7 @@ static bool rtc_apply(const char *arg, struct err *e)
         return false;
     if (opt_asks_help(o)) {
         rtc_help(&out);
-        print_and_exit(&out);
+        help_exit(&out);
     }
     json_decref(rtc_args);
     rtc_args = o;
@@ -299,7 +291,7 @@ static bool boot_apply(const char *arg, struct err *e)
         return false;
     if (opt_asks_help(o)) {
         help_props(boot_props, &out);
-        print_and_exit(&out);
+        help_exit(&out);
     }
     if (json_object_get(o, "order") || json_object_get(o, "once")) {
         json_decref(o);

@@ -106,7 +106,7 @@ static bool netdev_help(json_t *o, struct err *e)
         backend_help_type(&netdev_class, k, &out);
     else
         backend_help_types(&netdev_class, "Network back ends (-netdev TYPE,help shows the options)", &out);
-    backend_help_exit(&out);
+    help_exit(&out);
 }
 
 static bool opt_netdev(const char *arg, struct err *e)
@@ -132,7 +132,7 @@ static void card_help(json_t *o)
     if (!opt_is_help(json_string_value(json_object_get(o, "model"))))
         return;
     help_devices("Network", &out);
-    backend_help_exit(&out);
+    help_exit(&out);
 }
 
 /* A card on back end @nd; takes the options of @o that are a card's. */

@@ -42,7 +42,7 @@ static bool export_help(json_t *o, struct err *e)
         return false;
     else
         backend_help_types(base, "Exports (--export TYPE,help shows the options)", &out);
-    backend_help_exit(&out);
+    help_exit(&out);
 }
 
 static bool opt_export(const char *arg, struct err *e)
@@ -57,19 +57,21 @@ static bool opt_export(const char *arg, struct err *e)
     return ok || err_prefix(e, "--export %s", arg);
 }
 
-static void usage(void)
+static _Noreturn void usage(void)
 {
-    printf("backplane-serve version %s\nusage: backplane-serve [options]\n\n"
-           "  --blockdev DRIVER,node-name=NAME,...   adds a block node\n"
-           "  --object TYPE,id=ID,...                adds an object (throttle-group, iothread...)\n"
-           "  --chardev TYPE,id=ID,...               adds a character device\n"
-           "  --nbd-server addr.type=unix,addr.path=PATH | addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N]\n"
-           "      [,handshake-max-seconds=N][,tls-creds=ID]\n"
-           "  --export TYPE,id=ID,node-name=NODE,... exports a node; TYPE,help shows a type's options, help the types\n"
-           "  --monitor [chardev=]ID                 QMP on a character device\n"
-           "  --pidfile PATH                         the process id, once everything is served\n"
-           "  --daemonize                            goes into the background once everything is served\n"
-           "  --trace [enable=]PATTERN[,file=FILE]   logs trace points (help lists them); -T for short\n", BP_VERSION);
+    struct str out = { 0 };
+    str_printf(&out, "backplane-serve version %s\nusage: backplane-serve [options]\n\n"
+               "  --blockdev DRIVER,node-name=NAME,...   adds a block node\n"
+               "  --object TYPE,id=ID,...                adds an object (throttle-group, iothread...)\n"
+               "  --chardev TYPE,id=ID,...               adds a character device\n"
+               "  --nbd-server addr.type=unix,addr.path=PATH | addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N]\n"
+               "      [,handshake-max-seconds=N][,tls-creds=ID]\n"
+               "  --export TYPE,id=ID,node-name=NODE,... exports a node; TYPE,help shows a type's options, help the types\n"
+               "  --monitor [chardev=]ID                 QMP on a character device\n"
+               "  --pidfile PATH                         the process id, once everything is served\n"
+               "  --daemonize                            goes into the background once everything is served\n"
+               "  --trace [enable=]PATTERN[,file=FILE]   logs trace points (help lists them); -T for short\n", BP_VERSION);
+    help_exit(&out);
 }
 
 /* A monitor on a character device: "ID" or "chardev=ID". */
@@ -81,12 +83,11 @@ static bool opt_monitor(const char *arg, struct err *e)
     return ok;
 }
 
-static void version(void)
+static _Noreturn void version(void)
 {
     struct str out = { 0 };
     help_version("backplane-serve", &out);
-    fputs(out.s, stdout);
-    str_free(&out);
+    help_exit(&out);
 }
 
 static const struct option longs[] = {
@@ -128,8 +129,8 @@ static bool options(int argc, char **argv, struct err *e)
                 return err_set(e, ERR_VALUE, "--monitor: %d are the most", MAX_MONITORS);
             monitors[n_monitors++] = optarg;
             break;
-        case 'h': usage(); exit(0);
-        case 'V': version(); exit(0);
+        case 'h': usage();
+        case 'V': version();
         default: return err_set(e, ERR_VALUE, "all options: backplane-serve --help");
         }
         if (!ok)

@@ -158,3 +158,25 @@ def test_a_person_is_told_of_bitmaps(tmp_path):
     img("bitmap", "-f", "qcow2", "--add", a, "b0")
     out = img("info", "-f", "qcow2", a).stdout
     assert "    bitmaps:\n        [0]:\n            flags:\n                [0]: auto\n            name: b0\n            granularity: 65536\n" in out, out
+
+
+def test_help_is_a_command_and_lists_formats():
+    out = img("help").stdout
+    assert out == img("--help").stdout and " qcow2 " in out.split("Formats: ")[1].split(";")[0] and "vhdx" in out
+
+
+@pytest.mark.parametrize("args,part", [
+    ("create -f nosuch x 1M", "hint: formats: backplane-img --help"), ("create -f nosuch -o help", "'nosuch'"),
+    ("create -f qcow2 -b y x", "-F FORMAT"), ("convert -S 100 x y", "multiple of 512"), ("info --foo x", "backplane-img: info: "),
+])
+def test_a_mistake_is_told_once_and_by_its_name(tmp_path, args, part):
+    err = subprocess.run([IMG, *args.split()], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    lines = [line for line in err.stderr.splitlines() if not line.startswith("hint: ")]
+    assert err.returncode == 1 and part in err.stderr and len(lines) == 1, err.stderr
+
+
+@pytest.mark.parametrize("args", ["--help", "-V", "info --help", "create -f qcow2 -o help"])
+def test_what_cannot_be_written_is_a_failure(args):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        p = subprocess.run([IMG, *args.split()], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert p.returncode == 1 and "cannot" in p.stderr

@@ -58,6 +58,13 @@ def test_help(option):
     assert subprocess.run([SERVE, option, "help"], stdout=subprocess.PIPE, text=True, timeout=30, check=True).stdout
 
 
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["--export", "help"], ["--nbd-server", "help"]])
+def test_help_that_cannot_be_written(args):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        p = subprocess.run([SERVE, *args], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert p.returncode == 1 and "cannot be written" in p.stderr
+
+
 def test_in_the_background(folder):
     with start(folder, "--daemonize") as p:
         assert p.wait(30) == 0                      # it serves once this one has ended

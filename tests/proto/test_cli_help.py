@@ -8,7 +8,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib.machine import ROOT, run
+from lib.machine import BINARY, ROOT, run
 
 LISTS = {"-device": None, "-M": None, "-cpu": None, "-chardev": None, "-netdev": None, "-blockdev": None, "-object": None}
 ROW = re.compile(r"^  ([a-z][\w.-]*) +(\S.*)$", re.M)
@@ -92,6 +92,14 @@ def test_pci_devices_tell_their_place():
     _, out, _ = run("-device", "virtio-rng-pci,help")
     for key in ("id", "bus", "addr", "multifunction", "rng"):
         assert "  %s=<" % key in out
+
+
+@pytest.mark.parametrize("args", ["-h", "-version", "-manual", "-device help", "-device nvme,help", "-M help", "-M virt,help", "-cpu help", "-accel help",
+                                  "-netdev help", "-netdev user,help", "-smp help", "-icount help", "-d help", "-drive help", "-monitor help"])
+def test_help_that_cannot_be_written_is_a_failure(args):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        p = subprocess.run([BINARY, *args.split()], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert p.returncode == 1 and "cannot be written" in p.stderr
 
 
 def test_dash_h_lists_every_option_with_a_line():
