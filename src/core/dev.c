@@ -272,6 +272,8 @@ static const struct dev_class *user_class(const char *driver, struct err *e)
     }
     if (!c || !obj_class_is(c, &dev_obj_class) || !obj_class_shown(c)) {
         obj_class_unknown(&dev_obj_class, "device", driver, e);
+        if (!e->hint[0])
+            err_hint(e, "-device help lists the names");
         return NULL;
     }
     return (const struct dev_class *)c;

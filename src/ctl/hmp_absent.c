@@ -96,5 +96,17 @@ ABSENT(nmi, "nmi", "machine does not provide NMIs");
 ABSENT(watchdog_action, "watchdog_action", "this machine has no watchdog");
 ABSENT(one_insn, "one-insn-per-tb", "blocks of instructions cannot be changed while the machine runs; -accel interp goes one by one");
 ABSENT(singlestep, "singlestep", "blocks of instructions cannot be changed while the machine runs; -accel interp goes one by one");
+#define OTHER_BOARD "the boards of this build have no such thing"
+ABSENT(info_irq, "info irq", "interrupts are not counted; info registers shows which are pending");
+ABSENT(info_pic, "info pic", "interrupts are not counted; info registers shows which are pending");
+ABSENT(info_lapic, "info lapic", OTHER_BOARD);
+ABSENT(info_sgx, "info sgx", OTHER_BOARD);
+ABSENT(info_sev, "info sev", OTHER_BOARD);
+ABSENT(info_skeys, "info skeys", OTHER_BOARD);
+ABSENT(info_via, "info via", OTHER_BOARD);
+ABSENT(info_rocker, "info rocker", OTHER_BOARD);
+ABSENT(mce, "mce", OTHER_BOARD);
+ABSENT(info_cryptodev, "info cryptodev", "this build has no virtio-crypto");
+ABSENT(info_accelerators, "info accelerators", "not in this build; -accel help lists them");
 ABSENT(info_hotplug, "info hotpluggable-cpus", "machine does not support hot-plugging CPUs");
 ABSENT(info_generation, "info vm-generation-id", "VM Generation ID device not found");

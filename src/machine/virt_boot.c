@@ -77,6 +77,8 @@ static bool firmware_open(struct virt *v, struct err *e)
         v->fw_kind = VIRT_FW_BUILTIN;
         return true;
     }
+    if (!*fw)
+        return err_set(e, ERR_VALUE, "-bios: default, builtin, none, or the name of a file");
     char *path = firmware_find(strcmp(fw, "default") ? fw : opensbi);
     bool ok;
     if (!strcmp(fw, "default") && access(path, R_OK)) {

@@ -81,6 +81,13 @@ def test_no_bus_says_who_brings_one():
     fails("-device x3130-upstream", "-M", "virt", "-device", "xio3130-downstream")
 
 
+def test_files_that_are_none_of_what_they_should_be(tmp_path):
+    fails("-bios: default, builtin, none", "-M", "virt", "-bios", "")
+    (tmp_path / "tree").write_bytes(bytes(100))
+    fails("-dtb %s/tree: not a device tree blob" % tmp_path, "-M", "virt", "-dtb", str(tmp_path / "tree"))
+    fails("-device help lists the names", "-M", "virt", "-device", "nothing-like-it")
+
+
 def test_device_as_json():
     with Machine(*VIRT, "-device", '{"driver":"virtio-rng-pci","id":"a","addr":"5.0","max-bytes":17,"packed":true}') as m:
         assert m.qmp.cmd("qom-get", path="/machine/peripheral/a", property="max-bytes") == 17
