@@ -39,15 +39,10 @@ const struct obj_class *backend_find(const struct obj_class *base, const char *t
         if (creatable(base, c) && (!strcmp(backend_type(base, c), type) || str_in_list(type, c->aliases)))
             return c;
     }
-    LINKSET_EACH(obj_absent, struct obj_absent, a) {
-        if (a->base == base && !strcmp(a->name, type)) {
-            err_set(e, ERR_NOT_BUILT, "%s type '%s' is not in this build", base->name, type);
-            err_hint(e, "it needs %s", a->needs);
-            return NULL;
-        }
-    }
     char what[32];
     snprintf(what, sizeof what, "%s type", base->name);
+    if (obj_absent_error(base, what, type, e))
+        return NULL;
     err_unknown(e, what, type, NULL, type_name, base);
     if (!e->hint[0] && types_at)
         err_hint(e, "%s", types_at);

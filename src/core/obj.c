@@ -103,16 +103,24 @@ static const char *user_class_name(const void *base, size_t i)
     return NULL;
 }
 
+bool obj_absent_error(const struct obj_class *base, const char *what, const char *name, struct err *e)
+{
+    LINKSET_EACH(obj_absent, struct obj_absent, a) {
+        if (!strcmp(a->name, name) && a->base == base) {
+            err_set(e, ERR_NOT_BUILT, "%s '%s' is not in this build", what, name);
+            err_hint(e, "it needs %s", a->needs);
+            return true;
+        }
+    }
+    return false;
+}
+
 bool obj_class_unknown(const struct obj_class *base, const char *what, const char *name, struct err *e)
 {
     const struct obj_class *c = obj_class_find(name);
 
-    LINKSET_EACH(obj_absent, struct obj_absent, a) {
-        if (!strcmp(a->name, name) && a->base == base) {
-            err_set(e, ERR_NOT_BUILT, "%s '%s' is not in this build", what, name);
-            return err_hint(e, "it needs %s", a->needs);
-        }
-    }
+    if (obj_absent_error(base, what, name, e))
+        return false;
     if (c && obj_class_is(c, base)) {
         err_set(e, ERR_UNKNOWN, "%s '%s' cannot be created by a user", what, name);
         return err_hint(e, c->flags & OCF_ABSTRACT ? "it is the common part of others" : "the board brings it");

@@ -60,6 +60,8 @@ const struct obj_class *const *obj_class_list(const struct obj_class *base, bool
 /* The row @name of the class or its bases; the i-th row over the whole chain (bases last). */
 bool obj_prop_find(const struct obj_class *c, const char *name, struct prop *out);
 bool obj_prop_nth(const struct obj_class *c, size_t i, struct prop *out);
+/* Whether @name is one that QEMU has and this build lacks; then @e says so and what it would need. */
+bool obj_absent_error(const struct obj_class *base, const char *what, const char *name, struct err *e);
 /* Error for a name that is no class derived from @base: "no such device 'x'", nearest name, or "not in this build". Returns false. */
 bool obj_class_unknown(const struct obj_class *base, const char *what, const char *name, struct err *e);
 

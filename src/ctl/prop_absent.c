@@ -25,6 +25,16 @@ PROP_ABSENT("pci-bridge", "mem-reserve", WINDOWS);
 PROP_ABSENT("pci-bridge", "pref32-reserve", WINDOWS);
 PROP_ABSENT("pci-bridge", "pref64-reserve", WINDOWS);
 
+#define VHOST EVERY "packets go through this program, not through vhost of the host's kernel"
+PROP_ABSENT("netdev-tap", "vhost", VHOST);
+PROP_ABSENT("netdev-tap", "vhostfd", VHOST);
+PROP_ABSENT("netdev-tap", "vhostfds", VHOST);
+PROP_ABSENT("netdev-tap", "vhostforce", VHOST);
+PROP_ABSENT("netdev-tap", "poll-us", VHOST);
+#define ONE_QUEUE "a tap device has one queue here; queue-pairs=N of the card works on any back end"
+PROP_ABSENT("netdev-tap", "queues", ONE_QUEUE);
+PROP_ABSENT("netdev-tap", "fds", ONE_QUEUE);
+
 /* ---- disks ---- */
 
 #define DOORBELL EVERY "doorbells never wait for the device, so that there is nothing to choose"

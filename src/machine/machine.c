@@ -116,7 +116,8 @@ static const char *machine_nth(const void *table, size_t i)
 
 bool machine_class_unknown(const char *name, struct err *e)
 {
-    err_unknown(e, "machine", name, NULL, machine_nth, NULL);
+    if (!obj_absent_error(&machine_base_class, "machine", name, e))
+        err_unknown(e, "machine", name, NULL, machine_nth, NULL);
     err_prefix(e, "-M %.80s", name);
     return e->hint[0] ? false : err_hint(e, "`-M help` lists the machines");
 }

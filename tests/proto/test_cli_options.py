@@ -88,6 +88,13 @@ def test_files_that_are_none_of_what_they_should_be(tmp_path):
     fails("-device help lists the names", "-M", "virt", "-device", "nothing-like-it")
 
 
+@pytest.mark.parametrize("args", ["-M q35", "-M sifive_u", "-M virt,iommu-sys=on", "-M virt -cpu rva23s64", "-M virt -cpu host",
+                                  "-netdev tap,id=n,vhost=on"])
+def test_what_qemu_has_and_this_build_lacks_is_said_to_be_so(args):
+    status, _, err = run("-display", "none", *args.split())
+    assert status == 1 and "is not in this build" in err and "hint: " in err and "did you mean" not in err
+
+
 def test_device_as_json():
     with Machine(*VIRT, "-device", '{"driver":"virtio-rng-pci","id":"a","addr":"5.0","max-bytes":17,"packed":true}') as m:
         assert m.qmp.cmd("qom-get", path="/machine/peripheral/a", property="max-bytes") == 17

@@ -5,6 +5,8 @@
 
 #include "core/backend.h"
 #include "core/help.h"
+#include "cpu/riscv/hart.h"
+#include "machine/machine.h"
 #include "loop/loop.h"
 
 static bool is_device(const struct obj_class *c) { return obj_class_is(c, &dev_obj_class); }
@@ -97,9 +99,11 @@ static void test_absent_classes(void **state)
     LINKSET_EACH(obj_absent, struct obj_absent, a) {
         struct err e = { 0 };
 
-        if (a->base == &dev_obj_class && obj_class_find(a->name))
-            fail_msg("device '%s' is here, and is told to be absent", a->name);
-        if (a->base != &dev_obj_class && backend_find(a->base, a->name, &e))
+        bool by_class = a->base == &dev_obj_class || a->base == &rv_cpu_class, board = a->base == &machine_base_class;
+
+        if ((by_class && obj_class_find(a->name)) || (board && machine_class_find(a->name)))
+            fail_msg("%s '%s' is here, and is told to be absent", a->base->name, a->name);
+        if (!by_class && !board && backend_find(a->base, a->name, &e))
             fail_msg("%s type '%s' is here, and is told to be absent", a->base->name, a->name);
         if (!one_sentence(a->needs))
             fail_msg("%s '%s': what it needs must be one line without a full stop", a->base->name, a->name);
