@@ -36,13 +36,15 @@ static bool export_help(json_t *o, struct err *e)
     struct str out = { 0 };
     const char *type = json_string_value(json_object_get(o, "type"));
     const struct obj_class *base = &blk_export_class.obj, *c = type && !opt_is_help(type) ? backend_find(base, type, e) : NULL;
+    bool known = c || !type || opt_is_help(type);
     if (c)
         backend_help_type(base, c, &out);
-    else if (type && !opt_is_help(type))
-        return false;
-    else
+    else if (known)
         backend_help_types(base, "Exports (--export TYPE,help shows the options)", &out);
-    help_exit(&out);
+    json_decref(o);
+    if (known)
+        help_exit(&out);
+    return false;
 }
 
 static bool opt_export(const char *arg, struct err *e)

@@ -417,6 +417,22 @@ static void test_format_stands_with_the_machine(void **state)
     machine_end();                              /* it goes along with the disk */
 }
 
+/* A command that somebody waits for ends when its disk goes. */
+static void test_disk_that_goes_while_it_is_formatted(void **state)
+{
+    machine("", ",'protection':true");
+    probe_hold = true;
+    struct sd_cmd c = sd_submit(0, 1, CDB(OP_FORMAT_UNIT, 0x90), "\0\0\0\0", 4, 0);
+    vd_run();
+    assert_int_equal(probe_waiting, 1);
+    dev_unplug_done(hd);
+    probe_go();
+    UNTIL(!obj_find("device", "hd"), loop_run_once(loop_main(), 1000000));
+    assert_true(sd_wait(SD_REQ));
+    assert_sense(sd_result(&c), SENSE_FORMAT_FAILED);
+    machine_end();
+}
+
 static int pr_out(uint8_t sa, uint8_t type, uint64_t key, uint64_t arg)
 {
     uint8_t p[24] = { 0 };
@@ -717,6 +733,7 @@ int main(void)
         cmocka_unit_test(test_reads_and_writes_against_a_model), cmocka_unit_test(test_edges_of_reads), cmocka_unit_test(test_back_end_errors),
         cmocka_unit_test(test_stopped_requests), cmocka_unit_test(test_task_set_full), cmocka_unit_test(test_mode_pages), cmocka_unit_test(test_verify_and_compare),
         cmocka_unit_test(test_compare_and_write_is_atomic), cmocka_unit_test(test_ranges), cmocka_unit_test(test_sanitize), cmocka_unit_test(test_format_stands_with_the_machine),
+        cmocka_unit_test(test_disk_that_goes_while_it_is_formatted),
         cmocka_unit_test(test_lba_status),
         cmocka_unit_test(test_reservations), cmocka_unit_test(test_cd), cmocka_unit_test(test_medium_change),
         cmocka_unit_test(test_random_commands),

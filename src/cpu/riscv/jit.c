@@ -120,9 +120,11 @@ static void page_drop(struct jit *j, struct jit_page *p, uint64_t lines)
 static void page_compare(struct jit *j, struct jit_page *p, const uint8_t *host)
 {
     uint64_t changed = 0;
+    uint8_t now[64];
     for (uint64_t m = p->lines; m; m &= m - 1) {
-        unsigned at = ctz64(m) * 64;
-        if (memcmp(p->bytes + at, host + at, 64))
+        unsigned at = ctz64(m) * sizeof now;
+        ram_copy(now, host + at, sizeof now);
+        if (memcmp(p->bytes + at, now, sizeof now))
             changed |= m & -m;
     }
     if (changed)

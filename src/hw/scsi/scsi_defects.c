@@ -141,6 +141,7 @@ static int co_renew(struct scsi_disk *d, uint64_t lba)
     struct range_claim claim;
     struct iovec v;
     void *buf;
+    bool lost;
     int res;
 
     if (posix_memalign(&buf, 4096, bs))
@@ -148,12 +149,14 @@ static int co_renew(struct scsi_disk *d, uint64_t lba)
     v = (struct iovec){ buf, bs };
     co_scsi_claim(d, &claim, lba, 1, true);
     res = co_blk_preadv(d->blk, lba * bs, bs, &v, 1, 0);
-    if (res == -EIO) {
-        log_warn("%s: block %llu cannot be read; it is zeroes from now on", d->s.dev.obj.id, (unsigned long long)lba);
+    lost = res == -EIO;
+    if (lost) {
         memset(buf, 0, bs);
         res = co_scsi_pi_forget(d, lba, 1);
     }
     res = res ? res : co_blk_pwritev(d->blk, lba * bs, bs, &v, 1, BLK_FUA);
+    if (lost && !res)
+        log_warn("%s: block %llu could not be read; it is zeroes from now on", d->s.dev.obj.id, (unsigned long long)lba);
     scsi_release(d, &claim);
     free(buf);
     return res;

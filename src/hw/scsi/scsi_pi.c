@@ -54,7 +54,8 @@ int co_scsi_pi_load(struct scsi_disk *d)
     return 0;
 }
 
-int co_scsi_pi_forget(struct scsi_disk *d, uint64_t lba, uint64_t blocks)
+/* @stops: -ECANCELED where the overwrite that this belongs to is to end. */
+static int co_forget(struct scsi_disk *d, uint64_t lba, uint64_t blocks, bool stops)
 {
     uint64_t at = tuples_at(d, lba), left = blocks * TUPLE, step = MIN(left, 64 * KiB);
     uint8_t *buf = step && scsi_pi_type(d) ? malloc(step) : NULL;
@@ -67,13 +68,15 @@ int co_scsi_pi_forget(struct scsi_disk *d, uint64_t lba, uint64_t blocks)
     memset(buf, 0xff, step);                    /* 4.21.2: of what was not written with any */
     while (left && !res) {
         struct iovec v = { buf, MIN(left, step) };
-        res = scsi_overwrite_stops(d) ? -ECANCELED : co_blk_pwritev(d->blk, at, v.iov_len, &v, 1, 0);
+        res = stops && scsi_overwrite_stops(d) ? -ECANCELED : co_blk_pwritev(d->blk, at, v.iov_len, &v, 1, 0);
         at += v.iov_len;
         left -= v.iov_len;
     }
     free(buf);
     return res;
 }
+
+int co_scsi_pi_forget(struct scsi_disk *d, uint64_t lba, uint64_t blocks) { return co_forget(d, lba, blocks, false); }
 
 int co_scsi_pi_format(struct scsi_disk *d, unsigned type)
 {
@@ -82,7 +85,7 @@ int co_scsi_pi_format(struct scsi_disk *d, unsigned type)
     int res;
 
     atomic_store(scsi_lu_pi_type(d), (int)type);
-    res = co_scsi_pi_forget(d, 0, d->pi_blocks);
+    res = co_forget(d, 0, d->pi_blocks, true);
     b[12] = (uint8_t)type;
     st_le64(b, MAGIC);
     st_le32(b + 8, pi_crc32c(0, b + 12, sizeof b - 12));

@@ -318,6 +318,8 @@ static void co_overwrite_run(void *arg)
 
     while ((res = co_overwrite_once(w)) == -ECANCELED && !w->awaited && !d->s.dev.leaving && (known = co_stand(d, w->failed)))
         ;
+    if (res == -ECANCELED && d->s.dev.leaving)
+        log_warn("%s: was taken away before all of it was overwritten", d->s.dev.obj.id);
     if (known) {
         d->overwriting = 0;
         d->overwrite_failed = res ? w->failed : 0;
@@ -364,7 +366,7 @@ void co_scsi_overwrite_all(struct scsi_req *r, uint32_t now, uint32_t failed, ui
         return;
     }
     co_overwrite_run(w);
-    if (d->overwrite_failed && d->resting)
+    if (d->overwrite_failed && d->resting && !d->s.dev.leaving)
         r->host = SCSI_HOST_STOPPED;            /* the adapter does it again */
     else if (d->overwrite_failed)
         scsi_fail(r, failed);

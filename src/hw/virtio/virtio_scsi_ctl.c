@@ -108,8 +108,26 @@ static void co_nexus_reset(struct virtio_scsi *s, uint32_t target)
         if (!next)
             return;
         from = next->lun + 1;
-        end_stopped(s, target, next->lun, NULL, VIRTIO_SCSI_S_RESET);
         co_scsi_reset(next, SENSE_BUS_RESET);
+    }
+}
+
+/* What a function ends of what waits for the machine to go on: also if the unit has left meanwhile, for the driver takes its memory back. */
+static void tmf_ends_stopped(struct virtio_scsi *s, uint32_t sub, uint32_t target, uint32_t unit, const uint64_t *tag)
+{
+    switch (sub) {
+    case TMF_ABORT_TASK:
+        end_stopped(s, target, unit, tag, VIRTIO_SCSI_S_ABORTED);
+        break;
+    case TMF_ABORT_TASK_SET: case TMF_CLEAR_TASK_SET:
+        end_stopped(s, target, unit, NULL, VIRTIO_SCSI_S_ABORTED);
+        break;
+    case TMF_LOGICAL_UNIT_RESET:
+        end_stopped(s, target, unit, NULL, VIRTIO_SCSI_S_RESET);
+        break;
+    case TMF_I_T_NEXUS_RESET:
+        end_stopped(s, target, UINT32_MAX, NULL, VIRTIO_SCSI_S_RESET);
+        break;
     }
 }
 
@@ -119,7 +137,11 @@ static uint8_t co_tmf(struct virtio_scsi *s, const struct virtio_scsi_ctrl_tmf *
     uint64_t tag = t->id;
     struct scsi_dev *d;
 
-    if (!vscsi_parse_lun(t->lun, &target, &unit) || !(d = scsi_find(s->bus, 0, target, unit, true)))
+    if (!vscsi_parse_lun(t->lun, &target, &unit))
+        return VIRTIO_SCSI_S_BAD_TARGET;
+    tmf_ends_stopped(s, sub, target, unit, &tag);
+    d = scsi_find(s->bus, 0, target, unit, true);
+    if (!d)
         return VIRTIO_SCSI_S_BAD_TARGET;
     if (sub == TMF_I_T_NEXUS_RESET) {
         co_nexus_reset(s, target);
@@ -131,15 +153,12 @@ static uint8_t co_tmf(struct virtio_scsi *s, const struct virtio_scsi_ctrl_tmf *
         return VIRTIO_SCSI_S_INCORRECT_LUN;
     switch (sub) {
     case TMF_ABORT_TASK:
-        end_stopped(s, target, unit, &tag, VIRTIO_SCSI_S_ABORTED);
         co_scsi_abort(d, same_tag, &tag, SCSI_HOST_ABORTED);
         return VIRTIO_SCSI_S_OK;
     case TMF_ABORT_TASK_SET: case TMF_CLEAR_TASK_SET:
-        end_stopped(s, target, unit, NULL, VIRTIO_SCSI_S_ABORTED);
         co_scsi_abort(d, NULL, NULL, SCSI_HOST_ABORTED);
         return VIRTIO_SCSI_S_OK;
     case TMF_LOGICAL_UNIT_RESET:
-        end_stopped(s, target, unit, NULL, VIRTIO_SCSI_S_RESET);
         co_scsi_reset(d, SENSE_DEVICE_RESET);
         return VIRTIO_SCSI_S_OK;
     case TMF_QUERY_TASK:
