@@ -79,7 +79,9 @@ static void serve(struct hart *h)
         pthread_mutex_unlock(&h->lock);
         if (!any)
             break;
+        rcu_read_lock();                    /* it may look at the view of memory */
         r.fn(h, r.a, r.b);
+        rcu_read_unlock();
         h->stats.requests++;
         if (r.left)
             atomic_fetch_sub(r.left, 1);
@@ -461,7 +463,7 @@ static void log_reset(struct hart *h)
 {
     struct str s = { 0 };
     hart_dump(h, &s);
-    log_write("reset:\n%s", s.s);
+    log_write("hart %" PRIu64 " after a reset:\n%s", h->mhartid, s.s);
     str_free(&s);
 }
 

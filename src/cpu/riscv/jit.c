@@ -294,7 +294,7 @@ static uint32_t code_at_pc(struct jit *j, bool stale)
 static uint32_t link_up(struct jit *j, struct jit_link *l)
 {
     struct hart *h = j->h;
-    uint64_t flushes = j->n.flushes, key = l->key;
+    uint64_t flushes = j->n.flushes, dropped = j->n.dropped, key = l->key;
     uint8_t *at = l->at;
     struct emit e = { .run_delta = j->x - j->w };
     h->pc = h->jit.vbase + jit_key_off(key);
@@ -302,8 +302,8 @@ static uint32_t link_up(struct jit *j, struct jit_link *l)
     uint32_t b = jit_block_at_pc(j, jit_key_variant(key));
     if (!b)
         return 0;
-    /* Only if nothing has been written over the jump, and the address leads into its page: the guest may have mapped another there. */
-    if (flushes == j->n.flushes && j->block[b].key == key) {
+    /* Only if nothing has been written over the jump or its block, and the address leads into its page: the guest may have mapped another. */
+    if (flushes == j->n.flushes && dropped == j->n.dropped && j->block[b].key == key) {
         x86_patch(&e, at, j->block[b].near);
         j->n.links++;
     }

@@ -3,8 +3,6 @@
  * Address translation: the page-table walk. Privileged ISA, "Supervisor-Level ISA": Sv39, Sv48, Sv57, with Svnapot, Svpbmt,
  * Svade and Svadu.
  */
-#include <inttypes.h>
-#include "base/log.h"
 #include "cpu/riscv/cpu.h"
 #include "cpu/riscv/mmu.h"
 
@@ -25,16 +23,8 @@
 static const uint8_t page_cause[] = { RV_EXC_LOAD_PAGE, RV_EXC_STORE_PAGE, RV_EXC_FETCH_PAGE };
 static const uint8_t access_cause[] = { RV_EXC_LOAD_ACCESS, RV_EXC_STORE_ACCESS, RV_EXC_FETCH_ACCESS };
 
-static bool fault(struct hart *h, const char *what, const uint8_t cause[3], uint64_t va, enum rv_access acc)
-{
-    static const char *const names[] = { "load", "store", "fetch" };
-    if (log_on(LOG_MMU))
-        log_write("hart %" PRIu64 ": %s %s fault at 0x%" PRIx64 ", satp 0x%" PRIx64, h->mhartid, names[acc], what, va, h->satp);
-    return rv_trap_set(h, cause[acc], va);
-}
-
-bool rv_access_fault(struct hart *h, uint64_t va, enum rv_access acc) { return fault(h, "access", access_cause, va, acc); }
-static bool page_fault(struct hart *h, uint64_t va, enum rv_access acc) { return fault(h, "page", page_cause, va, acc); }
+bool rv_access_fault(struct hart *h, uint64_t va, enum rv_access acc) { return rv_trap_set(h, access_cause[acc], va); }
+static bool page_fault(struct hart *h, uint64_t va, enum rv_access acc) { return rv_trap_set(h, page_cause[acc], va); }
 
 /* Rights that PMP leaves for the page and whether this access passes; false: it does not. */
 static bool pmp_apply(struct hart *h, uint64_t va, enum rv_access acc, unsigned priv, unsigned len, struct rv_xlate *x)

@@ -26,6 +26,17 @@ static void log_trap(const struct hart *h, uint64_t pc, unsigned to)
               h->priv, to);
 }
 
+/* The traps of translations and of memory that is not there, not the walks that failed: some of those are only tried. */
+static void log_fault(const struct hart *h)
+{
+    static const char *const names[] = {
+        [RV_EXC_FETCH_ACCESS] = "fetch access", [RV_EXC_LOAD_ACCESS] = "load access", [RV_EXC_STORE_ACCESS] = "store access",
+        [RV_EXC_FETCH_PAGE] = "fetch page", [RV_EXC_LOAD_PAGE] = "load page", [RV_EXC_STORE_PAGE] = "store page",
+    };
+    if (h->trap.cause < ARRAY_SIZE(names) && names[h->trap.cause])
+        log_write("hart %" PRIu64 ": %s fault at 0x%" PRIx64 ", satp 0x%" PRIx64, h->mhartid, names[h->trap.cause], h->trap.tval, h->satp);
+}
+
 static void enter_s(struct hart *h, uint64_t pc)
 {
     uint64_t s = h->mstatus & ~(MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_SIE);
@@ -62,6 +73,8 @@ void rv_trap_take(struct hart *h, uint64_t pc)
 
     if (log_on(LOG_INT))
         log_trap(h, pc, to_s ? RV_S : RV_M);
+    if (log_on(LOG_MMU))
+        log_fault(h);
     if (h->trap.cause & RV_CAUSE_IRQ)
         h->stats.irqs++;
     else
