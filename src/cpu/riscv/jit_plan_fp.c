@@ -131,7 +131,16 @@ static void meet_at_labels(struct jit_tr *t)
     }
 }
 
-/* Registers that loops read as singles before the block writes them, and that nothing here takes for anything else. */
+/* Whether each round of the loop from @first to @last comes to instruction @i. */
+static bool in_every_round(const struct jit_tr *t, unsigned first, unsigned last, unsigned i)
+{
+    for (unsigned k = first; k < i; k++)
+        if (t->target[k] > (int)i && t->target[k] <= (int)last)
+            return false;
+    return true;
+}
+
+/* Registers that each round of a loop reads as singles before the block writes them, and that nothing here takes for anything else. */
 static uint32_t worth_assuming(const struct jit_tr *t)
 {
     uint32_t wanted = 0, written = 0, other = 0;
@@ -140,7 +149,7 @@ static uint32_t worth_assuming(const struct jit_tr *t)
         unsigned first, last;
         uint32_t s = singles_read(in), w = writes_f(in);
         bool native = jit_fp_native(t, in);
-        if (native && s & ~written && jit_loop_around(t, i, &first, &last))
+        if (native && s & ~written && jit_loop_around(t, i, &first, &last) && in_every_round(t, first, last, i))
             wanted |= s & ~written;
         written |= w;
         other |= (native && makes_single(in) ? 0 : w) | (operands(in) & ~s) | (in->op == RV_OP_FSD ? bit(in->rs2) : 0);
