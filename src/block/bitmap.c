@@ -77,12 +77,12 @@ static uint64_t default_granularity(const struct blk_node *n)
     return MIN(MAX(cluster, (uint64_t)LEAST_DEFAULT), (uint64_t)MOST_DEFAULT);
 }
 
-static struct blk_bitmap *make(struct blk_node *n, const char *name, uint64_t size, uint64_t granularity, struct err *e)
+static struct blk_bitmap *make(struct blk_node *n, const char *name, uint64_t size, uint64_t granularity, uint64_t most, struct err *e)
 {
     uint64_t bytes = bytes_for(size, granularity);
-    if (!range_ok(n->bitmap_bytes, bytes, BITMAP_MOST_BYTES)) {
-        err_set(e, ERR_VALUE, "bitmap '%s' would take %llu bytes of memory: all of '%s' together take %d at most", name, (unsigned long long)bytes,
-                n->obj.id, BITMAP_MOST_BYTES);
+    if (bytes > BITMAP_MOST_BYTES || !range_ok(n->bitmap_bytes, bytes, most)) {
+        err_set(e, ERR_VALUE, "bitmap '%s' would take %llu bytes of memory: one takes %d at most, all of '%s' together %llu", name,
+                (unsigned long long)bytes, BITMAP_MOST_BYTES, n->obj.id, (unsigned long long)most);
         err_hint(e, "a larger granularity takes less");
         return NULL;
     }
@@ -103,7 +103,7 @@ static struct blk_bitmap *make(struct blk_node *n, const char *name, uint64_t si
 
 struct blk_bitmap *blk_bitmap_attach(struct blk_node *n, const char *name, uint64_t size, uint64_t granularity, struct err *e)
 {
-    struct blk_bitmap *b = make(n, name, size, granularity, e);
+    struct blk_bitmap *b = make(n, name, size, granularity, BITMAP_MOST_LOADED, e);
     if (b) {
         list_push(&n->watches, &b->watch.link);
         atomic_store(&n->watched, true);
@@ -114,7 +114,7 @@ struct blk_bitmap *blk_bitmap_attach(struct blk_node *n, const char *name, uint6
 struct blk_bitmap *co_bitmap_new(struct blk_node *n, const char *name, uint64_t granularity, struct err *e)
 {
     struct blk_bitmap *b = check_new(n, name, granularity, e)
-        ? make(n, name, atomic_load(&n->size), granularity ? granularity : default_granularity(n), e) : NULL;
+        ? make(n, name, atomic_load(&n->size), granularity ? granularity : default_granularity(n), BITMAP_MOST_BYTES, e) : NULL;
     if (b)
         co_watch_add(n, &b->watch);
     return b;

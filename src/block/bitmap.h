@@ -8,7 +8,8 @@
 #include "block/driver.h"
 
 enum { BITMAP_MAX_NAME = 1023, BITMAP_LEAST_GRANULARITY = 512, BITMAP_MOST_GRANULARITY = INT32_MAX / 2 + 1,
-       BITMAP_MOST_BYTES = 512 << 20 /* of memory, all of a node together */ };
+       BITMAP_MOST_BYTES = 512 << 20 /* of memory, one of an image, or all of a node together with a new one */ };
+#define BITMAP_MOST_LOADED (INT64_C(4) << 30)   /* of memory, all of an image together */
 
 struct blk_bitmap {
     struct list link;               /* in node->bitmaps */

@@ -423,7 +423,7 @@ FILE_OPT("cdrom", opt_cdrom, ",index=2", NULL, "cdrom", "A read-only disk, as -d
 FILE_OPT("pflash", opt_pflash, ",format=raw", "pflash", NULL, "The next flash bank, as -drive if=pflash,format=raw,file=FILE");
 FILE_OPT("sd", opt_sd, "", "sd", NULL, "An SD card, as -drive if=sd,file=FILE");
 
-static unsigned blockdevs_to_write;     /* nodes of -blockdev that are not read-only */
+static json_t *blockdevs_to_write;      /* names of nodes of -blockdev that are not read-only */
 
 static bool is_on(json_t *o, const char *key)
 {
@@ -454,7 +454,10 @@ static bool opt_blockdev(const char *arg, struct err *e)
         help_exit(&out);
     }
     bool ok = blk_node_create(o, e) != NULL;
-    blockdevs_to_write += ok && !is_on(o, "read-only");
+    if (ok && !is_on(o, "read-only")) {
+        blockdevs_to_write = blockdevs_to_write ? blockdevs_to_write : json_array();
+        json_array_append(blockdevs_to_write, json_object_get(o, "node-name"));
+    }
     json_decref(o);
     return ok;
 }
@@ -471,11 +474,36 @@ static const struct cli_opt cli_snapshot = { .name = "snapshot", .section = "Blo
     .doc = "Drives write to temporary files: their images stay as they are" };
 CLI_OPT(&cli_snapshot);
 
+static bool has_parent(struct blk_node *n)
+{
+    struct blk_use *u;
+    list_for_each(u, &n->uses, link)
+        if (u->parent)
+            return true;
+    return false;
+}
+
+/* Whether a node is for devices to write: what is below another node is that one's, which says for itself whether it is. */
+static bool any_blockdev_to_write(void)
+{
+    size_t i;
+    json_t *name;
+    bool any = false;
+    json_array_foreach(blockdevs_to_write, i, name) {
+        struct err unused = ERR_INIT;
+        struct blk_node *n = blk_node_find(json_string_value(name), &unused);
+        any = any || (n && !has_parent(n));
+    }
+    json_decref(blockdevs_to_write);
+    blockdevs_to_write = NULL;
+    return any;
+}
+
 /* Who types -snapshot does not expect an image to change. */
 static bool snapshot_covers(struct err *e)
 {
     static const char text[] = "-snapshot is for -drive: what a -blockdev names is written to";
-    if (!cli_flags.snapshot || !blockdevs_to_write)
+    if (!any_blockdev_to_write() || !cli_flags.snapshot)
         return true;
     if (!cli_flags.compat_qemu) {
         err_set(e, ERR_VALUE, "%s", text);

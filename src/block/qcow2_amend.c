@@ -68,6 +68,7 @@ static int co_without_zero_clusters(struct qcow2 *s)
 
 static int co_to_v2(struct qcow2 *s)
 {
+    s->discard_no_unref = false;            /* it keeps clusters that read as zeroes, which version 2 has none of */
     int r = co_without_zero_clusters(s);
     if (r)
         return r;

@@ -315,6 +315,9 @@ static int co_store(struct qcow2 *s, bool in_use)
         q2_free_later(s, old.v[i].off, old.v[i].len, Q2_BY_OTHER);
     for (size_t i = 0; i < st.n; i++)
         st.v[i]->stored |= !r;
+    struct blk_bitmap *b;
+    list_for_each(b, &s->node.bitmaps, link)
+        b->stored &= r || !b->leaving;      /* its table is free: should it stay after all, it gets another */
     stored_end(&st);
     free(old.v);
     return r;

@@ -273,7 +273,7 @@ static uint64_t place_name(const struct qcow2 *s, const uint8_t *old, uint64_t a
         return at;
     if (was >= at && was_len == len && range_ok(was, len, s->cluster_size) && !memcmp(old + was, s->backing_name, len))
         return was;
-    if (range_ok(low, len, s->cluster_size) && (was < ATOM || low + len <= align_down(was, ATOM)))
+    if (range_ok(low, len, s->cluster_size) && (was + was_len <= low || low + len <= align_down(was, ATOM)))
         return low;
     if (range_ok(high, len, s->cluster_size))
         return high;

@@ -44,7 +44,7 @@ struct q2_alloc { struct list link; uint64_t start, end; struct co_queue waiting
 struct q2_req { struct list link; uint64_t seq; };
 /* Clusters that lost their last reference, waiting for step 3; and why: what the guest discards, what a snapshot held, whatever else. */
 enum q2_cause { Q2_BY_REQUEST, Q2_BY_SNAPSHOT, Q2_BY_OTHER, Q2_CAUSES };
-struct q2_free { uint64_t off, len; uint64_t seq; enum q2_cause cause; };
+struct q2_free { uint64_t off, len; uint64_t seq; enum q2_cause cause; bool tried; /* it has failed once */ };
 
 struct q2_ext { struct q2_ext *next; uint32_t type, len; uint8_t data[]; };     /* unknown header extension, kept */
 struct q2_snapshot {

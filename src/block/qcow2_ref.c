@@ -436,7 +436,7 @@ void q2_free_later(struct qcow2 *s, uint64_t off, uint64_t len, enum q2_cause ca
         s->frees_cap = s->frees_cap ? s->frees_cap * 2 : 64;
         s->frees = xrealloc(s->frees, s->frees_cap * sizeof *s->frees);
     }
-    s->frees[s->nfrees++] = (struct q2_free){ off, len, s->seq, cause };
+    s->frees[s->nfrees++] = (struct q2_free){ .off = off, .len = len, .seq = s->seq, .cause = cause };
     s->free_bytes += len;
 }
 
@@ -461,7 +461,6 @@ int co_q2_apply_frees(struct qcow2 *s, uint64_t count)
 {
     struct q2_req *oldest = list_first(&s->reqs, struct q2_req, link);
     size_t n = 0;
-    int r = 0;
     count = MIN(count, s->nfrees);
     while (n < count && (!oldest || s->frees[n].seq < oldest->seq))
         n++;
@@ -473,11 +472,11 @@ int co_q2_apply_frees(struct qcow2 *s, uint64_t count)
     s->nfrees -= n;
     for (size_t i = 0; i < n; i++) {
         s->free_bytes -= mine[i].len;
-        int failed = r ? r : co_apply_one(s, &mine[i]);
-        if (failed && !s->broken)       /* the next time */
-            q2_free_later(s, mine[i].off, mine[i].len, mine[i].cause);
-        r = failed;
+        if (!co_apply_one(s, &mine[i]) || s->broken || mine[i].tried)
+            continue;                   /* what fails twice is lost space, and no reason to fail what is written */
+        q2_free_later(s, mine[i].off, mine[i].len, mine[i].cause);
+        s->frees[s->nfrees - 1].tried = true;
     }
     free(mine);
-    return r;
+    return s->broken ? -EIO : 0;
 }

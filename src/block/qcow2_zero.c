@@ -9,7 +9,7 @@ enum becomes { TO_ZERO, TO_NOTHING };
 enum space { KEEP, FREE, KEEP_AND_PUNCH };
 
 /* What a request does that gives up space. */
-static enum space given_up(const struct qcow2 *s) { return s->discard_no_unref ? KEEP_AND_PUNCH : FREE; }
+static enum space given_up(const struct qcow2 *s) { return s->discard_no_unref && s->version >= 3 ? KEEP_AND_PUNCH : FREE; }
 
 /* Whole clusters [off, off + len) of one request. */
 static int co_set_clusters(struct qcow2 *s, uint64_t off, uint64_t len, enum becomes to, enum space space)

@@ -85,3 +85,29 @@ def test_discards_keep_the_place(tmp_path, q):
     img("create", "-f", "qcow2", "-o", "compat=0.10", tmp_path / "old", "1M")
     p = run(SERVE, "--blockdev", json.dumps({**image(tmp_path / "old"), "node-name": "n", "discard-no-unref": True}), ok=(1,))
     assert "discard-no-unref: images of version 2" in p.stderr
+
+
+def test_version_2_keeps_no_zeroes(tmp_path, q):
+    """Its entries cannot say that a cluster reads as zeroes: what discard-no-unref keeps is given up."""
+    run("qemu-io", "-f", "qcow2", "-c", "write -z 1M 1M", q)
+    img("amend", "--image-opts", "-o", "compat=0.10", "driver=qcow2,discard=unmap,discard-no-unref=on,file.driver=file,file.filename=%s" % q)
+    qimg("check", q)
+    run("qemu-io", "-f", "qcow2", "-c", "read -P 1 0 1M", "-c", "read -P 0 1M 1M", q)
+
+
+def test_space_that_cannot_be_freed(tmp_path):
+    """A refcount block that cannot be read: what it counts is lost space, and all else goes on."""
+    q = tmp_path / "q"
+    img("create", "-f", "qcow2", "-o", "cluster_size=512", q, "16M")
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 1 0 8M", q)
+    with open(q, "rb") as f:
+        table = int.from_bytes(f.read(56)[48:], "big")
+        f.seek(table + 8 * (places(q)[0] // 512 // 256 + 4))
+        block = int.from_bytes(f.read(8), "big")
+    d = Disk(tmp_path, {"driver": "qcow2", "discard": "unmap", "file": {"driver": "blkdebug", "image": file(q), "inject-error": [
+        {"event": "none", "iotype": "read", "sector": block // 512}]}})
+    d.io("write -P 5 9M 4k", ok=(0, 1))         # who looks for free space from the start on comes by it
+    d.io("discard 0 4M", "flush", "flush", "write -P 6 10M 4k", "flush", "discard 4M 4M", "flush", "write -P 7 9M 4k", "flush")
+    assert d.end() == 0
+    run("qemu-io", "-f", "qcow2", "-c", "read -P 7 9M 4k", "-c", "read -P 6 10M 4k", "-c", "read -P 0 0 8M", q)
+    qimg("check", q, ok=(3,))

@@ -277,6 +277,29 @@ def test_a_bitmap_goes_once_in_a_transaction(tmp_path):
         assert list(bitmaps(m, "n")) == ["c"]
 
 
+def test_a_bitmap_that_stays_after_all(tmp_path):
+    """The removal of one that was not closed is undone after its image was stored without it: it gets another table."""
+    a = create(tmp_path / "a", "8M")
+    tool("qemu-img", "bitmap", "--add", a, "b")
+    with Machine("-M", "none", *blockdev("n", a)) as m:
+        m.qmp.cmd("query-block")
+        m.process.kill()
+        m.process.wait()
+    with Machine("-M", "none", *blockdev("n", a)) as m:
+        assert bitmaps(m, "n")["b"]["inconsistent"]
+        with pytest.raises(QmpError):
+            m.qmp.cmd("transaction", actions=[
+                {"type": "block-dirty-bitmap-remove", "data": {"node": "n", "name": "b"}},
+                {"type": "blockdev-snapshot-sync", "data": {"node-name": "n", "snapshot-file": str(tmp_path / "o"), "snapshot-node-name": "o"}},
+                {"type": "abort", "data": {}}])
+        assert bitmaps(m, "n")["b"]["inconsistent"]
+        m.qmp.cmd("quit")
+        assert m.wait() == 0
+    check(a)
+    tool("qemu-img", "bitmap", "--remove", a, "b")
+    check(a)
+
+
 def test_jobs_that_end_together(tmp_path):
     args = []
     for i in "ab":

@@ -229,7 +229,8 @@ def test_log_of_a_console_that_nobody_is_at(tmp_path, mux):
 
 
 def test_snapshot_of_drives_and_a_node_that_is_only_read():
-    with Machine(*BOARD, "-snapshot", "-drive", "file=null-co://,format=raw,if=virtio", "-blockdev", "null-co,node-name=ro,read-only=on") as m:
+    with Machine(*BOARD, "-snapshot", "-drive", "file=null-co://,format=raw,if=virtio", "-blockdev", "null-co,node-name=ro,read-only=on",
+                 "-blockdev", "null-co,node-name=low", "-blockdev", "raw,node-name=high,file=low,read-only=on") as m:
         assert m.qmp.cmd("query-status")["status"] == "prelaunch"
 
 
