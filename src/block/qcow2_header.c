@@ -320,8 +320,6 @@ int q2_header_build(struct qcow2 *s, uint8_t *h, const uint8_t *old)
     return 0;
 }
 
-static bool is_zero(const uint8_t *sector) { return !sector[0] && !memcmp(sector, sector + 1, ATOM - 1); }
-
 /*
  * Sectors that changed, the first one last: a cut leaves the old header with more or less of what it does not name. What only the old one
  * names is left where it is.
@@ -334,7 +332,7 @@ int co_q2_header_write(struct qcow2 *s)
     r = r ? r : co_q2_pread(s, 0, old, s->cluster_size);
     r = r ? r : q2_header_build(s, new, old);
     for (uint64_t at = ATOM; at < s->cluster_size && !r; at += ATOM) {
-        if (!memcmp(old + at, new + at, ATOM) || (at >= exts_end(s, new) && is_zero(new + at)))
+        if (!memcmp(old + at, new + at, ATOM) || (at >= exts_end(s, new) && mem_is_zero(new + at, ATOM)))
             continue;
         rest = true;
         r = co_q2_pwrite(s, at, new + at, ATOM);

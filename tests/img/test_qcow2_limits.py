@@ -54,7 +54,7 @@ def test_the_memory_of_bitmaps(tmp_path):
 
 
 def test_an_image_with_more_than_is_made_here(tmp_path):
-    """32 MiB each, as of backups of many days: it opens, and they can be removed; what is beyond 4 GiB is not kept in memory."""
+    """32 MiB each, as of backups of many days: it opens, and they can be removed."""
     p = str(tmp_path / "a")
     qimg("create", "-q", "-f", "qcow2", p, "16T")
     for i in range(17):

@@ -9,8 +9,7 @@ static struct dev *hd;
 static void power_on(const char *more)
 {
     char text[512];
-    vd_open();
-    sd_hba = vd_dev("{'driver':'virtio-scsi-device','id':'foo'}");
+    sd_open();
     sd_node("disk", "");
     snprintf(text, sizeof text, "{'driver':'scsi-hd','drive':'disk','id':'hd','scsi-id':1,'lun':0,'share-rw':true%s}", more);
     hd = vd_dev(text);
