@@ -211,6 +211,7 @@ static int co_copy(struct convert *c)
     start_jobs(c, near && !c->compress ? JOBS_NEAR : MAX_JOBS);
     if (c->running)
         co_wait(&c->idle);
+    loop_set_reads_ahead(loop_main(), false);
     return c->r;
 }
 

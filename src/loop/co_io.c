@@ -211,28 +211,51 @@ enum co_file co_file_kind(int fd, bool direct)
     return direct ? CO_FILE_DISK : CO_FILE_CACHED;
 }
 
+/* A long copy for a loop with a mate: by that one, while it has less than it can do until we look again; else here. */
+struct mate_read { struct rw *rw; enum co_file kind; struct loop *of; };
+
+static void co_mate_read(void *arg)
+{
+    struct mate_read *m = arg;
+    m->rw->res = co_preadv(m->rw->fd, m->rw->iov, m->rw->n, m->rw->off, m->kind);
+    atomic_fetch_sub(&m->of->mate_reads, 1);
+}
+
+static bool co_read_by_mate(struct loop *l, struct rw *rw, enum co_file kind)
+{
+    enum { MATE_READS = 2 };            /* one that it is at, and the next */
+    struct mate_read m = { rw, kind, l };
+    if (!l->mate || atomic_load(&l->mate_reads) >= MATE_READS)
+        return false;
+    atomic_fetch_add(&l->mate_reads, 1);
+    co_on_loop(l->mate, NULL, co_mate_read, &m);
+    return true;
+}
+
 /*
  * A long read from the page cache is a copy that the ring would make on this thread as it is submitted: another makes it while the
  * loop goes on. (Of writes the ring knows by itself, and lets those to one file run one after the other.)
  * A short copy from or to memory is made here: the ring would hand it to a thread, because such file systems do not say that they
- * never wait. Where nothing else is served (loop_set_may_block()), any copy is: the next step finds its bytes in this core's cache.
+ * never wait. Where nothing else is served (loop_set_may_block()), any copy is, or the mate's: no wait for a thread to wake.
  */
 ssize_t co_preadv(int fd, const struct iovec *iov, int n, uint64_t off, enum co_file kind)
 {
+    struct loop *l = loop_current();
     struct rw rw = { .fd = fd, .iov = iov, .n = n, .off = off };
     bool apart = kind != CO_FILE_DISK && long_transfer(iov, n);
-    bool here = loop_current()->may_block && !(apart && loop_current()->reads_ahead);
-    if (kind == CO_FILE_MEMORY && (here || !apart)) {
-        int x = read_worker(&rw);
-        return x < 0 ? x : rw.res;
-    }
-    if (kind == CO_FILE_CACHED && here) {
-        ssize_t got = preadv2(fd, iov, n, (off_t)off, RWF_NOWAIT);
-        if (got >= 0)
-            return got;             /* else: not there yet, or a file system that cannot tell */
-    }
+    ssize_t got = -1;
+    if (apart && co_read_by_mate(l, &rw, kind))
+        return rw.res;
+    if (kind == CO_FILE_MEMORY && (l->may_block || !apart))
+        got = (read_worker(&rw), rw.res);
+    else if (kind == CO_FILE_CACHED && l->may_block)
+        got = preadv2(fd, iov, n, (off_t)off, RWF_NOWAIT);
+    if (got >= 0) {
+        if (apart && l->mate && atomic_load(&l->posts))
+            co_yield();                 /* who has its bytes from the mate goes on, and gives it more to do */
+        return got;
+    }                                   /* else: not there yet, or a file system that cannot tell, or an error */
 #ifdef CONFIG_URING
-    struct loop *l = loop_current();
     for (int r = -EINTR; l->uring; ) {
         struct io_uring_sqe *sqe = loop_sqe(l);
         io_uring_prep_readv(sqe, fd, iov, (unsigned)n, off);

@@ -21,7 +21,6 @@ struct loop *loop_main(void) { return main_loop; }
 struct loop *loop_current(void) { return current; }
 bool loop_has_uring(const struct loop *l) { return l->uring; }
 void loop_set_may_block(struct loop *l, bool may) { l->may_block = may; }
-void loop_set_reads_ahead(struct loop *l, bool ahead) { l->reads_ahead = ahead; }
 
 static struct loop *loop_alloc(const char *name)
 {
@@ -140,6 +139,21 @@ void loop_free_thread(struct loop *l)
     while (atomic_load(&l->offloads))   /* a worker between its post and its last look at us */
         sched_yield();
     loop_free(l);
+}
+
+void loop_set_reads_ahead(struct loop *l, bool ahead)
+{
+    enum { MATE_POLL_NS = 100000 };     /* a copy or two: the next one comes before the thread sleeps */
+    struct err e = ERR_INIT;            /* without a thread, all reads are made here */
+
+    assert(current == l && l->may_block);
+    if (!ahead) {
+        loop_free_thread(l->mate);
+        l->mate = NULL;
+    } else if (!l->mate && (l->mate = loop_new_thread("reader", &e))) {
+        l->mate->may_block = true;
+        atomic_store(&l->mate->poll_ns, MATE_POLL_NS);
+    }
 }
 
 void loop_each(void (*fn)(struct loop *, void *), void *arg)

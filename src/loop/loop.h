@@ -29,7 +29,10 @@ void loop_run_once(struct loop *l, int64_t max_wait_ns);
 bool loop_has_uring(const struct loop *l);
 /* Nobody but the one command that a tool runs is served: short system calls are made in place. LOOP */
 void loop_set_may_block(struct loop *l, bool may);
-/* Long reads (128 KiB) are copied by other threads even so: for who reads one piece while it works on another. */
+/*
+ * Long reads (128 KiB) of what the host's memory holds are copies, which such a loop shares with a thread that it has for them from now
+ * on: for who reads one piece while it works on another, or many pieces at once. LOOP
+ */
 void loop_set_reads_ahead(struct loop *l, bool ahead);
 
 /* ---- domains ---- */

@@ -28,11 +28,13 @@ struct loop {
     pthread_t thread;
     bool has_thread, uring;
     bool may_block;                         /* see loop_set_may_block() */
-    bool reads_ahead;                       /* see loop_set_reads_ahead() */
     atomic_bool stop;                       /* loop_free_thread() asks */
     _Atomic int64_t poll_ns;                /* busy polling before a sleep; 0: none */
 
+    struct loop *mate;                      /* makes long reads beside this one; see loop_set_reads_ahead() */
+
     /* written by other threads */
+    atomic_uint mate_reads;                 /* that ->mate was given and has not made yet */
     _Atomic(struct post *) posts;           /* LIFO; reversed when taken */
     _Atomic(struct timer *) rearm;          /* timers armed by other threads */
     _Atomic(struct post *) held;            /* posts that loop_hold_posts() keeps back; LIFO */

@@ -422,6 +422,65 @@ static void short_copies_of_memory_wait_for_nobody(void **state)
     close(file);
 }
 
+/* ---- long reads that a loop shares with its mate ---- */
+
+enum { LONG_READ = 256 << 10, LONG_READS = 64, LONG_JOBS = 5 };
+struct long_reads { enum co_file kind; unsigned next, done, running; };
+
+static uint32_t long_word(unsigned read, unsigned i) { return (read * LONG_READ / 4 + i) * 2654435761u; }
+
+/* A job reads one piece after the other; what is found at its ends is compared, and that a failure and the end are told as ever. */
+static void long_reads_job(void *arg)
+{
+    struct long_reads *l = arg;
+    uint32_t *buf = malloc(LONG_READ);
+    struct iovec v = { buf, LONG_READ };
+    while (l->next < LONG_READS) {
+        unsigned n = l->next++;
+        assert_int_equal(co_preadv(file, &v, 1, (uint64_t)n * LONG_READ, l->kind), LONG_READ);
+        for (unsigned i = 0; i < LONG_READ / 4; i++)
+            assert_int_equal(buf[i], long_word(n, i));
+        l->done++;
+    }
+    assert_int_equal(co_preadv(file, &v, 1, (uint64_t)LONG_READS * LONG_READ - 512, l->kind), 512);
+    assert_int_equal(co_preadv(file, &v, 1, (uint64_t)LONG_READS * LONG_READ, l->kind), 0);
+    assert_int_equal(co_preadv(-1, &v, 1, 0, l->kind), -EBADF);
+    free(buf);
+    l->running--;
+}
+
+static void long_reads_are_shared_with_a_mate(void **state)
+{
+    char name[] = "/tmp/test_co_XXXXXX";
+    uint32_t *buf = malloc(LONG_READ);
+    file = mkstemp(name);
+    unlink(name);
+    for (unsigned n = 0; n < LONG_READS; n++) {
+        for (unsigned i = 0; i < LONG_READ / 4; i++)
+            buf[i] = long_word(n, i);
+        assert_int_equal(write(file, buf, LONG_READ), LONG_READ);
+    }
+    free(buf);
+    loop_set_may_block(loop_main(), true);
+    for (int round = 0; round < 3; round++) {
+        struct long_reads l = { .kind = round == 1 ? CO_FILE_MEMORY : CO_FILE_CACHED };
+        if (round == 2)         /* no longer in memory: what cannot be had at once is waited for */
+            assert_int_equal(fdatasync(file) | posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED), 0);
+        loop_set_reads_ahead(loop_main(), true);
+        loop_set_reads_ahead(loop_main(), true);        /* it has one already */
+        for (l.running = 0; l.running < LONG_JOBS;) {
+            l.running++;
+            co_spawn(loop_main(), NULL, long_reads_job, &l);
+        }
+        while (l.running)
+            loop_run_once(loop_main(), -1);
+        assert_int_equal(l.done, LONG_READS);
+        loop_set_reads_ahead(loop_main(), false);
+    }
+    loop_set_may_block(loop_main(), false);
+    close(file);
+}
+
 /* ---- more stacks than the host has mappings ---- */
 
 static struct co_event gate;
@@ -534,6 +593,7 @@ int main(void)
         cmocka_unit_test(a_descriptor_is_awaited_by_two_and_in_time),
         cmocka_unit_test(files_are_read_and_written),
         cmocka_unit_test(short_copies_of_memory_wait_for_nobody),
+        cmocka_unit_test(long_reads_are_shared_with_a_mate),
         cmocka_unit_test(stacks_beyond_the_hosts_mappings), cmocka_unit_test(recursion_goes_on_to_further_stacks),
         cmocka_unit_test(short_calls_are_made_in_place_where_that_is_allowed),
     };

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* bench: requests, many at once, and the time that they take. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "img/img.h"
+
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
+
+struct bench {
+    struct blk_node *n;
+    uint64_t count, depth, size, step, off, started, flush_every, since_flush;
+    uint8_t *bufs, *next_buf;           /* one for each job, of @buf_size; the first that nobody has */
+    uint64_t buf_size;
+    unsigned running;
+    bool write;
+    int r;
+    struct co_event idle;
+};
+
+static void co_bench_job(void *arg)
+{
+    struct bench *b = arg;
+    uint64_t image = atomic_load(&b->n->size);
+    struct iovec v = { b->next_buf, b->size };
+    b->next_buf += b->buf_size;
+    while (!b->r && b->started < b->count) {
+        uint64_t off = b->off;
+        b->started++;
+        b->off += b->step;
+        if (b->off + b->size > image)       /* to the start, as far past it, and aligned as before */
+            b->off = b->off % MAX(align_down(image - b->size, PAGE), 1);
+        int r = b->write ? co_node_pwritev(b->n, off, b->size, &v, 1, 0) : co_node_preadv(b->n, off, b->size, &v, 1, 0);
+        if (!r && b->flush_every && ++b->since_flush >= b->flush_every) {
+            b->since_flush = 0;
+            r = co_node_flush(b->n);
+        }
+        b->r = b->r ? b->r : r;
+    }
+    if (!--b->running)
+        co_wake(&b->idle);
+}
+
+/* All buffers, there before the clock runs: pages of the host are given as they are touched. */
+static bool make_buffers(struct bench *b, uint8_t pattern)
+{
+    b->buf_size = align_up(b->size, PAGE);
+    uint64_t all = align_up(b->depth * b->buf_size, HUGE_PAGE);
+    b->bufs = b->next_buf = aligned_alloc(HUGE_PAGE, all);
+    if (!b->bufs)
+        return false;
+    madvise(b->bufs, all, MADV_HUGEPAGE);
+    memset(b->bufs, pattern, b->depth * b->buf_size);
+    return true;
+}
+
+/* Nanoseconds of all requests. */
+static int64_t co_bench_run(struct bench *b)
+{
+    loop_set_reads_ahead(loop_main(), b->depth > 1);
+    int64_t start = clock_now(CLOCK_HOST);
+    for (uint64_t i = 0; i < b->depth; i++) {
+        b->running++;
+        co_spawn(loop_main(), NULL, co_bench_job, b);
+    }
+    if (b->running)
+        co_wait(&b->idle);
+    int64_t took = clock_now(CLOCK_HOST) - start;
+    loop_set_reads_ahead(loop_main(), false);
+    return took;
+}
+
+static int co_bench_image(struct bench *b, uint8_t pattern)
+{
+    uint64_t image = atomic_load(&b->n->size);
+    if (image < b->size)
+        return img_refuse("the image is smaller than one request");
+    if (!make_buffers(b, pattern))
+        return img_fail_errno(-ENOMEM, "no memory for %llu requests of %llu bytes", (unsigned long long)b->depth, (unsigned long long)b->size);
+    printf("Sending %llu %s requests, %llu bytes each, %llu in parallel (starting at offset %llu, step size %llu)\n",
+           (unsigned long long)b->count, b->write ? "write" : "read", (unsigned long long)b->size, (unsigned long long)b->depth,
+           (unsigned long long)b->off, (unsigned long long)b->step);
+    b->off %= image - b->size + 1;
+    int64_t took = co_bench_run(b);
+    free(b->bufs);
+    if (b->r)
+        return img_fail_errno(b->r, "a request failed");
+    printf("Run completed in %.3f seconds.\n", (double)took / 1e9);
+    return 0;
+}
+
+static int co_bench(int argc, char **argv)
+{
+    struct img_opts o = { 0 };
+    struct bench b = { .count = 75000, .depth = 64, .size = 4096 };
+    uint64_t pattern = 0;
+    bool bad = false, direct = false;
+    for (int c; !bad && (c = img_getopt(argc, argv, "c:d:no:s:S:wi:", &o)) != -1;) {
+        switch (c) {
+        case 'c': bad = !img_size(optarg, &b.count); break;
+        case 'd': bad = !img_number("-d", optarg, 1, 65536, &b.depth); break;
+        case 'n': direct = true; break;
+        case 'o': bad = !img_size(optarg, &b.off); break;
+        case 's': bad = !img_number("-s", optarg, 1, GiB, &b.size); break;
+        case 'S': bad = !img_size(optarg, &b.step); break;
+        case 'w': b.write = true; break;
+        case OPT_PATTERN: bad = !img_number("--pattern", optarg, 0, 255, &pattern); break;
+        case OPT_FLUSH: bad = !img_size(optarg, &b.flush_every); break;
+        case 'i': case OPT_NO_DRAIN: break;
+        default: bad = true;
+        }
+    }
+    if (bad || optind + 1 != argc)
+        return bad || img_refuse("bench needs one file name");
+    b.n = img_open(argv[optind], o.fmt, o.cache ? o.cache : direct ? "none" : NULL, &o, b.write ? IMG_WRITE : 0);
+    if (!b.n)
+        return 1;
+    b.step = b.step ? b.step : b.size;
+    int status = co_bench_image(&b, (uint8_t)pattern);
+    img_close(b.n);
+    return status;
+}
+IMG_CMD(co_bench, "bench", "[-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-w] [-n] [--pattern=N] [--flush-interval=N] FILE", "Times requests");
