@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -256,6 +257,32 @@ static int bound(int fd, const struct sock_addr *a, int socktype, int backlog, s
     return -1;
 }
 
+/* A descriptor in reserve, for those who come when there is none: a socket with a connection that nobody takes wakes its loop again and again. */
+static _Atomic int reserve = -1;
+
+static void keep_reserve(void)
+{
+    if (reserve >= 0)
+        return;
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), none = -1;
+    if (!atomic_compare_exchange_strong(&reserve, &none, fd) && fd >= 0)
+        close(fd);
+}
+
+int sock_take(int listen_fd)
+{
+    int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int spare = fd < 0 && (errno == EMFILE || errno == ENFILE) ? atomic_exchange(&reserve, -1) : -1;
+    if (spare >= 0) {
+        close(spare);
+        int unwanted = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (unwanted >= 0)
+            close(unwanted);
+    }
+    keep_reserve();
+    return fd;
+}
+
 int sock_listen(const struct sock_addr *a, int backlog, struct exit_file **file, struct err *e)
 {
     int one = 1, fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -263,6 +290,7 @@ int sock_listen(const struct sock_addr *a, int backlog, struct exit_file **file,
         err_os(e, errno, "cannot make a socket");
         return -1;
     }
+    keep_reserve();
     if (a->any.sa_family != AF_UNIX)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (a->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr)) {

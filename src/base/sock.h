@@ -44,6 +44,8 @@ void sock_host_port(const struct sock_addr *a, char host[64], char port[8]);
  * @file may be NULL: the name is the caller's affair.
  */
 int sock_listen(const struct sock_addr *a, int backlog, struct exit_file **file, struct err *e) MUST_CHECK;
+/* The next connection of a listening socket; -1: there is none. Where no descriptor is left it is sent away: it would be there for ever. */
+int sock_take(int listen_fd);
 /* Bound datagram socket, with the same care. @shared: several processes may bind the address (multicast). -1 on failure. */
 int sock_bind_dgram(const struct sock_addr *a, bool shared, struct exit_file **file, struct err *e) MUST_CHECK;
 /* Begins to connect: *@pending tells that sock_connect_finish() must follow once it is writable. -1 on failure. */

@@ -56,15 +56,6 @@ static int co_recv_data(struct blk_nbd *s, struct nbd_slot *q, uint64_t off, uin
     return r;
 }
 
-static int co_skip(struct blk_nbd *s, uint32_t len)
-{
-    uint8_t buf[512];
-    int r = 0;
-    for (; len && !r; len -= MIN(len, (uint32_t)sizeof buf))
-        r = co_nbd_recv(&s->wire, buf, MIN(len, (uint32_t)sizeof buf));
-    return r;
-}
-
 static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32_t len)
 {
     uint8_t b[16];
@@ -89,7 +80,7 @@ static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32
             if (!q->extent->len)
                 r = -EPROTO;
         }
-        return r ? r : co_skip(s, len - 12);
+        return r ? r : co_nbd_skip(&s->wire, len - 12);
     default:
         if (!(type & 0x8000) || len < 6 || len > 8192)
             return -EPROTO;
@@ -97,7 +88,7 @@ static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32
         q->res = from_wire(ld_be32(b));
         if (!r && !q->res)
             q->res = -EIO;
-        return r ? r : co_skip(s, len - 4);
+        return r ? r : co_nbd_skip(&s->wire, len - 4);
     }
 }
 

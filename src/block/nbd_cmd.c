@@ -9,7 +9,7 @@ static json_t *done(bool ok) { return ok ? json_object() : NULL; }
 
 const struct prop nbd_server_props[] = {
     PROP_JSON(struct nbd_server_args, addr, "addr", PF_REQUIRED, "Where to listen: type, and host and port or path"),
-    PROP_U32(struct nbd_server_args, max, "max-connections", 0, 0, 65536, "How many clients at once; 0: any number"),
+    PROP_U32(struct nbd_server_args, max, "max-connections", NBD_MAX_CLIENTS, 0, 65536, "How many clients at once; 0: any number. 1: nobody is told that several connections would do, either"),
     PROP_U32(struct nbd_server_args, handshake, "handshake-max-seconds", NBD_HANDSHAKE_SECONDS, 0, 86400,
              "How long a client may take to choose its export; 0: any time"),
     PROP_STR(struct nbd_server_args, tls_creds, "tls-creds", 0, "Object with TLS credentials (endpoint=server): clients are served through TLS only"),
@@ -125,7 +125,7 @@ static void co_hmp_start(const char *arg, struct str *out)
         all |= arg[1] == 'a';
         writable |= arg[1] == 'w';
     }
-    struct nbd_server_args a = { .addr = address(arg), .handshake = NBD_HANDSHAKE_SECONDS };
+    struct nbd_server_args a = { .addr = address(arg), .max = NBD_MAX_CLIENTS, .handshake = NBD_HANDSHAKE_SECONDS };
     if (!a.addr)
         err_set(&e, ERR_VALUE, "nbd_server_start [-a] [-w] HOST:PORT, or unix:PATH");
     if (!a.addr || !nbd_server_start(&a, &e))

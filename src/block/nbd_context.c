@@ -64,6 +64,8 @@ static unsigned bitmap_extents(const struct blk_bitmap *b, uint64_t off, uint64_
 static uint32_t allocation_of(const struct blk_extent *x) { return (x->data ? 0 : NBD_STATE_HOLE) | (x->zero ? NBD_STATE_ZERO : 0); }
 static uint32_t depth_of(const struct blk_extent *x) { return x->below ? 0 : x->depth + 1; }
 
+enum { LOOKS = 4096 };              /* at an image, for one answer: it may tell less than was asked */
+
 /* Extents of what @state says, those that are alike in one. */
 static int co_map_extents(struct blk *b, uint32_t (*state)(const struct blk_extent *), uint64_t off, uint64_t len, uint8_t *d, unsigned max,
                           unsigned *out)
@@ -71,7 +73,8 @@ static int co_map_extents(struct blk *b, uint32_t (*state)(const struct blk_exte
     uint64_t run = 0;
     uint32_t last = 0;
     unsigned n = 0;
-    for (uint64_t at = 0; at < len;) {
+    unsigned looks = 0;
+    for (uint64_t at = 0; at < len && looks < LOOKS; looks++) {
         struct blk_extent x;
         int r = co_blk_map(b, off + at, len - at, &x);
         if (r)

@@ -36,7 +36,9 @@ static bool add_bitmaps(struct nbd_export *x, struct err *e)
 
 static bool nbd_export_start(struct blk_export *exp, struct err *e)
 {
+    static uint64_t serials;
     struct nbd_export *x = (struct nbd_export *)exp;
+    x->serial = ++serials;
     if (!x->name)
         x->name = xstrdup(exp->node_name);
     if (!nbd_server_running()) {
@@ -45,8 +47,8 @@ static bool nbd_export_start(struct blk_export *exp, struct err *e)
     }
     if (find(x->name, x))
         return err_set(e, ERR_BUSY, "there is an export '%s' already", x->name);
-    if (strlen(x->name) > NBD_MAX_EXPORT_NAME)
-        return err_set(e, ERR_VALUE, "an export's name has at most %d bytes", NBD_MAX_EXPORT_NAME);
+    if (strlen(x->name) > NBD_MAX_NAME || (x->description && strlen(x->description) > NBD_MAX_NAME))
+        return err_set(e, ERR_VALUE, "an export's name and its description have at most %d bytes each", NBD_MAX_NAME);
     return add_bitmaps(x, e);
 }
 

@@ -42,7 +42,7 @@ enum { NBD_CHUNK_NONE = 0, NBD_CHUNK_OFFSET_DATA = 1, NBD_CHUNK_OFFSET_HOLE = 2,
 enum { NBD_STATE_HOLE = 1, NBD_STATE_ZERO = 2 };
 enum { NBD_REQUEST_LEN = 28, NBD_MAX_NAME = 4096, NBD_MAX_OPTION = 16384, NBD_MAX_REQUEST = 32 << 20 };
 
-/* Error numbers of the protocol, and back. */
+/* Error numbers of the protocol. */
 static inline uint32_t nbd_errno(int r)
 {
     switch (r) {
@@ -53,7 +53,6 @@ static inline uint32_t nbd_errno(int r)
     case -ETOOMANYREFS: case -EOVERFLOW: case -ESPIPE: case -E2BIG: case -EXFULL: case -EDOM: return 22;   /* what a zone does not take */
     case -28: case -27: case -122: return 28;   /* ENOSPC, EFBIG, EDQUOT */
     case -95: return 95;
-    case -108: return 108;
     default: return 5;
     }
 }
@@ -61,11 +60,18 @@ static inline uint32_t nbd_errno(int r)
 enum { NBD_HANDSHAKE_SECONDS = 10 };    /* that a client has for it, unless told otherwise */
 
 /* A connection: a non-blocking socket, and TLS over it or NULL. One sends and one receives at a time. */
-struct nbd_wire { int fd; struct tls *tls; int64_t deadline; /* CLOCK_HOST: the peer is not waited for any longer; 0: none */ };
+struct nbd_wire {
+    int fd;
+    struct tls *tls;
+    int64_t deadline;               /* CLOCK_HOST: the peer is not waited for any longer; 0: none */
+    unsigned turn;                  /* transfers since others had theirs */
+};
 /* The whole of @iov (which is changed): 0 or -errno; -EPIPE: the peer closed; -ETIMEDOUT. Coroutine. */
 int co_nbd_send(struct nbd_wire *w, struct iovec *iov, unsigned n);
 int co_nbd_recv(struct nbd_wire *w, void *buf, size_t len);
 int co_nbd_recvv(struct nbd_wire *w, struct iovec *iov, unsigned n);
+/* Receives @len bytes that nobody wants. */
+int co_nbd_skip(struct nbd_wire *w, uint32_t len);
 /* Ends TLS, if there is any, and closes the socket. */
 void nbd_wire_close(struct nbd_wire *w);
 

@@ -7,19 +7,20 @@
 #include "base/log.h"
 #include "block/nbd_server.h"
 
-enum { IN_FLIGHT = 32, MAX_EXTENTS = 4096, FIRST_CONTEXT = 1 /* what number 0 is called on the wire */ };
+enum { IN_FLIGHT = 32, BYTES_IN_FLIGHT = 2 * NBD_MAX_REQUEST, MAX_EXTENTS = 4096, FIRST_CONTEXT = 1 /* what number 0 is called on the wire */ };
 #define TLS_NS INT64_C(30000000000)
 
 struct conn {
     struct nbd_client *c;
     struct blk *blk;
     bool no_zeroes, structured;
-    uint64_t contexts;              /* those that were asked for, of the export ->status_of */
-    char status_of[NBD_MAX_NAME + 1];
+    uint64_t contexts;              /* those that were asked for, of the export whose ->serial is ->contexts_of */
+    uint64_t contexts_of;
     struct co_mutex sending;
     struct co_queue room;
     struct co_event idle;
     unsigned in_flight;
+    uint64_t bytes;                 /* of memory that those take */
     bool broken;
 };
 
@@ -46,7 +47,8 @@ static uint16_t export_flags(const struct conn *s, const struct nbd_export *x)
     struct blk_caps caps;
     blk_get_caps(x->exp.blk, &caps);
     bool ro = !x->exp.writable || caps.read_only;
-    return (uint16_t)(NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN |
+    return (uint16_t)(NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE |
+                      (nbd_server_takes_several() ? NBD_FLAG_CAN_MULTI_CONN : 0) |
                       (ro ? NBD_FLAG_READ_ONLY : NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO) |
                       (s->structured ? NBD_FLAG_SEND_DF : 0));
 }
@@ -56,7 +58,7 @@ static void attach(struct conn *s, struct nbd_export *x)
     s->c->export = x;
     s->blk = x->exp.blk;
     blk_export_get(&x->exp);
-    if (strcmp(s->status_of, x->name))
+    if (s->contexts_of != x->serial)
         s->contexts = 0;
 }
 
@@ -98,7 +100,7 @@ static int co_list(struct conn *s, uint32_t len)
 static char *option_name(uint8_t *data, uint32_t len, uint32_t *rest)
 {
     uint32_t n = len >= 4 ? ld_be32(data) : UINT32_MAX;
-    if (n > NBD_MAX_NAME || !range_ok(4, n, len))
+    if (n > NBD_MAX_NAME || !range_ok(4, n, len) || memchr(data + 4, 0, n))
         return NULL;
     *rest = 4 + n;
     return xstrndup((char *)data + 4, n);
@@ -198,15 +200,17 @@ static int co_contexts(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len
         return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "structured replies come first, then an export and queries");
     }
     struct nbd_export *x = nbd_export_find(name);
-    snprintf(s->status_of, sizeof s->status_of, "%s", name);
     free(name);
-    s->contexts = 0;
+    if (opt == NBD_OPT_SET_META_CONTEXT)
+        s->contexts = 0;                        /* whatever becomes of it */
     if (!x)
         return co_reply_error(s, opt, NBD_REP_ERR_UNKNOWN, "there is no such export");
     if (!read_queries(x, data, at + 4, len, ld_be32(data + at), opt == NBD_OPT_LIST_META_CONTEXT, &set))
         return co_reply_error(s, opt, NBD_REP_ERR_INVALID, "the queries are not well formed");
-    if (opt == NBD_OPT_SET_META_CONTEXT)
+    if (opt == NBD_OPT_SET_META_CONTEXT) {
         s->contexts = set;
+        s->contexts_of = x->serial;
+    }
     blk_export_get(&x->exp);                   /* it stays while we send */
     int r = co_tell_contexts(s, opt, x, set);
     blk_export_put(&x->exp);
@@ -218,7 +222,7 @@ static int co_export_name(struct conn *s, uint8_t *data, uint32_t len)
 {
     uint8_t h[10 + 124] = { 0 };
     char *name = xstrndup((char *)data, len);
-    struct nbd_export *x = nbd_export_find(name);
+    struct nbd_export *x = memchr(data, 0, len) ? NULL : nbd_export_find(name);
     free(name);
     if (!x)
         return -ENOENT;
@@ -272,42 +276,59 @@ static int co_option(struct conn *s, uint32_t opt, uint8_t *data, uint32_t len, 
     }
 }
 
+/* One option and its answer. *@go: transmission begins. */
+static int co_next_option(struct conn *s, bool *go)
+{
+    uint8_t o[16];
+    int r = co_nbd_recv(&s->c->wire, o, sizeof o);
+    uint32_t opt = ld_be32(o + 8), len = ld_be32(o + 12);
+    if (r || ld_be64(o) != NBD_OPTS_MAGIC || len > (opt == NBD_OPT_EXPORT_NAME ? (uint32_t)NBD_MAX_OPTION : (uint32_t)NBD_MAX_REQUEST))
+        return r ? r : -EINVAL;
+    if (len > NBD_MAX_OPTION) {
+        r = co_nbd_skip(&s->c->wire, len);
+        return r ? r : co_reply_error(s, opt, NBD_REP_ERR_TOO_BIG, "there is more data than this server takes");
+    }
+    uint8_t *data = malloc(len + 1);
+    r = data ? co_nbd_recv(&s->c->wire, data, len) : -ENOMEM;
+    r = r ? r : co_option(s, opt, data, len, go);
+    free(data);
+    return r;
+}
+
 static int co_handshake(struct conn *s)
 {
-    uint8_t h[18], o[16];
+    uint8_t h[18], c[4];
     struct iovec v = { h, sizeof h };
     st_be64(h, NBD_MAGIC);
     st_be64(h + 8, NBD_OPTS_MAGIC);
     st_be16(h + 16, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
     int r = co_nbd_send(&s->c->wire, &v, 1);
-    r = r ? r : co_nbd_recv(&s->c->wire, o, 4);
-    uint32_t flags = r ? 0 : ld_be32(o);
+    r = r ? r : co_nbd_recv(&s->c->wire, c, sizeof c);
+    uint32_t flags = r ? 0 : ld_be32(c);
     if (!r && flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES))
         return -EINVAL;
     s->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
-    for (bool go = false; !r && !go;) {
-        r = co_nbd_recv(&s->c->wire, o, sizeof o);
-        uint32_t opt = ld_be32(o + 8), len = ld_be32(o + 12);
-        if (r || ld_be64(o) != NBD_OPTS_MAGIC || len > NBD_MAX_OPTION)
-            return r ? r : -EINVAL;
-        uint8_t *data = malloc(len + 1);
-        r = data ? co_nbd_recv(&s->c->wire, data, len) : -ENOMEM;
-        r = r ? r : co_option(s, opt, data, len, &go);
-        free(data);
-    }
+    for (bool go = false; !r && !go;)
+        r = co_next_option(s, &go);
     return r;
 }
 
 /* ---- requests ---- */
 
-struct request { struct conn *s; uint16_t flags, type; uint8_t cookie[8]; uint64_t off; uint32_t len; uint8_t *data; };
+struct request { struct conn *s; uint16_t flags, type; uint8_t cookie[8]; uint64_t off; uint32_t len, memory; uint8_t *data; };
+
+/* Its error number as the client is told: ENOTSUP says that a fast way was wanted, and there is none. */
+static uint32_t error_of(const struct request *q, int r)
+{
+    return r == -ENOTSUP && !(q->flags & NBD_CMD_FLAG_FAST_ZERO) ? nbd_errno(-EINVAL) : nbd_errno(r);
+}
 
 static int co_simple(struct request *q, int r, const void *data, uint32_t len)
 {
     uint8_t h[16];
     struct iovec v[2] = { { h, sizeof h }, { (void *)data, r ? 0 : len } };
     st_be32(h, NBD_SIMPLE_MAGIC);
-    st_be32(h + 4, nbd_errno(r));
+    st_be32(h + 4, error_of(q, r));
     memcpy(h + 8, q->cookie, 8);
     return co_nbd_send(&q->s->c->wire, v, 2);
 }
@@ -329,7 +350,7 @@ static int co_error(struct request *q, int r)
     uint8_t e[6];
     if (!q->s->structured)
         return co_simple(q, r, NULL, 0);
-    st_be32(e, nbd_errno(r));
+    st_be32(e, error_of(q, r));
     st_be16(e + 4, 0);
     return co_chunk(q, NBD_CHUNK_ERROR, true, e, sizeof e, NULL, 0);
 }
@@ -436,13 +457,28 @@ static int co_change(struct request *q)
     }
 }
 
+/* What may be set with each command, and with no other ("Command flags"); FUA with all. */
+static uint16_t flags_for(const struct request *q)
+{
+    switch (q->type) {
+    case NBD_CMD_READ: return NBD_CMD_FLAG_FUA | (q->s->structured ? NBD_CMD_FLAG_DF : 0);
+    case NBD_CMD_WRITE_ZEROES: return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
+    case NBD_CMD_BLOCK_STATUS: return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_REQ_ONE;
+    default: return NBD_CMD_FLAG_FUA;
+    }
+}
+
 static int co_execute(struct request *q)
 {
-    bool changes = q->type == NBD_CMD_WRITE || q->type == NBD_CMD_WRITE_ZEROES || q->type == NBD_CMD_TRIM;
+    bool grows = q->type == NBD_CMD_WRITE || q->type == NBD_CMD_WRITE_ZEROES, changes = grows || q->type == NBD_CMD_TRIM;
+    if (q->flags & ~flags_for(q)) {
+        q->flags = 0;
+        return co_done(q, -EINVAL);
+    }
     if (q->type == NBD_CMD_FLUSH)
         return co_done(q, co_blk_flush(q->s->blk));
     if (!range_ok(q->off, q->len, blk_size(q->s->blk)))
-        return co_done(q, q->type == NBD_CMD_WRITE ? -ENOSPC : -EINVAL);
+        return co_done(q, grows ? -ENOSPC : -EINVAL);
     if (changes && !q->s->c->export->exp.writable)
         return co_done(q, -EPERM);
     switch (q->type) {
@@ -459,9 +495,10 @@ static void run_request(void *arg)
     struct conn *s = q->s;
     if (co_execute(q))
         s->broken = true;
+    s->in_flight--;
+    s->bytes -= q->memory;
     free(q->data);
     free(q);
-    s->in_flight--;
     co_queue_wake_one(&s->room);
     if (!s->in_flight)
         co_wake(&s->idle);
@@ -491,10 +528,12 @@ static int co_next(struct conn *s)
         free(q);
         return r < 0 ? r : 0;
     }
+    q->memory = q->type == NBD_CMD_READ || q->type == NBD_CMD_WRITE ? q->len : 0;
+    s->bytes += q->memory;
     s->in_flight++;
     co_event_clear(&s->idle);
     co_spawn(loop_main(), NULL, run_request, q);
-    while (s->in_flight >= IN_FLIGHT)
+    while (s->in_flight >= IN_FLIGHT || s->bytes > BYTES_IN_FLIGHT)
         co_queue_wait(&s->room);
     return 0;
 }

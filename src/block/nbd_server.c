@@ -42,6 +42,7 @@ struct list *nbd_clients(void)
 }
 
 bool nbd_server_running(void) { return srv.running; }
+bool nbd_server_takes_several(void) { return srv.max_clients != 1; }
 struct obj *nbd_server_creds(void) { return srv.creds; }
 
 /* ---- connections ---- */
@@ -60,7 +61,7 @@ static void connection(void *arg)
 
 static void accept_client(void *unused, unsigned revents)
 {
-    int fd = accept4(srv.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = sock_take(srv.fd);
     if (fd < 0)
         return;
     struct nbd_client *c = xnew(struct nbd_client);

@@ -8,7 +8,7 @@
 #include "base/sock.h"
 #include "block/nbd_proto.h"
 
-enum { NBD_MAX_EXPORT_NAME = 4096 };
+enum { NBD_MAX_CLIENTS = 100 };         /* unless told otherwise */
 
 struct nbd_export {
     struct blk_export exp;
@@ -16,6 +16,7 @@ struct nbd_export {
     json_t *bitmaps_opt;
     struct blk_bitmap *bitmaps[32]; /* that clients may ask about */
     unsigned n_bitmaps;
+    uint64_t serial;                /* no other export has or had it */
     bool allocation_depth;          /* clients may ask how many images down something is */
 };
 extern const struct blk_export_class nbd_export_class;
@@ -29,6 +30,8 @@ struct nbd_server_args {
 };
 extern const struct prop nbd_server_props[];
 bool nbd_server_start(const struct nbd_server_args *a, struct err *e) MUST_CHECK;
+/* Whether a client may have a further connection. */
+bool nbd_server_takes_several(void);
 /* The credentials, or NULL. */
 struct obj *nbd_server_creds(void);
 /* Ends every connection, and every NBD export. */

@@ -6,7 +6,7 @@
 #include "block/nbd_proto.h"
 #include "loop/co.h"
 
-enum { TLS_CHUNK = 256 * 1024 };
+enum { TLS_CHUNK = 256 * 1024, TURN = 64 };
 
 /* Leaves out the first @k bytes of *@iov. */
 static void advance(struct iovec **iov, unsigned *n, size_t k)
@@ -34,6 +34,16 @@ static ssize_t transfer(struct nbd_wire *w, struct iovec *iov, unsigned n, bool 
     return k < 0 ? -errno : k;
 }
 
+/* A peer that always has something to say, or takes all that is said, is not served to the end of its days. */
+static int co_take_turns(struct nbd_wire *w)
+{
+    if (++w->turn < TURN)
+        return 0;
+    w->turn = 0;
+    co_yield();
+    return w->deadline && clock_now(CLOCK_HOST) >= w->deadline ? -ETIMEDOUT : 0;
+}
+
 static int co_all(struct nbd_wire *w, struct iovec *iov, unsigned n, bool send)
 {
     advance(&iov, &n, 0);
@@ -41,6 +51,9 @@ static int co_all(struct nbd_wire *w, struct iovec *iov, unsigned n, bool send)
         ssize_t k = transfer(w, iov, n, send);
         if (k > 0) {
             advance(&iov, &n, (size_t)k);
+            int r = co_take_turns(w);
+            if (r)
+                return r;
         } else if (!k) {
             return -EPIPE;
         } else if (k == -EAGAIN || k == -EWOULDBLOCK) {
@@ -61,6 +74,15 @@ int co_nbd_recv(struct nbd_wire *w, void *buf, size_t len)
 {
     struct iovec v = { buf, len };
     return co_all(w, &v, 1, false);
+}
+
+int co_nbd_skip(struct nbd_wire *w, uint32_t len)
+{
+    uint8_t buf[4096];
+    int r = 0;
+    for (; len && !r; len -= MIN(len, (uint32_t)sizeof buf))
+        r = co_nbd_recv(w, buf, MIN(len, (uint32_t)sizeof buf));
+    return r;
 }
 
 void nbd_wire_close(struct nbd_wire *w)

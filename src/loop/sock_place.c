@@ -241,7 +241,7 @@ int co_sock_listen(const struct sock_place *p, int backlog, struct sock_addr *at
 
 int sock_accept_one(const struct sock_place *p, int listen_fd)
 {
-    int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = sock_take(listen_fd);
     if (fd >= 0)
         keep_alive(p, fd);
     return fd;

@@ -53,7 +53,7 @@ static void co_conn(void *arg)
 static void accept_one(void *arg, unsigned revents)
 {
     struct vu_server *s = arg;
-    int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = sock_take(s->fd);
     if (fd < 0)
         return;
     struct vu_conn *c = xnew(struct vu_conn);

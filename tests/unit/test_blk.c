@@ -3,6 +3,8 @@
 #define BLK_TEST_DIR "/var/tmp"             /* of a disk */
 #include "blk_test.h"
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include "block/nbd_proto.h"
 
 static char *image(const char *name, uint64_t size)
 {
@@ -418,6 +420,36 @@ static void io_threads_reach_every_kind_of_node(void **state)
     free(p);
 }
 
+/* ---- peers that talk without an end ---- */
+
+struct listener { struct nbd_wire wire; unsigned heard; };
+enum { WORDS = 1000, WORD = 28 };
+
+static void listen_to_all(void *arg)
+{
+    struct listener *l = arg;
+    uint8_t word[WORD];
+    for (; l->heard < WORDS; l->heard++)
+        assert_int_equal(co_nbd_recv(&l->wire, word, sizeof word), 0);
+}
+
+/* All of it is there already, so that nothing has to be waited for. */
+static void a_peer_that_never_stops_leaves_others_their_turn(void **state)
+{
+    static uint8_t all[WORDS * WORD];
+    struct listener l = { 0 };
+    int fd[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+    assert_int_equal(write(fd[0], all, sizeof all), sizeof all);
+    l.wire.fd = fd[1];
+    co_spawn(loop_main(), NULL, listen_to_all, &l);
+    assert_in_range(l.heard, 1, WORDS / 2);
+    while (l.heard < WORDS)
+        loop_run_once(loop_main(), 0);
+    close(fd[0]);
+    close(fd[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest block[] = {
@@ -435,6 +467,7 @@ int main(void)
         cmocka_unit_test(what_is_not_wanted_is_not_offered),
         cmocka_unit_test(zeroes_are_detected),
         cmocka_unit_test(io_threads_reach_every_kind_of_node),
+        cmocka_unit_test(a_peer_that_never_stops_leaves_others_their_turn),
     };
     if (!mkdtemp(dir))
         return 1;
