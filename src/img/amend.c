@@ -49,12 +49,23 @@ static int co_amend_node(struct blk_node *n, json_t *opts, const struct img_opts
     return !ok ? img_fail(&e, NULL) : r ? img_fail_errno(r, "cannot write '%s'", blk_node_filename(n)) : 0;
 }
 
+static const struct img_opt amend_opts[] = {
+    { 'o', "options", "OPTIONS", "what is to change, as NAME=VALUE,...; help lists what can" },
+    IMG_OPT_FORMAT,
+    IMG_OPT_CACHE,
+    { OPT_FORCE, "force", NULL, "even if the last key of an encrypted image goes, or one that is in use" },
+    IMG_OPT_PROGRESS,
+    IMG_OPT_QUIET,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_amend(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     json_t *opts = json_object();
     bool bad = false;
-    for (int c; !bad && (c = img_getopt(argc, argv, "o:", &o)) != -1;)
+    for (int c; !bad && (c = img_getopt(argc, argv, amend_opts, &o)) != -1;)
         bad = c != 'o' || !img_parse_o(optarg, opts);
     int status = 1;
     if (!bad && opt_asks_help(opts)) {
@@ -69,4 +80,5 @@ static int co_amend(int argc, char **argv)
     json_decref(opts);
     return status;
 }
-IMG_CMD(co_amend, "amend", "[-f FORMAT] [--force] -o OPTIONS FILE", "Changes what the creation of an image decided: version, size, key slots (-o help lists the options)");
+IMG_CMD(co_amend, "amend", amend_opts, "FILE",
+        "Changes what the creation of an image decided: version, size, key slots (-o help lists the options)");

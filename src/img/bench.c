@@ -92,13 +92,33 @@ static int co_bench_image(struct bench *b, uint8_t pattern)
     return 0;
 }
 
+static const struct img_opt bench_opts[] = {
+    IMG_OPT_FORMAT,
+    { 'c', "count", "N", "how many requests" },
+    { 'd', "depth", "N", "so many at a time" },
+    { 'o', "offset", "SIZE", "where the first begins" },
+    { 's', "buffer-size", "SIZE", "the bytes of one" },
+    { 'S', "step-size", "SIZE", "from the beginning of one to that of the next" },
+    { 'w', "write", NULL, "writes" },
+    { OPT_PATTERN, "pattern", "BYTE", "what is written" },
+    { OPT_FLUSH, "flush-interval", "N", "flushes after so many writes" },
+    { OPT_NO_DRAIN, "no-drain", NULL, "a flush waits for no request" },
+    { 'n', "native", NULL, "not through the host's cache" },
+    { 'i', "aio", "threads|native|io_uring", "accepted for compatibility" },
+    IMG_OPT_CACHE,
+    IMG_OPT_SHARE,
+    IMG_OPT_QUIET,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_bench(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     struct bench b = { .count = 75000, .depth = 64, .size = 4096 };
     uint64_t pattern = 0;
     bool bad = false, direct = false;
-    for (int c; !bad && (c = img_getopt(argc, argv, "c:d:no:s:S:wi:", &o)) != -1;) {
+    for (int c; !bad && (c = img_getopt(argc, argv, bench_opts, &o)) != -1;) {
         switch (c) {
         case 'c': bad = !img_size(optarg, &b.count); break;
         case 'd': bad = !img_number("-d", optarg, 1, 65536, &b.depth); break;
@@ -123,4 +143,5 @@ static int co_bench(int argc, char **argv)
     img_close(b.n);
     return status;
 }
-IMG_CMD(co_bench, "bench", "[-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-w] [-n] [--pattern=N] [--flush-interval=N] FILE", "Times requests");
+IMG_CMD(co_bench, "bench", bench_opts, "FILE",
+        "Times requests");

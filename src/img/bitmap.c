@@ -21,9 +21,24 @@ static void note(struct bitmap_args *a, int op, const char *source)
     a->acts[a->n++] = (struct act){ op, source };
 }
 
+static const struct img_opt bitmap_opts[] = {
+    { OPT_BM_ADD, "add", NULL, "makes the bitmap, which records from now on" },
+    { OPT_BM_REMOVE, "remove", NULL, "deletes the bitmap" },
+    { OPT_BM_CLEAR, "clear", NULL, "nothing in it is dirty" },
+    { OPT_BM_ENABLE, "enable", NULL, "it records what is written" },
+    { OPT_BM_DISABLE, "disable", NULL, "it records no longer" },
+    { OPT_BM_MERGE, "merge", "SOURCE", "what is dirty in the bitmap SOURCE, is dirty in it, too" },
+    { 'b', "source-file", "FILE", "SOURCE is a bitmap of this image" },
+    { 'F', "source-format", "FORMAT", "the format of the image of -b" },
+    { 'g', "granularity", "SIZE", "what a bit of a new bitmap stands for" },
+    IMG_OPT_FORMAT,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static bool parse(struct bitmap_args *a, int argc, char **argv)
 {
-    for (int c; (c = img_getopt(argc, argv, "b:F:g:", &a->o)) != -1;) {
+    for (int c; (c = img_getopt(argc, argv, bitmap_opts, &a->o)) != -1;) {
         switch (c) {
         case 'b': a->src_file = optarg; break;
         case 'F': a->src_fmt = optarg; break;
@@ -167,5 +182,5 @@ static int co_bitmap(int argc, char **argv)
     img_close(n);
     return status;
 }
-IMG_CMD(co_bitmap, "bitmap", "(--add|--remove|--clear|--enable|--disable|--merge SOURCE)... [-b FILE [-F FORMAT]] [-g GRANULARITY] FILE BITMAP",
-        "makes, removes and changes the dirty bitmaps of an image");
+IMG_CMD(co_bitmap, "bitmap", bitmap_opts, "FILE BITMAP",
+        "Makes, removes and changes the dirty bitmaps of an image: what is asked for in its order");

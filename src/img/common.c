@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the commands of backplane-img share: options, opening, messages, plain reads and writes. */
+/* What the commands of backplane-img share: opening, messages, plain reads and writes. */
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,129 +10,8 @@
 #include <unistd.h>
 #include "base/opt.h"
 #include "block/backing.h"
-#include "block/throttle.h"
 #include "core/backend.h"
-#include "core/user_obj.h"
 #include "img/img.h"
-
-/* ---- options ---- */
-
-static const struct option longs[] = {
-    { "output", 1, NULL, OPT_OUTPUT }, { "image-opts", 0, NULL, OPT_IMAGE_OPTS }, { "force", 0, NULL, OPT_FORCE },
-    { "force-share", 0, NULL, 'U' }, { "object", 1, NULL, OPT_OBJECT }, { "quiet", 0, NULL, 'q' }, { "progress", 0, NULL, 'p' },
-    { "shrink", 0, NULL, OPT_SHRINK }, { "preallocation", 1, NULL, OPT_PREALLOC }, { "backing-chain", 0, NULL, OPT_CHAIN },
-    { "start-offset", 1, NULL, OPT_START }, { "max-length", 1, NULL, OPT_MAXLEN }, { "size", 1, NULL, OPT_SIZE },
-    { "target-image-opts", 0, NULL, OPT_TARGET_OPTS }, { "target-is-zero", 0, NULL, OPT_ZERO_TARGET },
-    { "salvage", 0, NULL, OPT_SALVAGE }, { "pattern", 1, NULL, OPT_PATTERN }, { "flush-interval", 1, NULL, OPT_FLUSH },
-    { "no-drain", 0, NULL, OPT_NO_DRAIN }, { "bitmaps", 0, NULL, OPT_BITMAPS },
-    { "skip-broken-bitmaps", 0, NULL, OPT_SKIP_BROKEN }, { "format", 1, NULL, 'f' }, { "repair", 1, NULL, OPT_REPAIR },
-    { "source-file", 1, NULL, 'b' }, { "source-format", 1, NULL, 'F' }, { "granularity", 1, NULL, 'g' },
-    { "add", 0, NULL, OPT_BM_ADD }, { "remove", 0, NULL, OPT_BM_REMOVE }, { "clear", 0, NULL, OPT_BM_CLEAR },
-    { "enable", 0, NULL, OPT_BM_ENABLE }, { "disable", 0, NULL, OPT_BM_DISABLE }, { "merge", 1, NULL, OPT_BM_MERGE }, { NULL, 0, NULL, 0 },
-};
-
-int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o)
-{
-    char all[64];
-    snprintf(all, sizeof all, "f:t:T:qUp%s", letters);
-    for (;;) {
-        int c = getopt_long(argc, argv, all, longs, NULL);
-        switch (c) {
-        case 'f': o->fmt = optarg; break;
-        case 't': o->cache = optarg; break;
-        case 'T': o->src_cache = optarg; break;
-        case 'q': o->quiet = true; break;
-        case 'p': o->progress = true; break;
-        case 'U': o->unlocked = true; break;
-        case OPT_IMAGE_OPTS: o->image_opts = true; break;
-        case OPT_FORCE: o->force = true; break;
-        case OPT_OBJECT: {
-            struct err e = ERR_INIT;
-            json_t *made = user_object_parse(optarg, &e);
-            bool ok = made && user_object_create(made, &e);
-            json_decref(made);
-            if (!ok) {
-                err_prefix(&e, "--object %s", optarg);
-                img_fail(&e, NULL);
-                return '?';
-            }
-            break;
-        }
-        case OPT_OUTPUT:
-            o->output = optarg;
-            if (strcmp(optarg, "json") && strcmp(optarg, "human")) {
-                fprintf(stderr, "backplane-img: --output is 'human' or 'json', not '%s'\n", optarg);
-                return '?';
-            }
-            break;
-        default: return c;
-        }
-    }
-}
-
-bool img_is_json(const struct img_opts *o) { return o->output && !strcmp(o->output, "json"); }
-
-bool img_size(const char *text, uint64_t *out)
-{
-    if (parse_size(text, 1, out) && *out <= INT64_MAX)
-        return true;
-    fprintf(stderr, "backplane-img: '%s' is not a size\n", text);
-    return false;
-}
-
-bool img_number(const char *option, const char *text, uint64_t lo, uint64_t hi, uint64_t *out)
-{
-    if (parse_size(text, 1, out) && *out >= lo && *out <= hi)
-        return true;
-    fprintf(stderr, "backplane-img: %s takes a number from %llu to %llu, not '%s'\n", option, (unsigned long long)lo, (unsigned long long)hi, text);
-    return false;
-}
-
-bool img_rate(const char *text, struct throttle *out)
-{
-    if (!img_size(text, &out->lim[TH_BPS].rate))
-        return false;
-    return out->lim[TH_BPS].rate || (img_refuse("-r: a rate of 0 lets nothing through"), false);
-}
-
-bool img_parse_o(const char *text, json_t *opts)
-{
-    struct err e = ERR_INIT;
-    json_t *o = opt_parse_flat(text, NULL, &e);
-    if (!o) {
-        img_fail(&e, "-o");
-        return false;
-    }
-    json_object_update(opts, o);
-    json_decref(o);
-    return true;
-}
-
-int img_help_o(const char *fmt)
-{
-    struct err e = ERR_INIT;
-    const struct obj_class *c = backend_find(&blk_node_class, fmt, &e);
-    if (!c)
-        return img_fail(&e, NULL);
-    img_help_rows(fmt, ((const struct blk_driver *)c)->create_props);
-    return 0;
-}
-
-void img_help_rows(const char *fmt, const struct prop *rows)
-{
-    struct prop p;
-    if (!rows || !prop_nth(rows, 0, &p)) {
-        printf("Images of format %s have no such options.\n", fmt);
-        return;
-    }
-    printf("Options of %s images (-o NAME=VALUE,...):\n", fmt);
-    for (size_t i = 0; prop_nth(rows, i, &p); i++) {
-        struct str type = { 0 };
-        prop_describe_type(&p, &type);
-        printf("  %s=<%s> - %s\n", p.name, type.s ? type.s : "", p.doc);
-        str_free(&type);
-    }
-}
 
 /* ---- saying ---- */
 
@@ -306,6 +184,8 @@ static bool names_others(struct blk_node *n)
 static json_t *options_of(const char *name, const char *fmt, const struct img_opts *o, bool *guessed, struct err *e)
 {
     *guessed = false;
+    if (o->image_opts && fmt)
+        return err_set(e, ERR_VALUE, "a format has no effect with --image-opts"), err_hint(e, "driver=%s among the options of the image", fmt), NULL;
     if (o->image_opts) {
         json_t *opts = opt_parse(name, "driver", e);
         if (!opts || blk_imply_protocol(opts, e))

@@ -112,6 +112,8 @@ static int co_compare_all(struct compare *c)
         co_wait(&c->idle);
     if (c->status || c->found == UINT64_MAX)
         return c->status;
+    if (c->o.quiet)
+        return 1;
     if (c->by_map)
         printf("Strict mode: Offset %llu block status mismatch!\n", (unsigned long long)c->found);
     else
@@ -119,11 +121,23 @@ static int co_compare_all(struct compare *c)
     return 1;
 }
 
+static const struct img_opt compare_opts[] = {
+    { 'f', "a-format", "FORMAT", "the format of the first image" },
+    { 'F', "b-format", "FORMAT", "the format of the second image" },
+    { 's', "strict", NULL, "sizes count, too, and what an image holds itself" },
+    { 'T', "cache", "MODE", "the host's cache: writeback or none" },
+    IMG_OPT_SHARE,
+    IMG_OPT_PROGRESS,
+    IMG_OPT_QUIET,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_compare(int argc, char **argv)
 {
     struct compare c = { 0 };
     const char *fmt2 = NULL;
-    for (int k; (k = img_getopt(argc, argv, "F:s", &c.o)) != -1;) {
+    for (int k; (k = img_getopt(argc, argv, compare_opts, &c.o)) != -1;) {
         if (k == 'F')
             fmt2 = optarg;
         else if (k == 's')
@@ -157,4 +171,5 @@ static int co_compare(int argc, char **argv)
     img_close(c.b);
     return status;
 }
-IMG_CMD(co_compare, "compare", "[-f FORMAT] [-F FORMAT] [-s] FILE FILE", "Status 0: the same bytes, 1: not, 2 and up: could not tell");
+IMG_CMD(co_compare, "compare", compare_opts, "FILE FILE",
+        "Status 0: the same bytes, 1: not, 2 and up: could not tell");

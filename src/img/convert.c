@@ -268,8 +268,14 @@ static bool check_args(const struct convert *c, const struct args *a)
         what = "-B with several sources";
     else if (a->snapshot && c->sources > 1)
         what = "-l with several sources";
-    else if (c->offload && c->compress)
-        what = "-C and -c exclude each other";
+    else if (c->offload && (c->compress || c->salvage))
+        what = "-C excludes -c and --salvage";
+    else if (a->no_create && json_object_size(a->opts))
+        what = "-o has no effect with -n, which makes nothing";
+    else if (a->backing_fmt && !a->backing)
+        what = "-F has no effect without -b";
+    else if (a->target_zero && a->backing)
+        what = "--target-is-zero: what a backing file holds shows through";
     else if (a->target_opts && !a->no_create)
         what = "--target-image-opts needs -n";
     else if (a->target_zero && !a->no_create)
@@ -325,6 +331,36 @@ static int co_convert_to(struct convert *c, const char *name, const struct args 
     return status;
 }
 
+static const struct img_opt convert_opts[] = {
+    { 'f', "source-format", "FORMAT", "the format of the sources; else it is told by their signatures" },
+    { 'O', "target-format", "FORMAT", "the format of the target (raw)" },
+    { 'o', "target-format-options", "OPTIONS", "how the target is made, as NAME=VALUE,...; help lists what there is" },
+    { 'c', "compress", NULL, "the target is compressed" },
+    { 'b', "backing", "FILE", "the target lies over this image, and holds what differs from it" },
+    { 'B', NULL, "FILE", NULL },
+    { 'F', "backing-format", "FORMAT", "the format of the image of -b" },
+    { 'l', "snapshot", "SNAPSHOT", "copies a snapshot inside the source, named by id, by name or as snapshot.id=ID,snapshot.name=NAME" },
+    { 'S', "sparse-size", "SIZE", "zeroes of this length become a hole (4k); 0: there are none" },
+    { 'n', "no-create", NULL, "the target exists" },
+    { OPT_TARGET_OPTS, "target-image-opts", NULL, "the target is named by KEY=VALUE,..." },
+    { OPT_ZERO_TARGET, "target-is-zero", NULL, "the target that exists holds zeroes" },
+    { OPT_BITMAPS, "bitmaps", NULL, "dirty bitmaps of the source are copied, too" },
+    { OPT_SKIP_BROKEN, "skip-broken-bitmaps", NULL, "but for those that cannot be trusted" },
+    { OPT_SALVAGE, "salvage", NULL, "what cannot be read becomes zeroes" },
+    { 'C', "copy-range-offloading", NULL, "the host copies from file to file, where it can" },
+    { 'm', "parallel", "N", "so many requests at a time" },
+    { 'W', "oob-writes", NULL, "pieces may be written in any order; they always may" },
+    { 'r', "rate-limit", "RATE", "bytes a second" },
+    { 't', "target-cache", "MODE", "the host's cache for the target (unsafe)" },
+    { 'T', "source-cache", "MODE", "the host's cache for the sources" },
+    IMG_OPT_FORCE,
+    IMG_OPT_SHARE,
+    IMG_OPT_PROGRESS,
+    IMG_OPT_QUIET,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_convert(int argc, char **argv)
 {
     struct convert *c = xnew(struct convert);
@@ -333,10 +369,10 @@ static int co_convert(int argc, char **argv)
     uint64_t jobs = 8;
     c->sparse = 4096;
     pthread_mutex_init(&c->limit.lock, NULL);
-    for (int k; !status && (k = img_getopt(argc, argv, "O:B:F:cno:l:S:m:WCr:", &c->o)) != -1;) {
+    for (int k; !status && (k = img_getopt(argc, argv, convert_opts, &c->o)) != -1;) {
         switch (k) {
         case 'O': a.target_fmt = optarg; break;
-        case 'B': a.backing = optarg; break;
+        case 'b': case 'B': a.backing = optarg; break;
         case 'F': a.backing_fmt = optarg; break;
         case 'c': c->compress = true; break;
         case 'n': a.no_create = true; break;
@@ -379,6 +415,5 @@ static int co_convert(int argc, char **argv)
     free(c);
     return status;
 }
-IMG_CMD(co_convert, "convert", "[-c] [-p] [-n] [-f FORMAT] [-O FORMAT] [-o OPTIONS] [-S SIZE] [-m N] [-B BACKING -F FORMAT] [-l SNAPSHOT] [-r RATE] [-C] "
-        "[--bitmaps [--skip-broken-bitmaps]] SOURCE... TARGET",
-        "Copies images into a new one");
+IMG_CMD(co_convert, "convert", convert_opts, "SOURCE... TARGET",
+        "Copies images, one after the other, into a new one");

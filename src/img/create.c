@@ -25,6 +25,18 @@ static bool backing_size(const char *image, const char *name, const char *fmt, c
     return b != NULL;
 }
 
+static const struct img_opt create_opts[] = {
+    { 'f', "format", "FORMAT", "the format of the image (raw)" },
+    { 'o', "options", "OPTIONS", "as NAME=VALUE,...; help lists what there is" },
+    { 'b', "backing", "FILE", "the image lies over this one" },
+    { 'F', "backing-format", "FORMAT", "the format of the image of -b" },
+    { 'B', NULL, "FORMAT", NULL },
+    { 'u', "backing-unsafe", NULL, "the image of -b need not be there" },
+    { OPT_OBJECT, "object", "TYPE,id=ID,...", "makes a secret for the image" },
+    IMG_OPT_FORCE,
+    IMG_OPT_QUIET,
+    IMG_OPT_END,
+};
 
 static int co_create(int argc, char **argv)
 {
@@ -32,11 +44,11 @@ static int co_create(int argc, char **argv)
     json_t *opts = json_object();
     bool unsafe = false, bad = false;
     uint64_t size = 0;
-    for (int c; !bad && (c = img_getopt(argc, argv, "o:b:F:u", &o)) != -1;) {
+    for (int c; !bad && (c = img_getopt(argc, argv, create_opts, &o)) != -1;) {
         switch (c) {
         case 'o': bad = !img_parse_o(optarg, opts); break;
         case 'b': json_object_set_new(opts, "backing_file", json_string(optarg)); break;
-        case 'F': json_object_set_new(opts, "backing_fmt", json_string(optarg)); break;
+        case 'F': case 'B': json_object_set_new(opts, "backing_fmt", json_string(optarg)); break;
         case 'u': unsafe = true; break;
         default: bad = true;
         }
@@ -78,7 +90,7 @@ static int co_create(int argc, char **argv)
     json_decref(opts);
     return bad;
 }
-IMG_CMD(co_create, "create", "[-f FORMAT] [-b BACKING -F FORMAT] [-u] [-o OPTIONS] FILE [SIZE]", "Makes an image");
+IMG_CMD(co_create, "create", create_opts, "FILE [SIZE]", "Makes an image");
 
 static bool parse_preallocation(const char *text, enum blk_prealloc *how)
 {
@@ -88,17 +100,37 @@ static bool parse_preallocation(const char *text, enum blk_prealloc *how)
     return img_refuse("--preallocation is off, metadata, falloc or full"), false;
 }
 
+static const struct img_opt resize_opts[] = {
+    IMG_OPT_FORMAT,
+    { OPT_SHRINK, "shrink", NULL, "what lies behind the new end is lost" },
+    { OPT_PREALLOC, "preallocation", "off|metadata|falloc|full", "what is added has its place in the file" },
+    IMG_OPT_QUIET,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
+/* "-1G" is no option: the first such word, taken out of the line. */
+static const char *take_minus(int *argc, char **argv)
+{
+    const char *found = NULL;
+    int n = 0;
+    for (int i = 0; i < *argc; i++) {
+        if (!found && argv[i][0] == '-' && argv[i][1] >= '0' && argv[i][1] <= '9')
+            found = argv[i];
+        else
+            argv[n++] = argv[i];
+    }
+    *argc = n;
+    return found;
+}
+
 static int co_resize(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     bool shrink = false, bad = false;
     enum blk_prealloc how = BLK_PREALLOC_OFF;
-    if (argc > 2 && argv[argc - 1][0] == '-' && argv[argc - 1][1] >= '0' && argv[argc - 1][1] <= '9')
-        argc--;                         /* "-1G" is no option */
-    else
-        argc--;
-    const char *text = argv[argc];
-    for (int c; !bad && (c = img_getopt(argc, argv, "", &o)) != -1;) {
+    const char *text = take_minus(&argc, argv);
+    for (int c; !bad && (c = img_getopt(argc, argv, resize_opts, &o)) != -1;) {
         if (c == OPT_SHRINK)
             shrink = true;
         else if (c == OPT_PREALLOC)
@@ -106,10 +138,11 @@ static int co_resize(int argc, char **argv)
         else
             bad = true;
     }
-    if (bad || optind + 1 != argc || argc < 2) {
-        fprintf(stderr, "backplane-img: resize needs a file name and a size\n");
+    if (bad)
         return 1;
-    }
+    if (optind + (text ? 1 : 2) != argc)
+        return img_refuse("resize needs a file name and a size");
+    text = text ? text : argv[optind + 1];
     uint64_t v = 0, size;
     char sign = text[0] == '+' || text[0] == '-' ? text[0] : 0;
     if (!img_size(text + (sign != 0), &v))
@@ -146,7 +179,7 @@ static int co_resize(int argc, char **argv)
         puts("Image resized.");
     return status;
 }
-IMG_CMD(co_resize, "resize", "[-f FORMAT] [--shrink] [--preallocation=off|metadata|falloc|full] FILE [+|-]SIZE", "Changes the size of the disk");
+IMG_CMD(co_resize, "resize", resize_opts, "FILE [+|-]SIZE", "Changes the size of the disk");
 
 /* ---- measure ---- */
 
@@ -200,6 +233,20 @@ static bool measure(const char *fmt, json_t *opts, uint64_t size, struct blk_mea
     return fn(opts, m, &e) || (img_fail(&e, NULL), false);
 }
 
+static const struct img_opt measure_opts[] = {
+    { 'f', "source-format", "FORMAT", "the format of the image; else it is told by its signature" },
+    { 'f', "format", "FORMAT", NULL },
+    { 'O', "target-format", "FORMAT", "the format that it would be converted to (raw)" },
+    { 'o', "options", "OPTIONS", "how that would be made, as NAME=VALUE,..." },
+    { 'o', "target-format-options", "OPTIONS", NULL },
+    { 'l', "snapshot", "SNAPSHOT", "of a snapshot inside the image" },
+    { 's', "size", "SIZE", "of an empty disk" },
+    IMG_OPT_SHARE,
+    IMG_OPT_OUTPUT,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_measure(int argc, char **argv)
 {
     struct img_opts o = { 0 };
@@ -208,17 +255,17 @@ static int co_measure(int argc, char **argv)
     uint64_t size = 0, data = 0;
     json_t *opts = json_object();
     bool bad = false, has_size = false;
-    for (int c; !bad && (c = img_getopt(argc, argv, "O:o:l:", &o)) != -1;) {
+    for (int c; !bad && (c = img_getopt(argc, argv, measure_opts, &o)) != -1;) {
         switch (c) {
         case 'O': target = optarg; break;
         case 'o': bad = !img_parse_o(optarg, opts); break;
         case 'l': snapshot = optarg; break;
-        case OPT_SIZE: bad = !img_size(optarg, &size); has_size = true; break;
+        case 's': bad = !img_size(optarg, &size); has_size = true; break;
         default: bad = true;
         }
     }
-    if (!bad && (has_size == (optind < argc) || (has_size && snapshot)))
-        bad = img_refuse("measure needs --size, or a file name and perhaps -l");
+    if (!bad && (has_size ? optind < argc || snapshot || o.fmt || o.image_opts : optind + 1 != argc))
+        bad = img_refuse("measure needs --size, or a file name and perhaps -f and -l");
     struct blk_node *n = bad || has_size ? NULL : img_open(argv[optind], o.fmt, o.src_cache, &o, 0);
     bad |= (!has_size && !n) || (snapshot && !co_img_show_snapshot(n, snapshot));
     bad = bad || !measure(target, opts, n ? atomic_load(&n->size) : size, &m);
@@ -241,4 +288,4 @@ static int co_measure(int argc, char **argv)
     json_decref(opts);
     return r ? img_fail_errno(r, "cannot read '%s'", argv[optind]) : bad;
 }
-IMG_CMD(co_measure, "measure", "[-O FORMAT] [-o OPTIONS] --size SIZE | [-f FORMAT] [-l SNAPSHOT] FILE", "Tells how much space a converted image would need");
+IMG_CMD(co_measure, "measure", measure_opts, "[FILE]", "Tells how much space a converted image would need");

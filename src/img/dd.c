@@ -41,12 +41,21 @@ static int co_dd_copy(struct blk_node *in, const char *out, const char *fmt, con
     return r && dst ? img_fail_errno(r, "cannot copy to '%s'", out) : r != 0;
 }
 
+static const struct img_opt dd_opts[] = {
+    IMG_OPT_FORMAT,
+    { 'O', "output-format", "FORMAT", "the format of the new image" },
+    IMG_OPT_FORCE,
+    IMG_OPT_SHARE,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_dd(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     const char *in = NULL, *out = NULL, *fmt = "raw", *v;
     uint64_t bs = 512, count = UINT64_MAX, skip = 0;
-    for (int c; (c = img_getopt(argc, argv, "O:", &o)) != -1;) {
+    for (int c; (c = img_getopt(argc, argv, dd_opts, &o)) != -1;) {
         if (c == 'O')
             fmt = optarg;
         else
@@ -79,4 +88,5 @@ static int co_dd(int argc, char **argv)
     img_close(src);
     return status;
 }
-IMG_CMD(co_dd, "dd", "[-f FORMAT] [-O FORMAT] [bs=N] [count=N] [skip=N] if=FILE of=FILE", "Copies blocks of an image into a new one");
+IMG_CMD(co_dd, "dd", dd_opts, "[bs=N] [count=N] [skip=N] if=FILE of=FILE",
+        "Copies blocks of an image into a new one");

@@ -3,27 +3,45 @@
 #ifndef IMG_IMG_H
 #define IMG_IMG_H
 
+#include <stdio.h>
 #include "block/driver.h"
 
+/* An option of a command: a letter or OPT_*, its long name, what its argument is called, what it does (NULL: another name of it). */
+struct img_opt { int key; const char *name, *arg, *doc; };
 struct img_cmd {
-    const char *name, *args, *doc;
+    const char *name;
+    const struct img_opt *opts;
+    const char *operands, *doc;
     int (*co_run)(int argc, char **argv);       /* returns the exit status */
 };
 LINKSET_DECLARE(img_cmds, struct img_cmd);
-#define IMG_CMD(fn, nm, ar, ds) static const struct img_cmd row_##fn = { nm, ar, ds, fn }; LINKSET_ADD(img_cmds, struct img_cmd, &row_##fn)
+#define IMG_CMD(fn, nm, ops, ar, ds) static const struct img_cmd row_##fn = { nm, ops, ar, ds, fn }; LINKSET_ADD(img_cmds, struct img_cmd, &row_##fn)
 
-/* ---- options that many commands take ---- */
+/* ---- options ---- */
 struct img_opts {
     const char *fmt, *cache, *src_cache, *output;
     bool image_opts, quiet, progress, unlocked, force;
     json_t *created;                /* options of an image's creation, borrowed: its key opens it */
 };
 /* Long options without a letter. */
-enum { OPT_OUTPUT = 256, OPT_IMAGE_OPTS, OPT_FORCE, OPT_OBJECT, OPT_SHRINK, OPT_PREALLOC, OPT_CHAIN, OPT_START, OPT_MAXLEN, OPT_SIZE,
-       OPT_TARGET_OPTS, OPT_ZERO_TARGET, OPT_SALVAGE, OPT_PATTERN, OPT_FLUSH, OPT_NO_DRAIN, OPT_BITMAPS, OPT_SKIP_BROKEN, OPT_REPAIR,
+enum { OPT_OUTPUT = 256, OPT_IMAGE_OPTS, OPT_FORCE, OPT_OBJECT, OPT_SHRINK, OPT_PREALLOC, OPT_CHAIN,
+       OPT_TARGET_OPTS, OPT_ZERO_TARGET, OPT_SALVAGE, OPT_PATTERN, OPT_FLUSH, OPT_NO_DRAIN, OPT_BITMAPS, OPT_SKIP_BROKEN,
        OPT_BM_ADD, OPT_BM_REMOVE, OPT_BM_CLEAR, OPT_BM_ENABLE, OPT_BM_DISABLE, OPT_BM_MERGE };
-/* getopt_long with what is common handled: returns the next option that is the command's own, -1 at the end, '?' for a mistake (told). */
-int img_getopt(int argc, char **argv, const char *letters, struct img_opts *o);
+/* Rows that several commands have; img_getopt() does what they say. A command refuses what is none of its rows. */
+#define IMG_OPT_FORMAT { 'f', "format", "FORMAT", "the format of the image; else it is told by its signature" }
+#define IMG_OPT_NAMES { OPT_IMAGE_OPTS, "image-opts", NULL, "an image is named by KEY=VALUE,..., as in -blockdev" }, \
+    { OPT_OBJECT, "object", "TYPE,id=ID,...", "makes a secret or TLS credentials for an image" }
+#define IMG_OPT_CACHE { 't', "cache", "MODE", "the host's cache: writeback, none, writethrough, directsync or unsafe" }
+#define IMG_OPT_SHARE { 'U', "force-share", NULL, "nothing is locked: others may write to what is read" }
+#define IMG_OPT_OUTPUT { OPT_OUTPUT, "output", "human|json", "how the answer is written" }
+#define IMG_OPT_QUIET { 'q', "quiet", NULL, "says nothing but mistakes" }
+#define IMG_OPT_PROGRESS { 'p', "progress", NULL, "shows how far it is; SIGUSR1 asks for a line of that on stderr" }
+#define IMG_OPT_FORCE { OPT_FORCE, "force", NULL, "overwrites what exists" }
+#define IMG_OPT_END { 0, NULL, NULL, NULL }
+/* The next option that is the command's own, -1 at the end, '?' for a mistake (told). */
+int img_getopt(int argc, char **argv, const struct img_opt *rows, struct img_opts *o);
+void img_usage(FILE *out, const struct img_cmd *c);
+void img_help(const struct img_cmd *c);
 bool img_is_json(const struct img_opts *o);
 
 /* ---- opening ---- */

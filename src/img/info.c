@@ -110,11 +110,20 @@ static void co_add_usage(struct blk_node *n, json_t *info)
         json_object_set_new(info, "actual-size", json_integer(used));
 }
 
+static const struct img_opt info_opts[] = {
+    IMG_OPT_FORMAT,
+    { OPT_CHAIN, "backing-chain", NULL, "of the images that it lies over, too" },
+    IMG_OPT_OUTPUT,
+    IMG_OPT_SHARE,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_info(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     bool chain = false;
-    for (int c; (c = img_getopt(argc, argv, "", &o)) != -1;) {
+    for (int c; (c = img_getopt(argc, argv, info_opts, &o)) != -1;) {
         if (c == OPT_CHAIN)
             chain = true;
         else
@@ -161,7 +170,7 @@ static int co_info(int argc, char **argv)
     json_decref(list);
     return status;
 }
-IMG_CMD(co_info, "info", "[-f FORMAT] [--output=json] [--backing-chain] FILE", "Tells what an image is; needs no lock");
+IMG_CMD(co_info, "info", info_opts, "FILE", "Tells what an image is; needs no lock");
 
 /* ---- map ---- */
 
@@ -197,12 +206,22 @@ static bool joins(const struct span *a, const struct blk_extent *x)
            y->has_off == x->has_off && (!x->has_off || (y->off + a->len == x->off && y->where == x->where));
 }
 
+static const struct img_opt map_opts[] = {
+    IMG_OPT_FORMAT,
+    { 's', "start-offset", "SIZE", "from here" },
+    { 'l', "max-length", "SIZE", "so far" },
+    IMG_OPT_OUTPUT,
+    IMG_OPT_SHARE,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_map(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     uint64_t start = 0, max = INT64_MAX;
-    for (int c; (c = img_getopt(argc, argv, "s:l:", &o)) != -1;)
-        if ((c == OPT_START || c == 's') ? !img_size(optarg, &start) : (c == OPT_MAXLEN || c == 'l') ? !img_size(optarg, &max) : true)
+    for (int c; (c = img_getopt(argc, argv, map_opts, &o)) != -1;)
+        if (c == 's' ? !img_size(optarg, &start) : c == 'l' ? !img_size(optarg, &max) : true)
             return 1;
     struct blk_node *n = optind + 1 == argc ? img_open(argv[optind], o.fmt, NULL, &o, 0) : NULL;
     if (!n)
@@ -240,7 +259,7 @@ static int co_map(int argc, char **argv)
     img_close(n);
     return r ? img_fail_errno(r, "cannot read the map of '%s'", argv[optind]) : !ok;
 }
-IMG_CMD(co_map, "map", "[-f FORMAT] [--output=json] [--start-offset=N] [--max-length=N] FILE", "Tells where the data of an image is");
+IMG_CMD(co_map, "map", map_opts, "FILE", "Tells where the data of an image is");
 
 /* ---- check ---- */
 
@@ -286,18 +305,28 @@ static void check_text(const struct blk_check *c)
         printf("Image end offset: %llu\n", (unsigned long long)c->end);
 }
 
+static const struct img_opt check_opts[] = {
+    IMG_OPT_FORMAT,
+    { 'r', "repair", "leaks|all", "mends what is found" },
+    { 'T', "cache", "MODE", "the host's cache: writeback or none" },
+    IMG_OPT_OUTPUT,
+    IMG_OPT_SHARE,
+    IMG_OPT_QUIET,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_check(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     unsigned fix = 0;
-    for (int c; (c = img_getopt(argc, argv, "r:", &o)) != -1;) {
-        bool repair = c == 'r' || c == OPT_REPAIR;
-        if (repair && !strcmp(optarg, "leaks"))
+    for (int c; (c = img_getopt(argc, argv, check_opts, &o)) != -1;) {
+        if (c == 'r' && !strcmp(optarg, "leaks"))
             fix = BLK_FIX_LEAKS;
-        else if (repair && !strcmp(optarg, "all"))
+        else if (c == 'r' && !strcmp(optarg, "all"))
             fix = BLK_FIX_LEAKS | BLK_FIX_ERRORS;
         else
-            return repair ? img_refuse("-r is 'leaks' or 'all'") : 1;
+            return c == 'r' ? img_refuse("-r is 'leaks' or 'all'") : 1;
     }
     if (optind + 1 != argc)
         return fprintf(stderr, "backplane-img: check needs one file name\n"), 1;
@@ -322,7 +351,7 @@ static int co_check(int argc, char **argv)
     img_close(n);
     return status;
 }
-IMG_CMD(co_check, "check", "[-f FORMAT] [-r leaks|all] [--output=json] FILE", "Checks an image; status 0: clean, 1: not checked, 2: errors, 3: leaks");
+IMG_CMD(co_check, "check", check_opts, "FILE", "Checks an image; status 0: clean, 1: not checked, 2: errors, 3: leaks");
 
 /* ---- snapshots ---- */
 
@@ -355,17 +384,32 @@ static int do_snapshot(struct blk_node *n, char op, const char *what)
          : r ? img_fail_errno(r, "snapshot '%s' of '%s'", what ? what : "", blk_node_filename(n)) : 0;
 }
 
+static const struct img_opt snapshot_opts[] = {
+    { 'l', "list", NULL, "lists them (this is what is done if nothing else is asked for)" },
+    { 'a', "apply", "SNAPSHOT", "the disk becomes what it was" },
+    { 'c', "create", "NAME", "keeps what the disk is now" },
+    { 'd', "delete", "SNAPSHOT", "deletes one" },
+    IMG_OPT_FORMAT,
+    IMG_OPT_SHARE,
+    IMG_OPT_QUIET,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_snapshot(int argc, char **argv)
 {
     struct img_opts o = { 0 };
-    char op = 'l';
+    char op = 0;
     const char *what = NULL;
-    for (int c; (c = img_getopt(argc, argv, "la:c:d:", &o)) != -1;) {
+    for (int c; (c = img_getopt(argc, argv, snapshot_opts, &o)) != -1;) {
         if (c != 'l' && c != 'a' && c != 'c' && c != 'd')
             return 1;
+        if (op)
+            return img_refuse("snapshot takes one of -l, -a, -c and -d");
         op = (char)c;
         what = optarg;
     }
+    op = op ? op : 'l';
     if (optind + 1 != argc)
         return fprintf(stderr, "backplane-img: snapshot needs one file name\n"), 1;
     struct blk_node *n = img_open(argv[optind], o.fmt, o.cache, &o, op == 'l' ? IMG_LOOK | IMG_UNLOCKED : IMG_WRITE | IMG_ONE_LAYER | IMG_GUESSED);
@@ -375,4 +419,4 @@ static int co_snapshot(int argc, char **argv)
     img_close(n);
     return status;
 }
-IMG_CMD(co_snapshot, "snapshot", "[-l | -a SNAPSHOT | -c NAME | -d SNAPSHOT] FILE", "Lists, applies, creates or deletes snapshots inside an image");
+IMG_CMD(co_snapshot, "snapshot", snapshot_opts, "FILE", "Lists, applies, creates or deletes snapshots inside an image");

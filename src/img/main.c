@@ -47,14 +47,15 @@ static void usage(FILE *out)
             v[n++] = c;
     qsort(v, n, sizeof *v, by_name);
     fprintf(out, "backplane-img version %s\nusage: backplane-img COMMAND [options]\n\n", BP_VERSION);
-    for (size_t i = 0; i < n; i++)
-        fprintf(out, "  %s %s\n      %s\n", v[i]->name, v[i]->args, v[i]->doc);
+    for (size_t i = 0; i < n; i++) {
+        fputs("  ", out);
+        img_usage(out, v[i]);
+        fprintf(out, "      %s\n", v[i]->doc);
+    }
     fputc('\n', out);
     formats(out, true);
     formats(out, false);
-    fprintf(out, "\n\nCommon options: -f FORMAT, --image-opts, -q quiet, -p progress (SIGUSR1: a line of it on stderr), -t CACHE,\n"
-                 "-T CACHE of sources, -U or --force-share no locks, --output=human|json, --force overwrites what exists,\n"
-                 "--object TYPE,id=ID,... makes a secret or TLS credentials for an image. Sizes take suffixes k M G T P E.\n");
+    fprintf(out, "\n\nbackplane-img COMMAND --help says what the options of a command do. Sizes take suffixes k M G T P E.\n");
 }
 
 static const char *cmd_name(const void *table, size_t i)
@@ -101,7 +102,7 @@ int main(int argc, char **argv)
         return img_fail(&e, NULL);
     }
     if (argc > 2 && (!strcmp(argv[2], "-h") || !strcmp(argv[2], "--help"))) {
-        printf("usage: backplane-img %s %s\n%s\n", r.cmd->name, r.cmd->args, r.cmd->doc);
+        img_help(r.cmd);
         return written(0);
     }
     char name[64];                      /* in what getopt says of mistakes */

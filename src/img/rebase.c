@@ -47,10 +47,11 @@ static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct
 }
 
 /* @n is open with its old backing file: what a write leaves of a cluster comes from there. */
-static int co_rebase_safely(const struct img_opts *o, struct blk_node *n, const char *base, const char *fmt, bool compress)
+static int co_rebase_safely(const struct img_opts *o, struct blk_node *n, const char *base, const char *fmt, bool compress, bool share)
 {
     struct img_opts plain = *o;
     plain.image_opts = false;
+    plain.unlocked = share;
     struct blk_node *new = NULL;
     if (*base) {
         char *path = blk_path_beside(blk_node_filename(n), base);
@@ -64,22 +65,43 @@ static int co_rebase_safely(const struct img_opts *o, struct blk_node *n, const 
     return r ? img_fail_errno(r, "cannot keep the contents of '%s'", blk_node_filename(n)) : 0;
 }
 
+static const struct img_opt rebase_opts[] = {
+    { 'b', "backing", "FILE", "the new backing file; \"\": none" },
+    { 'F', "backing-format", "FORMAT", "its format" },
+    { 'B', NULL, "FORMAT", NULL },
+    { 'u', "backing-unsafe", NULL, "changes the name only" },
+    { 'c', "compress", NULL, "what the image takes over is compressed" },
+    { 'T', "backing-cache", "MODE", "the host's cache for the new backing file" },
+    IMG_OPT_FORMAT,
+    IMG_OPT_CACHE,
+    IMG_OPT_SHARE,
+    IMG_OPT_PROGRESS,
+    IMG_OPT_QUIET,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_rebase(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     const char *base = NULL, *fmt = NULL;
     bool unsafe = false, compress = false;
-    for (int c; (c = img_getopt(argc, argv, "b:cF:u", &o)) != -1;) {
+    for (int c; (c = img_getopt(argc, argv, rebase_opts, &o)) != -1;) {
         switch (c) {
         case 'b': base = optarg; break;
         case 'c': compress = true; break;
-        case 'F': fmt = optarg; break;
+        case 'F': case 'B': fmt = optarg; break;
         case 'u': unsafe = true; break;
         default: return 1;
         }
     }
+    base = base || !unsafe ? base : "";
     if (optind + 1 != argc || !base)
         return fprintf(stderr, "backplane-img: rebase needs -b BACKING (\"\" for none) and a file name\n"), 1;
+    if (unsafe && (o.src_cache || o.unlocked))
+        return img_refuse(o.unlocked ? "-U has no effect with -u, which opens no backing file" : "-T has no effect with -u, which opens no backing file");
+    bool share = o.unlocked;            /* of the new backing file; the image itself is written */
+    o.unlocked = false;
     if (*base && !fmt)
         return fprintf(stderr, "backplane-img: the backing file's format is missing\nhint: -F FORMAT\n"), 1;
     if (compress && unsafe)
@@ -91,7 +113,7 @@ static int co_rebase(int argc, char **argv)
     } else if (n && compress && !BLK_DRIVER(n)->co_write_compressed) {
         fprintf(stderr, "backplane-img: images of format '%s' are not compressed\n", img_format(n));
     } else if (n) {
-        status = unsafe ? 0 : co_rebase_safely(&o, n, base, fmt, compress);
+        status = unsafe ? 0 : co_rebase_safely(&o, n, base, fmt, compress, share);
         if (!status) {
             int r = BLK_DRIVER(n)->co_set_backing(n, *base ? base : NULL, fmt);
             status = r ? img_fail_errno(r, "cannot change the backing file of '%s'", argv[optind]) : 0;
@@ -100,8 +122,7 @@ static int co_rebase(int argc, char **argv)
     img_close(n);
     return status;
 }
-IMG_CMD(co_rebase, "rebase", "[-f FORMAT] [-u] [-c] -b BACKING [-F FORMAT] FILE",
-        "Gives an image another backing file, its contents unchanged (-u: only its name; -c: what it takes over is compressed)");
+IMG_CMD(co_rebase, "rebase", rebase_opts, "FILE", "Gives an image another backing file, its contents unchanged");
 
 /* ---- commit ---- */
 
@@ -158,13 +179,25 @@ static int co_commit_layers(const struct img_opts *o, struct layers *c)
     return r ? r : co_node_flush(c->base);
 }
 
+static const struct img_opt commit_opts[] = {
+    { 'b', "base", "FILE", "into this image of those that it lies over; implies -d" },
+    { 'd', "drop", NULL, "does not empty it" },
+    { 'r', "rate-limit", "RATE", "bytes a second" },
+    IMG_OPT_FORMAT,
+    IMG_OPT_CACHE,
+    IMG_OPT_PROGRESS,
+    IMG_OPT_QUIET,
+    IMG_OPT_NAMES,
+    IMG_OPT_END,
+};
+
 static int co_commit(int argc, char **argv)
 {
     struct img_opts o = { 0 };
     struct layers c = { .limit.lock = PTHREAD_MUTEX_INITIALIZER };
     const char *base = NULL;
     bool keep = false;
-    for (int k; (k = img_getopt(argc, argv, "b:dr:", &o)) != -1;) {
+    for (int k; (k = img_getopt(argc, argv, commit_opts, &o)) != -1;) {
         switch (k) {
         case 'b': base = optarg; keep = true; break;
         case 'd': keep = true; break;
@@ -192,4 +225,4 @@ static int co_commit(int argc, char **argv)
     img_close(c.top);
     return status;
 }
-IMG_CMD(co_commit, "commit", "[-f FORMAT] [-b BASE] [-d] [-r RATE] FILE", "Writes what an image holds into its backing file, and empties it (-d: does not)");
+IMG_CMD(co_commit, "commit", commit_opts, "FILE", "Writes what an image holds into its backing file, and empties it");

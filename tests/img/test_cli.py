@@ -180,3 +180,54 @@ def test_what_cannot_be_written_is_a_failure(args):
     with open("/dev/full", "w", encoding="ascii") as full:
         p = subprocess.run([IMG, *args.split()], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert p.returncode == 1 and "cannot" in p.stderr
+
+
+@pytest.mark.parametrize("args,part", [
+    ("check -p x", "check: invalid option -- 'p'"), ("info -q x", "info: invalid option -- 'q'"), ("create -U x 1M", "create: invalid option -- 'U'"),
+    ("create --image-opts x 1M", "create: unrecognized option '--image-opts'"), ("dd -t none if=x of=y", "dd: invalid option -- 't'"),
+    ("resize -t none x 1M", "resize: invalid option -- 't'"), ("map -p x", "map: invalid option -- 'p'"), ("compare --output=json x y", "'--output=json'"),
+    ("commit -U x", "commit: invalid option -- 'U'"), ("snapshot -t none x", "snapshot: invalid option -- 't'"), ("amend -T none x", "amend: invalid option -- 'T'"),
+    ("bitmap -q --add x y", "bitmap: invalid option -- 'q'"), ("measure -p x", "measure: invalid option -- 'p'"), ("bench -p x", "bench: invalid option -- 'p'"),
+    ("info --shrink x", "info: unrecognized option '--shrink'"), ("info --image-opts -f raw x", "--image-opts"), ("snapshot -l -c a x", "one of -l, -a, -c and -d"),
+    ("measure -f raw --size 1M", "--size"), ("measure x y", "a file name"), ("convert -n -o size=1 x y", "-o has no effect"), ("convert -F raw x y", "-F has no effect"),
+    ("convert -C --salvage x y", "-C excludes"), ("convert -n --target-is-zero -B x -F raw x y", "--target-is-zero"), ("rebase -u -U x", "-U has no effect"),
+    ("rebase -u -T none x", "-T has no effect"),
+])
+def test_an_option_that_would_do_nothing_is_refused_by_name(tmp_path, args, part):
+    (tmp_path / "x").write_bytes(bytes(MIB))
+    p = subprocess.run([IMG, *args.split()], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert p.returncode == (2 if args.startswith("compare") else 1) and part in p.stderr, p.stderr
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["x"]
+
+
+def test_the_help_of_a_command_says_what_its_options_do():
+    for command in ("amend", "bench", "bitmap", "check", "commit", "compare", "convert", "create", "dd", "info", "map", "measure", "rebase", "resize", "snapshot"):
+        lines = img(command, "--help").stdout.splitlines()
+        rows = [n for n, line in enumerate(lines) if line.startswith("  -")]
+        assert len(rows) > 4 and all(lines[n + 1].startswith("      ") for n in rows), command
+        usage = img("--help").stdout.splitlines()
+        assert "  " + lines[0].split("backplane-img ")[1] in usage, command
+
+
+def test_a_size_stands_anywhere_and_quiet_is_quiet(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    img("create", "-f", "qcow2", a, "8M")
+    for args, size in ((["-1M", "--shrink", "-q"], 7), (["+2M", "-q"], 9), (["--shrink", "-3M", "-q"], 6), (["5M", "--shrink", "-q"], 5)):
+        assert not img("resize", a, *args).stdout
+        assert info(a)["virtual-size"] == size * MIB
+    img("resize", "-q", "--shrink", "-1M", a)
+    assert info(a)["virtual-size"] == 4 * MIB
+    assert "a file name and a size" in img("resize", a, ok=(1,)).stderr
+    b.write_bytes(b"x" * MIB)
+    assert not img("compare", "-q", "-f", "qcow2", "-F", "raw", a, b, ok=(1,)).stdout
+
+
+def test_a_new_backing_file_that_another_writes_to(tmp_path):
+    """-U of rebase is of the new backing file; without a name -u takes the old one away."""
+    for name in "xy":
+        img("create", "-f", "qcow2", tmp_path / name, "1M")
+    img("create", "-f", "qcow2", "-b", "x", "-B", "qcow2", tmp_path / "top")
+    img("rebase", "-f", "qcow2", "-U", "-b", "y", "-B", "qcow2", tmp_path / "top")
+    assert info(tmp_path / "top")["backing-filename"] == "y"
+    img("rebase", "-u", "-f", "qcow2", tmp_path / "top")
+    assert "backing-filename" not in info(tmp_path / "top")
