@@ -16,13 +16,14 @@
 /* What the host's memory holds is copied by two: one reads while the other writes, and both pieces stay in a core's cache. */
 enum { PIECE_NEAR = 512 << 10, JOBS_NEAR = 2, PIECE_FAR = 2 << 20, MAX_JOBS = 16, MAX_SOURCES = 64 };
 
-struct source { struct blk_node *n; uint64_t start, size; };
+struct source { struct blk_node *n; uint64_t start, size; struct blk_node *base; /* -b: what it and those below it hold is left out */ };
 struct convert {
     struct img_opts o;
     struct source src[MAX_SOURCES];
     unsigned sources, jobs, started, running;
     struct blk_node *dst;
     uint64_t size, next, done, sparse, unit, piece;
+    uint64_t zero_from;                 /* what is not written here and behind reads as zeroes */
     bool compress, target_zero, top_only, salvage, data_known, offload;
     struct throttle limit;
     int r;
@@ -43,7 +44,7 @@ static int co_write_run(struct convert *c, uint64_t off, const uint8_t *buf, uin
 {
     if (!zero)
         return co_write_data(c, off, buf, len);
-    return c->target_zero ? 0 : co_node_zero(c->dst, off, len, BLK_ZERO_UNMAP);
+    return off >= c->zero_from ? 0 : co_node_zero(c->dst, off, len, BLK_ZERO_UNMAP);
 }
 
 /* Writes @buf, leaving out zeroes of at least ->sparse bytes. */
@@ -80,6 +81,16 @@ static int co_write_compressed(struct convert *c, uint64_t off, uint8_t *buf, ui
         else
             co_throttle(&c->limit, true, v.iov_len), r = co_node_write_compressed(c->dst, off + at, v.iov_len, &v, 1);
     }
+    return r;
+}
+
+/* What a source holds; @below: the target need not hold it, since what it lies over does. */
+static int co_source_map(const struct source *s, uint64_t pos, uint64_t len, struct blk_extent *x, bool *below)
+{
+    uint64_t end = s->base ? atomic_load(&s->base->size) : 0;
+    bool above = true;
+    int r = pos < end ? co_chain_map(s->n, s->base, pos, MIN(len, end - pos), x, &above) : co_node_map(s->n, pos, len, x);
+    *below = !above;
     return r;
 }
 
@@ -127,22 +138,29 @@ static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
 {
     int r = 0;
     bool any = false;
+    uint64_t from = 0;                              /* what is to be compressed is gathered from here on */
     for (uint64_t at = 0; at < len && !r;) {
         const struct source *s = c->src;
         while (s + 1 < c->src + c->sources && off + at >= s->start + s->size)
             s++;
         uint64_t pos = off + at - s->start, here = pos >= s->size ? len - at : MIN(len - at, s->size - pos);
         struct blk_extent x = { .len = here, .zero = true };
+        bool skip = false;
         if (pos < s->size)
-            r = c->top_only ? co_node_map_layer(s->n, pos, here, &x) : co_node_map(s->n, pos, here, &x);
+            r = co_source_map(s, pos, here, &x, &skip);
         if (r)
             break;
-        bool skip = c->top_only && x.below;
         if (x.compressed)
             start_jobs(c, MAX_JOBS);                /* unpacking keeps all cores at work */
-        if (c->compress) {                          /* gathered: a cluster is compressed whole */
-            memset(buf + at, 0, x.zero || skip ? x.len : 0);
-            r = x.zero || skip ? 0 : co_read_piece(c, s, pos, x.len, buf + at);
+        if (c->compress && skip && at % c->unit == 0 && (x.len >= c->unit || at + x.len == len)) {
+            r = any ? co_write_compressed(c, off + from, buf + from, at - from) : 0;
+            any = false;
+            x.len = at + x.len == len ? x.len : align_down(x.len, c->unit);
+            from = at + x.len;
+        } else if (c->compress) {                   /* a cluster is compressed whole */
+            x.len = skip && at % c->unit ? MIN(x.len, align_up(at, c->unit) - at) : x.len;
+            memset(buf + at, 0, x.zero ? x.len : 0);
+            r = x.zero ? 0 : co_read_piece(c, s, pos, x.len, buf + at);
             any |= !skip && !(x.zero && c->target_zero);
         } else if (x.zero && !skip && !c->sparse) {     /* -S 0: all of it is to have its place */
             memset(buf + at, 0, x.len);
@@ -155,7 +173,7 @@ static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
         }
         at += x.len;
     }
-    return r || !c->compress || !any ? r : co_write_compressed(c, off, buf, len);
+    return r || !any ? r : co_write_compressed(c, off + from, buf + from, len - from);
 }
 
 static void co_job(void *arg)
@@ -231,7 +249,7 @@ static bool open_sources(struct convert *c, char **names, unsigned n, const stru
         struct blk_node *s = img_open(names[i], c->o.fmt, c->o.src_cache, &c->o, 0);
         if (!s)
             return false;
-        c->src[c->sources++] = (struct source){ s, c->size, 0 };
+        c->src[c->sources++] = (struct source){ s, c->size, 0, NULL };
         if (a->snapshot && !co_img_show_snapshot(s, a->snapshot))
             return false;
         c->src[c->sources - 1].size = atomic_load(&s->size);
@@ -257,6 +275,16 @@ static bool make_target(struct convert *c, const char *name, const struct args *
 static bool starts_zero(const struct convert *c, const char *name, const struct args *a)
 {
     return a->target_zero || (!a->no_create && !c->top_only && img_new_is_zero(name, a->target_fmt));
+}
+
+/* What the new target lies over is an image of the source's chain, or has the contents of the one next to the source. */
+static void find_base(struct convert *c, const char *name, const struct args *a)
+{
+    char *path = blk_path_beside(name, a->backing);
+    struct source *s = c->src;
+    s->base = blk_chain_find(s->n, path);
+    s->base = s->base && s->base != s->n ? s->base : blk_chain_next(s->n);
+    free(path);
 }
 
 static bool check_args(const struct convert *c, const struct args *a)
@@ -306,6 +334,7 @@ static int co_convert_to(struct convert *c, const char *name, const struct args 
     if (c->dst) {
         const struct blk_driver *d = BLK_DRIVER(c->dst);
         c->unit = c->compress && d->cluster_size ? d->cluster_size(c->dst) : 512;
+        c->zero_from = c->target_zero ? 0 : c->top_only && made && c->dst->backing.node ? atomic_load(&c->dst->backing.node->size) : UINT64_MAX;
         if (atomic_load(&c->dst->size) < c->size)
             fprintf(stderr, "backplane-img: the target has %llu bytes, but %llu are needed\n",
                     (unsigned long long)atomic_load(&c->dst->size), (unsigned long long)c->size);
@@ -407,6 +436,8 @@ static int co_convert(int argc, char **argv)
              (a.bitmaps && !img_bitmaps_usable(c->src[0].n, a.skip_broken));
     if (!status) {
         c->target_zero = starts_zero(c, argv[argc - 1], &a);
+        if (c->top_only)
+            find_base(c, argv[argc - 1], &a);
         status = co_convert_to(c, argv[argc - 1], &a);
     }
     for (unsigned i = 0; i < c->sources; i++)

@@ -186,3 +186,33 @@ def test_without_holes(tmp_path, fmt, hole):
     img("compare", "-f", fmt, "-F", "raw", tmp_path / "full", tmp_path / "raw")
     img("convert", "-f", "raw", "-O", fmt, tmp_path / "raw", tmp_path / "sparse")
     assert os.stat(tmp_path / "sparse").st_blocks * 512 < 1 << 20
+
+
+def patterned(path, fmt, size, *writes, over=None):
+    """An image of @size that holds (start, length, byte); the bytes that it shows."""
+    img("create", "-q", "-f", fmt, *(["-b", over[0], "-F", over[1]] if over else []), path, size)
+    qio(path, *("write -P %d %d %d" % (v, at, n) for at, n, v in writes), fmt=fmt)
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+@pytest.mark.parametrize("base,fmt", [("long", "raw"), ("short", "raw"), ("mid", "qcow2"), ("low", "qcow2")])
+@pytest.mark.parametrize("source", ["alone", "raw", "top"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_copy_over_a_base_shows_what_its_source_does(tmp_path, base, fmt, source, packed):
+    """What a source without backing file does not hold is zeroes, not what the base holds; and a base further down hides nothing of what is between."""
+    patterned(tmp_path / "long", "raw", 4 * MIB, (0, 4 * MIB, 9))
+    patterned(tmp_path / "short", "raw", MIB, (0, MIB, 8))
+    patterned(tmp_path / "low", "qcow2", MIB, (0, MIB, 7))
+    patterned(tmp_path / "mid", "qcow2", 2 * MIB, (512 << 10, 256 << 10, 6), (1536 << 10, 64 << 10, 5), over=("low", "qcow2"))
+    patterned(tmp_path / "top", "qcow2", 3 * MIB, (640 << 10, 4096, 4), (2560 << 10, 4096, 3), over=("mid", "qcow2"))
+    patterned(tmp_path / "alone", "qcow2", 3 * MIB, (640 << 10, 4096, 4))
+    patterned(tmp_path / "raw", "raw", 3 * MIB, (640 << 10, 4096, 4))
+    if source == "top" and base in ("long", "short"):
+        base, fmt = "twin", "qcow2"                             # not one of the chain, but like the image next to the source
+        img("convert", "-f", "qcow2", "-O", "qcow2", tmp_path / "mid", tmp_path / base)
+    out, kind = tmp_path / "out", "raw" if source == "raw" else "qcow2"
+    img("convert", "-f", kind, "-O", "qcow2", *(["-c"] if packed else []), "-b", base, "-F", fmt, tmp_path / source, out)
+    qimg("compare", "-f", kind, "-F", "qcow2", tmp_path / source, out)
+    qimg("check", out)
+    if source == "top" and base in ("mid", "twin") and not packed:
+        assert sum(x["length"] for x in json.loads(qimg("map", "--output=json", out).stdout) if x["depth"] == 0 and x["data"]) <= 128 << 10
