@@ -138,11 +138,17 @@ static int co_set_fields(struct qcow2 *s, const struct amend *a)
         s->autoclear &= ~(uint64_t)Q2_AUTOCLEAR_RAW_DATA;
         s->raw_data = false;
     }
-    if (a->data_file) {
-        free(s->data_name);
+    char *old = s->data_name;
+    if (a->data_file)
         s->data_name = *a->data_file ? xstrdup(a->data_file) : NULL;
+    int r = a->lazy == TRI_AUTO && a->data_file_raw == TRI_AUTO && !a->data_file ? 0 : co_q2_header_write(s);
+    if (r && a->data_file) {
+        free(s->data_name);
+        s->data_name = old;
+    } else if (a->data_file) {
+        free(old);
     }
-    return a->lazy == TRI_AUTO && a->data_file_raw == TRI_AUTO && !a->data_file ? 0 : co_q2_header_write(s);
+    return r;
 }
 
 static int co_name_backing(struct qcow2 *s, const struct amend *a)

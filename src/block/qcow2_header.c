@@ -145,6 +145,15 @@ static void read_fields(struct qcow2 *s, const uint8_t *h)
     s->compression = s->header_len > Q2_H_COMPRESSION ? h[Q2_H_COMPRESSION] : 0;
 }
 
+/* How much of @len bytes of fields there is to keep: zeroes say nothing, and no field can lie where a small cluster has none. */
+static uint32_t fields_len(const uint8_t *h, uint32_t len)
+{
+    uint32_t n = MIN(len, (uint32_t)ATOM);
+    while (n > Q2_H_OUR_LEN && mem_is_zero(h + n - 8, 8))
+        n -= 8;
+    return n;
+}
+
 static bool read_names(struct qcow2 *s, const uint8_t *buf, struct err *e)
 {
     uint64_t off = ld_be64(buf + Q2_H_BACKING_OFF), len = ld_be32(buf + Q2_H_BACKING_LEN), end = off ? off : s->cluster_size;
@@ -153,14 +162,15 @@ static bool read_names(struct qcow2 *s, const uint8_t *buf, struct err *e)
         return bad(s, e, "backing file name is not in the header", off);
     if (off && len)
         s->backing_name = xstrndup((const char *)buf + off, len);
+    if (!read_exts(s, buf, end, unknown, sizeof unknown, e))
+        return false;
+    s->header_len = fields_len(buf, s->header_len);
     if (s->header_len > Q2_H_OUR_LEN) {
         s->more_header = malloc(s->header_len - Q2_H_OUR_LEN);
         if (!s->more_header)
             return err_os(e, ENOMEM, "no memory for the header");
         memcpy(s->more_header, buf + Q2_H_OUR_LEN, s->header_len - Q2_H_OUR_LEN);
     }
-    if (!read_exts(s, buf, end, unknown, sizeof unknown, e))
-        return false;
     if (s->incompat & ~(uint64_t)Q2_INCOMPAT_KNOWN)
         return err_set(e, ERR_VALUE, "'%s' uses qcow2 features that are not known here: %s", blk_node_filename(&s->node), unknown);
     if (s->autoclear & Q2_AUTOCLEAR_BITMAPS && !s->bitmaps.count)
@@ -222,13 +232,14 @@ static bool put_ext(struct out *o, uint32_t type, const void *data, uint64_t len
         return false;
     st_be32(o->buf + o->at, type);
     st_be32(o->buf + o->at + 4, (uint32_t)len);
+    memset(o->buf + o->at + 8, 0, align_up(len, 8));
     memcpy(o->buf + o->at + 8, data, len);
     o->at += 8 + align_up(len, 8);
     return true;
 }
 
 /* @name: bytes of the backing file's name, which is to fit beside it all in what a disk writes whole. */
-static bool put_exts(struct qcow2 *s, struct out *o, size_t name)
+static bool put_exts(const struct qcow2 *s, struct out *o, size_t name)
 {
     uint8_t names[ARRAY_SIZE(features) * 48] = { 0 }, bm[24] = { 0 }, crypt[16];
     for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
@@ -241,10 +252,11 @@ static bool put_exts(struct qcow2 *s, struct out *o, size_t name)
     st_be64(bm + 16, s->bitmaps.dir_off);
     st_be64(crypt, s->crypt_off);
     st_be64(crypt + 8, s->crypt_len);
-    bool ok = (!s->backing_fmt || put_ext(o, Q2_EXT_BACKING_FMT & UINT32_MAX, s->backing_fmt, strlen(s->backing_fmt))) &&
-              (!s->data_name || put_ext(o, Q2_EXT_DATA_FILE, s->data_name, strlen(s->data_name))) &&
+    /* What changes most often first: there it changes with the first sector. */
+    bool ok = (!s->bitmaps.count || put_ext(o, Q2_EXT_BITMAPS, bm, sizeof bm)) &&
               (!s->crypt_off || put_ext(o, Q2_EXT_CRYPT, crypt, sizeof crypt)) &&
-              (!s->bitmaps.count || put_ext(o, Q2_EXT_BITMAPS, bm, sizeof bm));
+              (!s->backing_fmt || put_ext(o, Q2_EXT_BACKING_FMT & UINT32_MAX, s->backing_fmt, strlen(s->backing_fmt))) &&
+              (!s->data_name || put_ext(o, Q2_EXT_DATA_FILE, s->data_name, strlen(s->data_name)));
     for (const struct q2_ext *x = s->exts; x && ok; x = x->next)
         ok = put_ext(o, x->type, x->data, x->len);
     if (ok && s->version >= 3 && o->at + sizeof names + 16 + name <= ATOM)
@@ -252,39 +264,8 @@ static bool put_exts(struct qcow2 *s, struct out *o, size_t name)
     return ok && put_ext(o, Q2_EXT_END, "", 0);
 }
 
-/* Where the extensions of a header end. */
-static uint64_t exts_end(const struct qcow2 *s, const uint8_t *h)
+static void put_fields(const struct qcow2 *s, uint8_t *h)
 {
-    uint64_t at = ld_be32(h + Q2_H_VERSION) < 3 ? Q2_H_V2_LEN : ld_be32(h + Q2_H_LEN);
-    while (range_ok(at, 8, s->cluster_size) && ld_be32(h + at) != Q2_EXT_END)
-        at += 8 + align_up(ld_be32(h + at + 4), 8);
-    return MIN(at + 8, s->cluster_size);
-}
-
-/*
- * Where the name of the backing file goes, behind the extensions, which end at @at: into the first sector, where it stays, or into sectors
- * of which @old (may be NULL) says nothing, so that both headers are whole whatever is written first. 0: there is no room.
- */
-static uint64_t place_name(const struct qcow2 *s, const uint8_t *old, uint64_t at, uint64_t len)
-{
-    uint64_t was = old ? ld_be64(old + Q2_H_BACKING_OFF) : 0, was_len = was ? ld_be32(old + Q2_H_BACKING_LEN) : 0;
-    uint64_t low = align_up(old ? MAX(at, exts_end(s, old)) : at, ATOM), high = MAX(low, align_up(was + was_len, ATOM));
-    if (at + len <= ATOM)
-        return at;
-    if (was >= at && was_len == len && range_ok(was, len, s->cluster_size) && !memcmp(old + was, s->backing_name, len))
-        return was;
-    if (range_ok(low, len, s->cluster_size) && (was + was_len <= low || low + len <= align_down(was, ATOM)))
-        return low;
-    if (range_ok(high, len, s->cluster_size))
-        return high;
-    return range_ok(at, len, s->cluster_size) ? at : 0;     /* a small cluster: nowhere else */
-}
-
-int q2_header_build(struct qcow2 *s, uint8_t *h, const uint8_t *old)
-{
-    size_t name = s->backing_name ? strlen(s->backing_name) : 0;
-    struct out o = { h, s->header_len, s->cluster_size };
-    memset(h, 0, s->cluster_size);
     st_be32(h + Q2_H_MAGIC, Q2_MAGIC);
     st_be32(h + Q2_H_VERSION, s->version);
     st_be32(h + Q2_H_CLUSTER_BITS, s->cluster_bits);
@@ -296,34 +277,142 @@ int q2_header_build(struct qcow2 *s, uint8_t *h, const uint8_t *old)
     st_be32(h + Q2_H_RT_CLUSTERS, s->rt_clusters);
     st_be32(h + Q2_H_SNAPSHOTS, s->nsnaps);
     st_be64(h + Q2_H_SNAP_OFF, s->snap_off);
-    if (s->version >= 3) {
-        st_be64(h + Q2_H_INCOMPAT, s->incompat);
-        st_be64(h + Q2_H_COMPAT, s->compat);
-        st_be64(h + Q2_H_AUTOCLEAR, s->autoclear);
-        st_be32(h + Q2_H_REF_ORDER, s->ref_order);
-        st_be32(h + Q2_H_LEN, s->header_len);
-        if (s->header_len > Q2_H_COMPRESSION)
-            h[Q2_H_COMPRESSION] = (uint8_t)s->compression;
-        if (s->header_len > Q2_H_OUR_LEN)
-            memcpy(h + Q2_H_OUR_LEN, s->more_header, s->header_len - Q2_H_OUR_LEN);
+    if (s->version < 3)
+        return;
+    st_be64(h + Q2_H_INCOMPAT, s->incompat);
+    st_be64(h + Q2_H_COMPAT, s->compat);
+    st_be64(h + Q2_H_AUTOCLEAR, s->autoclear);
+    st_be32(h + Q2_H_REF_ORDER, s->ref_order);
+    if (s->header_len > Q2_H_COMPRESSION)
+        h[Q2_H_COMPRESSION] = (uint8_t)s->compression;
+    if (s->header_len > Q2_H_OUR_LEN)
+        memcpy(h + Q2_H_OUR_LEN, s->more_header, s->header_len - Q2_H_OUR_LEN);
+}
+
+/* The extension of @h at *@at, which goes on to the next. NULL: there are no more. */
+static const uint8_t *next_ext(const struct qcow2 *s, const uint8_t *h, uint64_t *at)
+{
+    if (!range_ok(*at, 8, s->cluster_size) || ld_be32(h + *at) == Q2_EXT_END)
+        return NULL;
+    const uint8_t *x = h + *at;
+    uint64_t len = 8 + align_up(ld_be32(x + 4), 8);
+    if (!range_ok(*at, len, s->cluster_size))
+        return NULL;
+    *at += len;
+    return x;
+}
+
+static uint64_t exts_from(const uint8_t *h) { return ld_be32(h + Q2_H_VERSION) < 3 ? Q2_H_V2_LEN : ld_be32(h + Q2_H_LEN); }
+
+static const uint8_t *next_but_features(const struct qcow2 *s, const uint8_t *h, uint64_t *at)
+{
+    const uint8_t *x;
+    while ((x = next_ext(s, h, at)) && ld_be32(x) == Q2_EXT_FEATURES)
+        ;
+    return x;
+}
+
+/* Both have the same extensions in the same order, but for the names of features. */
+static bool same_exts(const struct qcow2 *s, const uint8_t *a, const uint8_t *b)
+{
+    uint64_t i = exts_from(a), k = exts_from(b);
+    for (;;) {
+        const uint8_t *x = next_but_features(s, a, &i), *y = next_but_features(s, b, &k);
+        if (!x || !y)
+            return x == y;
+        if (memcmp(x, y, 8) || memcmp(x, y, 8 + (size_t)ld_be32(x + 4)))
+            return false;
     }
-    if (!put_exts(s, &o, name))
-        return -E2BIG;
-    uint64_t at = name ? place_name(s, old, o.at, name) : 0;
-    if (name && !at)
-        return -E2BIG;
-    if (name) {
-        memcpy(h + at, s->backing_name, name);
-        st_be64(h + Q2_H_BACKING_OFF, at);
-        st_be32(h + Q2_H_BACKING_LEN, (uint32_t)name);
-    }
-    return 0;
+}
+
+/* Bytes of a header cluster that say something: [from, to). */
+struct span { uint64_t from, to; };
+struct spans { struct span exts, name; };
+
+static struct spans spans_of(const struct qcow2 *s, const uint8_t *h)
+{
+    struct spans x = { 0 };
+    if (!h || ld_be32(h) != Q2_MAGIC)
+        return x;
+    uint64_t at = exts_from(h), name = ld_be64(h + Q2_H_BACKING_OFF), len = ld_be32(h + Q2_H_BACKING_LEN);
+    x.exts.from = at;
+    while (next_ext(s, h, &at))
+        ;
+    x.exts.to = MIN(at + 8, s->cluster_size);
+    if (name && range_ok(name, len, s->cluster_size))
+        x.name = (struct span){ name, name + len };
+    return x;
+}
+
+/* What both say beyond the first sector is the same. */
+static bool agree(const uint8_t *a, const uint8_t *b, struct span x, struct span y)
+{
+    uint64_t from = MAX(MAX(x.from, y.from), (uint64_t)ATOM), to = MIN(x.to, y.to);
+    return from >= to || !memcmp(a + from, b + from, to - from);
+}
+
+/* Extensions from @start on, and the name of the backing file at @name, or behind them where that is less; over what @old has there. */
+static bool put_at(struct qcow2 *s, uint8_t *h, const uint8_t *old, uint64_t start, uint64_t name)
+{
+    size_t len = s->backing_name ? strlen(s->backing_name) : 0;
+    struct out o = { h, start, s->cluster_size };
+    if (old)
+        memcpy(h, old, s->cluster_size);
+    memset(h, 0, old ? ATOM : s->cluster_size);
+    put_fields(s, h);
+    if (s->version >= 3)
+        st_be32(h + Q2_H_LEN, (uint32_t)start);
+    if (!range_ok(start, 8, s->cluster_size) || !put_exts(s, &o, len))
+        return false;
+    name = MAX(name, o.at);
+    if (!len)
+        return true;
+    if (!range_ok(name, len, s->cluster_size))
+        return false;
+    memcpy(h + name, s->backing_name, len);
+    st_be64(h + Q2_H_BACKING_OFF, name);
+    st_be32(h + Q2_H_BACKING_LEN, (uint32_t)len);
+    return true;
+}
+
+/* But for its fields, @old says what @h does: so they are all that changes. */
+static bool only_fields(struct qcow2 *s, uint8_t *h, const uint8_t *old, struct span was)
+{
+    uint64_t len = s->backing_name ? strlen(s->backing_name) : 0;
+    if (!old || ld_be32(old) != Q2_MAGIC || ld_be32(old + Q2_H_VERSION) != s->version || was.to - was.from != len ||
+        (len && memcmp(old + was.from, s->backing_name, len)) || !same_exts(s, h, old))
+        return false;
+    memcpy(h, old, s->cluster_size);
+    put_fields(s, h);
+    return true;
 }
 
 /*
- * Sectors that changed, the first one last: a cut leaves the old header with more or less of what it does not name. What only the old one
- * names is left where it is.
+ * Where extensions and name go: into the first sector, or where @old (may be NULL) says nothing or the same, so that both headers are whole
+ * whatever is written first. Extensions begin where the fields end, which is where the header says: zeroes between them are fields, too.
+ * What does not change stays where it is. In a small cluster there may be no room for what does.
  */
+int q2_header_build(struct qcow2 *s, uint8_t *h, const uint8_t *old)
+{
+    const struct spans was = spans_of(s, old);
+    uint64_t start[] = { s->header_len, ATOM, align_up(was.exts.to, ATOM), align_up(was.name.to, ATOM) };
+    uint64_t name[] = { 0, was.name.from, ATOM, start[2], start[3] };
+    if (put_at(s, h, old, s->header_len, 0) && only_fields(s, h, old, was.name))
+        return 0;
+    for (size_t i = 0; i < (s->version >= 3 ? ARRAY_SIZE(start) : 1); i++) {
+        for (size_t k = 0; k < ARRAY_SIZE(name); k++) {
+            if (start[i] < s->header_len || !put_at(s, h, old, start[i], name[k]))
+                continue;
+            struct spans is = spans_of(s, h);
+            if (agree(h, old, is.exts, was.exts) && agree(h, old, is.exts, was.name) && agree(h, old, is.name, was.exts) &&
+                agree(h, old, is.name, was.name))
+                return 0;
+        }
+    }
+    return -ENAMETOOLONG;
+}
+
+/* Sectors that changed, the first one last: a cut leaves the old header with more or less of what it does not name. */
 int co_q2_header_write(struct qcow2 *s)
 {
     uint8_t *old = malloc(s->cluster_size), *new = malloc(s->cluster_size);
@@ -332,7 +421,7 @@ int co_q2_header_write(struct qcow2 *s)
     r = r ? r : co_q2_pread(s, 0, old, s->cluster_size);
     r = r ? r : q2_header_build(s, new, old);
     for (uint64_t at = ATOM; at < s->cluster_size && !r; at += ATOM) {
-        if (!memcmp(old + at, new + at, ATOM) || (at >= exts_end(s, new) && mem_is_zero(new + at, ATOM)))
+        if (!memcmp(old + at, new + at, ATOM))
             continue;
         rest = true;
         r = co_q2_pwrite(s, at, new + at, ATOM);

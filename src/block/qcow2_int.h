@@ -153,7 +153,7 @@ int co_q2_corrupt(struct qcow2 *s, uint64_t off, const char *fmt, ...) PRINTF_LI
 
 /* ---- qcow2_header.c ---- */
 bool co_q2_header_read(struct qcow2 *s, struct err *e) MUST_CHECK;
-/* Writes header, extensions and backing file name as @s says. -E2BIG: more than a cluster. */
+/* Writes header, extensions and backing file name as @s says. -ENAMETOOLONG: more than a cluster, or beside the old ones in a small one. */
 int co_q2_header_write(struct qcow2 *s);
 /* The same into @buf of a cluster, which is to take the place of @old (NULL: of nothing). */
 int q2_header_build(struct qcow2 *s, uint8_t *buf, const uint8_t *old);

@@ -7,6 +7,7 @@
  */
 #include "blk_test.h"
 #include "block/bitmap.h"
+#include "block/qcow2_int.h"
 
 enum { SIZE = 1 << 20, STEPS = 70, UNIT = 512, SNAPS = 3 };
 
@@ -280,20 +281,42 @@ static struct blk_node *on_disk(uint64_t cut, const char *keep, struct blk_node 
     return must(node_of(json_of("{'driver':'qcow2','node-name':'q','backing':'','file':'disk'}")));
 }
 
-/* The name becomes @to, and the image gets a bitmap; the power fails at write @cut. The number of writes. */
-static uint64_t rename_until_cut(const char *from, const char *to, uint64_t cut, const char *keep)
+/* What a header has to hold, and where. */
+struct room { unsigned cluster, ext; };         /* ext: bytes of an extension that nobody knows */
+
+static uint8_t ext_byte(unsigned i) { return (uint8_t)(i * 7 + i / 256 + 1); }
+
+static void make_room(const struct room *in)
 {
-    struct blk_node *disk;
-    json_t *o = json_of("{'size':%d}", SIZE);
+    uint8_t buf[4096] = { 0x12, 0x34, 0x56, 0x78 };
+    json_t *o = json_of("{'size':%d,'cluster_size':%u}", SIZE, in->cluster);
     assert_true(blk_image_create(img, "qcow2", o, true, &err));
     json_decref(o);
+    if (!in->ext)
+        return;
+    st_be32(buf + 4, in->ext);
+    for (unsigned i = 0; i < in->ext; i++)
+        buf[8 + i] = ext_byte(i);
+    int fd = open(img, O_WRONLY);
+    assert_int_equal(pwrite(fd, buf, 16 + in->ext, Q2_H_OUR_LEN), 16 + in->ext);
+    close(fd);
+}
+
+/* The name becomes @to, and the image gets a bitmap; the power fails at write @cut. The number of writes; @r: whether there was room. */
+static uint64_t rename_until_cut(const struct room *in, const char *from, const char *to, uint64_t cut, const char *keep, int *r)
+{
+    struct blk_node *disk;
+    make_room(in);
     struct named x = { on_disk(0, "all", &disk), from, 0 };
     co_run_main(name_co, &x);
-    assert_int_equal(x.r, 0);
+    *r = x.r;
     del(x.n);
     del(disk);
+    if (x.r)
+        return 0;
     x = (struct named){ on_disk(cut, keep, &disk), to, 0 };
     co_run_main(name_co, &x);
+    *r = x.r;
     if (!x.r)
         co_run_main(bitmap_co, &x);
     del(x.n);
@@ -302,22 +325,43 @@ static uint64_t rename_until_cut(const char *from, const char *to, uint64_t cut,
     return writes;
 }
 
-/* Short names lie beside the header; long ones behind it, now here, now there. After a cut the image has the one or the other. */
+/* The image has the name that it had, or the other; and all of the extension. Which: 1 or 2. */
+static int name_left(const struct room *in, const char *from, const char *to)
+{
+    struct blk_node *n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','backing':'','read-only':true,'file':{'driver':'file',"
+                                              "'filename':'%s'}}", img)));
+    const char *is = n->backing_name ? n->backing_name : "";
+    int which = !strcmp(is, to) ? 2 : 1;
+    assert_true(which == 2 || !strcmp(is, from));
+    const struct q2_ext *x = ((const struct qcow2 *)n)->exts;
+    assert_int_equal(x ? x->len : 0, in->ext);
+    for (unsigned i = 0; i < in->ext; i++)
+        assert_int_equal(x->data[i], ext_byte(i));
+    del(n);
+    return which;
+}
+
+/*
+ * Short names lie beside the header; long ones behind it, now here, now there; and so do extensions that are longer than a sector. After
+ * a cut the image has the one header or the other. Where a small cluster has no room for both, the old one stays.
+ */
 static void a_header_is_the_old_one_or_the_new_one(void **state)
 {
     static const char *const keeps[] = { "none", "some", "torn", "all" };
+    static const struct room rooms[] = { { 65536, 0 }, { 65536, 700 }, { 512, 0 }, { 1024, 0 }, { 1024, 300 }, { 2048, 0 }, { 2048, 700 }, { 4096, 1500 } };
     char *name[5] = { xstrdup(""), xstrdup("a"), xasprintf("%0300d", 1), xasprintf("%0900d", 2), xasprintf("%0900d", 3) };
-    for (int from = 0; from < 5; from++) {
-        for (int to = 0; to < 5; to++) {
-            uint64_t writes = rename_until_cut(name[from], name[to], 0, "all");
-            for (uint64_t cut = 1; cut <= writes; cut++) {
-                rename_until_cut(name[from], name[to], cut, keeps[(cut + (unsigned)to) % ARRAY_SIZE(keeps)]);
-                struct blk_node *n = must(node_of(json_of("{'driver':'qcow2','node-name':'q','backing':'','read-only':true,'file':{'driver':'file',"
-                                                          "'filename':'%s'}}", img)));
-                const char *is = n->backing_name ? n->backing_name : "";
-                assert_true(!strcmp(is, name[from]) || !strcmp(is, name[to]));
-                del(n);
-            }
+    for (unsigned t = 0; t < ARRAY_SIZE(rooms) * 25; t++) {
+        const struct room *in = &rooms[t / 25];
+        const char *from = name[t % 5], *to = name[t / 5 % 5];
+        int r, ignored;
+        uint64_t writes = rename_until_cut(in, from, to, 0, "all", &r);
+        assert_true(!r || (r == -ENAMETOOLONG && in->cluster <= 4096 && strlen(to) + strlen(from) >= 300));
+        if (!writes)
+            continue;           /* not even the old name has a place */
+        assert_int_equal(name_left(in, from, to), r && strcmp(from, to) ? 1 : 2);
+        for (uint64_t cut = 1; cut <= writes; cut++) {
+            rename_until_cut(in, from, to, cut, keeps[(cut + t) % ARRAY_SIZE(keeps)], &ignored);
+            name_left(in, from, to);
         }
     }
     for (int i = 0; i < 5; i++)
