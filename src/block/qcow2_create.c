@@ -64,8 +64,10 @@ static bool check(const struct create *c, struct err *e)
         err_set(e, ERR_VALUE, "the backing file's format is missing");
         return err_hint(e, "-F FORMAT (backing_fmt=FORMAT)");
     }
-    if (c->backing_file && c->preallocation)
-        return err_set(e, ERR_VALUE, "a backing file and preallocation exclude each other: nothing of it would be seen");
+    if (c->backing_file && c->preallocation && !c->extended_l2) {
+        err_set(e, ERR_VALUE, "a backing file and preallocation exclude each other: nothing of it would be seen");
+        return err_hint(e, "extended_l2=on: subclusters show what is below until they are written");
+    }
     if (c->encrypt && (c->data_file || (v2 && c->preallocation)))
         return err_set(e, ERR_VALUE, "encryption and %s exclude each other", c->data_file ? "a data file" : "preallocation with compat=0.10: it would be seen as rubbish");
     if (!c->encrypt && c->luks.key_secret)
@@ -150,12 +152,12 @@ static int co_placeless(struct qcow2 *s, uint64_t at, uint64_t most, uint64_t *n
 
 /*
  * Clusters for what is from @from on. In an image that was used they may hold what was deleted, unless they are written; and zeroes of the
- * file are none of an encrypted disk: zero clusters.
+ * file are none of an encrypted disk: zero clusters. Those of a new image with a backing file show what is below: they have subclusters.
  */
 static int co_preallocate(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
 {
     uint64_t size = align_up(q2_size(s), s->cluster_size);
-    bool hide = s->luks || (from && how == BLK_PREALLOC_METADATA && !s->has_data_file);
+    bool below = !from && s->backing_name, hide = s->luks || (from && how == BLK_PREALLOC_METADATA && !s->has_data_file);
     int r = 0;
     for (uint64_t at = align_up(from, s->cluster_size); at < size && !r;) {
         uint64_t want = MIN((size - at) >> s->cluster_bits, (uint64_t)4096), got, host = at;
@@ -184,7 +186,8 @@ static int co_preallocate(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
             r = co_node_resize(q2_data(s), host + len);
         }
         s->writes++;
-        struct q2_ent e = { .has_host = true, .copied = true, .alloc = hide ? 0 : q2_all_subs(s), .zero = hide ? q2_all_subs(s) : 0 };
+        struct q2_ent e = { .has_host = true, .copied = true, .alloc = below || hide ? 0 : q2_all_subs(s),
+                            .zero = hide && !below ? q2_all_subs(s) : 0 };
         for (uint64_t i = 0; i < got && !r; i++) {
             e.host = host + (i << s->cluster_bits);
             r = co_q2_ent_set(s, at + (i << s->cluster_bits), &e);
@@ -237,7 +240,7 @@ bool co_q2_create(struct blk_node *file, json_t *opts, struct err *e)
         struct qcow2 *s = blank(file, &c);
         int r = co_write_empty(s, &c);
         free(s);
-        ok = !r || (r == -E2BIG ? err_set(e, ERR_VALUE, "header and backing file name need more than a cluster of %llu bytes",
+        ok = !r || (r == -ENAMETOOLONG ? err_set(e, ERR_VALUE, "header and backing file name need more than a cluster of %llu bytes",
                                           (unsigned long long)c.cluster_size)
                                 : err_os(e, -r, "cannot write '%s'", blk_node_filename(file)));
     }

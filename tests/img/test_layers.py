@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 """commit, rebase, convert -n, growth: layers of other sizes, other clusters, with snapshots. What an image shows stays, whatever is done to its chain."""
+import json
+
 import pytest
 
 from imglib import QEMU, img, qimg, qio
@@ -112,3 +114,23 @@ def test_small_mistakes(tmp_path):
     assert shown(tmp_path, a) == bytes(MIB)
     assert "--preallocation" in img("resize", "-f", "qcow2", "--shrink", "--preallocation=full", a, "-512k", ok=(1,)).stderr
     assert shown(tmp_path, a) == bytes(MIB)
+
+
+@pytest.mark.parametrize("how", ["metadata", "falloc", "full"])
+def test_subclusters_are_allocated_over_a_backing_file(tmp_path, how):
+    """All clusters have a place from the beginning, and show the image below until they are written; without subclusters that is refused."""
+    base, top, kind = tmp_path / "base", tmp_path / "top", "preallocation=%s,cluster_size=16k" % how
+    img("create", "-f", "qcow2", base, "1M")
+    qio(base, "write -P 7 0 1M")
+    assert "extended_l2" in img("create", "-f", "qcow2", "-o", kind, "-b", base, "-F", "qcow2", top, "2M", ok=(1,)).stderr
+    img("create", "-f", "qcow2", "-o", kind + ",extended_l2=on", "-b", base, "-F", "qcow2", top, "2M")
+    end = json.loads(qimg("check", "--output=json", top).stdout)["image-end-offset"]
+    assert end > 2 * MIB
+    qio(top, "read -P 7 0 1M", "read -P 0 1M 1M", "write -P 8 1000k 1k", "write -P 9 1500k 600")
+    img("convert", "-f", "qcow2", "-O", "raw", top, tmp_path / "raw")
+    data = (tmp_path / "raw").read_bytes()
+    want = bytearray(b"\7" * MIB + bytes(MIB))
+    want[1000 * 1024:1001 * 1024], want[1500 * 1024:1500 * 1024 + 600] = b"\x08" * 1024, b"\x09" * 600
+    assert data == bytes(want)
+    assert json.loads(qimg("check", "--output=json", top).stdout)["image-end-offset"] == end
+    img("check", top)
