@@ -50,9 +50,16 @@ static bool grow(struct qcow2 *s)
     return true;
 }
 
+/* How many clusters [off, off + len) touches, wherever a header says that it is. */
+static uint64_t touched(const struct qcow2 *s, uint64_t off, uint64_t len)
+{
+    return len ? ((q2_in_cluster(s, off) + len - 1) >> s->cluster_bits) + 1 : 0;
+}
+
 bool q2_meta_add(struct qcow2 *s, uint64_t off, uint64_t len)
 {
-    for (uint64_t o = align_down(off, s->cluster_size); o < off + len; o += s->cluster_size) {
+    uint64_t o = align_down(off, s->cluster_size);
+    for (uint64_t n = touched(s, off, len); n--; o += s->cluster_size) {
         if (has(s, o))
             continue;
         if (s->meta_count * 2 >= s->meta_cap && !grow(s))
@@ -81,14 +88,16 @@ static void del(struct qcow2 *s, uint64_t off)
 
 void q2_meta_del(struct qcow2 *s, uint64_t off, uint64_t len)
 {
-    for (uint64_t o = align_down(off, s->cluster_size); o < off + len; o += s->cluster_size)
+    uint64_t o = align_down(off, s->cluster_size);
+    for (uint64_t n = touched(s, off, len); n--; o += s->cluster_size)
         if (has(s, o))
             del(s, o);
 }
 
 bool q2_meta_has(const struct qcow2 *s, uint64_t off, uint64_t len)
 {
-    for (uint64_t o = align_down(off, s->cluster_size); o < off + len; o += s->cluster_size)
+    uint64_t o = align_down(off, s->cluster_size);
+    for (uint64_t n = touched(s, off, len); n--; o += s->cluster_size)
         if (has(s, o))
             return true;
     return false;

@@ -78,3 +78,13 @@ def test_bitmaps_of_a_snapshot_of_another_size(tmp_path):
     img("bitmap", "--clear", p, "b")
     img("check", p)
     qimg("check", p)
+
+
+def test_a_place_of_nothing_takes_no_memory(tmp_path):
+    """Where the table of snapshots is that are not there is no matter: opening ends, whatever it says."""
+    path = tmp_path / "a"
+    img("create", "-f", "qcow2", path, "1M")
+    with open(path, "r+b") as f:
+        f.seek(64)
+        f.write(b"\xff" * 8)
+    assert "1 MiB" in img("info", path).stdout
