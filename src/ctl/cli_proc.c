@@ -55,10 +55,6 @@ bool cli_daemon_fork(struct err *e)
         return true;
     if (cli_exits_with_parent())
         return err_set(e, ERR_VALUE, "-daemonize: the parent ends at once, which -run-with exit-with-parent=on would follow");
-    if (cli_flags.nographic) {
-        err_set(e, ERR_VALUE, "-daemonize: leaves no terminal for -nographic");
-        return err_hint(e, "use -display none, with -serial and -monitor on a socket or a file");
-    }
     int p[2];
     if (pipe2(p, O_CLOEXEC) < 0)
         return err_os(e, errno, "-daemonize: pipe");

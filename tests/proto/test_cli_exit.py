@@ -195,8 +195,10 @@ def test_exit_with_parent(tmp_path):
         time.sleep(0.02)
 
 
-def test_daemon_with_relative_names_leaves_nothing(tmp_path):
-    r = subprocess.run([BINARY, "-M", "none", "-daemonize", "-display", "none", "-pidfile", "pid", "-qmp", "unix:qmp,server=on,wait=off"],
+@pytest.mark.parametrize("terminal", [("-display", "none"), ("-nographic", "-nodefaults"), ("-nographic", "-serial", "null")])
+def test_daemon_with_relative_names_leaves_nothing(tmp_path, terminal):
+    """Nor does it need a terminal where nothing would be on one."""
+    r = subprocess.run([BINARY, "-M", "none", "-daemonize", *terminal, "-pidfile", "pid", "-qmp", "unix:qmp,server=on,wait=off"],
                        cwd=tmp_path, check=False, stdin=subprocess.DEVNULL, timeout=TIMEOUT)
     assert r.returncode == 0
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
