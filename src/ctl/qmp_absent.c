@@ -19,8 +19,8 @@
 static const struct { const char *name, *why; } rows[] = {
     { "migrate", NO_MIGRATION }, { "migrate-incoming", NO_MIGRATION }, { "migrate_cancel", NO_MIGRATION }, { "migrate-continue", NO_MIGRATION },
     { "migrate-pause", NO_MIGRATION }, { "migrate-recover", NO_MIGRATION }, { "migrate-set-capabilities", NO_MIGRATION },
-    { "migrate-set-parameters", NO_MIGRATION }, { "migrate-start-postcopy", NO_MIGRATION }, { "query-migrate", NO_MIGRATION },
-    { "query-migrate-capabilities", NO_MIGRATION }, { "query-migrate-parameters", NO_MIGRATION }, { "client_migrate_info", NO_MIGRATION },
+    { "migrate-set-parameters", NO_MIGRATION }, { "migrate-start-postcopy", NO_MIGRATION },
+    { "query-migrate-parameters", NO_MIGRATION }, { "client_migrate_info", NO_MIGRATION },
     { "query-migrationthreads", NO_MIGRATION }, { "x-colo-lost-heartbeat", NO_MIGRATION }, { "query-colo-status", NO_MIGRATION },
     { "blockdev-set-active", NO_MIGRATION },
     { "snapshot-save", NO_SNAPSHOT }, { "snapshot-load", NO_SNAPSHOT }, { "snapshot-delete", NO_SNAPSHOT },
@@ -34,7 +34,6 @@ static const struct { const char *name, *why; } rows[] = {
     { "query-replay", NO_REPLAY }, { "replay-break", NO_REPLAY }, { "replay-delete-break", NO_REPLAY }, { "replay-seek", NO_REPLAY },
     { "query-tpm", NO_TPM }, { "query-tpm-models", NO_TPM }, { "query-tpm-types", NO_TPM },
     { "query-hotpluggable-cpus", NO_PLUG }, { "query-memory-devices", NO_PLUG }, { "set-numa-node", "this machine has one node of memory" },
-    { "query-cpu-definitions", SEEN("-cpu help lists the models") }, { "query-cpu-model-expansion", SEEN("-cpu NAME,help lists the extensions") },
     { "query-accelerators", SEEN("-accel help lists them") }, { "qom-list-get", SEEN("qom-list and qom-get") },
     { "query-rx-filter", "the filters of network cards are not told" }, { "query-stats", SEEN("query-blockstats has those of disks") },
     { "query-stats-schemas", SEEN("query-blockstats has those of disks") },

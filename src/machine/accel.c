@@ -19,6 +19,18 @@ static const struct accel_ops *const accels[] = {
 };
 static const struct accel_ops *chosen;
 
+/* Types, by which programs see what there is to choose from. Nothing is made of them. */
+static const struct obj_class accel_base = { .name = "accel", .desc = "What executes instructions", .size = sizeof(struct obj), .flags = OCF_ABSTRACT };
+OBJ_CLASS(&accel_base);
+#define ACCEL_TYPE(sym, nm, ds) static const struct obj_class sym##_type = { .name = nm "-accel", .desc = ds, .base = &accel_base, \
+    .size = sizeof(struct obj), .flags = OCF_INTERNAL }; OBJ_CLASS(&sym##_type)
+#ifdef __x86_64__
+ACCEL_TYPE(jit, "jit", "Translates to host code");
+#endif
+ACCEL_TYPE(interp, "interp", "Interprets");
+ACCEL_TYPE(tcg, "tcg", "QEMU's name for emulation: the default");
+ACCEL_TYPE(qtest, "qtest", "No CPU runs");
+
 static const char *accel_nth(const void *table, size_t i)
 {
     return i < ARRAY_SIZE(accels) ? accels[i]->name : i == ARRAY_SIZE(accels) ? "qtest" : NULL;

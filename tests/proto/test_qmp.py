@@ -270,10 +270,39 @@ def test_schema_covers_every_command_and_event(m):
         arg = next(e for e in entries if e["name"] == command + "-arg")
         assert arg["tag"] == tag and {v["type"] for v in arg["variants"]} <= types
         assert case in [v["case"] for v in arg["variants"]]
-        assert {"name": tag, "type": "str"} in arg["members"]
+        kinds = next(e for e in entries if e["name"] == "%s.%s" % (arg["name"], tag))
+        assert {"name": tag, "type": kinds["name"]} in arg["members"]
+        assert kinds["values"] == [v["case"] for v in arg["variants"]] == [k["name"] for k in kinds["members"]]
     for e in entries:
         for t in [e.get("arg-type"), e.get("ret-type"), e.get("element-type")] + [x["type"] for x in e.get("members", []) if "type" in x]:
             assert t is None or t in types, e
+
+
+def path_in_schema(schema, name, kind, *path):
+    """The entry that PATH leads to from the argument or answer of command NAME: members, or "+case" of a tag. None: there is none."""
+    at = schema[schema[name][kind]]
+    for step in path:
+        at = schema[at["element-type"]] if at["meta-type"] == "array" else at
+        types = [v["type"] for v in at.get("variants", []) if "+" + v["case"] == step] + [m["type"] for m in at["members"] if m["name"] == step]
+        if not types:
+            return None
+        at = schema[types[0]]
+    return at
+
+
+def test_management_tools_find_in_the_schema_what_they_look_for(m):
+    """Names by which libvirt decides what it may use; options with dots are members of objects."""
+    schema = {e["name"]: e for e in m.qmp.cmd("query-qmp-schema")}
+    for name, kind, *path in (("blockdev-add", "arg-type", "+nbd", "tls-hostname"), ("netdev_add", "arg-type", "+stream"), ("nbd-server-start", "arg-type", "tls-creds"),
+                              ("nbd-server-add", "arg-type", "bitmap"), ("query-iothreads", "ret-type", "poll-max-ns"),
+                              ("query-named-block-nodes", "arg-type", "flat"), ("blockdev-add", "arg-type", "+file", "cache", "direct"),
+                              ("blockdev-add", "arg-type", "+qcow2", "encrypt", "key-secret")):
+        assert path_in_schema(schema, name, kind, *path), path
+    assert "dgram" in path_in_schema(schema, "netdev_add", "arg-type", "type")["values"]
+    assert "secret" in path_in_schema(schema, "object-add", "arg-type", "qom-type")["values"]
+    assert "json-cli-hotplug" in schema["device_add"]["features"] and "features" not in schema["device_del"]
+    assert path_in_schema(schema, "blockdev-add", "arg-type", "+file", "drop-cache") is None
+    assert not any("." in member["name"] for e in schema.values() for member in e.get("members", []) if e["meta-type"] == "object")
 
 
 def answers(value, schema, entry):
@@ -348,6 +377,91 @@ def test_back_end_of_a_chardev_is_changed(tmp_path):
 def test_events_are_told_before_they_come(m):
     told = {e["name"] for e in m.qmp.cmd("query-qmp-schema") if e["meta-type"] == "event"}
     assert {"STOP", "RESUME", "SHUTDOWN", "RESET", "POWERDOWN", "DEVICE_DELETED"} <= told
+    sent = set()
+    for folder, _, files in os.walk(os.path.join(ROOT, "src")):
+        for name in files:
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                sent |= set(re.findall(r'qmp_event\("(\w+)"', f.read()))
+    assert len(sent) > 15 and sent <= told
+
+
+def test_events_are_what_the_schema_tells(board):
+    schema = {e["name"]: e for e in board.qmp.cmd("query-qmp-schema")}
+    board.qmp.cmd("cont")
+    board.qmp.cmd("stop")
+    board.qmp.cmd("system_reset")
+    board.qmp.cmd("object-add", qom_type="iothread", id="t")
+    board.qmp.cmd("device_add", driver="scsi-cd", id="cd")
+    board.qmp.cmd("device_del", id="cd")
+    board.qmp.cmd("blockdev-add", driver="null-co", **{"node-name": "n", "size": 65536})
+    board.qmp.cmd("blockdev-add", driver="null-co", **{"node-name": "o", "size": 65536})
+    board.qmp.cmd("blockdev-mirror", job_id="j", device="n", target="o", sync="full")
+    board.qmp.wait_event("BLOCK_JOB_READY")
+    board.qmp.cmd("block-job-cancel", device="j")
+    board.qmp.wait_event("BLOCK_JOB_COMPLETED")
+    board.qmp.cmd("quit")
+    board.qmp.wait_event("SHUTDOWN")
+    assert {"STOP", "RESUME", "RESET", "DEVICE_DELETED", "JOB_STATUS_CHANGE"} <= {e["event"] for e in board.qmp.events}
+    for e in board.qmp.events:
+        assert answers(e.get("data", {}), schema, schema[schema[e["event"]]["arg-type"]]), e
+
+
+def test_cpu_models_are_listed_and_expanded(m):
+    models = {d["name"]: d for d in m.qmp.cmd("query-cpu-definitions")}
+    assert {"rv64", "max", "rv64i", "rva22s64", "sifive-u54", "veyron-v1"} == set(models)
+    assert models["max"]["typename"] == models["rv64"]["typename"] == "rv64-riscv-cpu"
+    assert {d["typename"] for d in models.values()} >= {x.get("default-cpu-type", "rv64-riscv-cpu") for x in m.qmp.cmd("query-machines")}
+    expand = m.qmp.cmd("query-cpu-model-expansion", type="full", model={"name": "rv64i", "props": {"m": True, "mimpid": 5}})["model"]
+    assert expand["name"] == "rv64i" and (expand["props"]["m"], expand["props"]["a"], expand["props"]["mimpid"]) == (True, False, 5)
+    again = m.qmp.cmd("query-cpu-model-expansion", type="full", model=expand)["model"]
+    assert again == expand
+
+
+@pytest.mark.parametrize("model", [{}, {"name": 5}, {"name": "rv64", "props": []}, {"name": "rv65"}, {"name": "rv64", "props": {"nosuch": True}},
+                                   {"name": "rv64", "props": {"v": True}}, {"name": "rv64i", "props": {"d": True}}, []])
+def test_what_is_no_cpu_model_is_not_expanded(m, model):
+    with pytest.raises(QmpError) as e:
+        m.qmp.cmd("query-cpu-model-expansion", type="full", model=model)
+    assert e.value.cls == "GenericError"
+
+
+def test_accelerators_are_types(m):
+    assert {"interp-accel", "tcg-accel", "qtest-accel"} <= {t["name"] for t in m.qmp.cmd("qom-list-types", implements="accel")}
+    assert not {t["name"] for t in m.qmp.cmd("qom-list-types")} & {"kvm-accel", "hvf-accel"}
+    assert "-accel" not in run("-object", "help")[1]
+
+
+def test_migration_can_do_nothing_and_is_never_under_way(m):
+    assert (m.qmp.cmd("query-migrate-capabilities"), m.qmp.cmd("query-migrate")) == ([], {})
+
+
+def test_cpu_models_are_listed_and_expanded(m):
+    models = {d["name"]: d for d in m.qmp.cmd("query-cpu-definitions")}
+    assert {"rv64", "max", "rv64i", "rva22s64", "sifive-u54", "veyron-v1"} == set(models)
+    assert models["max"]["typename"] == models["rv64"]["typename"] == "rv64-riscv-cpu"
+    assert {d["typename"] for d in models.values()} >= {x.get("default-cpu-type", "rv64-riscv-cpu") for x in m.qmp.cmd("query-machines")}
+    expand = m.qmp.cmd("query-cpu-model-expansion", type="full", model={"name": "rv64i", "props": {"m": True, "mimpid": 5}})["model"]
+    assert expand["name"] == "rv64i" and (expand["props"]["m"], expand["props"]["a"], expand["props"]["mimpid"]) == (True, False, 5)
+    again = m.qmp.cmd("query-cpu-model-expansion", type="full", model=expand)["model"]
+    assert again == expand
+
+
+@pytest.mark.parametrize("model", [{}, {"name": 5}, {"name": "rv64", "props": []}, {"name": "rv65"}, {"name": "rv64", "props": {"nosuch": True}},
+                                   {"name": "rv64", "props": {"v": True}}, {"name": "rv64i", "props": {"d": True}}, []])
+def test_what_is_no_cpu_model_is_not_expanded(m, model):
+    with pytest.raises(QmpError) as e:
+        m.qmp.cmd("query-cpu-model-expansion", type="full", model=model)
+    assert e.value.cls == "GenericError"
+
+
+def test_accelerators_are_types(m):
+    assert {"interp-accel", "tcg-accel", "qtest-accel"} <= {t["name"] for t in m.qmp.cmd("qom-list-types", implements="accel")}
+    assert not {t["name"] for t in m.qmp.cmd("qom-list-types")} & {"kvm-accel", "hvf-accel"}
+    assert "-accel" not in run("-object", "help")[1]
+
+
+def test_migration_can_do_nothing_and_is_never_under_way(m):
+    assert (m.qmp.cmd("query-migrate-capabilities"), m.qmp.cmd("query-migrate")) == ([], {})
 
 
 def test_random_input_never_ends_the_session(m):
