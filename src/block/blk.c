@@ -498,6 +498,10 @@ int co_blk_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out
 
 struct io_error { struct post post; char *device, *node, *reason; bool is_read, enospc; enum blk_action act; };
 
+static const struct qmp_event_def io_error_event = { "BLOCK_IO_ERROR", "A request of a device failed",
+    .says = "{device:str, node-name:str, operation:str, action:str, nospace:bool, reason:str}" };
+QMP_EVENT(&io_error_event);
+
 static void report_error(void *arg)
 {
     static const char *const acts[] = { "report", "ignore", "stop" };

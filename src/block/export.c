@@ -77,7 +77,7 @@ struct blk_export *blk_export_create(json_t *opts, struct err *e)
     return EXPORT(x);
 }
 
-static const struct qmp_event_def deleted_event = { "BLOCK_EXPORT_DELETED", "An export ended", false };
+static const struct qmp_event_def deleted_event = { "BLOCK_EXPORT_DELETED", "An export ended", .says = "{id:str}" };
 QMP_EVENT(&deleted_event);
 
 static void export_free(struct blk_export *x)

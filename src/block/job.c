@@ -35,13 +35,14 @@ const char *job_status_name(enum job_status s)
 
 /* ---- events ---- */
 
+#define PROGRESS_SAYS "type:str, device:str, len:int, offset:int, speed:int"
 static const struct qmp_event_def events[] = {
-    { "JOB_STATUS_CHANGE", "A job is in another state; data: id, status" },
-    { "BLOCK_JOB_COMPLETED", "A job ended; data: type, device, len, offset, speed, error" },
-    { "BLOCK_JOB_CANCELLED", "A job was cancelled; data: type, device, len, offset, speed" },
-    { "BLOCK_JOB_READY", "A job can be completed; data: type, device, len, offset, speed" },
-    { "BLOCK_JOB_ERROR", "A request of a job failed; data: device, operation, action" },
-    { "BLOCK_JOB_PENDING", "A job waits for job-finalize; data: type, id" },
+    { "JOB_STATUS_CHANGE", "A job is in another state", .says = "{id:str, status:str}" },
+    { "BLOCK_JOB_COMPLETED", "A job ended", .says = "{" PROGRESS_SAYS ", *error:str}" },
+    { "BLOCK_JOB_CANCELLED", "A job was cancelled", .says = "{" PROGRESS_SAYS "}" },
+    { "BLOCK_JOB_READY", "A job can be completed", .says = "{" PROGRESS_SAYS "}" },
+    { "BLOCK_JOB_ERROR", "A request of a job failed", .says = "{device:str, operation:str, action:str}" },
+    { "BLOCK_JOB_PENDING", "A job waits for job-finalize", .says = "{type:str, id:str}" },
 };
 QMP_EVENT(&events[0]);
 QMP_EVENT(&events[1]);

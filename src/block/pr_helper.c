@@ -31,7 +31,7 @@ struct pr_helper {
 };
 
 static const struct qmp_event_def status_changed = {
-    "PR_MANAGER_STATUS_CHANGED", "The connection to a helper for persistent reservations came or went; data: id, connected", false, NULL,
+    "PR_MANAGER_STATUS_CHANGED", "The connection to a helper for persistent reservations came or went", .says = "{id:str, connected:bool}",
 };
 QMP_EVENT(&status_changed);
 

@@ -105,7 +105,8 @@ void q2_alloc_end(struct q2_alloc *a)
 
 /* ---- contradictions ---- */
 
-static const struct qmp_event_def corrupted_event = { "BLOCK_IMAGE_CORRUPTED", "Metadata of an image contradicts itself", false };
+static const struct qmp_event_def corrupted_event = { "BLOCK_IMAGE_CORRUPTED", "Metadata of an image contradicts itself",
+    .says = "{device:str, node-name:str, msg:str, offset:int, fatal:bool}" };
 QMP_EVENT(&corrupted_event);
 
 int co_q2_corrupt(struct qcow2 *s, uint64_t off, const char *fmt, ...)

@@ -35,8 +35,10 @@ static unsigned count(const struct blk_quorum *q)
 /* ---- events ---- */
 
 static const struct qmp_event_def events[] = {
-    { "QUORUM_FAILURE", "Too few nodes of a quorum agree; data: reference, sector-num, sectors-count", true, "reference" },
-    { "QUORUM_REPORT_BAD", "A node of a quorum failed or differs; data: type, node-name, sector-num, sectors-count, error", true, "node-name" },
+    { "QUORUM_FAILURE", "Too few nodes of a quorum agree", true, "reference",
+      .says = "{reference:str, sector-num:int, sectors-count:int}" },
+    { "QUORUM_REPORT_BAD", "A node of a quorum failed or differs", true, "node-name",
+      .says = "{type:str, node-name:str, sector-num:int, sectors-count:int, *error:str}" },
 };
 QMP_EVENT(&events[0]);
 QMP_EVENT(&events[1]);

@@ -32,6 +32,8 @@ struct qmp_cmd {
      * these classes, whose name and a '-' the type names leave out; NULL: whatever -object makes. */
     const char *tag;
     const struct obj_class *one_of;
+    /* Words of introspection by which programs tell what it can do beyond its arguments, parted by spaces. NULL: none. */
+    const char *features;
     struct co_mutex *turn;              /* held while it runs, from before its arguments are read: of such commands one at a time. NULL: beside others */
 };
 extern const struct prop qmp_nothing[];
@@ -45,6 +47,7 @@ struct qmp_event_def {
     const char *name, *doc;
     bool limited;               /* at most one a second, the latest data wins */
     const char *key;            /* with limited: the member of the data that tells apart whose second it is ("id"). May be NULL */
+    const char *says;           /* its data, as qmp_cmd's @says tells; NULL: none */
 };
 LINKSET_DECLARE(qmp_events, struct qmp_event_def);
 #define QMP_EVENT(ptr) LINKSET_ADD(qmp_events, struct qmp_event_def, ptr)

@@ -251,7 +251,8 @@ QMP_CMD(&cmds[0]);
 QMP_CMD(&cmds[1]);
 QMP_CMD(&cmds[2]);
 
-static const struct qmp_event_def event = { "DUMP_COMPLETED", "dump-guest-memory has come to its end" };
+static const struct qmp_event_def event = { "DUMP_COMPLETED", "dump-guest-memory has come to its end",
+    .says = "{result:{status:str, completed:int, total:int}, *error:str}" };
 QMP_EVENT(&event);
 
 /* ---- the monitor's ---- */

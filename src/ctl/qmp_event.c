@@ -132,10 +132,10 @@ static void sink(const char *name, json_t *data)
 static const struct qmp_event_def core_events[] = {
     { "RESUME", "The machine runs" },
     { "STOP", "The machine stopped" },
-    { "RESET", "The machine was reset; data: guest, reason" },
+    { "RESET", "The machine was reset", .says = "{guest:bool, reason:str}" },
     { "POWERDOWN", "The power button was pressed" },
-    { "SHUTDOWN", "The machine ends or stops for good; data: guest, reason" },
-    { "DEVICE_DELETED", "A device has gone; data: device, path" },
+    { "SHUTDOWN", "The machine ends or stops for good", .says = "{guest:bool, reason:str}" },
+    { "DEVICE_DELETED", "A device has gone", .says = "{*device:str, path:str}" },
 };
 QMP_EVENT(&core_events[0]);
 QMP_EVENT(&core_events[1]);

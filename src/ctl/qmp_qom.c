@@ -285,7 +285,7 @@ static const struct prop device_add_props[] = {
     { .name = "id", .doc = "Its name", .type = PROP_T_STR },
     PROP_END };
 static const struct qmp_cmd cmd_device_add = { "device_add", "Plugs in a device: driver, id, bus and its options", .co_run = co_device_add, .raw = true,
-    .args = device_add_props, .ret = qmp_nothing };
+    .args = device_add_props, .ret = qmp_nothing, .features = "json-cli json-cli-hotplug" };
 QMP_CMD(&cmd_device_add);
 
 static json_t *co_device_del(void *args, struct err *e)

@@ -13,14 +13,29 @@ static const struct { const char *name, *json; } builtins[] = {
     { "str", "string" }, { "int", "int" }, { "bool", "boolean" }, { "number", "number" }, { "any", "value" }, { "null", "null" },
 };
 
+static void add_value(json_t *of, const char *value)
+{
+    json_array_append_new(json_object_get(of, "values"), json_string(value));
+    json_array_append_new(json_object_get(of, "members"), json_pack("{s:s}", "name", value));
+}
+
 static json_t *enum_entry(const char *name, const char *const *values)
 {
-    json_t *names = json_array(), *members = json_array();
-    for (; values && *values; values++) {
-        json_array_append_new(names, json_string(*values));
-        json_array_append_new(members, json_pack("{s:s}", "name", *values));
-    }
-    return json_pack("{s:s, s:s, s:o, s:o}", "name", name, "meta-type", "enum", "values", names, "members", members);
+    json_t *o = json_pack("{s:s, s:s, s:[], s:[]}", "name", name, "meta-type", "enum", "values", "members");
+    for (; values && *values; values++)
+        add_value(o, *values);
+    return o;
+}
+
+/* The entry of @list whose name is @name; NULL: there is none. */
+static json_t *entry_named(json_t *list, const char *name)
+{
+    size_t i;
+    json_t *t;
+    json_array_foreach(list, i, t)
+        if (!strcmp(json_string_value(json_object_get(t, "name")), name))
+            return t;
+    return NULL;
 }
 
 /* The type of a member; an enum of its own is appended to @list on the way. */
@@ -51,11 +66,37 @@ static json_t *member_type(const struct prop *p, const char *owner, json_t *list
     }
 }
 
-/* Unless it is hidden or cannot be set. */
+/* The members of the object that is @owner's member @name; it is made when the first of them comes. NULL: that member is no object. */
+static json_t *members_of(json_t *members, const char *name, const char *owner, json_t *list)
+{
+    char *type = xasprintf("%s.%s", owner, name);
+    json_t *known = entry_named(members, name), *object = entry_named(list, type);
+    if (!known) {
+        object = json_pack("{s:s, s:s, s:[]}", "name", type, "meta-type", "object", "members");
+        json_array_append_new(list, object);
+        json_array_append_new(members, json_pack("{s:s, s:s, s:n}", "name", name, "type", type, "default"));
+    }
+    free(type);
+    return json_object_get(object, "members");
+}
+
+/* Unless it is hidden or cannot be set. Options with dots are members of objects: "cache.direct" is {"cache": {"direct": ...}}. */
 static void add_member(json_t *members, const struct prop *p, const char *owner, json_t *list)
 {
+    const char *dot = strchr(p->name, '.');
     if (p->flags & (PF_HIDDEN | PF_READONLY))
         return;
+    if (dot) {
+        char *name = xstrndup(p->name, (size_t)(dot - p->name)), *inner = xasprintf("%s.%s", owner, name);
+        json_t *of = members_of(members, name, owner, list);
+        struct prop rest = *p;
+        rest.name = dot + 1;
+        if (of)
+            add_member(of, &rest, inner, list);
+        free(name);
+        free(inner);
+        return;
+    }
     json_t *m = json_pack("{s:s, s:o}", "name", p->name, "type", member_type(p, owner, list));
     if (!(p->flags & PF_REQUIRED))
         json_object_set_new(m, "default", json_null());
@@ -101,16 +142,6 @@ static char *says_object(struct says *s, const char *name)
     return xstrdup(name);
 }
 
-static bool has_type(json_t *list, const char *name)
-{
-    size_t i;
-    json_t *t;
-    json_array_foreach(list, i, t)
-        if (!strcmp(json_string_value(json_object_get(t, "name")), name))
-            return true;
-    return false;
-}
-
 /* The name of the type that is described at s->at; @name is what a new one is called. Caller frees. */
 static char *says_type(struct says *s, const char *name)
 {
@@ -122,7 +153,7 @@ static char *says_type(struct says *s, const char *name)
         s->at++;
         char *of = says_type(s, name), *array = xasprintf("[%s]", of);
         s->at += *s->at == ']';
-        if (!has_type(s->list, array))
+        if (!entry_named(s->list, array))
             json_array_append_new(s->list, json_pack("{s:s, s:s, s:s}", "name", array, "meta-type", "array", "element-type", of));
         free(of);
         return array;
@@ -140,9 +171,11 @@ static bool is_one_of(const struct qmp_cmd *c, const struct obj_class *k)
     return c->one_of ? obj_class_is(k, c->one_of) && !(k->flags & OCF_INTERNAL) : user_object_class(k);
 }
 
+/* The tag is one of the cases, and each brings the options of its class. */
 static void add_choices(json_t *list, const struct qmp_cmd *c, const char *arg)
 {
-    json_t *variants = json_array(), *base = json_array_get(list, json_array_size(list) - 1);
+    json_t *variants = json_array(), *base = entry_named(list, arg), *kinds = enum_entry(arg, NULL);
+    char *kind = xasprintf("%s.%s", arg, c->tag);
     size_t strip = c->one_of ? strlen(c->one_of->name) + 1 : 0;
     for (const struct obj_class *const *k = obj_class_list(c->one_of, false); *k; k++) {
         if (!is_one_of(c, *k))
@@ -155,10 +188,28 @@ static void add_choices(json_t *list, const struct qmp_cmd *c, const char *arg)
                 add_member(members, &p, name, list);
         json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", name, "meta-type", "object", "members", members));
         json_array_append_new(variants, json_pack("{s:s, s:s}", "case", (*k)->name + strip, "type", name));
+        add_value(kinds, (*k)->name + strip);
         free(name);
     }
+    json_object_set_new(kinds, "name", json_string(kind));
+    json_array_append_new(list, kinds);
+    json_object_set_new(entry_named(json_object_get(base, "members"), c->tag), "type", json_string(kind));
+    free(kind);
     json_object_set_new(base, "tag", json_string(c->tag));
     json_object_set_new(base, "variants", variants);
+}
+
+static void add_features(json_t *entry, const char *words)
+{
+    json_t *features = json_array();
+    for (const char *w = words; w && *w; w += strspn(w, " ")) {
+        size_t n = strcspn(w, " ");
+        json_array_append_new(features, json_stringn(w, n));
+        w += n;
+    }
+    if (json_array_size(features))
+        json_object_set(entry, "features", features);
+    json_decref(features);
 }
 
 static void add_command(json_t *list, const struct qmp_cmd *c)
@@ -169,6 +220,7 @@ static void add_command(json_t *list, const struct qmp_cmd *c)
                 xasprintf("%s%s%s", c->list ? "[" : "", one, c->list ? "]" : "");
     json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:b}", "name", c->name, "meta-type", "command", "arg-type", arg,
                                           "ret-type", ret, "allow-oob", c->oob));
+    add_features(json_array_get(list, json_array_size(list) - 1), c->features);
     if (c->ret && c->ret != qmp_nothing) {
         add_object(list, one, c->ret);
         if (c->list)
@@ -181,6 +233,15 @@ static void add_command(json_t *list, const struct qmp_cmd *c)
     if (c->tag)
         add_choices(list, c, arg);
     free(arg);
+}
+
+static void add_event(json_t *list, const struct qmp_event_def *d)
+{
+    struct says says = { d->says, list };
+    char *name = xasprintf("%s-data", d->name), *type = d->says ? says_type(&says, name) : xstrdup("q_empty");
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", d->name, "meta-type", "event", "arg-type", type));
+    free(name);
+    free(type);
 }
 
 static json_t *co_schema(void *args, struct err *e)
@@ -196,10 +257,10 @@ static json_t *co_schema(void *args, struct err *e)
     LINKSET_EACH(qmp_cmds, struct qmp_cmd, c)
         add_command(list, c);
     LINKSET_EACH(qmp_events, struct qmp_event_def, d)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", d->name, "meta-type", "event", "arg-type", "raw-arg"));
+        add_event(list, d);
     return list;
 }
 static const struct qmp_cmd cmd_schema = { "query-qmp-schema", "What commands and events take, in a form for programs", .co_run = co_schema,
     .says = "[{name:str, meta-type:str, *json-type:str, *values:[str], *members:[any], *element-type:str, *arg-type:str, *ret-type:str, "
-            "*allow-oob:bool, *tag:str, *variants:[{case:str, type:str}]}]", .preconfig = true };
+            "*allow-oob:bool, *features:[str], *tag:str, *variants:[{case:str, type:str}]}]", .preconfig = true };
 QMP_CMD(&cmd_schema);

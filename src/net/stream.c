@@ -275,8 +275,8 @@ static const struct netdev_class stream_class = {
 OBJ_CLASS(&stream_class.obj);
 
 static const struct qmp_event_def events[] = {
-    { "NETDEV_STREAM_CONNECTED", "A stream network back end has a peer", false },
-    { "NETDEV_STREAM_DISCONNECTED", "A stream network back end lost its peer", false },
+    { "NETDEV_STREAM_CONNECTED", "A stream network back end has a peer", .says = "{netdev-id:str, addr:any}" },
+    { "NETDEV_STREAM_DISCONNECTED", "A stream network back end lost its peer", .says = "{netdev-id:str}" },
 };
 QMP_EVENT(&events[0]);
 QMP_EVENT(&events[1]);

@@ -435,35 +435,6 @@ def test_migration_can_do_nothing_and_is_never_under_way(m):
     assert (m.qmp.cmd("query-migrate-capabilities"), m.qmp.cmd("query-migrate")) == ([], {})
 
 
-def test_cpu_models_are_listed_and_expanded(m):
-    models = {d["name"]: d for d in m.qmp.cmd("query-cpu-definitions")}
-    assert {"rv64", "max", "rv64i", "rva22s64", "sifive-u54", "veyron-v1"} == set(models)
-    assert models["max"]["typename"] == models["rv64"]["typename"] == "rv64-riscv-cpu"
-    assert {d["typename"] for d in models.values()} >= {x.get("default-cpu-type", "rv64-riscv-cpu") for x in m.qmp.cmd("query-machines")}
-    expand = m.qmp.cmd("query-cpu-model-expansion", type="full", model={"name": "rv64i", "props": {"m": True, "mimpid": 5}})["model"]
-    assert expand["name"] == "rv64i" and (expand["props"]["m"], expand["props"]["a"], expand["props"]["mimpid"]) == (True, False, 5)
-    again = m.qmp.cmd("query-cpu-model-expansion", type="full", model=expand)["model"]
-    assert again == expand
-
-
-@pytest.mark.parametrize("model", [{}, {"name": 5}, {"name": "rv64", "props": []}, {"name": "rv65"}, {"name": "rv64", "props": {"nosuch": True}},
-                                   {"name": "rv64", "props": {"v": True}}, {"name": "rv64i", "props": {"d": True}}, []])
-def test_what_is_no_cpu_model_is_not_expanded(m, model):
-    with pytest.raises(QmpError) as e:
-        m.qmp.cmd("query-cpu-model-expansion", type="full", model=model)
-    assert e.value.cls == "GenericError"
-
-
-def test_accelerators_are_types(m):
-    assert {"interp-accel", "tcg-accel", "qtest-accel"} <= {t["name"] for t in m.qmp.cmd("qom-list-types", implements="accel")}
-    assert not {t["name"] for t in m.qmp.cmd("qom-list-types")} & {"kvm-accel", "hvf-accel"}
-    assert "-accel" not in run("-object", "help")[1]
-
-
-def test_migration_can_do_nothing_and_is_never_under_way(m):
-    assert (m.qmp.cmd("query-migrate-capabilities"), m.qmp.cmd("query-migrate")) == ([], {})
-
-
 def test_random_input_never_ends_the_session(m):
     rng = random.Random(20)
     pieces = [b"{", b"}", b"[", b"]", b'"execute"', b":", b",", b'"query-status"', b'"id"', b"1", b"-", b"1e999", b"null", b"true", b'"\\u0000"', b'"\\ud800"',

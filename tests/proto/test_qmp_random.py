@@ -15,7 +15,7 @@ ROUNDS = int(os.environ.get("BP_FUZZ_ROUNDS", "3000"))
 # They end the session, write without bound or are no business of a test.
 LEFT_OUT = {"quit", "pmemsave", "memsave", "human-monitor-command", "qmp_capabilities", "add-fd", "exit-preconfig", "x-exit-preconfig"}
 # Of what a command would wait for, or where it would go.
-FIXED = {"wait": False, "host": "127.0.0.1", "reconnect": 0, "timeout": 0}
+FIXED = {"wait": False, "host": "127.0.0.1", "reconnect": 0, "timeout": 0, "mem-path": "/nonexistent/memory"}
 NAMES = ["a", "b", "disk", "net", "chr", "ser", "rng", "", "/machine", "/machine/peripheral/a", "virtio-rng-device", "virtio-blk-device", "virtio-net-device", "type",
          "x" * 300, "a.b", "\u00e4", "null-co", "raw", "on", "0", "fd:a", "file:core"]
 NUMBERS = [0, 1, -1, 2, 3, 7, 512, 4096, 65536, 1 << 20, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, -(1 << 63), 1 << 70]

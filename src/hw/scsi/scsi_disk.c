@@ -43,7 +43,7 @@ bool scsi_disk_read_only(const struct scsi_disk *d)
 /* ---- medium ---- */
 
 static const struct qmp_event_def disk_events[] = {
-    { "DEVICE_TRAY_MOVED", "The tray of a drive opened or closed; data: device, id, tray-open", false, NULL },
+    { "DEVICE_TRAY_MOVED", "The tray of a drive opened or closed", .says = "{device:str, id:str, tray-open:bool}" },
 };
 QMP_EVENT(&disk_events[0]);
 

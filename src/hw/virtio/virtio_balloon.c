@@ -97,7 +97,7 @@ static void balloon_resumed(struct virtio_dev *v)
 }
 
 static const struct qmp_event_def balloon_events[] = {
-    { "BALLOON_CHANGE", "The guest's memory changed its size by its balloon; data: actual", true, NULL },
+    { "BALLOON_CHANGE", "The guest's memory changed its size by its balloon", true, .says = "{actual:int}" },
 };
 QMP_EVENT(&balloon_events[0]);
 

@@ -8,7 +8,7 @@
 #include "hw/virtio/virtio_serial.h"
 
 static const struct qmp_event_def vser_events[] = {
-    { "VSERPORT_CHANGE", "The guest opened or closed a virtio-serial port; data: id, open", true, "id" },
+    { "VSERPORT_CHANGE", "The guest opened or closed a virtio-serial port", true, "id", .says = "{id:str, open:bool}" },
 };
 QMP_EVENT(&vser_events[0]);
 
