@@ -85,9 +85,15 @@ static void unlink_ours(const struct exit_file *f)
 
 void exit_file_remove(struct exit_file *f)
 {
+    if (f)
+        unlink_ours(f);
+    exit_file_keep(f);
+}
+
+void exit_file_keep(struct exit_file *f)
+{
     if (!f)
         return;
-    unlink_ours(f);
     for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
         struct exit_file *me = f;
         if (atomic_compare_exchange_strong(&known[i], &me, NULL))

@@ -26,6 +26,8 @@ struct exit_file *exit_file_new(const char *path);
 struct exit_file *exit_link_new(const char *target, const char *path);
 /* Unlinks it and forgets it; NULL is fine. ANY. */
 void exit_file_remove(struct exit_file *f);
+/* It stays for good: forgets it; NULL is fine. ANY. */
+void exit_file_keep(struct exit_file *f);
 /* Unlinks all of them. Async-signal-safe. */
 void exit_files_unlink(void);
 

@@ -353,11 +353,13 @@ int co_node_map_layer(struct blk_node *n, uint64_t off, uint64_t len, struct blk
     return r;
 }
 
-/* Data that is a hole in the file which holds it. */
+/* Data that is a hole in the file which holds it, or behind its end. */
 static void co_look_below(struct blk_extent *out)
 {
     struct blk_extent hole;
     uint64_t size = atomic_load(&out->where->size), len = out->off >= size ? 0 : MIN(out->len, size - out->off);
+    if (!len)
+        out->zero = true;
     if (!len || co_node_map_layer((struct blk_node *)out->where, out->off, len, &hole))
         return;
     out->zero = hole.zero;

@@ -129,10 +129,14 @@ static int co_bench(int argc, char **argv)
         case 'w': b.write = true; break;
         case OPT_PATTERN: bad = !img_number("--pattern", optarg, 0, 255, &pattern); break;
         case OPT_FLUSH: bad = !img_size(optarg, &b.flush_every); break;
-        case 'i': case OPT_NO_DRAIN: break;
+        case 'i': bad = !str_eq(optarg, "threads") && !str_eq(optarg, "native") && !str_eq(optarg, "io_uring") &&
+                        img_refuse("-i is 'threads', 'native' or 'io_uring'"); break;
+        case OPT_NO_DRAIN: break;
         default: bad = true;
         }
     }
+    if (!bad && !b.write && (b.flush_every || pattern))
+        bad = img_refuse("--pattern and --flush-interval have no effect without -w");
     if (bad || optind + 1 != argc)
         return bad || img_refuse("bench needs one file name");
     b.n = img_open(argv[optind], o.fmt, o.cache ? o.cache : direct ? "none" : NULL, &o, b.write ? IMG_WRITE : 0);

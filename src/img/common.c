@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/exit_file.h"
 #include "base/opt.h"
 #include "block/backing.h"
 #include "core/backend.h"
@@ -363,6 +364,23 @@ void img_close(struct blk_node *n)
         break;
     }
     obj_del(&n->obj);
+}
+
+/* ---- what is made ---- */
+
+struct exit_file *img_half_begin(const char *name)
+{
+    const char *path = blk_local_path(name);
+    struct stat st;
+    return path && !stat(path, &st) && S_ISREG(st.st_mode) ? exit_file_new(path) : NULL;
+}
+
+void img_half_end(struct exit_file *half, bool whole)
+{
+    if (whole)
+        exit_file_keep(half);
+    else
+        exit_file_remove(half);
 }
 
 /* ---- data ---- */

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "base/opt.h"
 #include "block/backing.h"
 #include "block/bitmap.h"
@@ -326,6 +324,7 @@ static int co_convert_to(struct convert *c, const char *name, const struct args 
     bool made = !a->no_create;
     if (made && !make_target(c, name, a))
         return 1;
+    struct exit_file *half = made ? img_half_begin(name) : NULL;
     t.image_opts = a->target_opts;
     t.unlocked = false;
     t.created = a->opts;
@@ -353,10 +352,7 @@ static int co_convert_to(struct convert *c, const char *name, const struct args 
     if (status && made && c->dst)
         co_image_unmake(c->dst);    /* half an image is none */
     img_close(c->dst);
-    const char *path = blk_local_path(name);
-    struct stat st;
-    if (status && made && path && !stat(path, &st) && S_ISREG(st.st_mode))
-        unlink(path);
+    img_half_end(half, !status);
     return status;
 }
 

@@ -22,6 +22,7 @@ static int co_dd_copy(struct blk_node *in, const char *out, const char *fmt, con
     bool zero = img_new_is_zero(out, fmt);
     bool ok = blk_image_create(out, fmt, opts, o->force, &e) || (img_fail(&e, NULL), false);
     json_decref(opts);
+    struct exit_file *half = ok ? img_half_begin(out) : NULL;
     struct img_opts plain = { .quiet = o->quiet };
     struct blk_node *dst = ok ? img_open(out, fmt, o->cache, &plain, IMG_WRITE) : NULL;
     uint8_t *buf = dst ? aligned_alloc(4096, PIECE) : NULL;
@@ -37,7 +38,10 @@ static int co_dd_copy(struct blk_node *in, const char *out, const char *fmt, con
     }
     r = r ? r : co_node_flush(dst);
     free(buf);
+    if (r && dst)
+        co_image_unmake(dst);           /* half an image is none */
     img_close(dst);
+    img_half_end(half, !r);
     return r && dst ? img_fail_errno(r, "cannot copy to '%s'", out) : r != 0;
 }
 

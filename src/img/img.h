@@ -74,6 +74,12 @@ bool img_bitmaps_usable(struct blk_node *n, bool skip_broken);
 /* Those that can be trusted, into @dst, as they are: granularity, and whether they record. Says what is wrong. */
 bool co_img_bitmaps_copy(struct blk_node *src, struct blk_node *dst);
 
+/* ---- what is made ---- */
+struct exit_file;
+/* The file of the new image @name, which is half of one until img_half_end(): a signal that ends us removes it. NULL is fine there. */
+struct exit_file *img_half_begin(const char *name);
+void img_half_end(struct exit_file *half, bool whole);
+
 /* ---- saying ---- */
 int img_fail(const struct err *e, const char *what);
 /* "1.5 MiB": three digits, in the largest unit of which there is nearly one, as QEMU's tool says it. @buf is the answer. */

@@ -342,7 +342,7 @@ static int co_check(int argc, char **argv)
     } else if (r) {
         status = img_fail_errno(r, "the check of '%s' could not be finished", argv[optind]);
     } else {
-        if (img_is_json(&o))
+        if (!o.quiet && img_is_json(&o))
             check_json(&c, argv[optind], n);
         else if (!o.quiet)
             check_text(&c);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* backplane-img: which command, help, and the loop that it runs on. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/exit_file.h"
 #include "base/log.h"
 #include "block/driver.h"
 #include "core/backend.h"
@@ -81,6 +83,23 @@ static int written(int status)
     return ok || status ? status : img_fail_errno(-EIO, "cannot write the output");
 }
 
+static void on_end(int sig)
+{
+    exit_files_unlink();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+/* What is half made goes with us. */
+static void clean_up_on_signal(void)
+{
+    static const int ends[] = { SIGTERM, SIGINT, SIGHUP };
+    struct sigaction sa = { .sa_handler = on_end }, old;
+    for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+        if (!sigaction(ends[i], NULL, &old) && old.sa_handler != SIG_IGN)       /* nohup */
+            sigaction(ends[i], &sa, NULL);
+}
+
 int main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
@@ -112,6 +131,7 @@ int main(int argc, char **argv)
         return img_fail(&e, NULL);
     loop_set_may_block(loop_main(), true);
     img_progress_on_signal();
+    clean_up_on_signal();
     co_run_main(co_run, &r);
     return written(r.status);
 }

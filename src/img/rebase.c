@@ -21,6 +21,22 @@ static int co_put(struct blk_node *n, uint64_t at, uint64_t len, void *buf, uint
     return compress && whole ? co_node_write_compressed(n, at, len, &v, 1) : co_img_write(n, at, len, buf);
 }
 
+static int co_read_or_zero(struct blk_node *n, bool zero, uint64_t at, uint64_t len, uint8_t *buf)
+{
+    return zero ? (memset(buf, 0, len), 0) : co_img_read(n, at, len, buf);
+}
+
+/* What both show there, as far as one answer goes (*len); @new may be NULL, or end before. */
+static int co_map_both(struct blk_node *n, struct blk_node *new, uint64_t at, uint64_t *len, struct blk_extent *x, struct blk_extent *y)
+{
+    uint64_t end = new ? atomic_load(&new->size) : 0;
+    *y = (struct blk_extent){ .len = *len, .zero = true };
+    int r = co_node_map(n, at, *len, x);
+    r = r || at >= end ? r : co_node_map(new, at, MIN(*len, end - at), y);
+    *len = MIN(x->len, y->len);
+    return r;
+}
+
 /* Where old and new backing differ under what the overlay does not hold, the old bytes go into the overlay. */
 static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct blk_node *new, bool compress)
 {
@@ -28,14 +44,17 @@ static int co_keep_contents(const struct img_opts *o, struct blk_node *n, struct
     uint8_t *a = malloc(unit), *b = malloc(unit);
     int r = a && b ? 0 : -ENOMEM;
     for (uint64_t at = 0; at < size && !r;) {
-        struct blk_extent x;
+        struct blk_extent x, y;
         r = co_node_map_layer(n, at, size - at, &x);
-        uint64_t len = r ? 0 : x.below ? MIN(x.len, unit - at % unit) : x.len;
-        if (!r && x.below) {
-            r = co_img_read(n, at, len, a);
-            r = r ? r : new ? co_img_read(new, at, len, b) : (memset(b, 0, len), 0);
+        uint64_t len = r ? 0 : x.len;
+        bool below = !r && x.below;
+        r = below ? co_map_both(n, new, at, &len, &x, &y) : r;
+        if (!r && below && !(x.zero && y.zero)) {
+            len = MIN(len, unit - at % unit);
+            r = co_read_or_zero(n, x.zero, at, len, a);
+            r = r ? r : co_read_or_zero(new, y.zero, at, len, b);
             if (!r && memcmp(a, b, len))
-                r = co_put(n, at, len, a, unit, compress);
+                r = x.zero ? co_node_zero(n, at, len, BLK_ZERO_UNMAP) : co_put(n, at, len, a, unit, compress);
         }
         at += len;
         img_progress(o, at, size);

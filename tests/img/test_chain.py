@@ -27,7 +27,7 @@ def fixture_long_chain(tmp_path_factory):
         (d / name_of(i)).write_bytes(template.replace(name_of(0).encode(), name_of(i - 1).encode()))
     want = bytearray((d / "raw").read_bytes())
     for i in range(100, LONG, 100):         # with nothing below it is quick
-        img("bench", "-f", "qcow2", "--image-opts", "-w", "-c", 1, "-s", CLUSTER, "-o", i // 100 * CLUSTER, "--pattern", i // 100,
+        img("bench", "--image-opts", "-w", "-c", 1, "-s", CLUSTER, "-o", i // 100 * CLUSTER, "--pattern", i // 100,
             "driver=qcow2,file.filename=%s,backing=" % (d / name_of(i)))
         want[i // 100 * CLUSTER:(i // 100 + 1) * CLUSTER] = bytes([i // 100]) * CLUSTER
     return d, bytes(want)

@@ -191,7 +191,7 @@ def test_what_cannot_be_written_is_a_failure(args):
     ("info --shrink x", "info: unrecognized option '--shrink'"), ("info --image-opts -f raw x", "--image-opts"), ("snapshot -l -c a x", "one of -l, -a, -c and -d"),
     ("measure -f raw --size 1M", "--size"), ("measure x y", "a file name"), ("convert -n -o size=1 x y", "-o has no effect"), ("convert -F raw x y", "-F has no effect"),
     ("convert -C --salvage x y", "-C excludes"), ("convert -n --target-is-zero -B x -F raw x y", "--target-is-zero"), ("rebase -u -U x", "-U has no effect"),
-    ("rebase -u -T none x", "-T has no effect"),
+    ("rebase -u -T none x", "-T has no effect"), ("bench --pattern=7 x", "have no effect without -w"), ("bench -i some x", "-i is 'threads'"),
 ])
 def test_an_option_that_would_do_nothing_is_refused_by_name(tmp_path, args, part):
     (tmp_path / "x").write_bytes(bytes(MIB))

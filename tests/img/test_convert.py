@@ -4,6 +4,7 @@ import filecmp
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -216,3 +217,53 @@ def test_a_copy_over_a_base_shows_what_its_source_does(tmp_path, base, fmt, sour
     qimg("check", out)
     if source == "top" and base in ("mid", "twin") and not packed:
         assert sum(x["length"] for x in json.loads(qimg("map", "--output=json", out).stdout) if x["depth"] == 0 and x["data"]) <= 128 << 10
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_half_target(tmp_path, end):
+    (tmp_path / "a").write_bytes(os.urandom(MIB))
+    p = subprocess.Popen([IMG, "convert", "-r", "1k", "-f", "raw", "-O", "qcow2", "a", "b"], cwd=tmp_path)
+    deadline = time.time() + 60
+    while not ((tmp_path / "b").exists() and (tmp_path / "b").stat().st_size > 65536) and time.time() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)                     # made, and on the way
+    p.send_signal(end)
+    assert p.wait(timeout=60) == -end
+    assert [x.name for x in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+def test_a_dd_that_fails_leaves_no_half_target(tmp_path, fmt):
+    (tmp_path / "a").write_bytes(os.urandom(8 * MIB))
+    source = "driver=raw,file.driver=blkdebug,file.inject-error.0.event=read_aio,file.inject-error.0.sector=8192,file.image.driver=file,file.image.filename=a"
+    p = img("dd", "--image-opts", "-O", fmt, "if=" + source, "of=b", cwd=tmp_path, ok=(1,))
+    assert "cannot copy" in p.stderr and not (tmp_path / "b").exists(), p.stderr
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+@pytest.mark.parametrize("new", ["", "raw", "short"])
+def test_what_a_new_backing_file_shows_and_the_old_did_not_is_zeroes(tmp_path, new):
+    """Zeroes are kept as such, and what both do not hold is not looked at: 4 TiB take no time."""
+    size = 4 << 40
+    patterned(tmp_path / "old", "qcow2", size, (MIB, MIB, 3), (2 << 40, MIB, 4))
+    patterned(tmp_path / "top", "qcow2", size, (MIB, 4096, 5), (3 * MIB, 1000 << 10, 6), over=("old", "qcow2"))
+    patterned(tmp_path / "raw", "raw", size // 2, (0, 4 * MIB, 7), (size // 2 - MIB, MIB, 8))
+    patterned(tmp_path / "short", "qcow2", 8 * MIB, (0, 8 * MIB, 7))
+    shutil.copy(tmp_path / "top", tmp_path / "twin")
+    img("rebase", "-f", "qcow2", "-b", new, *(["-F", "raw" if new == "raw" else "qcow2"] if new else []), tmp_path / "top", timeout=120)
+    p = img("compare", "-f", "qcow2", "-F", "qcow2", tmp_path / "twin", tmp_path / "top")
+    assert "identical" in p.stdout
+    qimg("check", tmp_path / "top")
+    own = [x for x in json.loads(qimg("map", "--output=json", tmp_path / "top").stdout) if x["depth"] == 0]
+    assert sum(x["length"] for x in own if x["data"]) == 3 * MIB and sum(x["length"] for x in own if x["zero"] and x["present"]) >= (3 * MIB if new else 0)
+
+
+@pytest.mark.skipif(not QEMU, reason="no qemu-img")
+def test_the_map_behind_the_end_of_a_file(tmp_path):
+    """A file that ends within its last cluster, and is sparse enough to be looked at, holds zeroes there."""
+    a = tmp_path / "a"
+    qimg("create", "-f", "qcow2", "-o", "preallocation=metadata", a, "8M")
+    qio(a, "write -P 1 %d 4k" % (8 * MIB - 65536))
+    at = next(x["offset"] for x in json.loads(qimg("map", "--output=json", a).stdout) if x["start"] == 8 * MIB - 65536)
+    os.truncate(a, at + 4096)
+    assert json.loads(img("map", "-f", "qcow2", "--output=json", a).stdout) == json.loads(qimg("map", "-f", "qcow2", "--output=json", a).stdout)
