@@ -11,7 +11,7 @@
 #include "block/iscsi_int.h"
 #include "crypto/secret.h"
 
-enum { TRANSFER_MAX = 16 << 20, BOUNCE_MAX = 1 << 20, SAME_BLOCKS = 0x7fffff };
+enum { TRANSFER_MAX = 16 << 20, SAME_BLOCKS = 0x7fffff };
 
 static struct blk_iscsi *of(struct blk_node *n) { return (struct blk_iscsi *)n; }
 
@@ -86,53 +86,16 @@ static int co_split(struct blk_iscsi *s, bool write, uint64_t off, uint64_t len,
     return r;
 }
 
-/* ---- requests that are no whole blocks ---- */
-
-static bool whole(const struct blk_iscsi *s, uint64_t off, uint64_t len) { return !((off | len) & (s->block - 1)); }
-
-/* One piece, through @buf. A write fills up its edges from the disk. */
-static int co_ragged_piece(struct blk_iscsi *s, bool write, uint8_t *buf, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov,
-                           uint64_t at, bool fua)
+static int co_whole(struct blk_node *n, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    uint64_t start = align_down(off, s->block), end = align_up(off + len, s->block);
-    struct iovec v = { buf, end - start };
-    int r = !write || start != off || end != off + len ? co_split(s, false, start, v.iov_len, &v, 1, false) : 0;
-    if (r)
-        return r;
-    blk_iov_copy(buf + (off - start), iov, niov, at, len, !write);
-    return write ? co_split(s, true, start, v.iov_len, &v, 1, fua) : 0;
-}
-
-/* Writes go one after the other: two in the same block would undo each other. */
-static int co_ragged(struct blk_iscsi *s, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, bool fua)
-{
-    uint8_t *buf = calloc(1, BOUNCE_MAX + 2 * s->block);
-    int r = 0;
-    if (!buf)
-        return -ENOMEM;
-    if (write)
-        co_mutex_lock(&s->partial);
-    for (uint64_t at = 0; at < len && !r;) {
-        uint64_t n = MIN(len - at, BOUNCE_MAX - ((off + at) & (s->block - 1)));
-        r = co_ragged_piece(s, write, buf, off + at, n, iov, niov, at, fua);
-        at += n;
-    }
-    if (write)
-        co_mutex_unlock(&s->partial);
-    free(buf);
-    return r;
-}
-
-static int co_transfer(struct blk_iscsi *s, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, bool fua)
-{
-    return whole(s, off, len) ? co_split(s, write, off, len, iov, niov, fua) : co_ragged(s, write, off, len, iov, niov, fua);
+    return co_split(of(n), write, off, len, iov, niov, flags & BLK_FUA && of(n)->dpofua);
 }
 
 /* ---- requests ---- */
 
 static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    return co_transfer(of(n), false, off, len, iov, niov, false);
+    return co_blk_ragged(n, &of(n)->ragged, false, off, len, iov, niov, 0);
 }
 
 static int co_flush(struct blk_node *n)
@@ -147,7 +110,7 @@ static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct
 {
     struct blk_iscsi *s = of(n);
     bool fua = flags & BLK_FUA && !n->no_flush;
-    int r = co_transfer(s, true, off, len, iov, niov, fua && s->dpofua);
+    int r = co_blk_ragged(n, &s->ragged, true, off, len, iov, niov, fua ? BLK_FUA : 0);
     return !r && fua && !s->dpofua ? co_flush(n) : r;
 }
 
@@ -198,7 +161,7 @@ static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flag
 {
     struct blk_iscsi *s = of(n);
     bool fua = flags & BLK_FUA && !n->no_flush;
-    if (!s->max_same || !whole(s, off, len))
+    if (!s->max_same || blk_is_ragged(&s->ragged, off, len))
         return -ENOTSUP;
     int r = co_zero_blocks(s, off / s->block, len / s->block, flags & BLK_ZERO_UNMAP);
     return !r && fua ? co_flush(n) : r;
@@ -341,12 +304,15 @@ static bool co_open(struct blk_node *n, struct err *e)
     s->name = blk_iscsi_url(s->portal, s->target, s->lun);
     s->what = xasprintf("LUN %u of iSCSI target '%s' at %s", s->lun, s->target, s->portal);
     timer_init(&s->tick, CLOCK_HOST, n->home, NULL, iscsi_tick, s);
+    blk_ragged_init(&s->ragged);
     s->max_transfer = TRANSFER_MAX;
     s->max_same = SAME_BLOCKS;
     if (!co_iscsi_connect(s, e) || !co_iscsi_probe(s, e) || !check_protection(s, e))
         return false;
     s->max_same = s->rw16 && !n->read_only ? s->max_same : 0;
     set_caps(s);
+    s->ragged.block = s->block;
+    s->ragged.co_whole = co_whole;
     return true;
 }
 
@@ -356,6 +322,7 @@ static void co_close(struct blk_node *n)
     if (s->what) {
         co_iscsi_disconnect(s);
         timer_fini(&s->tick);
+        blk_ragged_fini(&s->ragged);
     }
     secret_free(s->secret, s->secret ? strlen(s->secret) : 0);
     free(s->name);

@@ -6,6 +6,7 @@
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
 #include "block/driver.h"
+#include "block/ragged.h"
 
 enum { ISCSI_IOV_MAX = 1024, ISCSI_CDB_MAX = 16 };
 
@@ -90,7 +91,7 @@ struct blk_iscsi {
     uint32_t block, max_transfer;   /* bytes */
     uint64_t max_unmap, max_same;   /* blocks, 0: it cannot */
     bool rw16, dpofua, write_protected, same_unmaps, reads_zeroes, unmap, provisioned, lba_status;
-    struct co_mutex partial;
+    struct blk_ragged ragged;
 };
 
 /* ---- iscsi_session.c ---- */

@@ -10,6 +10,7 @@
 
 enum { RETRY_NS = 200000000, NS = 1000000000 };
 #define OPEN_NS INT64_C(30000000000)        /* for the first handshake */
+#define LEAVE_NS INT64_C(5000000000)        /* to say that we go */
 
 static struct blk_nbd *of(struct blk_node *n) { return (struct blk_nbd *)n; }
 
@@ -20,13 +21,14 @@ static int from_wire(uint32_t e)
     switch (e) {
     case 0: return 0;
     case 1: return -EPERM;
+    case 5: return -EIO;
     case 12: return -ENOMEM;
     case 22: return -EINVAL;
     case 28: return -ENOSPC;
     case 75: return -EOVERFLOW;
     case 95: return -ENOTSUP;
     case 108: return -ESHUTDOWN;
-    default: return -EIO;
+    default: return -EINVAL;
     }
 }
 
@@ -36,18 +38,48 @@ static struct nbd_slot *slot_of(struct blk_nbd *s, const uint8_t *cookie)
     return i < NBD_SLOTS && s->slot[i].used ? &s->slot[i] : NULL;
 }
 
+/* Notes that [off, off + len) came; false: a part of it had come before, or it is in more pieces than anybody sends. */
+static bool note_piece(struct nbd_slot *q, uint64_t off, uint64_t len)
+{
+    uint64_t to = off + len;
+    unsigned i = 0;
+    while (i < q->n_got && q->got[i].from < off)
+        i++;
+    if (!len || (i && q->got[i - 1].to > off) || (i < q->n_got && q->got[i].from < to))
+        return false;
+    bool left = i && q->got[i - 1].to == off, right = i < q->n_got && q->got[i].from == to;
+    if (left) {
+        q->got[i - 1].to = right ? q->got[i].to : to;
+    } else if (right) {
+        q->got[i].from = off;
+    } else {
+        if (q->n_got == NBD_ISLANDS)
+            return false;
+        memmove(&q->got[i + 1], &q->got[i], (q->n_got++ - i) * sizeof q->got[0]);
+        q->got[i].from = off;
+        q->got[i].to = to;
+    }
+    if (left && right)
+        memmove(&q->got[i], &q->got[i + 1], (--q->n_got - i) * sizeof q->got[0]);
+    return true;
+}
+
+static bool is_whole(const struct nbd_slot *q)
+{
+    return q->n_got == 1 && q->got[0].from == q->off && q->got[0].to == q->off + q->len;
+}
+
 /* @len bytes at @off of the export into the reader's memory. */
 static int co_recv_data(struct blk_nbd *s, struct nbd_slot *q, uint64_t off, uint64_t len, bool hole)
 {
     struct iovec *v;
-    if (q->type != NBD_CMD_READ || off < q->off || !range_ok(off - q->off, len, q->len))
+    if (q->type != NBD_CMD_READ || off < q->off || !range_ok(off - q->off, len, q->len) || !note_piece(q, off, len))
         return -EPROTO;
     v = calloc(q->niov + 1, sizeof *v);
     if (!v)
         return -ENOMEM;
     unsigned n = blk_iov_slice(q->iov, q->niov, off - q->off, len, v);
     int r = 0;
-    q->got += len;
     if (hole)
         blk_iov_zero(v, n);
     else
@@ -56,40 +88,65 @@ static int co_recv_data(struct blk_nbd *s, struct nbd_slot *q, uint64_t off, uin
     return r;
 }
 
-static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32_t len)
+/* The one extent that was asked for; a server that tells more is not listened to. */
+static int co_recv_status(struct blk_nbd *s, struct nbd_slot *q, uint32_t len)
 {
-    uint8_t b[16];
+    uint8_t b[12];
+    if (!q->extent || q->told || len < sizeof b || len > NBD_MAX_STATUS || len % 8 != 4)
+        return -EPROTO;
+    int r = co_nbd_recv(&s->wire, b, sizeof b);
+    if (r)
+        return r;
+    uint32_t flags = ld_be32(b + 8);
+    if (ld_be32(b) != s->context_id || !ld_be32(b + 4))
+        return -EPROTO;
+    if (s->context && str_eq(s->context, "qemu:allocation-depth"))
+        flags = MIN(flags, 2u);     /* 0 nowhere, 1 here, 2 below: as x-dirty-bitmap shows it */
+    q->told = true;
+    q->extent->len = MIN(ld_be32(b + 4), q->len);
+    q->extent->data = !(flags & NBD_STATE_HOLE);
+    q->extent->zero = flags & NBD_STATE_ZERO;
+    return co_nbd_skip(&s->wire, len - (uint32_t)sizeof b);
+}
+
+/* Its text is for people, and theirs to ask the server for. */
+static int co_recv_error(struct blk_nbd *s, struct nbd_slot *q, uint32_t len)
+{
+    uint8_t b[6];
+    if (len < sizeof b || len > 8192)
+        return -EPROTO;
+    int r = co_nbd_recv(&s->wire, b, sizeof b);
+    if (r || ld_be16(b + 4) > len - sizeof b)
+        return r ? r : -EPROTO;
+    q->res = from_wire(ld_be32(b));
+    if (!q->res)
+        q->res = -EIO;
+    return co_nbd_skip(&s->wire, len - (uint32_t)sizeof b);
+}
+
+static int co_chunk(struct blk_nbd *s, struct nbd_slot *q, uint16_t type, uint32_t len, bool done)
+{
+    uint8_t b[12];
     int r;
     switch (type) {
-    case NBD_CHUNK_NONE: return len ? -EPROTO : 0;
+    case NBD_CHUNK_NONE: return len || !done ? -EPROTO : 0;
     case NBD_CHUNK_OFFSET_DATA:
         r = len > 8 ? co_nbd_recv(&s->wire, b, 8) : -EPROTO;
         return r ? r : co_recv_data(s, q, ld_be64(b), len - 8, false);
     case NBD_CHUNK_OFFSET_HOLE:
         r = len == 12 ? co_nbd_recv(&s->wire, b, 12) : -EPROTO;
         return r ? r : co_recv_data(s, q, ld_be64(b), ld_be32(b + 8), true);
-    case NBD_CHUNK_BLOCK_STATUS:
-        r = q->extent && len >= 12 ? co_nbd_recv(&s->wire, b, 12) : -EPROTO;
-        if (!r) {
-            uint32_t flags = ld_be32(b + 8);
-            q->extent->len = MIN((uint64_t)ld_be32(b + 4), (uint64_t)q->len);
-            if (s->context && str_eq(s->context, "qemu:allocation-depth"))
-                flags = MIN(flags, 2u);     /* 0 nowhere, 1 here, 2 below: as x-dirty-bitmap shows it */
-            q->extent->data = !(flags & NBD_STATE_HOLE);
-            q->extent->zero = flags & NBD_STATE_ZERO;
-            if (!q->extent->len)
-                r = -EPROTO;
-        }
-        return r ? r : co_nbd_skip(&s->wire, len - 12);
-    default:
-        if (!(type & 0x8000) || len < 6 || len > 8192)
-            return -EPROTO;
-        r = co_nbd_recv(&s->wire, b, 4);
-        q->res = from_wire(ld_be32(b));
-        if (!r && !q->res)
-            q->res = -EIO;
-        return r ? r : co_nbd_skip(&s->wire, len - 4);
+    case NBD_CHUNK_BLOCK_STATUS: return co_recv_status(s, q, len);
+    default: return type & 0x8000 ? co_recv_error(s, q, len) : -EPROTO;
     }
+}
+
+/* An answer that says that all went well has all that was asked for. */
+static bool is_complete(const struct nbd_slot *q)
+{
+    if (q->res)
+        return true;
+    return q->type == NBD_CMD_READ ? is_whole(q) : !q->extent || q->told;
 }
 
 /* One reply or chunk of one. */
@@ -111,15 +168,29 @@ static int co_answer(struct blk_nbd *s)
         q = slot_of(s, h + 8);
         r = q ? co_nbd_recv(&s->wire, h + 16, 4) : -EPROTO;
         done = ld_be16(h + 4) & NBD_CHUNK_DONE;
-        r = r ? r : co_chunk(s, q, ld_be16(h + 6), ld_be32(h + 16));
-        if (!r && done && q->type == NBD_CMD_READ && !q->res && q->got != q->len)
-            r = -EPROTO;                    /* chunks of a read are all of it, each byte once */
+        r = r ? r : co_chunk(s, q, ld_be16(h + 6), ld_be32(h + 16), done);
     } else {
         return -EPROTO;
     }
-    if (!r && done)
-        co_wake(&q->done);
-    return r;
+    if (r || !done)
+        return r;
+    if (q->res == -ESHUTDOWN)
+        return -ESHUTDOWN;                  /* the server goes: what is on its way is for the next one ("Error values") */
+    if (!is_complete(q))
+        return -EPROTO;
+    co_wake(&q->done);
+    return 0;
+}
+
+/* Nothing more comes; said as far as the server listens. */
+static void co_disconnect(struct blk_nbd *s)
+{
+    uint8_t h[NBD_REQUEST_LEN] = { 0 };
+    struct iovec v = { h, sizeof h };
+    st_be32(h, NBD_REQUEST_MAGIC);
+    st_be16(h + 6, NBD_CMD_DISC);
+    s->wire.deadline = clock_now(CLOCK_HOST) + LEAVE_NS;
+    co_nbd_send(&s->wire, &v, 1);
 }
 
 static void reader(void *arg)
@@ -131,6 +202,8 @@ static void reader(void *arg)
     if (!s->closing)
         log_warn("the connection to NBD export '%s' is lost: %s", s->export, strerror(-r));
     s->connected = false;
+    if (r == -ESHUTDOWN && !s->sending.owner)
+        co_disconnect(s);
     shutdown(s->wire.fd, SHUT_RDWR);
     for (unsigned i = 0; i < NBD_SLOTS; i++) {
         if (!s->slot[i].used)
@@ -235,7 +308,8 @@ static int co_request(struct blk_nbd *s, uint16_t type, uint16_t flags, uint64_t
         q->niov = q->iov ? niov : 0;
         q->extent = extent;
         q->res = 0;
-        q->got = 0;
+        q->n_got = 0;
+        q->told = false;
         q->lost = false;
         co_event_clear(&q->done);
         r = co_send_request(s, q, flags, iov, type == NBD_CMD_WRITE ? niov : 0);
@@ -251,7 +325,7 @@ static int co_request(struct blk_nbd *s, uint16_t type, uint16_t flags, uint64_t
     return r;
 }
 
-/* In pieces that the server takes. */
+/* Whole blocks, in pieces that the server takes. */
 static int co_split(struct blk_node *n, uint16_t type, uint16_t flags, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
 {
     struct blk_nbd *s = of(n);
@@ -274,35 +348,53 @@ static int co_flush(struct blk_node *n)
     return of(n)->flags & NBD_FLAG_SEND_FLUSH ? co_request(of(n), NBD_CMD_FLUSH, 0, 0, 0, NULL, 0, NULL) : 0;
 }
 
+static int co_whole(struct blk_node *n, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    return co_split(n, write ? NBD_CMD_WRITE : NBD_CMD_READ, write ? fua(n, flags) : 0, off, len, iov, niov);
+}
+
 static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    return co_split(n, NBD_CMD_READ, 0, off, len, iov, niov);
+    return co_blk_ragged(n, &of(n)->ragged, false, off, len, iov, niov, 0);
 }
 
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    int r = co_split(n, NBD_CMD_WRITE, fua(n, flags), off, len, iov, niov);
+    int r = co_blk_ragged(n, &of(n)->ragged, true, off, len, iov, niov, flags);
     return !r && flags & BLK_FUA && !fua(n, flags) ? co_flush(n) : r;
 }
 
 static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
-    if (!(of(n)->flags & NBD_FLAG_SEND_WRITE_ZEROES))
+    bool fast = flags & BLK_ZERO_NO_FALLBACK;
+    if (!(of(n)->flags & NBD_FLAG_SEND_WRITE_ZEROES) || (fast && !(of(n)->flags & NBD_FLAG_SEND_FAST_ZERO)) || blk_is_ragged(&of(n)->ragged, off, len))
         return -ENOTSUP;
-    return co_split(n, NBD_CMD_WRITE_ZEROES, fua(n, flags) | (flags & BLK_ZERO_UNMAP ? 0 : NBD_CMD_FLAG_NO_HOLE), off, len, NULL, 0);
+    uint16_t how = (uint16_t)(fua(n, flags) | (flags & BLK_ZERO_UNMAP ? 0 : NBD_CMD_FLAG_NO_HOLE) | (fast ? NBD_CMD_FLAG_FAST_ZERO : 0));
+    return co_split(n, NBD_CMD_WRITE_ZEROES, how, off, len, NULL, 0);
 }
 
 static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
 {
-    return of(n)->flags & NBD_FLAG_SEND_TRIM ? co_split(n, NBD_CMD_TRIM, 0, off, len, NULL, 0) : 0;
+    uint64_t block = of(n)->ragged.block, from = align_up(off, block), to = align_down(off + len, block);
+    return of(n)->flags & NBD_FLAG_SEND_TRIM && from < to ? co_split(n, NBD_CMD_TRIM, 0, from, to - from, NULL, 0) : 0;
 }
 
 static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
     struct blk_nbd *s = of(n);
-    uint32_t k = (uint32_t)MIN(len, UINT64_C(0x7ffff000));
-    out->len = k;
-    int r = s->status ? co_request(s, NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE, off, k, NULL, 0, out) : 0;
+    uint64_t block = s->ragged.block, from = align_down(off, block);
+    uint32_t k = (uint32_t)MIN(align_up(off + len, block) - from, UINT64_C(0x7fff0000));
+    int r = 0;
+    if (s->status) {
+        r = co_request(s, NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE, from, k, NULL, 0, out);
+        k = !r ? (uint32_t)out->len : k;
+    }
+    if (!r && k <= off - from) {            /* less than a block */
+        out->data = true;
+        out->zero = false;
+        k = (uint32_t)block;
+    }
+    out->len = MIN(len, k - (off - from));
     out->has_off = !r;
     out->off = off;
     out->where = n;
@@ -315,6 +407,8 @@ static bool co_open(struct blk_node *n, struct err *e)
 {
     struct blk_nbd *s = of(n);
     int64_t deadline = clock_now(CLOCK_HOST) + (int64_t)s->open_timeout * NS;
+    blk_ragged_init(&s->ragged);
+    s->ragged.co_whole = co_whole;
     if (s->tls_hostname && !s->tls_creds)
         return err_set(e, ERR_VALUE, "tls-hostname has no effect without tls-creds");
     if (s->tls && !s->tls_creds) {
@@ -342,10 +436,11 @@ static bool co_open(struct blk_node *n, struct err *e)
     n->read_only |= ro;
     if (s->size > INT64_MAX - 4096)
         return err_set(e, ERR_VALUE, "the NBD server's export '%s' is larger than is possible here", s->export);
-    atomic_store(&n->size, align_down(s->size, 512));
+    uint32_t block = MAX(s->ragged.block, 512u);
+    atomic_store(&n->size, align_down(s->size, block));
     n->caps = (struct blk_caps){ .read_only = n->read_only, .discard = n->discard == BLK_DISCARD_UNMAP && s->flags & NBD_FLAG_SEND_TRIM,
         .write_zeroes = s->flags & NBD_FLAG_SEND_WRITE_ZEROES, .flush = !n->no_flush && s->flags & NBD_FLAG_SEND_FLUSH, .fua = true,
-        .logical_block = 512, .physical_block = 4096, .mem_align = 1 };
+        .logical_block = block, .physical_block = MAX(block, 4096u), .mem_align = 1 };
     s->name = blk_nbd_uri(s->server, s->export, s->tls_creds, s->tls_hostname);
     start_reader(s);
     return true;
@@ -356,12 +451,7 @@ static void co_close(struct blk_node *n)
     struct blk_nbd *s = of(n);
     s->closing = true;
     if (s->connected) {
-        struct nbd_slot q = { .type = NBD_CMD_DISC };
-        uint8_t h[NBD_REQUEST_LEN] = { 0 };
-        struct iovec v = { h, sizeof h };
-        st_be32(h, NBD_REQUEST_MAGIC);
-        st_be16(h + 6, q.type);
-        co_nbd_send(&s->wire, &v, 1);
+        co_disconnect(s);
         shutdown(s->wire.fd, SHUT_RDWR);
     }
     if (s->reading)
@@ -371,6 +461,7 @@ static void co_close(struct blk_node *n)
     s->creds = NULL;
     free(s->name);
     s->name = NULL;
+    blk_ragged_fini(&s->ragged);
 }
 
 static bool init(struct obj *o, struct err *e)

@@ -5,8 +5,9 @@
 
 #include "block/driver.h"
 #include "block/nbd_proto.h"
+#include "block/ragged.h"
 
-enum { NBD_SLOTS = 32 };
+enum { NBD_SLOTS = 32, NBD_ISLANDS = 64 };
 
 /* A request on its way. */
 struct nbd_slot {
@@ -17,7 +18,9 @@ struct nbd_slot {
     const struct iovec *iov;        /* a read's, borrowed from who waits */
     unsigned niov;
     struct blk_extent *extent;
-    uint64_t got;                   /* bytes of a read that came */
+    bool told;                      /* the extent came */
+    struct { uint64_t from, to; } got[NBD_ISLANDS];     /* of a read: what came, in order; what touches is one */
+    unsigned n_got;
     struct co_event done;
     int res;
     bool lost;                      /* the connection ended before the answer */
@@ -34,11 +37,12 @@ struct blk_nbd {
     struct obj *creds;              /* of tls_creds, NULL: none */
     /* connection */
     struct nbd_wire wire;
-    bool connected, reading, closing, structured, status;
+    bool connected, reading, closing, structured, status, no_zeroes;
     bool given_used;                /* a socket that was handed over serves once */
     uint64_t size;
     uint16_t flags;
-    uint32_t max_request;
+    uint32_t max_request, context_id;
+    struct blk_ragged ragged;       /* ->block: the least that the server takes */
     struct nbd_slot slot[NBD_SLOTS];
     struct co_queue room;
     struct co_mutex sending;        /* a request, and whoever takes the connection away */

@@ -56,6 +56,9 @@ static int co_recv_reply(struct blk_nbd *s, uint32_t opt, uint32_t *type, uint8_
     return *data ? co_nbd_recv(&s->wire, *data, *len) : -ENOMEM;
 }
 
+/* Ends the handshake in good order ("Termination of the session during option haggling"): no reply is waited for. */
+static void co_leave(struct blk_nbd *s) { co_send_option(s, NBD_OPT_ABORT, NULL, 0); }
+
 /* 1: acknowledged, 0: refused; -errno. Names of contexts are looked at on the way. */
 static int co_simple_option(struct blk_nbd *s, uint32_t opt, const void *data, uint32_t len, bool *context)
 {
@@ -64,8 +67,10 @@ static int co_simple_option(struct blk_nbd *s, uint32_t opt, const void *data, u
         uint32_t type, n;
         uint8_t *d;
         r = co_recv_reply(s, opt, &type, &d, &n);
-        if (!r && type == NBD_REP_META_CONTEXT && context && n == 4 + strlen(context_name(s)) && !memcmp(d + 4, context_name(s), n - 4))
+        if (!r && type == NBD_REP_META_CONTEXT && context && n == 4 + strlen(context_name(s)) && !memcmp(d + 4, context_name(s), n - 4)) {
             *context = true;
+            s->context_id = ld_be32(d);
+        }
         free(d);
         if (!r && type == NBD_REP_ACK)
             return 1;
@@ -82,9 +87,32 @@ static void take_info(struct blk_nbd *s, const uint8_t *d, uint32_t n, bool *got
         s->flags = ld_be16(d + 10);
         *got = true;
     } else if (n == 14 && ld_be16(d) == NBD_INFO_BLOCK_SIZE) {
-        uint32_t max = ld_be32(d + 10);
-        s->max_request = max < 65536 ? 65536 : MIN(max, (uint32_t)NBD_MAX_REQUEST);
+        s->ragged.block = ld_be32(d + 2);
+        s->max_request = MIN(ld_be32(d + 10), (uint32_t)NBD_MAX_REQUEST);
     }
+}
+
+/* "Size constraints": what was told keeps to the rules. */
+static bool limits_ok(struct blk_nbd *s, struct err *e)
+{
+    uint32_t block = s->ragged.block;
+    if (!is_pow2(block) || block > NBD_MAX_BLOCK || s->max_request < block)
+        return err_set(e, ERR_GENERIC, "the NBD server takes requests of %u to %u bytes, which cannot be", block, s->max_request);
+    s->max_request = align_down(s->max_request, block);
+    return true;
+}
+
+/* The way of servers that do not know NBD_OPT_GO. An export that they do not have ends the connection. */
+static bool co_export_name(struct blk_nbd *s, struct err *e)
+{
+    uint8_t d[10 + 124];
+    int r = co_send_option(s, NBD_OPT_EXPORT_NAME, s->export, (uint32_t)strlen(s->export));
+    r = r ? r : co_nbd_recv(&s->wire, d, s->no_zeroes ? 10 : sizeof d);
+    if (r)
+        return err_set(e, ERR_NOT_FOUND, "the NBD server refuses export '%s'", s->export);
+    s->size = ld_be64(d);
+    s->flags = ld_be16(d + 8);
+    return true;
 }
 
 static bool co_go(struct blk_nbd *s, struct err *e)
@@ -105,15 +133,21 @@ static bool co_go(struct blk_nbd *s, struct err *e)
         if (!r && type == NBD_REP_INFO && len >= 2)
             take_info(s, d, len, &got);
         bool refused = !r && type & NBD_REP_ERR(0);
+        if (refused && type == NBD_REP_ERR_UNSUP) {
+            free(d);
+            return co_export_name(s, e);
+        }
         if (refused && type == NBD_REP_ERR_TLS_REQD)
             err_set(e, ERR_VALUE, "the NBD server requires TLS"), err_hint(e, "tls-creds=ID, of -object tls-creds-x509,id=ID,dir=FOLDER");
         else if (refused)
             err_set(e, ERR_NOT_FOUND, "the NBD server refuses export '%s'%s%.100s", s->export, len ? ": " : "", len ? (char *)d : "");
         free(d);
-        if (refused)
+        if (refused) {
+            co_leave(s);
             return false;
+        }
         if (!r && type == NBD_REP_ACK)
-            return got || err_set(e, ERR_GENERIC, "the NBD server does not tell about its export");
+            return got ? limits_ok(s, e) : err_set(e, ERR_GENERIC, "the NBD server does not tell about its export");
     }
     return err_os(e, r ? -r : EPROTO, "the NBD server does not answer well");
 }
@@ -130,7 +164,6 @@ static int co_ask_contexts(struct blk_nbd *s)
     st_be32(q + 4 + n, 1);
     st_be32(q + 8 + n, k);
     memcpy(q + 12 + n, context_name(s), k);
-    s->status = false;
     int r = co_simple_option(s, NBD_OPT_SET_META_CONTEXT, q, 4 + n + 8 + k, &s->status);
     free(q);
     return r < 0 ? r : 0;
@@ -144,8 +177,10 @@ static bool co_start_tls(struct blk_nbd *s, struct err *e)
     int r = co_simple_option(s, NBD_OPT_STARTTLS, NULL, 0, NULL);
     if (r < 0)
         return err_os(e, -r, "the NBD server does not answer well");
-    if (!r)
+    if (!r) {
+        co_leave(s);
         return err_set(e, ERR_GENERIC, "the NBD server does not speak TLS, which tls-creds asks for");
+    }
     s->wire.tls = tls_new(s->creds, false, s->wire.fd, host, e);
     return s->wire.tls && co_tls_handshake(s->wire.tls, clock_now(CLOCK_HOST) + CONNECT_NS, e);
 }
@@ -157,10 +192,12 @@ static bool co_handshake(struct blk_nbd *s, struct err *e)
     int r = co_nbd_recv(&s->wire, h, sizeof h);
     if (!r && (ld_be64(h) != NBD_MAGIC || ld_be64(h + 8) != NBD_OPTS_MAGIC || !(ld_be16(h + 16) & NBD_FLAG_FIXED_NEWSTYLE)))
         return err_set(e, ERR_GENERIC, "this is no NBD server, or one of before 2011");
-    st_be32(f, NBD_FLAG_FIXED_NEWSTYLE | (r ? 0 : ld_be16(h + 16) & NBD_FLAG_NO_ZEROES));
+    s->no_zeroes = !r && ld_be16(h + 16) & NBD_FLAG_NO_ZEROES;
+    st_be32(f, NBD_FLAG_FIXED_NEWSTYLE | (s->no_zeroes ? NBD_FLAG_NO_ZEROES : 0));
     r = r ? r : co_nbd_send(&s->wire, &v, 1);
     if (!r && s->creds && !co_start_tls(s, e))
         return false;
+    s->status = false;
     if (!r) {
         int x = co_simple_option(s, NBD_OPT_STRUCTURED_REPLY, NULL, 0, NULL);
         s->structured = x == 1;
@@ -168,9 +205,12 @@ static bool co_handshake(struct blk_nbd *s, struct err *e)
     }
     if (r)
         return err_os(e, -r, "the NBD server does not answer well");
-    if (s->context && !(s->structured && s->status))
+    if (s->context && !(s->structured && s->status)) {
+        co_leave(s);
         return err_set(e, ERR_NOT_FOUND, "the NBD server's export '%s' does not tell of '%s'", s->export, s->context);
+    }
     s->max_request = NBD_MAX_REQUEST;
+    s->ragged.block = 512;                  /* of a server that says nothing */
     return co_go(s, e);
 }
 

@@ -40,7 +40,8 @@ enum { NBD_CHUNK_DONE = 1 };
 enum { NBD_CHUNK_NONE = 0, NBD_CHUNK_OFFSET_DATA = 1, NBD_CHUNK_OFFSET_HOLE = 2, NBD_CHUNK_BLOCK_STATUS = 5,
        NBD_CHUNK_ERROR = 0x8001, NBD_CHUNK_ERROR_OFFSET = 0x8002 };
 enum { NBD_STATE_HOLE = 1, NBD_STATE_ZERO = 2 };
-enum { NBD_REQUEST_LEN = 28, NBD_MAX_NAME = 4096, NBD_MAX_OPTION = 16384, NBD_MAX_REQUEST = 32 << 20 };
+enum { NBD_REQUEST_LEN = 28, NBD_MAX_NAME = 4096, NBD_MAX_OPTION = 16384, NBD_MAX_REQUEST = 32 << 20, NBD_MAX_BLOCK = 65536,
+       NBD_MAX_STATUS = 4 + (8 << 20) /* bytes of a chunk */ };
 
 /* Error numbers of the protocol. */
 static inline uint32_t nbd_errno(int r)
