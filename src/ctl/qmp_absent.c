@@ -18,7 +18,7 @@
 
 static const struct { const char *name, *why; } rows[] = {
     { "migrate", NO_MIGRATION }, { "migrate-incoming", NO_MIGRATION }, { "migrate_cancel", NO_MIGRATION }, { "migrate-continue", NO_MIGRATION },
-    { "migrate-pause", NO_MIGRATION }, { "migrate-recover", NO_MIGRATION }, { "migrate-set-capabilities", NO_MIGRATION },
+    { "migrate-pause", NO_MIGRATION }, { "migrate-recover", NO_MIGRATION },
     { "migrate-set-parameters", NO_MIGRATION }, { "migrate-start-postcopy", NO_MIGRATION },
     { "query-migrate-parameters", NO_MIGRATION }, { "client_migrate_info", NO_MIGRATION },
     { "query-migrationthreads", NO_MIGRATION }, { "x-colo-lost-heartbeat", NO_MIGRATION }, { "query-colo-status", NO_MIGRATION },

@@ -432,7 +432,15 @@ def test_accelerators_are_types(m):
 
 
 def test_migration_can_do_nothing_and_is_never_under_way(m):
-    assert (m.qmp.cmd("query-migrate-capabilities"), m.qmp.cmd("query-migrate")) == ([], {})
+    """That events of it are sent can be chosen, as programs do that find the command; all or nothing of a list is done."""
+    assert m.qmp.cmd("query-migrate") == {}
+    assert m.qmp.cmd("query-migrate-capabilities") == [{"capability": "events", "state": False}]
+    for wrong in (5, [5], [{"capability": "events"}], [{"capability": "events", "state": True}, {"capability": "xbzrle", "state": True}]):
+        with pytest.raises(QmpError):
+            m.qmp.cmd("migrate-set-capabilities", capabilities=wrong)
+    assert m.qmp.cmd("query-migrate-capabilities") == [{"capability": "events", "state": False}]
+    m.qmp.cmd("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}, {"capability": "xbzrle", "state": False}])
+    assert m.qmp.cmd("query-migrate-capabilities") == [{"capability": "events", "state": True}]
 
 
 def test_random_input_never_ends_the_session(m):
