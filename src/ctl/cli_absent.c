@@ -17,7 +17,7 @@ static const struct absent { const char *name, *why, *hint; } absent[] = {
     { "usb", NO_USB }, { "usbdevice", NO_USB },
     { "incoming", NO_MIGRATION }, { "only-migratable", NO_MIGRATION }, { "dump-vmstate", NO_MIGRATION },
     { "loadvm", "snapshots of a running machine are not in this build", "backplane-img snapshot -a TAG brings a disk back" },
-    { "audiodev", "sound is not in this build", "leave it out, or write -audio none" }, { "soundhw", "sound is not in this build", NULL },
+    { "soundhw", "sound is not in this build", NULL },
     { "tpmdev", "TPMs are not in this build", NULL },
     { "semihosting", "semihosting is not in this build", "a guest writes to -serial or to a virtconsole" },
     { "semihosting-config", "semihosting is not in this build", "a guest writes to -serial or to a virtconsole" },

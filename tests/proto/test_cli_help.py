@@ -76,7 +76,7 @@ def test_question_mark_is_help(option, word):
 
 
 @pytest.mark.parametrize("option", ["-accel", "-smp", "-m", "-name", "-action", "-run-with", "-rtc", "-boot", "-d", "-trace", "-mon", "-drive",
-                                    "-nic", "-display", "-audio", "-serial", "-monitor", "-qmp"])
+                                    "-nic", "-display", "-audio", "-audiodev", "-serial", "-monitor", "-qmp"])
 def test_options_with_keys_explain_them(option):
     status, out, err = run(option, "help")
     assert status == 0 and out and not err, (out, err)

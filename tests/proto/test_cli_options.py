@@ -242,6 +242,7 @@ def test_objects_wait_for_the_back_ends_that_they_name():
     ("-cpu rv64,v=on", ["v: this extension is not in this build", "v=off"]), ("-cpu rv64,zvkned=true", ["zvkned: this extension is not in this build"]),
     ("-cpu rv64,sv48=off,sv57=on", ["sv48=off: a hart with sv57=on has Sv48, too"]), ("-cpu rv64,sv39=off", ["sv39=off"]),
     ("-object rng-random,id=r,filename=/tmp", ["filename: '/tmp' is a directory"]),
+    ("-audiodev pa,id=a", ["audio back end 'pa' is not in this build", "only 'none' is"]), ("-audiodev id=a", ["-audiodev id=a: no driver is named"]),
     ("-daemonize -serial stdio", ["-daemonize leaves no standard input and output"]),
     ("-daemonize -chardev stdio,id=c", ["-daemonize leaves no standard input and output"]),
     ("-daemonize -monitor stdio", ["-daemonize leaves no standard input and output"]),
@@ -250,6 +251,12 @@ def test_objects_wait_for_the_back_ends_that_they_name():
 def test_what_this_build_cannot_do_is_told(args, parts):
     status, _, err = run("-M", "virt", "-display", "none", *args.split())
     assert status == 1 and all(p in err for p in parts) and "unknown option" not in err, err
+
+
+@pytest.mark.parametrize("value", ["none,id=a", "driver=none,id=a", '{"id": "a", "driver": "none"}'])
+def test_a_back_end_that_plays_nothing_is_taken(value):
+    with Machine("-M", "none", "-audiodev", value) as m:
+        assert m.qmp.cmd("query-status")["status"] == "running"
 
 
 @pytest.mark.parametrize("opts,mode", [("", "sv57"), ("sv57=off", "sv48"), ("sv48=off", "sv39"), ("sv39=on", "sv39"), ("sv48=on", "sv48"),
