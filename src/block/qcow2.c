@@ -159,6 +159,10 @@ static bool make_writable(struct qcow2 *s, struct err *e)
         err_set(e, ERR_VALUE, "'%s' is marked corrupt: it can be read only", blk_node_filename(&s->node));
         return err_hint(e, "backplane-img check -r all %s", blk_node_filename(&s->node));
     }
+    if (q2_snaps_lost(s)) {             /* it is not known which clusters they hold */
+        err_set(e, ERR_VALUE, "the table of snapshots of '%s' is damaged: it can be read only", blk_node_filename(&s->node));
+        return err_hint(e, "backplane-img check -r all %s drops the snapshots that cannot be reached", blk_node_filename(&s->node));
+    }
     if (s->incompat & Q2_INCOMPAT_DIRTY) {
         struct blk_check res = { 0 };
         r = co_q2_check(&s->node, &res, BLK_FIX_LEAKS | BLK_FIX_ERRORS);

@@ -117,6 +117,11 @@ static int co_count_snapshots(struct q2_chk *c)
     int r = 0;
     for (uint32_t i = 0; i < s->nsnaps && !r; i++) {
         uint64_t *l1;
+        if (s->snaps[i].lost) {
+            q2_say(c, "ERROR: snapshot %s ('%s') has no L1 table at 0x%llx", s->snaps[i].id, s->snaps[i].name, (unsigned long long)s->snaps[i].l1_off);
+            c->res->corruptions++;
+            continue;
+        }
         count(c, s->snaps[i].l1_off, (uint64_t)s->snaps[i].l1_size * 8, "the L1 table of a snapshot");
         r = co_q2_load_l1(s, s->snaps[i].l1_off, s->snaps[i].l1_size, &l1);
         r = r ? r : co_count_l1(c, l1, s->snaps[i].l1_size, false);
@@ -124,6 +129,10 @@ static int co_count_snapshots(struct q2_chk *c)
             free(l1);
     }
     count(c, s->snap_off, s->nsnaps ? s->snap_bytes : 0, "the table of snapshots");
+    if (s->snaps_cut) {
+        q2_say(c, "ERROR: the table of snapshots ends after %u of %u entries", s->nsnaps, s->nsnaps + s->snaps_cut);
+        c->res->corruptions++;
+    }
     return r;
 }
 
@@ -285,6 +294,8 @@ static int co_check_locked(struct q2_chk *c, struct blk_check *res, unsigned fix
     res->total = align_up(q2_size(s), s->cluster_size) >> s->cluster_bits;
     if (r || !fix || !(res->corruptions || res->leaks || s->incompat & (Q2_INCOMPAT_DIRTY | Q2_INCOMPAT_CORRUPT)))
         return r;
+    if (!(fix & BLK_FIX_ERRORS) && q2_snaps_lost(s))
+        return 0;                       /* what seems to be a leak may be theirs */
     uint64_t before_c = res->corruptions, before_l = res->leaks;
     r = co_q2_repair(c, fix);
     if (r)

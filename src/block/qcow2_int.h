@@ -52,6 +52,7 @@ struct q2_snapshot {
     uint32_t l1_size, sec, nsec, extra_len;
     char *id, *name;
     uint8_t *extra;                 /* what lies beyond the fields we know */
+    bool lost;                      /* its L1 table cannot be where the entry says */
 };
 /* Where the persistent bitmaps are. */
 struct q2_bitmaps { uint32_t count; uint64_t dir_size, dir_off; };
@@ -94,7 +95,7 @@ struct qcow2 {
     struct q2_cache l2c, rbc;
     struct timer cleaning;          /* of both, where ->clean_interval */
     struct q2_snapshot *snaps;
-    uint32_t nsnaps;
+    uint32_t nsnaps, snaps_cut;     /* in memory; entries behind them that nothing can be made of */
     uint64_t snap_off, snap_bytes;
     uint64_t *meta;                 /* hash set of metadata clusters: offset, 0 for empty */
     size_t meta_cap, meta_count;
@@ -262,7 +263,11 @@ int co_q2_resize(struct blk_node *n, uint64_t size);
 int co_q2_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how);
 
 /* ---- qcow2_snap.c ---- */
+/* What is damaged in the table of snapshots keeps nobody from reading the disk. */
 bool co_q2_snaps_read(struct qcow2 *s, struct err *e) MUST_CHECK;
+bool q2_snaps_lost(const struct qcow2 *s);
+/* Writes the table anew, without what is lost. The refcounts are right. */
+int co_q2_snaps_drop_lost(struct qcow2 *s);
 void q2_snaps_free(struct qcow2 *s);
 int co_q2_load_l1(struct qcow2 *s, uint64_t off, uint32_t size, uint64_t **out);
 extern const struct blk_snap_ops q2_snap_ops;

@@ -120,6 +120,6 @@ bool q2_meta_note(struct qcow2 *s)
         if (s->rt[i] & Q2_RT_MASK && (s->rt[i] & Q2_RT_MASK) < end)
             ok = q2_meta_add(s, s->rt[i] & Q2_RT_MASK, 1);
     for (uint32_t i = 0; i < s->nsnaps && ok; i++)
-        ok = q2_meta_add(s, s->snaps[i].l1_off, (uint64_t)s->snaps[i].l1_size * 8);
+        ok = s->snaps[i].lost || q2_meta_add(s, s->snaps[i].l1_off, (uint64_t)s->snaps[i].l1_size * 8);
     return ok;
 }

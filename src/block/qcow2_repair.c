@@ -200,5 +200,6 @@ int co_q2_repair(struct q2_chk *c, unsigned fix)
     r = r ? r : co_q2_sync(s);
     r = r ? r : co_fix_flags(c, all);
     s->free_hint = 0;
-    return r ? r : co_q2_sync(s);
+    r = r ? r : co_q2_sync(s);
+    return r || !all ? r : co_q2_snaps_drop_lost(s);
 }

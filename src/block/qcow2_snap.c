@@ -59,17 +59,24 @@ bool co_q2_snaps_read(struct qcow2 *s, struct err *e)
     s->snaps = calloc(n, sizeof *s->snaps);
     int r = buf && s->snaps ? co_q2_pread(s, s->snap_off, buf, max) : -ENOMEM;
     bool ok = !r || err_os(e, -r, "cannot read the snapshots of '%s'", blk_node_filename(&s->node));
-    for (uint32_t i = 0; i < n && ok; i++) {
-        uint64_t len = parse_entry(s, buf + at, max - at, &s->snaps[i]);
+    for (uint64_t len = 1; ok && len && s->nsnaps < n; at = MIN(at + len, max)) {
+        struct q2_snapshot *sn = &s->snaps[s->nsnaps];
+        len = parse_entry(s, buf + at, max - at, sn);
+        sn->lost = len && !snap_ok(s, sn);
         s->nsnaps += len != 0;
-        ok = len && snap_ok(s, &s->snaps[i]);
-        if (!ok)
-            err_set(e, ERR_VALUE, "'%s' is not a valid qcow2 image: snapshot %u of %u", blk_node_filename(&s->node), i, n);
-        at = MIN(at + len, max);
     }
+    s->snaps_cut = n - s->nsnaps;
     s->snap_bytes = at;
     free(buf);
     return ok;
+}
+
+bool q2_snaps_lost(const struct qcow2 *s)
+{
+    bool lost = s->snaps_cut != 0;
+    for (uint32_t i = 0; i < s->nsnaps; i++)
+        lost |= s->snaps[i].lost;
+    return lost;
 }
 
 static void snap_free(struct q2_snapshot *sn)
@@ -150,6 +157,25 @@ static int co_snaps_write(struct qcow2 *s)
         q2_meta_del(s, old_off, old_len);
         q2_free_later(s, old_off, align_up(old_len, s->cluster_size), Q2_BY_OTHER);
     }
+    return r;
+}
+
+int co_q2_snaps_drop_lost(struct qcow2 *s)
+{
+    uint32_t kept = 0;
+    if (!q2_snaps_lost(s))
+        return 0;
+    for (uint32_t i = 0; i < s->nsnaps; i++) {
+        if (s->snaps[i].lost)
+            snap_free(&s->snaps[i]);
+        else
+            s->snaps[kept++] = s->snaps[i];
+    }
+    s->nsnaps = kept;
+    s->snaps_cut = 0;
+    int r = co_snaps_write(s);
+    for (int i = 0; i < 3 && !r && q2_is_dirty(s); i++)     /* until the old table is free */
+        r = co_q2_sync(s);
     return r;
 }
 
@@ -373,10 +399,10 @@ static int co_delete_locked(struct qcow2 *s, int i)
     return r ? r : co_q2_sync(s);
 }
 
-/* Whether the table of @sn covers the disk that it tells of. */
+/* Whether the table of @sn is there and covers the disk that it tells of. */
 static bool covers(const struct qcow2 *s, const struct q2_snapshot *sn)
 {
-    return sn->disk_size <= INT64_MAX - s->cluster_size && sn->l1_size >= (sn->disk_size ? (sn->disk_size - 1) / q2_l2_covers(s) + 1 : 0);
+    return !sn->lost && sn->disk_size <= INT64_MAX - s->cluster_size && sn->l1_size >= (sn->disk_size ? (sn->disk_size - 1) / q2_l2_covers(s) + 1 : 0);
 }
 
 /* The active L1 table becomes a copy of the snapshot's, in new clusters; then the old tree is freed. */
