@@ -21,10 +21,12 @@ static void name_features(const uint8_t *buf, uint64_t len, uint64_t unknown, ch
     size_t used = 0;
     out[0] = 0;
     for (uint64_t at = 0; at + 48 <= len; at += 48)
-        if (buf[at] == 0 && buf[at + 1] < 64 && unknown >> buf[at + 1] & 1 && used < n)
+        if (buf[at] == 0 && buf[at + 1] < 64 && unknown >> buf[at + 1] & 1 && used < n) {
             used += (size_t)snprintf(out + used, n - used, "%s%.46s", used ? ", " : "", (const char *)buf + at + 2);
-    if (!used)
-        snprintf(out, n, "bits 0x%llx", (unsigned long long)unknown);
+            unknown &= ~BIT64(buf[at + 1]);
+        }
+    if (unknown && used < n)
+        snprintf(out + used, n - used, "%sbits 0x%llx", used ? ", " : "", (unsigned long long)unknown);
 }
 
 /* At *@end, which goes on. */

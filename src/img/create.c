@@ -25,6 +25,37 @@ static bool backing_size(const char *image, const char *name, const char *fmt, c
     return b != NULL;
 }
 
+/* The size, of -o or @text (may be NULL), in whole sectors: a guest could not see the rest. */
+static bool take_size(json_t *opts, const char *text)
+{
+    uint64_t size;
+    const char *of_o = json_string_value(json_object_get(opts, "size"));
+    if (of_o && text)
+        return fprintf(stderr, "backplane-img: the size is given twice: -o size=%s, and %s\n", of_o, text), false;
+    text = text ? text : of_o;
+    if (!text)
+        return true;
+    if (!img_size(text, &size))
+        return false;
+    json_object_set_new(opts, "size", json_integer((json_int_t)MIN(align_up(size, 512), (uint64_t)INT64_MAX & ~511ULL)));
+    return true;
+}
+
+/* What was made, with its options as -o takes them. */
+static void say_made(const char *name, const char *fmt, json_t *opts)
+{
+    char buf[32];
+    const char *k;
+    json_t *unused;
+    printf("Formatting '%s', fmt=%s", name, fmt);
+    json_object_foreach(opts, k, unused) {
+        printf(" %s=", k);
+        for (const char *v = opt_text(opts, k, buf); v && *v; v++)
+            fputs((char[]){ *v, *v == ',' ? ',' : '\0', '\0' }, stdout);
+    }
+    putchar('\n');
+}
+
 static const struct img_opt create_opts[] = {
     { 'f', "format", "FORMAT", "the format of the image (raw)" },
     { 'o', "options", "OPTIONS", "as NAME=VALUE,...; help lists what there is" },
@@ -63,8 +94,8 @@ static int co_create(int argc, char **argv)
         bad = true;
     }
     const char *name = bad ? NULL : argv[optind], *back = json_string_value(json_object_get(opts, "backing_file"));
-    if (!bad && optind + 1 < argc)
-        bad = !img_size(argv[optind + 1], &size) || (json_object_set_new(opts, "size", json_integer((json_int_t)size)), false);
+    if (!bad)
+        bad = !take_size(opts, optind + 1 < argc ? argv[optind + 1] : NULL);
     const char *fmt = json_string_value(json_object_get(opts, "backing_fmt"));
     if (!bad && back && fmt && (!unsafe || !json_object_get(opts, "size"))) {
         bad = !backing_size(name, back, fmt, &o, &size);
@@ -82,11 +113,8 @@ static int co_create(int argc, char **argv)
         json_object_set_new(opts, "force", json_true());
     if (!bad && !blk_image_create(name, o.fmt, opts, o.force, &e))
         bad = (img_fail(&e, NULL), true);
-    if (!bad && !o.quiet) {
-        char *text = json_dumps(opts, JSON_COMPACT);
-        printf("Formatting '%s', fmt=%s %s\n", name, o.fmt, text);
-        free(text);
-    }
+    if (!bad && !o.quiet)
+        say_made(name, o.fmt, opts);
     json_decref(opts);
     return bad;
 }

@@ -31,6 +31,35 @@ def test_a_command_tells_how_it_is_used():
         assert out.startswith("usage: backplane-img convert ") and "--bitmaps" in out
 
 
+def test_what_is_made_is_told_as_it_was_asked_for(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b,c"
+    assert img("create", "-f", "qcow2", "-o", "lazy_refcounts=on,cluster_size=4k", a, "1M").stdout.splitlines() == [
+        "Formatting '%s', fmt=qcow2 lazy_refcounts=on cluster_size=4k size=1048576" % a]
+    img("create", "-f", "raw", b, "1M")
+    assert "backing_file=%s,,c backing_fmt=raw" % (tmp_path / "b") in img("create", "-f", "qcow2", "-b", b, "-F", "raw", a, "--force").stdout
+
+
+def test_a_size_is_given_once_and_in_whole_sectors(tmp_path):
+    a = tmp_path / "a"
+    assert "twice" in img("create", "-f", "qcow2", "-o", "size=1M", a, "2M", ok=(1,)).stderr and not a.exists()
+    for size in ([a, "1234"], ["-o", "size=1234", a]):
+        img("create", "-f", "qcow2", "--force", *size)
+        assert info(a)["virtual-size"] == 1536
+    assert "not a size" in img("create", "-f", "qcow2", "-o", "size=-1k", a, "--force", ok=(1,)).stderr
+
+
+def test_every_unknown_feature_is_told(tmp_path):
+    a = tmp_path / "a"
+    img("create", "-f", "qcow2", a, "1M")
+    with open(a, "r+b") as f:
+        f.seek(72)
+        f.write((1 << 63 | 1 << 62 | 1 << 61).to_bytes(8, "big"))
+        f.seek(112)                     # over what the image says of features
+        f.write(b"\x68\x03\xf8\x57" + (48).to_bytes(4, "big") + b"\0\x3e" + b"strange".ljust(46, b"\0") + bytes(8))
+    told = img("info", a, ok=(1,)).stderr
+    assert "strange" in told and "0xa000000000000000" in told
+
+
 def test_long_names(tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
     for x in (a, b):
