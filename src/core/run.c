@@ -140,6 +140,9 @@ static void call_stop(enum run_state to)
 
 /* ---- transitions ---- */
 
+/* The program is on its way out. */
+static bool leaving;
+
 void run_stop(enum run_state to)
 {
     bool ran = run_is_running();
@@ -148,7 +151,8 @@ void run_stop(enum run_state to)
     if (!ran)
         return;
     call_stop(to);
-    qmp_event("STOP", NULL);
+    if (!leaving)                       /* SHUTDOWN has told it all */
+        qmp_event("STOP", NULL);
 }
 
 void run_cont(void)
@@ -212,6 +216,7 @@ static bool do_shutdown(enum run_cause cause, bool quit)
     list_for_each(l, &listeners, link)
         if (l->shutdown)
             l->shutdown(l, cause, cause_is_guest(cause));
+    leaving = !pause;
     run_stop(RUN_SHUTDOWN);
     return !pause;
 }
@@ -228,7 +233,7 @@ void run_end(void)
     static bool done;
     if (done || !loop_main() || loop_current() != loop_main())
         return;
-    done = true;
+    done = leaving = true;
     run_stop(RUN_SHUTDOWN);
     let_go_out();
     for (int at = INT_MIN; at < INT_MAX;) {

@@ -154,6 +154,15 @@ def test_broken_off_value_is_dropped_by_ff(m):
     assert m.qmp.cmd("query-status")["running"] is True
 
 
+def test_quit_sends_no_stop():
+    with Machine("-M", "none") as t:
+        t.qmp.cmd("quit")
+        with pytest.raises(EOFError):
+            t.qmp.wait_event("STOP")
+        assert [x["event"] for x in t.qmp.events] == ["SHUTDOWN"]
+        t.wait()
+
+
 def test_stop_and_cont_send_events_before_the_answer(m):
     m.qmp.cmd("stop")
     assert m.qmp.events.pop()["event"] == "STOP"
