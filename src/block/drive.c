@@ -57,7 +57,7 @@ static const struct prop drive_props[] = {
     PROP_END,
 };
 
-/* Handed on to the file below. */
+/* Handed on to the file below, under whatever filters there are. */
 static const char *const file_keys[] = { "aio", "locking", NULL };
 
 /* ---- finding -drive's nodes ---- */
@@ -123,6 +123,20 @@ static bool file_opts(const struct drive_args *a, json_t **file, struct err *e)
     return ok;
 }
 
+/* The options, among those of @file and what is below, of the node that takes @key; @file where none does. */
+static json_t *taker(json_t *file, const char *key)
+{
+    struct err ignored = ERR_INIT;
+    for (json_t *o = file, *image; json_is_object(o); o = image ? image : json_object_get(o, "file")) {
+        const char *driver = json_string_value(json_object_get(o, "driver"));
+        const struct obj_class *c = driver ? backend_find(&blk_node_class, driver, &ignored) : NULL;
+        if (c && has_option(c, key))
+            return o;
+        image = json_object_get(o, "image");
+    }
+    return file;
+}
+
 /* The -blockdev options that @a and the remaining keys @rest stand for; takes keys out of @rest. */
 static json_t *expand(const struct drive_args *a, json_t *rest, const struct obj_class *c, bool snapshot, struct err *e)
 {
@@ -138,7 +152,7 @@ static json_t *expand(const struct drive_args *a, json_t *rest, const struct obj
                           "discard", a->discard & 1 ? "unmap" : "ignore");
     for (const char *const *k = file_keys; *k && file; k++)
         if (json_object_get(rest, *k))
-            take(rest, *k, file);
+            take(rest, *k, taker(file, *k));
     if (file)
         json_object_set_new(n, "file", file);
     if (a->cache == 1 || a->cache == 3)
@@ -383,8 +397,26 @@ bool blk_drive_add(const char *text, const char *extra_if, const char *media, st
 
 /* ---- options ---- */
 
+static bool asks_formats(const char *arg)
+{
+    struct err ignored = ERR_INIT;
+    json_t *o = opt_parse_flat(arg, NULL, &ignored);
+    bool asks = opt_is_help(json_string_value(json_object_get(o, "format")));
+    json_decref(o);
+    return asks;
+}
+
 static bool opt_drive(const char *arg, struct err *e)
 {
+    if (asks_formats(arg)) {
+        struct str out = { 0 };
+        str_add(&out, "Supported formats:");        /* on one line: scripts look for it */
+        for (const struct obj_class *const *c = obj_class_list(&blk_node_class, false); *c; c++)
+            if (obj_class_shown(*c))
+                str_printf(&out, " %s", backend_type(&blk_node_class, *c));
+        str_add(&out, "\n");
+        help_exit(&out);
+    }
     if (opt_is_help(arg)) {
         struct str out = { 0 };
         str_add(&out, "-drive options (each stands for -blockdev options, and those may be given too):\n");

@@ -20,7 +20,7 @@ static bool create(const struct blk_target *t, struct err *e)
     }
     bool ok = blk_image_create(t->file, t->format, o, false, e);
     json_decref(o);
-    return ok;
+    return ok || (e->cls == ERR_BUSY ? err_hint(e, "mode=existing takes what is there") : false);
 }
 
 struct blk_node *blk_target_open(const struct blk_target *t, struct err *e)

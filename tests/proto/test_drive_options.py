@@ -123,3 +123,24 @@ def test_force_share(tmp_path, chain):
             assert node(r, "r")["ro"]
             with pytest.raises(QmpError):
                 r.qmp.cmd("block_resize", **{"node-name": "r", "size": MIB})
+
+
+def test_aio_is_for_the_file_under_a_filter(tmp_path):
+    a = create(tmp_path / "a.qcow2", 8 * MIB)
+    fill(a, (5, 0, 64 * 1024))
+    assert shown(tmp_path, "format=qcow2,aio=threads", "file=blkdebug::%s" % a)[0] == 5
+
+
+def test_formats_are_listed_on_one_line():
+    status, out, _ = run("-M", "none", "-drive", "format=help")
+    line, = [x.split(":")[1].split() for x in out.splitlines() if x.startswith("Supported formats:")]
+    assert status == 0 and {"raw", "qcow2", "blkdebug", "nbd"} <= set(line)
+
+
+def test_a_target_that_exists_is_taken_with_its_mode(tmp_path):
+    a, b = create(tmp_path / "a.qcow2", MIB), create(tmp_path / "b.qcow2", MIB)
+    with Machine("-M", "none", "-drive", "if=none,id=d,format=qcow2,file=%s" % a) as m:
+        with pytest.raises(QmpError) as e:
+            m.qmp.cmd("drive-backup", device="d", target=str(b), sync="full", format="qcow2")
+        assert "exists already" in e.value.desc and "mode=existing" in e.value.desc and "--force" not in e.value.desc
+        m.qmp.cmd("drive-backup", device="d", target=str(b), sync="full", format="qcow2", mode="existing")
