@@ -247,7 +247,8 @@ int co_fmt_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent
     if (r)
         return r;
     *out = (struct blk_extent){ .len = run.len, .data = run.kind == FMT_DATA || run.kind == FMT_PACKED, .zero = run.kind == FMT_ZERO,
-        .below = run.kind == FMT_BELOW, .compressed = run.kind == FMT_PACKED, .has_off = run.kind == FMT_DATA, .off = run.off, .where = run.file };
+        .below = run.kind == FMT_BELOW, .compressed = run.kind == FMT_PACKED, .has_off = run.kind == FMT_DATA, .sparse = run.flat,
+        .off = run.off, .where = run.file };
     return 0;
 }
 

@@ -15,7 +15,13 @@ struct fmt_window { uint64_t off; uint32_t len, changes /* of the table: what wa
 
 enum fmt_kind { FMT_BELOW /* not in this image */, FMT_ZERO, FMT_DATA, FMT_PACKED /* compressed; one unit */ };
 /* @len bytes of one kind from a guest offset on; FMT_DATA: at @off of @file, FMT_PACKED: the unit's data begin there. */
-struct fmt_run { enum fmt_kind kind; uint64_t len, off; struct blk_node *file; uint64_t packed_len; };
+struct fmt_run {
+    enum fmt_kind kind;
+    uint64_t len, off;
+    struct blk_node *file;
+    uint64_t packed_len;
+    bool flat;                      /* has its place, written or not: it may be a hole of the file */
+};
 
 struct fmt_node {
     struct blk_node node;

@@ -15,7 +15,7 @@ enum { TYPE_DYNAMIC = 1, TYPE_FIXED = 2 };
 #define VDI_UNALLOCATED UINT32_MAX
 #define VDI_ZERO (UINT32_MAX - 1)       /* freed: reads as zeroes */
 
-struct vdi { struct fmt_node fmt; uint32_t map_off, data_off, blocks, extra, used, used_told; struct fmt_window map; };
+struct vdi { struct fmt_node fmt; uint32_t map_off, data_off, blocks, extra, used, used_told; bool fixed; struct fmt_window map; };
 
 static int co_lookup(struct blk_node *n, uint64_t off, struct fmt_run *out)
 {
@@ -25,7 +25,7 @@ static int co_lookup(struct blk_node *n, uint64_t off, struct fmt_run *out)
     int r = i < s->blocks ? co_fmt_entry(n->child.node, &s->map, s->map_off + i * 4, le, 4) : -EIO;
     uint32_t v = r ? 0 : ld_le32(le);
     *out = (struct fmt_run){ .kind = v == VDI_UNALLOCATED ? FMT_BELOW : v == VDI_ZERO ? FMT_ZERO : FMT_DATA, .file = n->child.node,
-                             .off = s->data_off + v * (s->fmt.unit + s->extra) + s->extra + off % s->fmt.unit };
+                             .off = s->data_off + v * (s->fmt.unit + s->extra) + s->extra + off % s->fmt.unit, .flat = s->fixed };
     return r;
 }
 
@@ -80,6 +80,7 @@ static bool read_header(struct vdi *s, const uint8_t *h, uint64_t *size, struct 
     if (ld_le32(h + H_SECTOR) != 512 || s->map_off % 512 || s->data_off % 512)
         return fmt_bad(&s->fmt, e, "its tables are not at whole sectors of 512 bytes");
     s->fmt.unit = block;
+    s->fixed = type == TYPE_FIXED;
     if (*size > (uint64_t)s->blocks * block)
         return fmt_bad(&s->fmt, e, "%u blocks are too few for %llu bytes", s->blocks, (unsigned long long)*size);
     return fmt_in_file(&s->fmt, "table of blocks", s->map_off, (uint64_t)s->blocks * 4, e);

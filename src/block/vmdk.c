@@ -51,7 +51,8 @@ static int co_lookup(struct blk_node *n, uint64_t off, struct fmt_run *out)
 {
     struct vmdk_extent *x = extent_at(of(n), off / 512);
     uint64_t in = off - x->start * 512;
-    *out = (struct fmt_run){ .kind = x->kind == VMDK_ZERO ? FMT_ZERO : FMT_DATA, .off = x->flat_off + in, .file = x->file };
+    *out = (struct fmt_run){ .kind = x->kind == VMDK_ZERO ? FMT_ZERO : FMT_DATA, .off = x->flat_off + in, .file = x->file,
+                             .flat = x->kind == VMDK_FLAT };
     return x->kind == VMDK_SPARSE ? co_lookup_sparse(x, in, out) : 0;
 }
 

@@ -28,7 +28,7 @@ struct vpc {
 
 static int co_lookup_fixed(struct blk_node *n, uint64_t off, struct fmt_run *out)
 {
-    *out = (struct fmt_run){ .kind = FMT_DATA, .off = off, .file = n->child.node };
+    *out = (struct fmt_run){ .kind = FMT_DATA, .off = off, .file = n->child.node, .flat = true };
     return 0;
 }
 

@@ -307,7 +307,7 @@ static int co_measure(int argc, char **argv)
             img_print_json(json_incref(j));
         } else {
             printf("required size: %llu\nfully allocated size: %llu\n", (unsigned long long)required, (unsigned long long)m.full);
-            if (json_integer_value(kept))
+            if (kept)
                 printf("bitmaps size: %lld\n", (long long)json_integer_value(kept));
         }
         json_decref(j);

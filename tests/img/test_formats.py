@@ -392,3 +392,24 @@ def test_compressed_clusters_of_qcow(tmp_path):
     qimg("compare", "-f", "qcow", "-F", "raw", tmp_path / "a", tmp_path / "raw")
     img("compare", "-f", "qcow", "-F", "raw", tmp_path / "a", tmp_path / "raw")
     img("check", "-f", "qcow", tmp_path / "a")
+
+
+@pytest.mark.parametrize("fmt,more", [("vmdk", "subformat=monolithicFlat"), ("vmdk", "subformat=twoGbMaxExtentFlat"), ("vpc", "subformat=fixed,force_size=on"),
+                                      ("vdi", "static=on")])
+def test_holes_of_what_has_its_place_are_zeroes(tmp_path, fmt, more):
+    """Such an image is as sparse as its file: maps, and what a copy would need, say so."""
+    a = tmp_path / "a"
+    qimg("create", "-f", fmt, "-o", more, a, "8M")
+    qio(a, "write -P 1 64k 64k", "write -P 2 3M 1M", fmt=fmt)
+    said = [json.loads(tool("map", "-f", fmt, "--output=json", a).stdout) for tool in (img, qimg)]
+    assert said[0] == said[1] and sum(x["length"] for x in said[0] if not x["zero"]) < 2 * MIB
+    said = [json.loads(tool("measure", "-f", fmt, "-O", "qcow2", "--output=json", a).stdout) for tool in (img, qimg)]
+    assert said[0] == said[1]
+    img("convert", "-f", fmt, "-O", "raw", a, tmp_path / "out")
+    assert "identical" in qimg("compare", "-f", fmt, "-F", "raw", a, tmp_path / "out").stdout
+
+
+def test_no_bytes_of_bitmaps_are_told_as_such(tmp_path):
+    img("create", "-f", "qcow2", tmp_path / "a", "1M")
+    assert img("measure", "-f", "qcow2", "-O", "qcow2", tmp_path / "a").stdout == qimg("measure", "-f", "qcow2", "-O", "qcow2", tmp_path / "a").stdout
+    assert "bitmaps" not in img("measure", "-f", "qcow2", "-O", "raw", tmp_path / "a").stdout
