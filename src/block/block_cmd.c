@@ -64,11 +64,14 @@ static json_t *co_query_named(void *args, struct err *e)
     return s.list;
 }
 
+/* A device as commands name it: its id, or its path if it was given none. */
+static char *user_name(const struct obj *o) { return !o ? NULL : o->id[0] == '#' ? obj_path(o) : xstrdup(o->id); }
+
 static void append_blk(struct blk *b, void *list)
 {
     if (b->is_export)
         return;
-    char *qdev = b->user ? obj_path(b->user) : NULL;
+    char *qdev = user_name(b->user);
     bool tray = b->tray != NULL;
     if (tray)
         domain_lock(b->dom);
@@ -163,7 +166,7 @@ static void append_stats(struct blk *b, void *list)
 {
     if (b->is_export)
         return;
-    char *qdev = b->user ? obj_path(b->user) : NULL;
+    char *qdev = user_name(b->user);
     json_t *o = json_pack("{s:s, s:s, s:s, s:o}", "device", b->drive ? b->drive : "", "node-name", b->node->obj.id, "qdev", qdev ? qdev : "",
                           "stats", stats_json(b, b->node));
     add_below(o, b->node);

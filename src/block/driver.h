@@ -82,7 +82,6 @@ struct blk_node {
     struct blk_use backing;         /* what is not in this layer is read from there */
     struct blk_use data;            /* guest data apart from ->file */
     char *backing_name, *backing_fmt;   /* as the image names them, or NULL. The driver's */
-    bool made_ro;                   /* was writable until it went below another layer */
     struct job *job;                /* that works on it: nothing else may change the graph here */
     atomic_bool watched;            /* ->watches holds any */
     struct list watches;            /* struct blk_watch, in the order of their beginning */

@@ -241,10 +241,6 @@ bool co_node_set_writable(struct blk_node *n, bool writable, struct err *e)
     const struct blk_driver *d = BLK_DRIVER(n);
     if (writable == !n->caps.read_only)
         return true;
-    if (writable && !n->made_ro && !n->inline_child) {
-        err_set(e, ERR_VALUE, "Block node '%s' is read-only", n->obj.id);
-        return err_hint(e, "blockdev-reopen it with \"read-only\": false");
-    }
     if (writable && !below_writable(n, e))
         return false;
     n->read_only = n->caps.read_only = !writable;
@@ -252,6 +248,5 @@ bool co_node_set_writable(struct blk_node *n, bool writable, struct err *e)
         n->read_only = n->caps.read_only = writable;
         return false;
     }
-    n->made_ro |= !writable;
     return true;
 }

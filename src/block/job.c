@@ -237,7 +237,8 @@ static void co_finalize_one(struct job *j)
     else if (j->ret && j->ops->co_abort)
         j->ops->co_abort(j);
     co_clean(j);
-    progress_event(j, j->ret == -ECANCELED ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED", j->ret ? why(j) : NULL);
+    bool cancelled = j->ret == -ECANCELED;
+    progress_event(j, cancelled ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED", j->ret && !cancelled ? why(j) : NULL);
     leave_txn(j);
     set_status(j, JOB_CONCLUDED);
     co_queue_wake_all(&ended);
@@ -386,7 +387,7 @@ bool co_job_wait(struct job *j, int64_t ns)
 bool co_job_throttle(struct job *j, uint64_t bytes)
 {
     bool alive = co_job_pause_point(j);
-    if (alive && j->speed) {
+    if (alive && j->speed && !j->deferred) {     /* its end holds others back */
         int64_t now = clock_now(CLOCK_HOST), at = MAX(j->next, now);
         j->next = at + (int64_t)((double)bytes / (double)j->speed * 1e9);
         while (alive && (now = clock_now(CLOCK_HOST)) < at && j->speed)

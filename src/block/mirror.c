@@ -273,7 +273,6 @@ static int co_prepare(struct job *j)
     struct blk_drain d;
     int r = s->ret;
     co_node_drain(s->src, &d);
-    j->speed = 0;
     s->opt.on_source_error = s->opt.on_target_error = BLK_ERR_REPORT;      /* it cannot rest any more */
     s->should_complete = false;             /* now to the last piece */
     j->workers = 1;

@@ -20,7 +20,7 @@ struct plan {
     struct blk_node *backing, *file;        /* NULL: none */
     struct { struct prop row; json_t *v; } now[16], before[16];     /* options that are just set, and how they were */
     unsigned n_now;
-    bool was_made_ro, done_read_only;
+    bool done_read_only;
     struct moved { struct blk_use *use; struct blk_node *old; bool done; } moved[2];  /* ->old: a reference, NULL: none */
     struct blk_drain drain;
 };
@@ -121,12 +121,12 @@ static bool plan_node(struct plan *pl, json_t *opts, struct err *e)
         ok = err_set(e, ERR_VALUE, "'driver' is missing");
     else if (ok && strcmp(driver, pl->n->obj.cls->name + strlen("blockdev-")))
         ok = err_set(e, ERR_VALUE, "Cannot change the option 'driver'");
-    ok = ok && blk_node_free_of_jobs(pl->n, e);
     for (size_t i = 0; ok && obj_prop_nth(pl->n->obj.cls, i, &p); i++) {
         json_t *v = take_value(o, p.name);
         ok = plan_option(pl, &p, v, e);
         json_decref(v);
     }
+    ok = ok && (!(pl->set_read_only || pl->set_backing || pl->set_file) || blk_node_free_of_jobs(pl->n, e));
     const char *left = ok ? json_object_iter_key(json_object_iter(o)) : NULL;
     if (left)
         ok = err_set(e, ERR_UNKNOWN, "unknown option '%s' for block node '%s'", left, pl->n->obj.id);
@@ -176,14 +176,12 @@ static bool co_set_read_only(struct plan *pl, struct err *e)
     struct blk_node *n = pl->n;
     if (pl->read_only && n->perm & (BLK_PERM_WRITE | BLK_PERM_RESIZE))
         return err_set(e, ERR_BUSY, "block node '%s' is in use by somebody who writes", n->obj.id);
-    n->made_ro = true;
     return pl->done_read_only = co_node_set_writable(n, !pl->read_only, e);
 }
 
 static bool co_carry_out(struct plan *pl, struct err *e)
 {
     struct blk_node *n = pl->n;
-    pl->was_made_ro = n->made_ro;
     if (!set_options(pl, e) || (pl->set_read_only && !co_set_read_only(pl, e)) || (pl->set_file && !co_move_file(pl, e)) ||
         (pl->set_backing && !co_move(n, &pl->moved[1], &n->backing, pl->backing, e)))
         return false;
@@ -201,8 +199,7 @@ static void co_undo(struct plan *pl)
         if (m->done && co_move(n, &back, m->use, m->old, &e) && back.old)
             obj_unref(&back.old->obj);
     }
-    bool ok = !pl->done_read_only || (n->made_ro = true, co_node_set_writable(n, pl->read_only, &e));
-    n->made_ro = pl->was_made_ro;
+    bool ok = !pl->done_read_only || co_node_set_writable(n, pl->read_only, &e);
     for (unsigned i = 0; i < pl->n_now; i++)
         ok = prop_set(&pl->before[i].row, n, &n->obj, pl->before[i].v, ok ? &e : &unused) && ok;
     if (e.msg[0])

@@ -27,10 +27,16 @@ struct blk_node *blk_node_find(const char *name, struct err *e)
 
 /* ---- the switch ---- */
 
+static bool is_elsewhere(struct obj *o, void *n) { return ((struct blk_node *)o)->backing.node != n; }
+
 static bool can_be_top(const struct blk_node *n, const struct blk_node *top, struct err *e)
 {
     if (!BLK_DRIVER(top)->co_set_backing)
         return err_set(e, ERR_VALUE, "block node '%s' cannot have a backing node", top->obj.id);
+    if (n == top)
+        return err_set(e, ERR_VALUE, "block node '%s' cannot be on top of itself", n->obj.id);
+    if (!obj_each(NULL, &blk_node_class, is_elsewhere, (void *)n))
+        return err_set(e, ERR_BUSY, "block node '%s' is below another image, which names it", n->obj.id);
     if (top->backing.node)
         return err_set(e, ERR_STATE, "block node '%s' has a backing node already", top->obj.id), err_hint(e, "blockdev-add it with \"backing\": null");
     if (!list_empty(&top->uses))

@@ -52,12 +52,12 @@ static int co_run(struct job *j)
 {
     struct stream *s = (struct stream *)j;
     struct blk_watch w = { 0 };         /* only that writes heed our locks */
-    j->total = atomic_load(&s->top->size);
+    j->total = blk_chain_next(s->top) ? atomic_load(&s->top->size) : 0;
     s->walk.j = j;
     s->walk.end = j->total;
     s->walk.co_piece = co_piece;
     co_watch_add(s->top, &w);
-    int r = blk_chain_next(s->top) ? co_copy_walk(&s->walk) : 0;
+    int r = co_copy_walk(&s->walk);
     co_watch_del(s->top, &w);
     return r ? r : co_node_flush(s->top);
 }

@@ -106,7 +106,7 @@ def test_fleecing_shows_a_moment_over_nbd(tmp_path):
         assert (tmp_path / "out").read_bytes() == want
         m.qmp.cmd("block-export-del", id="e", mode="hard")
         m.qmp.cmd("block-job-cancel", device="j")
-        wait_job(m, "j", "BLOCK_JOB_CANCELLED")
+        assert set(wait_job(m, "j", "BLOCK_JOB_CANCELLED")) == {"type", "device", "len", "offset", "speed"}
         m.qmp.cmd("blockdev-del", node_name="tmp")
 
 

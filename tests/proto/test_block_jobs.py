@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Block jobs: stream, commit, mirror, and what holds for every job. qemu-img is the judge of the images."""
+import json
 import os
 import random
 import shutil
@@ -7,7 +8,7 @@ import subprocess
 
 import pytest
 
-from lib.images import MIB, check, content, create, drive, fill, io_of, repair, tool, wait_job
+from lib.images import MIB, check, content, create, drive, fill, io_of, node, repair, tool, wait_job
 from lib.machine import Machine, QmpError
 from lib.nvme import NvmeMachine, read, write
 
@@ -150,6 +151,46 @@ def test_a_filter_stays_above_what_is_committed(tmp_path):
     assert content(a)[4096:12288] == b"b" * 4096 + b"c" * 4096
 
 
+def test_jobs_write_to_images_that_were_opened_read_only(tmp_path):
+    """As management programs open a chain: what is below the active image is read-only, until a job needs to write there."""
+    paths = chain(tmp_path, 4)
+    want = content(paths[3])
+    args = []
+    for i, p in enumerate(paths):
+        opts = {"driver": "qcow2", "node-name": "n%d" % i, "read-only": i < 3, "backing": "n%d" % (i - 1) if i else None,
+                "file": {"driver": "file", "filename": str(p), "node-name": "f%d" % i, "auto-read-only": True}}
+        args += ["-blockdev", json.dumps(opts)]
+    with NvmeMachine(tmp_path, *args, "-device", "nvme,drive=n3,serial=S,addr=1,id=disk") as m:
+        def ended(command, **more):
+            m.qmp.cmd(command, device="n3" if command == "block-commit" else "n0", job_id="j", **more)
+            if "top_node" not in more and command == "block-commit":
+                wait_job(m, "j", "BLOCK_JOB_READY")
+                m.qmp.cmd("job-complete", id="j")
+            done = wait_job(m, "j")
+            assert "error" not in done and done["len"] == done["offset"]
+            assert all(node(m, "n%d" % i)["ro"] for i in range(2))
+        assert m.qmp.cmd("query-block")[0]["qdev"] == m.qmp.cmd("query-blockstats")[0]["qdev"] == "disk"
+        ended("block-stream")                                       # nothing below: nothing to do
+        m.qmp.cmd("block-stream", device="n2", job_id="j", speed=1)
+        opts = {"driver": "qcow2", "node-name": "n2", "backing": "n1", "file": "f2"}
+        m.qmp.cmd("blockdev-reopen", options=[{**opts, "detect-zeroes": "on"}])     # a job does not mind, but of the chain
+        assert node(m, "n2")["detect_zeroes"] == "on"
+        with pytest.raises(QmpError, match="in use by block job: stream"):
+            m.qmp.cmd("blockdev-reopen", options=[{**opts, "backing": None}])
+        m.qmp.cmd("block-job-cancel", device="j")
+        wait_job(m, "j", "BLOCK_JOB_CANCELLED")
+        assert node(m, "n2")["ro"]
+        ended("block-commit", base_node="n0", top_node="n1")        # n2, above it, gets another backing file
+        assert node(m, "n3")["backing_file_depth"] == 2
+        ended("block-commit", base_node="n2")
+        assert node(m, "n2")["backing_file_depth"] == 1 and m.qmp.cmd("query-block")[0]["inserted"]["node-name"] == "n2"
+        m.qmp.cmd("quit")
+        assert m.wait() == 0
+    check(paths[0])
+    check(paths[2])
+    assert content(paths[2]) == want
+
+
 def test_commit_into_a_raw_image(tmp_path):
     base = create(tmp_path / "base", "8M", fmt="raw")
     top = create(tmp_path / "top", None, base, backing_fmt="raw")
@@ -175,7 +216,7 @@ def test_drive_mirror_and_pivot(tmp_path, sync, mode):
     want, out = bytearray(content(top)), tmp_path / "out"
     with NvmeMachine(tmp_path, *drive(top)) as m:
         io = io_of(m)
-        m.qmp.cmd("drive-mirror", device="d", target=str(out), sync=sync, copy_mode=mode, node_name="o")
+        m.qmp.cmd("drive-mirror", device="d", target=str(out), sync=sync, copy_mode=mode, node_name="o", speed=1 << 40)
         wait_job(m, "d", "BLOCK_JOB_READY")
         for at in (0, 3000, 9000):
             data = bytes([at % 251 + 1]) * 2048
@@ -185,7 +226,8 @@ def test_drive_mirror_and_pivot(tmp_path, sync, mode):
             m.qmp.cmd("block-stream", device="d", job_id="other")
         assert "in use by block job: mirror" in str(e.value)
         m.qmp.cmd("block-job-complete", device="d")
-        assert "error" not in wait_job(m, "d")
+        done = wait_job(m, "d")
+        assert "error" not in done and done["speed"] == 1 << 40
         inserted = m.qmp.cmd("query-block")[0]["inserted"]
         assert inserted["node-name"] == "o" and inserted["backing_file_depth"] == {"full": 0, "top": 1, "none": 2}[sync]
         assert write(io, 1, 5000, b"z" * 512).status == 0

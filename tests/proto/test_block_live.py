@@ -60,6 +60,10 @@ def test_an_overlay_over_a_node_that_a_guest_uses(tmp_path):
         for wrong in ({"node": "d", "overlay": "top"}, {"node": "top", "overlay": "top"}, {"node": "top", "overlay": "nope"}):
             with pytest.raises(QmpError):
                 m.qmp.cmd("blockdev-snapshot", **wrong)
+        m.qmp.cmd("blockdev-add", driver="qcow2", node_name="more", backing=None, file={"driver": "file", "filename": str(create(tmp_path / "c", "8M"))})
+        for below, what in (("d", "is below another image"), ("more", "cannot be on top of itself")):
+            with pytest.raises(QmpError, match=what):
+                m.qmp.cmd("blockdev-snapshot", node=below, overlay="more")
         with pytest.raises(QmpError, match="in use by block node 'top'"):
             m.qmp.cmd("blockdev-del", node_name="d")
         m.qmp.cmd("quit")

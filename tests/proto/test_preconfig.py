@@ -33,7 +33,7 @@ def test_the_machine_comes_when_it_is_told_to():
         q.send({"execute": "query-cpus-fast", "id": 2})             # finds all of it
         assert q.answer() == {"return": {}, "id": 1}
         assert len(q.answer()["return"]) == 1
-        assert [b["qdev"] for b in q.cmd("query-block")] == ["/machine/peripheral/disk"]
+        assert [b["qdev"] for b in q.cmd("query-block")] == ["disk"]
         with pytest.raises(QmpError, match="built already"):
             q.cmd("x-exit-preconfig")
         q.cmd("cont")

@@ -117,7 +117,7 @@ def test_an_ahci_port_is_brought_by_its_controller(disk):
 
 
 def block(m, device="cd"):
-    return [b for b in m.qmp.cmd("query-block") if b["qdev"].endswith("/" + device)][0]
+    return [b for b in m.qmp.cmd("query-block") if b["qdev"] == device][0]
 
 
 def test_media_are_changed(disk, tmp_path):
