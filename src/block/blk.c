@@ -68,22 +68,37 @@ struct blk *blk_open(struct blk_node *n, unsigned perm, unsigned shared, struct 
 /* Not that of a -drive, which another device may take. */
 static bool own_empty(const struct blk_node *n) { return blk_node_is_empty(n) && !n->drive; }
 
+void blk_hold(struct blk *b) { b->held++; }
+
+void blk_release(struct blk *b)
+{
+    if (!--b->held && b->closed)
+        free(b);
+}
+
+bool blk_still_open(const struct blk *b, struct err *e)
+{
+    return !b->closed || err_set(e, ERR_NOT_FOUND, "the device was unplugged meanwhile");
+}
+
 void blk_close(struct blk *b)
 {
     if (!b)
         return;
+    blk_hold(b);
     assert(!atomic_load(&b->in_flight));
     if (b->change.fn)
         loop_post_cancel(b->dom ? domain_loop(b->dom) : loop_main(), &b->change);
     list_del(&b->link);
-    blk_drain_forget(b);
+    blk_turn_forget(NULL, b);
     blk_set_throttle(b, NULL);
     struct blk_node *empty = own_empty(b->node) ? b->node : NULL;
     blk_use_del(&b->use);               /* may be the last to hold the node */
     if (empty)
         obj_del(&empty->obj);
     free(b->drive);
-    free(b);
+    b->closed = true;
+    blk_release(b);
 }
 
 void blk_each(void (*fn)(struct blk *, void *), void *arg)
@@ -205,10 +220,23 @@ static bool co_drive_moves(struct obj *user, struct blk_node *to, struct err *e)
         return err_set(e, ERR_VALUE, "a node of the same length takes the place of '%s' only", from->obj.id);
     if (!blk_node_free_of_jobs(from, e))
         return false;
-    co_node_drain(from, &d);
-    bool ok = blk_use_move(&f.b->use, to, e);
+    co_node_drain(from, &d);            /* holds it */
+    bool ok = blk_still_open(f.b, e) && blk_use_move(&f.b->use, to, e);
     blk_drain_end(&d);
     return ok;
+}
+
+struct moving { struct obj *user, *to; };
+
+static void moving_keys(struct blk_turn *t, void *arg)
+{
+    const struct moving *m = arg;
+    struct find_user f = { m->user, NULL };
+    blk_each(match_user, &f);
+    if (f.b)
+        blk_turn_add(t, f.b->use.node);
+    if (m->to)
+        blk_turn_add(t, (struct blk_node *)m->to);
 }
 
 /* qom-set of "drive" while the device runs: a filter comes in between, or goes. */
@@ -218,11 +246,11 @@ static bool co_drive_changed(struct obj *o, const struct prop *p, struct err *e)
     blk_each(match_user, &f);
     if (!f.b)
         return true;
-    struct obj *to = f.b->opts->drive ? obj_ref(f.b->opts->drive) : NULL;       /* until it is our turn the option may name another */
-    co_mutex_lock(&blk_graph_turn);
-    bool ok = co_drive_moves(o, (struct blk_node *)to, e);
-    co_mutex_unlock(&blk_graph_turn);
-    obj_unref(to);
+    struct moving m = { o, f.b->opts->drive ? obj_ref(f.b->opts->drive) : NULL };       /* until it is our turn the option may name another */
+    struct blk_turn *turn = co_blk_turn_begin(moving_keys, &m);
+    bool ok = co_drive_moves(o, (struct blk_node *)m.to, e);
+    blk_turn_end(turn);
+    obj_unref(m.to);
     return ok;
 }
 
@@ -287,8 +315,10 @@ bool co_blk_set_medium(struct blk *b, struct blk_node *n, struct err *e)
     if (n && n->caps.zoned.size)
         return err_set(e, ERR_VALUE, "'%s' is written in zones, which no medium has", n->obj.id);
     co_blk_drain(b);                    /* the guest may close the tray meanwhile, and read */
-    bool ok = co_swap_medium(b, n, e);
+    struct obj *old = b->closed ? NULL : obj_ref(&b->node->obj);        /* closing it takes its time, which is no time to be in the midst */
+    bool ok = blk_still_open(b, e) && co_swap_medium(b, n, e);
     blk_undrain(b);
+    obj_unref(old);
     return ok;
 }
 
@@ -368,7 +398,11 @@ static int64_t co_req_begin(struct blk *b, enum blk_op op, uint64_t len)
     return start;
 }
 
-void blk_gate(struct blk *b) { atomic_fetch_add(&b->gated, 1); }
+void blk_gate(struct blk *b)
+{
+    blk_hold(b);
+    atomic_fetch_add(&b->gated, 1);
+}
 
 void co_blk_drain(struct blk *b)
 {
@@ -377,7 +411,11 @@ void co_blk_drain(struct blk *b)
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + DRAIN_STEP_NS);
 }
 
-void blk_undrain(struct blk *b) { atomic_fetch_sub(&b->gated, 1); }
+void blk_undrain(struct blk *b)
+{
+    atomic_fetch_sub(&b->gated, 1);
+    blk_release(b);
+}
 
 void blk_follow_use(struct blk *b)
 {

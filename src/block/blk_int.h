@@ -11,6 +11,8 @@ struct blk_op_stats { _Atomic uint64_t ops, bytes, ns, failed; };
 
 struct blk {
     struct list link;               /* of all handles */
+    unsigned held;                  /* by how many who wait: its memory stays until the last lets go */
+    bool closed;                    /* since: nothing of it is there any more. Main loop */
     struct blk_use use;
     struct blk_node *_Atomic node;  /* another one after a snapshot or a change of medium: on the main loop with the domain locked */
     atomic_bool may_write;          /* what is in @node; changes with it */
@@ -39,7 +41,12 @@ struct blk_node *blk_empty_node(const char *id, struct err *e) MUST_CHECK;
 bool blk_node_is_empty(const struct blk_node *n);
 /* Every handle; main loop. */
 void blk_each(void (*fn)(struct blk *, void *), void *arg);
-/* New requests of @b wait from now on; until blk_undrain(), which is due as often. Main loop. */
+/* Who waits in between finds out afterwards whether it is closed, as an unplugged device's is; its memory is there. Main loop. */
+void blk_hold(struct blk *b);
+void blk_release(struct blk *b);
+/* "was unplugged", for one that was held. */
+bool blk_still_open(const struct blk *b, struct err *e) MUST_CHECK;
+/* New requests of @b wait from now on; until blk_undrain(), which is due as often. It is held meanwhile. Main loop. */
 void blk_gate(struct blk *b);
 /* The same, and those in flight have ended. Coroutine on the main loop. */
 void co_blk_drain(struct blk *b);
@@ -49,11 +56,10 @@ void blk_follow_use(struct blk *b);
 
 /* ---- changing the graph (graph.c): coroutines on the main loop ---- */
 /* Handles whose requests wait, until blk_drain_end(). On the stack of who wants that. */
-struct blk_drain { struct list link; struct blk **v; size_t n, cap; };
+struct blk_drain { struct blk **v; size_t n, cap; };
 /* All handles through which requests come to @n wait, and nothing is in flight. Nests. */
 void co_node_drain(struct blk_node *n, struct blk_drain *d);
 void blk_drain_end(struct blk_drain *d);
-void blk_drain_forget(struct blk *b);           /* it is closed */
 /*
  * Every user of @from but @to and jobs uses @to from now on. Nothing is in flight. The name that -drive gave goes along, and a node
  * that was made for its users and has none is gone.
@@ -76,11 +82,21 @@ void blk_throttle_json(struct blk *b, json_t *o);
 /* Takes the throttling options out of those of -drive @id. *@group: a reference, or NULL where there are none. */
 bool blk_drive_throttle(json_t *all, const char *id, struct obj **group, struct err *e) MUST_CHECK;
 /*
- * Who changes the graph, or what its images keep, does so one at a time: commands of whichever monitors (`turn` of their rows), and the
- * ends of jobs. They wait in their midst, and each is to find what the one before left. Not nested. What opens a node is not among
- * them: that may take as long as a server does, and nobody finds the node before it is open.
+ * Who changes the graph, or what its images keep, does so one at a time in each part of it, which is what uses tie together: commands of
+ * whichever monitors (`turn` of their rows), and the ends of jobs. They wait in their midst, and each is to find what the one before left;
+ * but who waits for a storage that does not answer holds up nobody elsewhere. Not nested. What opens a node is not among them: nobody
+ * finds the node before it is open. Coroutines on the main loop.
  */
-extern struct co_mutex blk_graph_turn;
+struct blk_turn;
+extern const struct cmd_turn blk_graph_turn;    /* of a command: where the nodes, drives, devices and jobs are that its arguments name */
+struct blk_turn *co_blk_turn_named(json_t *names);
+/* @keys says by blk_turn_add() where; it is asked again after each wait. */
+struct blk_turn *co_blk_turn_begin(void (*keys)(struct blk_turn *, void *arg), void *arg);
+void blk_turn_add(struct blk_turn *t, struct blk_node *n);
+void blk_turn_end(struct blk_turn *t);
+/* The node, the handle is gone; either may be NULL. */
+void blk_turn_forget(const struct blk_node *n, const struct blk *b);
+extern struct list blk_nodes;                   /* all there are, also those that are being opened and closed */
 /* Its size changed: handles tell their devices. Main loop. */
 void blk_node_changed(struct blk_node *n);
 

@@ -389,6 +389,16 @@ static void co_info_block(const char *arg, struct str *out)
         str_printf(out, "Error: there is no block device '%s'\n", s.only);
 }
 
+static bool co_resize_in_turn(const char *name, uint64_t bytes, struct err *e)
+{
+    json_t *names = json_string(name);
+    struct blk_turn *turn = co_blk_turn_named(names);
+    bool ok = co_resize(name, (int64_t)MIN(bytes, (uint64_t)INT64_MAX), e);
+    blk_turn_end(turn);
+    json_decref(names);
+    return ok;
+}
+
 static void co_hmp_resize(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
@@ -398,7 +408,7 @@ static void co_hmp_resize(const char *arg, struct str *out)
         *size++ = 0;
     if (!size || !parse_size(size, MiB, &bytes))
         str_add(out, "block_resize DEVICE SIZE: the size is a number of MiB, or has a suffix\n");
-    else if (!co_resize(name, (int64_t)MIN(bytes, (uint64_t)INT64_MAX), &e))
+    else if (!co_resize_in_turn(name, bytes, &e))
         hmp_error(out, &e);
     free(name);
 }

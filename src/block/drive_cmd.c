@@ -75,6 +75,27 @@ static struct blk *only_device(const struct blk_node *n)
     return u && u->link.next == &n->uses && u->blk && u->blk->user ? u->blk : NULL;
 }
 
+static bool co_take_held(struct blk *b, struct blk_node *n, struct err *e)
+{
+    bool empty = !blk_has_medium(b), foreign = !n->drive && !b->own_medium;
+    if (!co_blk_set_medium(b, NULL, e))             /* an empty one ends with that */
+        return false;
+    if (!b->closed) {
+        free(b->drive);
+        b->drive = NULL;
+        b->own_medium = false;
+    }
+    return empty || foreign || blk_node_delete(n, e);
+}
+
+static bool co_take_from(struct blk *b, struct blk_node *n, struct err *e)
+{
+    blk_hold(b);
+    bool ok = co_take_held(b, n, e);
+    blk_release(b);
+    return ok;
+}
+
 /* A device that has the drive keeps none: what its guest asks for fails from then on. */
 static bool co_del(const char *id, struct err *e)
 {
@@ -88,23 +109,17 @@ static bool co_del(const char *id, struct err *e)
     }
     if (!blk_node_free_of_jobs(n, e))
         return false;
-    if (!b)
-        return blk_node_delete(n, e);
-    bool empty = !blk_has_medium(b), foreign = !n->drive && !b->own_medium;
-    if (!co_blk_set_medium(b, NULL, e))             /* an empty one ends with that */
-        return false;
-    free(b->drive);
-    b->drive = NULL;
-    b->own_medium = false;
-    return empty || foreign || blk_node_delete(n, e);
+    return b ? co_take_from(b, n, e) : blk_node_delete(n, e);
 }
 
 static void co_drive_del(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
-    co_mutex_lock(&blk_graph_turn);
+    json_t *name = json_string(arg);
+    struct blk_turn *turn = co_blk_turn_named(name);
     bool ok = co_del(arg, &e);
-    co_mutex_unlock(&blk_graph_turn);
+    blk_turn_end(turn);
+    json_decref(name);
     if (!ok)
         hmp_error(out, &e);
 }

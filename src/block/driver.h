@@ -67,6 +67,8 @@ struct blk_node {
     int discard;                    /* enum blk_discard */
     int detect_zeroes;              /* enum blk_detect */
     /* state */
+    struct list in_all;             /* of blk_nodes */
+    struct blk_node *part;          /* of the graph, while turn.c looks */
     enum blk_make make;             /* of its file, when it is opened (BLK_MAKES) */
     bool made;                      /* that was not there before */
     bool is_open, inline_child;     /* inline_child: made by its parent's options, goes with it */
@@ -151,6 +153,8 @@ struct blk_driver {
     /* Opens what the options name; fills size and caps. The mirror, also after a failed open, is co_close. */
     bool (*co_open)(struct blk_node *, struct err *);
     void (*co_close)(struct blk_node *);
+    /* The program ends: requests that a peer has not answered since @since, and others from then on, fail. NULL: none waits for a peer. */
+    bool (*abandon)(struct blk_node *, int64_t since);      /* true: there were such */
     /* Requests: within the size (checked before), 0 or -errno, never short. */
     int (*co_preadv)(struct blk_node *, uint64_t off, uint64_t len, const struct iovec *, unsigned n, unsigned flags);
     int (*co_pwritev)(struct blk_node *, uint64_t off, uint64_t len, const struct iovec *, unsigned n, unsigned flags);

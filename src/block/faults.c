@@ -15,7 +15,7 @@ static const struct { const char *name; int v; } errnos[] = {
     { "none", 0 }, { "EIO", EIO }, { "ENOSPC", ENOSPC }, { "ENOMEM", ENOMEM }, { "EACCES", EACCES }, { "EROFS", EROFS },
     { "ETIMEDOUT", ETIMEDOUT }, { "EAGAIN", EAGAIN }, { "EDQUOT", EDQUOT }, { "EBUSY", EBUSY }, { "ENOTSUP", ENOTSUP },
 };
-enum { MAX_RULES = 64 };
+enum { MAX_RULES = 64, DELAY_LOOK_NS = 200000000 };
 
 struct rule {
     int op;
@@ -33,6 +33,8 @@ struct blk_faults {
     struct rule *rules;
     unsigned n;
     uint64_t requests[OPS], hit;
+    unsigned delayed;               /* requests that wait */
+    bool hurry;                     /* from now on none does */
 };
 
 static const struct prop rule_props[] = {
@@ -99,6 +101,22 @@ static void co_close(struct blk_node *n)
     co_filter_close(n);
 }
 
+/* The program ends: nobody is made to wait any longer. */
+static bool abandon(struct blk_node *n, int64_t since)
+{
+    bool any = of(n)->delayed && !of(n)->hurry;
+    of(n)->hurry = true;
+    return any;
+}
+
+static void co_delay(struct blk_faults *s, int64_t ns)
+{
+    s->delayed++;
+    for (int64_t now = clock_now(CLOCK_HOST), end = now + ns; now < end && !s->hurry; now = clock_now(CLOCK_HOST))
+        co_sleep_until(CLOCK_HOST, MIN(end, now + DELAY_LOOK_NS));
+    s->delayed--;
+}
+
 /* The rule that hits this request, after its delay; NULL: none. */
 static struct rule *co_match(struct blk_faults *s, enum op op, uint64_t off, uint64_t len)
 {
@@ -112,8 +130,7 @@ static struct rule *co_match(struct blk_faults *s, enum op op, uint64_t off, uin
             continue;
         r->hits++;
         s->hit++;
-        if (r->delay_ns)
-            co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + (int64_t)r->delay_ns);
+        co_delay(s, (int64_t)r->delay_ns);
         return r;
     }
     return NULL;
@@ -204,7 +221,7 @@ static const struct prop props[] = {
 static const struct blk_driver faults_driver = {
     .obj = { .name = "blockdev-faults", .desc = "Requests fail, wait or are altered as rules say; for tests", .base = &blk_node_class,
              .size = sizeof(struct blk_faults), .props = props },
-    .flags = BLK_FILTER, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
+    .flags = BLK_FILTER, .co_open = co_open, .co_close = co_close, .abandon = abandon, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
     .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_filter_resize, .co_map = co_map, .set_perm = blk_pass_perm,
 };
 OBJ_CLASS(&faults_driver.obj);

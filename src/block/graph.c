@@ -11,8 +11,6 @@ enum { DRAIN_STEP_NS = 200000 };
 
 /* ---- holding requests back ---- */
 
-static struct list drains = LIST_INIT(drains);
-
 struct gating { struct blk_node *n; struct blk_drain *d; };
 
 static void gate_users(void *arg)
@@ -45,7 +43,6 @@ static bool any_in_flight(const struct blk_drain *d)
 void co_node_drain(struct blk_node *n, struct blk_drain *d)
 {
     *d = (struct blk_drain){ .n = 0 };
-    list_push(&drains, &d->link);
     gate_users(&(struct gating){ n, d });
     while (any_in_flight(d))
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + DRAIN_STEP_NS);
@@ -56,22 +53,7 @@ void blk_drain_end(struct blk_drain *d)
     for (size_t i = 0; i < d->n; i++)
         blk_undrain(d->v[i]);
     free(d->v);
-    list_del(&d->link);
 }
-
-void blk_drain_forget(struct blk *b)
-{
-    struct blk_drain *d;
-    list_for_each(d, &drains, link) {
-        size_t kept = 0;
-        for (size_t i = 0; i < d->n; i++)
-            if (d->v[i] != b)
-                d->v[kept++] = d->v[i];
-        d->n = kept;
-    }
-}
-
-struct co_mutex blk_graph_turn;
 
 /* ---- users ---- */
 

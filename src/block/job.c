@@ -326,11 +326,26 @@ static void co_run_over(struct job *j)
         co_do_finalize(t);
 }
 
+static void txn_keys(struct blk_turn *turn, void *txn)
+{
+    struct job_txn *t = txn;
+    struct job *j;
+    list_for_each(j, &t->jobs, in_txn)
+        for (struct job_node *c = j->nodes; c; c = c->next)
+            blk_turn_add(turn, c->use.node);
+}
+
+void job_turn_keys(struct blk_turn *turn, struct job *j)
+{
+    if (j->txn)
+        txn_keys(turn, j->txn);
+}
+
 static void co_run_job(void *arg)
 {
     struct job *j = arg;
     int r = co_job_pause_point(j) ? j->ops->co_run(j) : -ECANCELED;
-    co_mutex_lock(&blk_graph_turn);         /* its end changes the graph, and it may be cancelled up to then */
+    struct blk_turn *turn = co_blk_turn_begin(txn_keys, j->txn);    /* its end changes the graph, and it may be cancelled up to then */
     j->ret = j->cancelled ? -ECANCELED : r;
     j->workers = 0;
     j->pauses = 0;                          /* there is nothing left that could rest */
@@ -338,7 +353,7 @@ static void co_run_job(void *arg)
     j->deferred = true;
     timer_disarm(&j->timer);
     co_run_over(j);
-    co_mutex_unlock(&blk_graph_turn);
+    blk_turn_end(turn);
 }
 
 void job_start(struct job *j)
@@ -496,10 +511,10 @@ bool job_resume(struct job *j, struct err *e)
 static void co_abort_later(void *arg)
 {
     struct job_txn *t = arg;
-    co_mutex_lock(&blk_graph_turn);
+    struct blk_turn *turn = co_blk_turn_begin(txn_keys, t);
     if (!t->ending)
         co_abort_txn(t);
-    co_mutex_unlock(&blk_graph_turn);
+    blk_turn_end(turn);
     job_txn_put(t);
 }
 

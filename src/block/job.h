@@ -84,13 +84,16 @@ struct job *job_find(const char *id);
 struct job *job_next(struct job *j);            /* NULL: the first */
 json_t *job_block_json(struct job *j);          /* query-block-jobs */
 const char *job_status_name(enum job_status s);
+/* What the end of @j, and so of its group, may change. */
+struct blk_turn;
+void job_turn_keys(struct blk_turn *t, struct job *j);
 
 /* ---- what a user asks; each refuses what the job's state does not allow ---- */
 bool job_pause(struct job *j, struct err *e) MUST_CHECK;
 bool job_resume(struct job *j, struct err *e) MUST_CHECK;
 bool job_cancel(struct job *j, bool force, struct err *e) MUST_CHECK;
 bool job_complete(struct job *j, struct err *e) MUST_CHECK;
-bool co_job_finalize(struct job *j, struct err *e) MUST_CHECK;         /* with the graph's turn */
+bool co_job_finalize(struct job *j, struct err *e) MUST_CHECK;         /* in a turn */
 bool job_dismiss(struct job *j, struct err *e) MUST_CHECK;
 bool job_set_speed(struct job *j, uint64_t speed, struct err *e) MUST_CHECK;
 

@@ -131,17 +131,18 @@ static bool co_take_out(struct blk *b, struct err *e)
         return true;
     if (!co_blk_set_medium(b, NULL, e))
         return false;
-    b->own_medium = false;
+    if (!b->closed)
+        b->own_medium = false;
     if (own && !blk_node_delete(n, &dummy))
         log_warn("%s", dummy.msg);
-    return true;
+    return blk_still_open(b, e);
 }
 
 static bool co_insert(struct blk *b, struct blk_node *n, struct err *e)
 {
     if (blk_has_medium(b))
         return err_set(e, ERR_BUSY, "There already is a medium in device '%s'", name_of(b));
-    return co_blk_set_medium(b, n, e);
+    return co_blk_set_medium(b, n, e) && blk_still_open(b, e);
 }
 
 static struct blk_node *node_of_file(const char *filename, const char *format, bool read_only, struct err *e)
@@ -175,19 +176,16 @@ static bool co_change(struct blk *b, const char *filename, const char *format, b
     struct blk_node *n = node_of_file(filename, format, read_only, e);
     if (!n)
         return false;
-    if (!need_unlocked(b, force, e) || !co_take_out(b, e) || !co_insert(b, n, e)) {
-        if (!blk_node_delete(n, &dummy))
-            log_warn("%s", dummy.msg);
-        return false;
+    obj_ref(&n->obj);                   /* while we wait nobody deletes it */
+    bool ok = blk_still_open(b, e) && need_unlocked(b, force, e) && co_take_out(b, e) && co_insert(b, n, e);
+    obj_unref(&n->obj);
+    if (ok) {
+        b->own_medium = true;
+        close_tray(b);
+    } else if (!blk_node_delete(n, &dummy)) {
+        log_warn("%s", dummy.msg);
     }
-    b->own_medium = true;
-    close_tray(b);
-    return true;
-}
-
-static bool co_eject(struct blk *b, bool force, struct err *e)
-{
-    return need_unlocked(b, force, e) && co_take_out(b, e);
+    return ok;
 }
 
 /* ---- QMP ---- */
@@ -208,55 +206,56 @@ static const struct prop change_props[] = {
     PROP_ENUM(struct medium_args, mode, "read-only-mode", modes, MODE_RETAIN, "How the medium is opened; retain: as the drive can"), PROP_END
 };
 
-static json_t *answer(bool ok) { return ok ? json_object() : NULL; }
+/* What a command does with the drive it names, which may be unplugged meanwhile. */
+typedef bool (*drive_fn)(struct blk *, const struct medium_args *, struct err *);
 
-static json_t *co_qmp_eject(void *args, struct err *e)
+static json_t *co_on_drive(void *args, drive_fn co_do, struct err *e)
 {
-    struct medium_args *a = args;
+    const struct medium_args *a = args;
     struct blk *b = find_drive(a->device, a->id, e);
-    return answer(b && co_eject(b, a->force, e));
+    if (!b)
+        return NULL;
+    blk_hold(b);
+    bool ok = co_do(b, a, e);
+    blk_release(b);
+    return ok ? json_object() : NULL;
 }
 
-static json_t *co_qmp_open(void *args, struct err *e)
+static bool co_do_eject(struct blk *b, const struct medium_args *a, struct err *e) { return need_unlocked(b, a->force, e) && co_take_out(b, e); }
+
+static bool do_open(struct blk *b, const struct medium_args *a, struct err *e)
 {
-    struct medium_args *a = args;
-    struct blk *b = find_drive(a->device, a->id, e);
     bool asked;
-    if (b)
-        open_tray(b, a->force, &asked);
-    return answer(b);
+    open_tray(b, a->force, &asked);
+    return true;
 }
 
-static json_t *co_qmp_close(void *args, struct err *e)
+static bool do_close(struct blk *b, const struct medium_args *a, struct err *e)
 {
-    struct medium_args *a = args;
-    struct blk *b = find_drive(a->device, a->id, e);
-    if (b)
-        close_tray(b);
-    return answer(b);
+    close_tray(b);
+    return true;
 }
 
-static json_t *co_qmp_remove(void *args, struct err *e)
+static bool co_do_remove(struct blk *b, const struct medium_args *a, struct err *e) { return need_open(b, e) && co_take_out(b, e); }
+
+static bool co_do_insert(struct blk *b, const struct medium_args *a, struct err *e)
 {
-    struct blk *b = find_drive(NULL, ((struct medium_args *)args)->id, e);
-    return answer(b && need_open(b, e) && co_take_out(b, e));
+    struct obj *n = obj_lookup(&blk_node_class, a->node_name, e);
+    return n && need_open(b, e) && co_insert(b, (struct blk_node *)n, e);
 }
 
-static json_t *co_qmp_insert(void *args, struct err *e)
+static bool co_do_change(struct blk *b, const struct medium_args *a, struct err *e)
 {
-    struct medium_args *a = args;
-    struct blk *b = find_drive(NULL, a->id, e);
-    struct obj *n = b ? obj_lookup(&blk_node_class, a->node_name, e) : NULL;
-    return answer(n && need_open(b, e) && co_insert(b, (struct blk_node *)n, e));
+    bool ro = a->mode == MODE_READ_ONLY || (a->mode == MODE_RETAIN && !b->writable);
+    return co_change(b, a->filename, a->format, ro, a->force, e);
 }
 
-static json_t *co_qmp_change(void *args, struct err *e)
-{
-    struct medium_args *a = args;
-    struct blk *b = find_drive(a->device, a->id, e);
-    bool ro = b && (a->mode == MODE_READ_ONLY || (a->mode == MODE_RETAIN && !b->writable));
-    return answer(b && co_change(b, a->filename, a->format, ro, a->force, e));
-}
+static json_t *co_qmp_eject(void *args, struct err *e) { return co_on_drive(args, co_do_eject, e); }
+static json_t *co_qmp_open(void *args, struct err *e) { return co_on_drive(args, do_open, e); }
+static json_t *co_qmp_close(void *args, struct err *e) { return co_on_drive(args, do_close, e); }
+static json_t *co_qmp_remove(void *args, struct err *e) { return co_on_drive(args, co_do_remove, e); }
+static json_t *co_qmp_insert(void *args, struct err *e) { return co_on_drive(args, co_do_insert, e); }
+static json_t *co_qmp_change(void *args, struct err *e) { return co_on_drive(args, co_do_change, e); }
 
 #define ROW(var, nm, ds, rows, fn) static const struct qmp_cmd var = { nm, ds, rows, sizeof(struct medium_args), fn, .ret = qmp_nothing, .turn = &blk_graph_turn }; QMP_CMD(&var)
 ROW(cmd_eject, "eject", "Opens the tray and takes the medium out", open_props, co_qmp_eject);

@@ -197,8 +197,10 @@ static void reader(void *arg)
 {
     struct blk_nbd *s = arg;
     int r = 0;
-    while (!r)
+    while (!r) {
         r = co_answer(s);
+        s->heard = clock_now(CLOCK_HOST);
+    }
     if (!s->closing)
         log_warn("the connection to NBD export '%s' is lost: %s", s->export, strerror(-r));
     s->connected = false;
@@ -213,6 +215,14 @@ static void reader(void *arg)
     }
     s->reading = false;
     co_wake(&s->reader_done);
+}
+
+static bool any_waits(const struct blk_nbd *s)
+{
+    for (unsigned i = 0; i < NBD_SLOTS; i++)
+        if (s->slot[i].used)
+            return true;
+    return false;
 }
 
 static void start_reader(struct blk_nbd *s)
@@ -296,8 +306,10 @@ static struct nbd_slot *co_take_slot(struct blk_nbd *s)
 static int co_request(struct blk_nbd *s, uint16_t type, uint16_t flags, uint64_t off, uint32_t len, const struct iovec *iov, unsigned niov,
                       struct blk_extent *extent)
 {
-    int64_t deadline = clock_now(CLOCK_HOST) + (int64_t)s->reconnect_delay * NS;
+    int64_t now = clock_now(CLOCK_HOST), deadline = now + (int64_t)s->reconnect_delay * NS;
     struct nbd_slot *q = co_take_slot(s);
+    if (!any_waits(s))
+        s->heard = now;
     *q = (struct nbd_slot){ .used = true, .type = type, .off = off, .len = len };
     int r;
     do {
@@ -446,11 +458,23 @@ static bool co_open(struct blk_node *n, struct err *e)
     return true;
 }
 
+static bool abandon(struct blk_node *n, int64_t since)
+{
+    struct blk_nbd *s = of(n);
+    if (s->closing || !any_waits(s) || s->heard > since)
+        return false;
+    s->closing = true;
+    if (s->wire.fd >= 0)
+        shutdown(s->wire.fd, SHUT_RDWR);
+    return true;
+}
+
 static void co_close(struct blk_node *n)
 {
     struct blk_nbd *s = of(n);
+    bool abandoned = s->closing;
     s->closing = true;
-    if (s->connected) {
+    if (s->connected && !abandoned) {
         co_disconnect(s);
         shutdown(s->wire.fd, SHUT_RDWR);
     }
@@ -490,7 +514,7 @@ static const struct prop props[] = {
 static const struct blk_driver nbd_driver = {
     .obj = { .name = "blockdev-nbd", .desc = "Export of an NBD server", .base = &blk_node_class, .size = sizeof(struct blk_nbd),
              .props = props, .init = init },
-    .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero, .co_discard = co_discard,
+    .co_open = co_open, .co_close = co_close, .abandon = abandon, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero, .co_discard = co_discard,
     .co_flush = co_flush, .co_map = co_map, .filename = filename,
 };
 OBJ_CLASS(&nbd_driver.obj);

@@ -38,6 +38,7 @@ struct blk_nbd {
     /* connection */
     struct nbd_wire wire;
     bool connected, reading, closing, structured, status, no_zeroes;
+    int64_t heard;                  /* CLOCK_HOST: when an answer came last, or the first of the requests that wait began to */
     bool given_used;                /* a socket that was handed over serves once */
     uint64_t size;
     uint16_t flags;

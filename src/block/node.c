@@ -46,6 +46,7 @@ static void co_close(void *arg)
         BLK_DRIVER(n)->co_close(n);
 }
 
+struct list blk_nodes = LIST_INIT(blk_nodes);
 static struct blk_node *opener;     /* of the node that is made next */
 static enum blk_make making;        /* its file */
 
@@ -56,6 +57,7 @@ static bool node_init(struct obj *o, struct err *e)
     n->make = making;
     opener = NULL;
     making = BLK_MAKE_NOT;
+    list_push(&blk_nodes, &n->in_all);
     list_init(&n->uses);
     list_init(&n->child.link);
     list_init(&n->backing.link);
@@ -99,6 +101,8 @@ static void node_finalize(struct obj *o)
         obj_unref(n->drive->throttle_group);
     }
     free(n->drive);
+    blk_turn_forget(n, NULL);
+    list_del(&n->in_all);
 }
 
 /* The first user's name, for "in use by". */

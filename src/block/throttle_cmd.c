@@ -176,9 +176,13 @@ static bool co_set(const struct args *a, struct err *e)
     if (any_limit(a) && !(g = group_of(a, *group == '#' ? group + 1 : group, e)))
         return false;
     co_blk_drain(b);
-    blk_set_throttle(b, g);
+    bool ok = blk_still_open(b, e);
+    if (ok)
+        blk_set_throttle(b, g);
+    else
+        obj_unref(g);
     blk_undrain(b);
-    return true;
+    return ok;
 }
 
 static json_t *co_set_io_throttle(void *args, struct err *e) { return co_set(args, e) ? json_object() : NULL; }

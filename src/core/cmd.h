@@ -10,7 +10,8 @@
 #include "base/linkset.h"
 #include "core/prop.h"
 
-struct co_mutex;
+/* Commands of which some must not run beside each other: waits until this one may; what it answers is due to end(). Coroutines on the main loop. */
+struct cmd_turn { void *(*co_begin)(json_t *args); void (*end)(void *turn); };
 /* QMP command. Runs as a coroutine on the main loop, one at a time per monitor (out-of-band ones apart). */
 struct qmp_cmd {
     const char *name, *doc;
@@ -34,7 +35,7 @@ struct qmp_cmd {
     const struct obj_class *one_of;
     /* Words of introspection by which programs tell what it can do beyond its arguments, parted by spaces. NULL: none. */
     const char *features;
-    struct co_mutex *turn;              /* held while it runs, from before its arguments are read: of such commands one at a time. NULL: beside others */
+    const struct cmd_turn *turn;        /* it runs in one, which begins before its arguments are read. NULL: beside all others */
 };
 extern const struct prop qmp_nothing[];
 LINKSET_DECLARE(qmp_cmds, struct qmp_cmd);

@@ -172,14 +172,13 @@ static struct qmp_mon *serving;         /* whose command has begun, up to where 
 
 static json_t *co_run_in_turn(struct qmp_mon *q, const struct qmp_cmd *c, json_t *arguments, struct err *e)
 {
-    if (c->turn)
-        co_mutex_lock(c->turn);
+    void *turn = c->turn ? c->turn->co_begin(arguments) : NULL;
     serving = q;
     TRACE(qmp_command, "%s", c->name);
     json_t *ret = c->raw ? c->co_run(arguments, e) : co_run_table(q, c, arguments, e);
     serving = NULL;
     if (c->turn)
-        co_mutex_unlock(c->turn);
+        c->turn->end(turn);
     return ret;
 }
 

@@ -244,7 +244,10 @@ static json_t *co_qom_set(void *args, struct err *e)
         err_set(e, ERR_STATE, "property '%s' of '%s' cannot be changed while the machine stands", p.name, o->id);
         return NULL;
     }
-    return prop_set(&p, o, o, a->value, e) ? json_object() : NULL;
+    obj_ref(o);                         /* what follows a change may wait, and meanwhile it may be deleted */
+    bool ok = prop_set(&p, o, o, a->value, e);
+    obj_unref(o);
+    return ok ? json_object() : NULL;
 }
 static const struct qmp_cmd cmd_qom_set = { "qom-set", "Changes a property", set_props, sizeof(struct path_args), co_qom_set, .ret = qmp_nothing, .preconfig = true };
 QMP_CMD(&cmd_qom_set);
