@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """NBD with peers that say nothing: neither side waits for them for ever. A server that comes back is found again."""
 import select
+import signal
 import socket
 import struct
 import threading
@@ -124,3 +125,26 @@ def test_requests_do_not_wait_for_a_server_that_says_nothing(tmp_path):
             relay.cut(silent=False)
             assert ask_read(c, 1536) == 0
             c.close()
+
+
+def test_the_program_ends_whatever_a_server_says(tmp_path):
+    """With a request on its way to a server that stands still, and would be waited for a day."""
+    img("create", "-f", "raw", tmp_path / "a.raw", "1M")
+    with Storage(tmp_path, "--blockdev", "raw,node-name=n,file.driver=file,file.filename=%s" % (tmp_path / "a.raw"),
+                 "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "far"), name="far") as far:
+        far.export("nbd", writable=True)
+        near = Storage(tmp_path, "--blockdev", "nbd,node-name=m,server.type=unix,server.path=%s,export=n,reconnect-delay=86400" % (tmp_path / "far"),
+                       "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "near"), name="near")
+        near.export("nbd", node="m")
+        c = hello(str(tmp_path / "near"), b"m")
+        far.process.send_signal(signal.SIGSTOP)
+        try:
+            c.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, 0, 512))
+            near.qmp.cmd("query-block-exports")
+            near.process.terminate()
+            assert near.process.wait(120) == 0
+        finally:
+            near.process.kill()
+            far.process.send_signal(signal.SIGCONT)
+        assert "says nothing any more" in near.text()
+        c.close()
