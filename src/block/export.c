@@ -9,7 +9,8 @@
 #include "core/run.h"
 #include "loop/iothread.h"
 
-enum { END_STEP_NS = 200000, END_STEPS = 50000 };
+enum { END_STEP_NS = 200000 };
+#define END_NS INT64_C(60000000000)     /* more than back ends wait for peers that say nothing */
 
 #define EXPORT(o) ((struct blk_export *)(o))
 #define EXPORT_CLASS(x) ((const struct blk_export_class *)(x)->obj.cls)
@@ -149,7 +150,8 @@ static void co_exports_end(void *unused)
     while ((l = exports()).live)
         if (!blk_export_del(l.live, true, &e))
             err_print(&e);
-    for (int i = 0; exports().any && i < END_STEPS; i++)
+    int64_t deadline = clock_now(CLOCK_HOST) + END_NS;
+    while (exports().any && clock_now(CLOCK_HOST) < deadline)
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + END_STEP_NS);
 }
 
