@@ -55,7 +55,7 @@ int co_q2_bitmap_table(struct qcow2 *s, uint64_t off, uint32_t n, uint64_t **out
         return -EINVAL;
     int r = co_q2_load_l1(s, off, n, out);
     for (uint32_t i = 0; i < n && !r; i++)
-        r = q2_in_cluster(s, (*out)[i] & Q2_OFFSET_MASK) ? -EINVAL : 0;
+        r = q2_in_cluster(s, (*out)[i] & Q2_OFFSET_MASK) || (*out)[i] & Q2_BT_RESERVED ? -EINVAL : 0;
     return r;
 }
 

@@ -16,6 +16,13 @@ enum { KNOWN_FLAGS = Q2_BF_IN_USE | Q2_BF_AUTO | Q2_BF_EXTRA_COMPATIBLE };
 
 static uint64_t map_bytes(const struct dirty_map *m) { return (m->bits + 7) / 8; }
 
+/* Clusters of the table of a bitmap of this granularity. */
+static uint64_t table_entries(const struct qcow2 *s, unsigned granularity)
+{
+    uint64_t bits = align_up(q2_size(s), BIT64(granularity)) >> granularity;
+    return ((bits + 7) / 8 + s->cluster_size - 1) >> s->cluster_bits;
+}
+
 /* The bits of @b from its table. They are stored as they are here: the lowest granule in the lowest bit, on a little-endian host. */
 static int co_load_bits(struct qcow2 *s, struct blk_bitmap *b)
 {
@@ -37,12 +44,17 @@ static int co_load_bits(struct qcow2 *s, struct blk_bitmap *b)
     return r;
 }
 
+static bool is_known(const struct q2_bm *e)
+{
+    return e->type == Q2_B_DIRTY_TRACKING && e->granularity >= 9 && e->granularity <= 31 && e->name_len && e->name_len <= BITMAP_MAX_NAME &&
+           !memchr(e->name, 0, e->name_len) && !(e->flags & ~(uint32_t)KNOWN_FLAGS);
+}
+
 static bool co_load_one(struct qcow2 *s, const struct q2_bm *e, struct err *err)
 {
     char name[BITMAP_MAX_NAME + 1] = "";
     uint64_t size = q2_size(s);
-    if (e->type != Q2_B_DIRTY_TRACKING || e->granularity < 9 || e->granularity > 31 || !e->name_len || e->name_len > BITMAP_MAX_NAME ||
-        memchr(e->name, 0, e->name_len) || e->flags & ~(uint32_t)KNOWN_FLAGS)
+    if (!is_known(e))
         return err_set(err, ERR_VALUE, "'%s': bitmap '%.*s' is of a kind that is not known here", blk_node_filename(&s->node), (int)e->name_len, e->name);
     memcpy(name, e->name, e->name_len);
     struct blk_bitmap *b = blk_bitmap_attach(&s->node, name, size, BIT64(e->granularity), err);
@@ -79,6 +91,22 @@ static int names_differ(const struct q2_bm *v, uint32_t n)
     for (uint32_t i = 1; i < n && !r; i++)
         r = by_name(&o[i - 1], &o[i]) ? 0 : -EINVAL;
     free(o);
+    return r;
+}
+
+int co_q2_bitmaps_valid(struct qcow2 *s)
+{
+    uint8_t *dir = NULL;
+    struct q2_bm *v = NULL;
+    int r = co_q2_bitmap_dir(s, &dir);
+    if (r)
+        return r;
+    r = q2_bitmap_list(s, dir, &v);
+    r = r ? r : names_differ(v, s->bitmaps.count);
+    for (uint32_t i = 0; i < s->bitmaps.count && !r; i++)
+        r = is_known(&v[i]) && (v[i].flags & Q2_BF_IN_USE || v[i].table_size == table_entries(s, v[i].granularity)) ? 0 : -EINVAL;
+    free(v);
+    free(dir);
     return r;
 }
 

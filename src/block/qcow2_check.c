@@ -9,7 +9,7 @@
 
 enum { MAX_CLUSTERS = 1 << 28 /* a GiB of counters */ };
 
-static PRINTF_LIKE(2, 3) void q2_say(struct q2_chk *c, const char *fmt, ...)
+void q2_chk_say(struct q2_chk *c, const char *fmt, ...)
 {
     char line[256];
     va_list ap;
@@ -29,7 +29,7 @@ static void count(struct q2_chk *c, uint64_t off, uint64_t len, const char *what
         return;
     for (uint64_t i = first; i <= last; i++) {
         if (i >= c->n) {
-            q2_say(c, "ERROR: %s at 0x%llx, %llu bytes, lies beyond the end of the file", what, (unsigned long long)off, (unsigned long long)len);
+            q2_chk_say(c, "ERROR: %s at 0x%llx, %llu bytes, lies beyond the end of the file", what, (unsigned long long)off, (unsigned long long)len);
             c->res->corruptions++;
             return;
         }
@@ -42,12 +42,12 @@ static void count(struct q2_chk *c, uint64_t off, uint64_t len, const char *what
 
 static void bad_entry(struct q2_chk *c, uint64_t table, uint64_t i, const uint8_t *p)
 {
-    q2_say(c, "ERROR: entry %llu of the L2 table at 0x%llx is not valid: 0x%016llx", (unsigned long long)i, (unsigned long long)table,
+    q2_chk_say(c, "ERROR: entry %llu of the L2 table at 0x%llx is not valid: 0x%016llx", (unsigned long long)i, (unsigned long long)table,
            (unsigned long long)ld_be64(p));
     c->res->corruptions++;
 }
 
-static void count_entry(struct q2_chk *c, const struct q2_ent *e, bool active)
+static void count_entry(struct q2_chk *c, const struct q2_ent *e, uint64_t guest, bool active)
 {
     struct qcow2 *s = c->s;
     if (e->compressed) {
@@ -61,8 +61,12 @@ static void count_entry(struct q2_chk *c, const struct q2_ent *e, bool active)
     }
     if (!e->has_host)
         return;
-    if (!s->has_data_file)
+    if (!s->has_data_file) {
         count(c, e->host, s->cluster_size, "a data cluster");
+    } else if (!q2_chk_in_data(s, e->host, guest)) {
+        q2_chk_say(c, "ERROR: the data cluster of guest offset 0x%llx is at 0x%llx of the data file", (unsigned long long)guest, (unsigned long long)e->host);
+        c->res->corruptions++;
+    }
     if (active && e->alloc) {
         c->res->allocated++;
         if (c->next_host && e->host != c->next_host)
@@ -71,7 +75,7 @@ static void count_entry(struct q2_chk *c, const struct q2_ent *e, bool active)
     }
 }
 
-static int co_count_l2(struct q2_chk *c, uint64_t table, bool active)
+static int co_count_l2(struct q2_chk *c, uint64_t table, uint64_t guest, bool active)
 {
     struct qcow2 *s = c->s;
     int r = co_q2_pread(s, table, c->buf, s->cluster_size);
@@ -84,7 +88,7 @@ static int co_count_l2(struct q2_chk *c, uint64_t table, bool active)
         if (q2_ent_decode(s, p, &e))
             bad_entry(c, table, i, p);
         else
-            count_entry(c, &e, active);
+            count_entry(c, &e, guest + (i << s->cluster_bits), active);
     }
     return r;
 }
@@ -94,7 +98,7 @@ static bool table_ok(struct q2_chk *c, uint64_t v, uint32_t i)
     uint64_t table = v & Q2_OFFSET_MASK;
     if (!(v & Q2_L1_RESERVED) && !q2_in_cluster(c->s, table) && table < q2_file_size(c->s))
         return true;
-    q2_say(c, "ERROR: L1 entry %u is not valid: 0x%016llx", i, (unsigned long long)v);
+    q2_chk_say(c, "ERROR: L1 entry %u is not valid: 0x%016llx", i, (unsigned long long)v);
     c->res->corruptions++;
     return false;
 }
@@ -106,7 +110,7 @@ static int co_count_l1(struct q2_chk *c, const uint64_t *l1, uint32_t n, bool ac
         if (!(l1[i] & ~Q2_COPIED) || !table_ok(c, l1[i], i))
             continue;
         count(c, l1[i] & Q2_OFFSET_MASK, c->s->cluster_size, "an L2 table");
-        r = co_count_l2(c, l1[i] & Q2_OFFSET_MASK, active);
+        r = co_count_l2(c, l1[i] & Q2_OFFSET_MASK, i * q2_l2_covers(c->s), active);
     }
     return r;
 }
@@ -118,7 +122,7 @@ static int co_count_snapshots(struct q2_chk *c)
     for (uint32_t i = 0; i < s->nsnaps && !r; i++) {
         uint64_t *l1;
         if (s->snaps[i].lost) {
-            q2_say(c, "ERROR: snapshot %s ('%s') has no L1 table at 0x%llx", s->snaps[i].id, s->snaps[i].name, (unsigned long long)s->snaps[i].l1_off);
+            q2_chk_say(c, "ERROR: snapshot %s ('%s') has no L1 table at 0x%llx", s->snaps[i].id, s->snaps[i].name, (unsigned long long)s->snaps[i].l1_off);
             c->res->corruptions++;
             continue;
         }
@@ -130,7 +134,7 @@ static int co_count_snapshots(struct q2_chk *c)
     }
     count(c, s->snap_off, s->nsnaps ? s->snap_bytes : 0, "the table of snapshots");
     if (s->snaps_cut) {
-        q2_say(c, "ERROR: the table of snapshots ends after %u of %u entries", s->nsnaps, s->nsnaps + s->snaps_cut);
+        q2_chk_say(c, "ERROR: the table of snapshots ends after %u of %u entries", s->nsnaps, s->nsnaps + s->snaps_cut);
         c->res->corruptions++;
     }
     return r;
@@ -146,14 +150,14 @@ static void count_blocks(struct q2_chk *c)
         if (!s->rt[i])
             continue;
         if (s->rt[i] & ~Q2_RT_MASK || q2_in_cluster(s, off) || !range_ok(off, 1, q2_file_size(s))) {
-            q2_say(c, "ERROR: refcount table entry %u is not valid: 0x%016llx", i, (unsigned long long)s->rt[i]);
+            q2_chk_say(c, "ERROR: refcount table entry %u is not valid: 0x%016llx", i, (unsigned long long)s->rt[i]);
             c->res->corruptions++;
             c->rebuild = true;
             continue;
         }
         count(c, off, s->cluster_size, "a refcount block");
         if (c->want[off >> s->cluster_bits] > 1) {
-            q2_say(c, "ERROR: the refcount block at 0x%llx holds something else, too", (unsigned long long)off);
+            q2_chk_say(c, "ERROR: the refcount block at 0x%llx holds something else, too", (unsigned long long)off);
             c->res->corruptions++;
             c->rebuild = true;
         }
@@ -166,24 +170,34 @@ static int bitmap_ref(void *arg, uint64_t off, uint64_t len)
     return 0;
 }
 
+static int co_count_bitmaps(struct q2_chk *c)
+{
+    int r = co_q2_bitmap_refs(c->s, bitmap_ref, c);
+    return r ? r : co_q2_bitmaps_valid(c->s);
+}
+
 int co_q2_count_all(struct q2_chk *c)
 {
     struct qcow2 *s = c->s;
     count(c, 0, s->cluster_size, "the header");
     count(c, s->l1_off, (uint64_t)s->l1_size * 8, "the L1 table");
     if (!s->rt_clusters) {
-        q2_say(c, "ERROR: there is no refcount table where the header says");
+        q2_chk_say(c, "ERROR: there is no refcount table where the header says");
         c->res->corruptions++;
         c->rebuild = true;
     }
     count(c, s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits, "the refcount table");
     count(c, s->crypt_off, s->crypt_off ? s->crypt_len : 0, "the encryption header");
+    if (s->lost) {
+        q2_chk_say(c, "ERROR: the header leads to snapshots or bitmaps that are not there");
+        c->res->corruptions++;
+    }
     int r = co_count_l1(c, s->l1, s->l1_size, true);
     r = r ? r : co_count_snapshots(c);
     if (!r && s->bitmaps.count && s->autoclear & Q2_AUTOCLEAR_BITMAPS)
-        r = co_q2_bitmap_refs(s, bitmap_ref, c);
+        r = co_count_bitmaps(c);
     if (r == -EINVAL) {
-        q2_say(c, "ERROR: the directory of bitmaps is not valid");
+        q2_chk_say(c, "ERROR: the bitmaps are not valid");
         c->res->corruptions++;
         r = 0;
     }
@@ -213,7 +227,7 @@ static int co_compare(struct q2_chk *c)
         if (r || have == c->want[i])
             continue;
         bool leak = have > c->want[i];
-        q2_say(c, "%s: cluster %llu has refcount %llu, but %u reference%s", leak ? "Leaked" : "ERROR", (unsigned long long)i,
+        q2_chk_say(c, "%s: cluster %llu has refcount %llu, but %u reference%s", leak ? "Leaked" : "ERROR", (unsigned long long)i,
                (unsigned long long)have, c->want[i], c->want[i] == 1 ? "" : "s");
         *(leak ? &c->res->leaks : &c->res->corruptions) += 1;
         c->missing |= !leak && !block_ok(s, i);
@@ -231,7 +245,7 @@ static void copied_differs(struct q2_chk *c, const char *what, uint64_t off, boo
     if (alone && copied && refs > 1)
         return;                 /* told as a leak already */
     bool slow = alone && !copied;
-    q2_say(c, "%s: the copied flag of the %s at 0x%llx is %d, but its refcount is %llu", slow ? "Leaked" : "ERROR", what,
+    q2_chk_say(c, "%s: the copied flag of the %s at 0x%llx is %d, but its refcount is %llu", slow ? "Leaked" : "ERROR", what,
            (unsigned long long)off, copied, (unsigned long long)refs);
     *(slow ? &c->res->leaks : &c->res->corruptions) += 1;
 }
@@ -285,6 +299,17 @@ static int co_pass(struct q2_chk *c, struct blk_check *res)
     return r ? r : co_check_copied(c);
 }
 
+/* What there is now, silently. */
+static int co_again(struct q2_chk *c, struct blk_check *res)
+{
+    struct qcow2 *s = c->s;
+    c->n = align_up(q2_file_size(s), s->cluster_size) >> s->cluster_bits;
+    free(c->want);
+    c->want = calloc(MAX(c->n, (uint64_t)1), sizeof *c->want);
+    *res = (struct blk_check){ 0 };
+    return c->want ? co_pass(c, res) : -ENOMEM;
+}
+
 static int co_check_locked(struct q2_chk *c, struct blk_check *res, unsigned fix)
 {
     struct qcow2 *s = c->s;
@@ -297,21 +322,21 @@ static int co_check_locked(struct q2_chk *c, struct blk_check *res, unsigned fix
     if (!(fix & BLK_FIX_ERRORS) && q2_snaps_lost(s))
         return 0;                       /* what seems to be a leak may be theirs */
     uint64_t before_c = res->corruptions, before_l = res->leaks;
-    r = co_q2_repair(c, fix);
+    struct blk_check again;
+    if (fix & BLK_FIX_ERRORS && res->corruptions) {
+        r = co_q2_mend(c);
+        r = r ? r : co_again(c, &again);
+    }
+    r = r ? r : co_q2_repair(c, fix);
+    r = r ? r : co_again(c, &again);
     if (r)
         return r;
-    /* What is left is counted again, silently. */
-    struct blk_check again = { 0 };
-    c->n = align_up(q2_file_size(s), s->cluster_size) >> s->cluster_bits;
-    free(c->want);
-    c->want = calloc(MAX(c->n, (uint64_t)1), sizeof *c->want);
-    r = c->want ? co_pass(c, &again) : -ENOMEM;
     res->corruptions = again.corruptions;
     res->leaks = again.leaks;
     res->corruptions_fixed = before_c > again.corruptions ? before_c - again.corruptions : 0;
     res->leaks_fixed = before_l > again.leaks ? before_l - again.leaks : 0;
     res->end = again.end;
-    if (!r && !again.corruptions && s->incompat & (Q2_INCOMPAT_DIRTY | Q2_INCOMPAT_CORRUPT)) {
+    if (!again.corruptions && s->incompat & (Q2_INCOMPAT_DIRTY | Q2_INCOMPAT_CORRUPT)) {
         s->corrupt = s->broken = false;
         r = co_q2_set_incompat(s, 0, Q2_INCOMPAT_DIRTY | Q2_INCOMPAT_CORRUPT);
     }

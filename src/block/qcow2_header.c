@@ -56,8 +56,9 @@ static bool read_ext(struct qcow2 *s, struct q2_ext ***kept, uint32_t type, uint
     case Q2_EXT_FEATURES:
         return true;                /* ours is written anew */
     case Q2_EXT_BITMAPS:
+        s->lost |= s->repair && (len != 24 || ld_be32(d + 4));
         if (len < 24)
-            return bad(s, e, "bitmaps extension too short", len);
+            return s->repair || bad(s, e, "bitmaps extension too short", len);
         s->bitmaps = (struct q2_bitmaps){ ld_be32(d), ld_be64(d + 8), ld_be64(d + 16) };
         return true;
     case Q2_EXT_CRYPT:
@@ -116,6 +117,11 @@ static bool check_fields(struct qcow2 *s, struct err *e)
         s->rt_off = s->rt_clusters = 0;         /* lost: it is made anew */
     if (((uint64_t)s->rt_clusters << s->cluster_bits > Q2_MAX_RT_BYTES || !s->rt_clusters) && !s->repair)
         return bad(s, e, "refcount table size in clusters", s->rt_clusters);
+    if (s->repair && (s->nsnaps > Q2_MAX_SNAPSHOTS || s->snap_off & (BIT64(s->cluster_bits) - 1) ||
+                      (s->nsnaps && s->incompat & Q2_INCOMPAT_DATA_FILE))) {
+        s->lost = true;
+        s->snap_off = s->nsnaps = 0;
+    }
     if (s->nsnaps > Q2_MAX_SNAPSHOTS)
         return bad(s, e, "number of snapshots", s->nsnaps);
     uint64_t in = BIT64(s->cluster_bits) - 1;
@@ -175,6 +181,10 @@ static bool read_names(struct qcow2 *s, const uint8_t *buf, struct err *e)
     }
     if (s->incompat & ~(uint64_t)Q2_INCOMPAT_KNOWN)
         return err_set(e, ERR_VALUE, "'%s' uses qcow2 features that are not known here: %s", blk_node_filename(&s->node), unknown);
+    if (s->repair && s->autoclear & Q2_AUTOCLEAR_BITMAPS && !s->bitmaps.count) {
+        s->lost = true;
+        s->autoclear &= ~(uint64_t)Q2_AUTOCLEAR_BITMAPS;
+    }
     if (s->autoclear & Q2_AUTOCLEAR_BITMAPS && !s->bitmaps.count)
         return bad(s, e, "bitmaps feature without a bitmaps extension", s->autoclear);
     return true;

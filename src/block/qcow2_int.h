@@ -68,6 +68,7 @@ struct qcow2 {
     bool discard_no_unref;
     bool sparse, sparse_known;      /* many of its clusters are holes of the file below, when it was first asked */
     bool repair;                    /* set by tools: open it although it is marked corrupt or dirty */
+    bool lost;                      /* then: what the header leads to is not there, and forgotten */
     /* header */
     unsigned version, cluster_bits, ref_order, crypt, compression;
     uint64_t cluster_size, incompat, compat, autoclear;
@@ -269,6 +270,8 @@ bool q2_snaps_lost(const struct qcow2 *s);
 /* Writes the table anew, without what is lost. The refcounts are right. */
 int co_q2_snaps_drop_lost(struct qcow2 *s);
 void q2_snaps_free(struct qcow2 *s);
+/* The table as ->snaps is, in a new place. Alone. */
+int co_q2_snaps_write(struct qcow2 *s);
 int co_q2_load_l1(struct qcow2 *s, uint64_t off, uint32_t size, uint64_t **out);
 extern const struct blk_snap_ops q2_snap_ops;
 
@@ -318,6 +321,8 @@ int co_q2_bitmap_refs(struct qcow2 *s, int (*fn)(void *arg, uint64_t off, uint64
 /* ---- qcow2_bitmap_io.c ---- */
 /* All of them become bitmaps of the node. */
 bool co_q2_bitmaps_load(struct qcow2 *s, struct err *e) MUST_CHECK;
+/* -EINVAL: no image is opened with them. */
+int co_q2_bitmaps_valid(struct qcow2 *s);
 /* The image says that they are in use, from now on. */
 int co_q2_bitmaps_mark(struct qcow2 *s);
 /* Those that are to be kept go into the image in place of what is there. */

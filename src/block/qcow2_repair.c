@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Repairing what a check found: refcounts are set to the references that were counted, copied flags follow. */
+/* Repairing what a check found, once the tables are valid (qcow2_mend.c): refcounts are set to the references that were counted, copied flags follow. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,8 +198,13 @@ int co_q2_repair(struct q2_chk *c, unsigned fix)
     s->broken = false;
     int r = all && (c->rebuild || c->missing) ? co_rebuild(c) : co_set_refcounts(c, all);
     r = r ? r : co_q2_sync(s);
-    r = r ? r : co_fix_flags(c, all);
     s->free_hint = 0;
-    r = r ? r : co_q2_sync(s);
-    return r || !all ? r : co_q2_snaps_drop_lost(s);
+    if (!r && all && s->lost) {
+        r = co_q2_snaps_write(s);       /* and the header */
+        r = r ? r : co_q2_sync(s);
+        s->lost = r;
+    }
+    r = r || !all ? r : co_q2_snaps_drop_lost(s);
+    r = r ? r : co_fix_flags(c, all);
+    return r ? r : co_q2_sync(s);
 }

@@ -46,6 +46,22 @@ static bool snap_ok(struct qcow2 *s, const struct q2_snapshot *sn)
            range_ok(sn->l1_off, (uint64_t)sn->l1_size * 8, q2_file_size(s)) && sn->disk_size <= INT64_MAX;
 }
 
+/* Whether the table of @sn is there and covers the disk that it tells of. */
+static bool covers(const struct qcow2 *s, const struct q2_snapshot *sn)
+{
+    return !sn->lost && sn->disk_size <= INT64_MAX - s->cluster_size && sn->l1_size >= (sn->disk_size ? (sn->disk_size - 1) / q2_l2_covers(s) + 1 : 0);
+}
+
+/* For a repair: a snapshot that no table covers is as long as the disk, or lost. */
+static void mend_size(struct qcow2 *s, struct q2_snapshot *sn)
+{
+    if (covers(s, sn) && sn->l1_off)
+        return;
+    s->lost = true;
+    sn->disk_size = q2_size(s);
+    sn->lost |= !sn->l1_off || !covers(s, sn);
+}
+
 bool co_q2_snaps_read(struct qcow2 *s, struct err *e)
 {
     uint64_t size = q2_file_size(s), max = s->snap_off >= size ? 0 : MIN(size - s->snap_off, (uint64_t)Q2_MAX_SNAP_TABLE), at = 0;
@@ -63,6 +79,8 @@ bool co_q2_snaps_read(struct qcow2 *s, struct err *e)
         struct q2_snapshot *sn = &s->snaps[s->nsnaps];
         len = parse_entry(s, buf + at, max - at, sn);
         sn->lost = len && !snap_ok(s, sn);
+        if (len && s->repair)
+            mend_size(s, sn);
         s->nsnaps += len != 0;
     }
     s->snaps_cut = n - s->nsnaps;
@@ -127,7 +145,7 @@ static void co_give_back(struct qcow2 *s, uint64_t off, uint64_t len)
  * A new table beside the old one; the header names it when it is on the disk, then the old one is free. Where it fails, the old one is
  * the image's still.
  */
-static int co_snaps_write(struct qcow2 *s)
+int co_q2_snaps_write(struct qcow2 *s)
 {
     uint64_t len = 0, off = 0, old_off = s->snap_off, old_len = s->snap_bytes;
     for (uint32_t i = 0; i < s->nsnaps; i++)
@@ -173,7 +191,7 @@ int co_q2_snaps_drop_lost(struct qcow2 *s)
     }
     s->nsnaps = kept;
     s->snaps_cut = 0;
-    int r = co_snaps_write(s);
+    int r = co_q2_snaps_write(s);
     for (int i = 0; i < 3 && !r && q2_is_dirty(s); i++)     /* until the old table is free */
         r = co_q2_sync(s);
     return r;
@@ -360,7 +378,7 @@ static int co_create_locked(struct qcow2 *s, const struct blk_snap *info)
             .vm_clock = info->vm_clock, .vm_size = info->vm_size, .disk_size = q2_size(s), .id = info->id ? xstrdup(info->id) : new_id(s),
             .name = xstrdup(info->name) };
         s->nsnaps++;
-        r = co_snaps_write(s);
+        r = co_q2_snaps_write(s);
         if (r)
             snap_free(&v[--s->nsnaps]);
     }
@@ -380,7 +398,7 @@ static int co_delete_locked(struct qcow2 *s, int i)
         return r;
     memmove(s->snaps + i, s->snaps + i + 1, behind);
     s->nsnaps--;
-    r = co_snaps_write(s);
+    r = co_q2_snaps_write(s);
     if (r) {                            /* it is there still */
         memmove(s->snaps + i + 1, s->snaps + i, behind);
         s->snaps[i] = sn;
@@ -397,12 +415,6 @@ static int co_delete_locked(struct qcow2 *s, int i)
     free(l1);
     snap_free(&sn);
     return r ? r : co_q2_sync(s);
-}
-
-/* Whether the table of @sn is there and covers the disk that it tells of. */
-static bool covers(const struct qcow2 *s, const struct q2_snapshot *sn)
-{
-    return !sn->lost && sn->disk_size <= INT64_MAX - s->cluster_size && sn->l1_size >= (sn->disk_size ? (sn->disk_size - 1) / q2_l2_covers(s) + 1 : 0);
 }
 
 /* The active L1 table becomes a copy of the snapshot's, in new clusters; then the old tree is freed. */

@@ -55,6 +55,7 @@ enum {
 #define Q2_ZERO         BIT64(0)
 #define Q2_L1_RESERVED  UINT64_C(0x7f000000000001ff)
 #define Q2_L2_RESERVED  UINT64_C(0x3f000000000001fe)
+#define Q2_BT_RESERVED  UINT64_C(0xff000000000001fe)    /* of bitmap table entries */
 enum { Q2_SUBCLUSTERS = 32 };                           /* Extended L2 Entries */
 
 /* ---- Snapshots: table entry ---- */
