@@ -71,7 +71,9 @@ struct blk_node *blk_skip_filters(struct blk_node *n);
 bool co_set_backing(struct blk_node *n, struct blk_node *backing, const char *name, struct err *e) MUST_CHECK;
 /* Fails where a job works on @n: says which. */
 bool blk_node_free_of_jobs(const struct blk_node *n, struct err *e) MUST_CHECK;
-/* The handle of a device by its id or path, or by the name of its drive or node. NULL with @e filled. Main loop. */
+/* What follows a PCI function's path in QEMU's name of the virtio disk behind it. */
+#define BLK_VIRTIO_BACKEND "/virtio-backend"
+/* The handle of a device by its id or path (QEMU's of a virtio disk, too), or by the name of its drive or node. NULL with @e filled. Main loop. */
 struct blk *blk_of_device(const char *name, struct err *e);
 /* A node by the options of -drive (without its device), @iface and @media (may be NULL) in place of what they say. Main loop. */
 bool blk_drive_add(const char *text, const char *iface, const char *media, struct err *e) MUST_CHECK;

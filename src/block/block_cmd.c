@@ -8,6 +8,7 @@
 #include "block/bitmap.h"
 #include "block/blk_int.h"
 #include "core/cmd.h"
+#include "core/flags.h"
 
 /* ---- showing ---- */
 
@@ -64,8 +65,19 @@ static json_t *co_query_named(void *args, struct err *e)
     return s.list;
 }
 
-/* A device as commands name it: its id, or its path if it was given none. */
-static char *user_name(const struct obj *o) { return !o ? NULL : o->id[0] == '#' ? obj_path(o) : xstrdup(o->id); }
+/*
+ * A device as commands name it: its id, or its path if it was given none. Management tools look for QEMU's name of a virtio disk, which is
+ * a device without an id behind its PCI function there. NULL: no device. Caller frees.
+ */
+static char *user_name(const struct obj *o)
+{
+    bool behind = o && cli_flags.compat_qemu && str_starts(o->cls->name, "virtio-blk-pci");
+    if (!o || (o->id[0] != '#' && !behind))
+        return o ? xstrdup(o->id) : NULL;
+    char *path = obj_path(o), *name = xasprintf("%s%s", path, behind ? BLK_VIRTIO_BACKEND : "");
+    free(path);
+    return name;
+}
 
 static void append_blk(struct blk *b, void *list)
 {

@@ -58,8 +58,12 @@ static void match(struct blk *b, void *arg)
 struct blk *blk_of_device(const char *name, struct err *e)
 {
     struct find f = { name, obj_find("device", name), NULL };
-    if (!f.user && *name == '/')
-        f.user = obj_resolve(name);
+    if (!f.user && *name == '/') {
+        const char *backend = strstr(name, BLK_VIRTIO_BACKEND);
+        char *path = backend && !backend[strlen(BLK_VIRTIO_BACKEND)] ? xstrndup(name, (size_t)(backend - name)) : xstrdup(name);
+        f.user = obj_resolve(path);
+        free(path);
+    }
     blk_each(match, &f);
     if (!f.b)
         err_set(e, ERR_NOT_FOUND, "Device '%s' not found", name);

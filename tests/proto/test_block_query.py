@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from lib.images import MIB, create, fill, io_of, tool
-from lib.machine import Machine
+from lib.machine import Machine, QmpError
 from lib.nvme import NvmeMachine, write
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("qemu-io"), reason="no qemu-utils")
@@ -89,3 +89,16 @@ def test_the_human_monitor(tmp_path):
         assert "Error: there is no block device 'nosuch'" in m.qmp.hmp("info block nosuch")
         assert m.qmp.hmp("info block -n").count("Cache mode") == 6
         assert not m.qmp.cmd("query-block")[0]["inserted"]["cache"]["writeback"]
+
+
+@pytest.mark.parametrize("compat,told", [("none", "d"), ("qemu", "/machine/peripheral/d/virtio-backend")])
+def test_a_virtio_disk_has_the_name_that_management_tools_look_for(compat, told):
+    """Where QEMU is stood in for; commands find it by that name in any case."""
+    with Machine("-compat", compat, "-M", "virt", "-m", "64M", "-S", "-serial", "null", "-blockdev", "null-co,node-name=n,size=1M",
+                 "-device", "virtio-blk-pci,drive=n,id=d") as m:
+        assert [b["qdev"] for b in m.qmp.cmd("query-block")] == [b["qdev"] for b in m.qmp.cmd("query-blockstats")] == [told]
+        limits = {k: 0 for k in ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")}
+        m.qmp.request_underscored("block_set_io_throttle", {**limits, "iops": 5, "id": "/machine/peripheral/d/virtio-backend"})
+        assert m.qmp.cmd("query-block")[0]["inserted"]["iops"] == 5
+        with pytest.raises(QmpError):
+            m.qmp.request_underscored("block_set_io_throttle", {**limits, "id": "/machine/peripheral/d/virtio-backend/x"})
