@@ -429,7 +429,18 @@ struct long_reads { enum co_file kind; unsigned next, done, running; };
 
 static uint32_t long_word(unsigned read, unsigned i) { return (read * LONG_READ / 4 + i) * 2654435761u; }
 
-/* A job reads one piece after the other; what is found at its ends is compared, and that a failure and the end are told as ever. */
+/* All of a piece: what is in memory may be told first. */
+static void read_piece(unsigned n, void *buf, enum co_file kind)
+{
+    for (size_t done = 0; done < LONG_READ;) {
+        struct iovec v = { (char *)buf + done, LONG_READ - done };
+        ssize_t got = co_preadv(file, &v, 1, (uint64_t)n * LONG_READ + done, kind);
+        assert_true(got > 0);
+        done += (size_t)got;
+    }
+}
+
+/* A job reads one piece after the other; a failure and the end are told as ever. */
 static void long_reads_job(void *arg)
 {
     struct long_reads *l = arg;
@@ -437,7 +448,7 @@ static void long_reads_job(void *arg)
     struct iovec v = { buf, LONG_READ };
     while (l->next < LONG_READS) {
         unsigned n = l->next++;
-        assert_int_equal(co_preadv(file, &v, 1, (uint64_t)n * LONG_READ, l->kind), LONG_READ);
+        read_piece(n, buf, l->kind);
         for (unsigned i = 0; i < LONG_READ / 4; i++)
             assert_int_equal(buf[i], long_word(n, i));
         l->done++;
