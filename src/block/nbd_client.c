@@ -7,15 +7,10 @@
 #include "base/log.h"
 #include "block/backing.h"
 #include "block/nbd_client.h"
-#include "core/run.h"
 
 enum { RETRY_NS = 200000000, NS = 1000000000 };
 #define OPEN_NS INT64_C(30000000000)        /* for the first handshake */
-#define SILENCE_NS INT64_C(30000000000)     /* how long a server may say nothing while the program ends */
 #define LEAVE_NS INT64_C(5000000000)        /* to say that we go */
-
-static struct list nodes = { &nodes, &nodes };
-static bool ending;                         /* no server is waited for that is lost */
 
 static struct blk_nbd *of(struct blk_node *n) { return (struct blk_nbd *)n; }
 
@@ -259,7 +254,7 @@ static int co_ensure(struct blk_nbd *s, int64_t deadline)
             log_warn("NBD export '%s' has another size than before", s->export);
         if (ok)
             break;
-        if (ending || clock_now(CLOCK_HOST) >= deadline) {
+        if (clock_now(CLOCK_HOST) >= deadline) {
             r = -EIO;
             break;
         }
@@ -336,7 +331,7 @@ static int co_request(struct blk_nbd *s, uint16_t type, uint16_t flags, uint64_t
             break;
         q->lost |= r != 0;
         r = q->lost ? -EIO : q->res;
-    } while (q->lost && !s->closing && !ending && clock_now(CLOCK_HOST) < deadline);
+    } while (q->lost && !s->closing && clock_now(CLOCK_HOST) < deadline);
     q->used = false;
     co_queue_wake_one(&s->room);
     return r;
@@ -425,7 +420,6 @@ static bool co_open(struct blk_node *n, struct err *e)
     struct blk_nbd *s = of(n);
     int64_t deadline = clock_now(CLOCK_HOST) + (int64_t)s->open_timeout * NS;
     blk_ragged_init(&s->ragged);
-    list_push(&nodes, &s->link);
     s->ragged.co_whole = co_whole;
     if (s->tls_hostname && !s->tls_creds)
         return err_set(e, ERR_VALUE, "tls-hostname has no effect without tls-creds");
@@ -492,48 +486,7 @@ static void co_close(struct blk_node *n)
     free(s->name);
     s->name = NULL;
     blk_ragged_fini(&s->ragged);
-    list_del(&s->link);
 }
-
-/* ---- the end of the program ---- */
-
-static struct timer look;
-
-static bool is_waited_for(const struct blk_nbd *s)
-{
-    for (unsigned i = 0; i < NBD_SLOTS; i++)
-        if (s->slot[i].used)
-            return true;
-    return false;
-}
-
-/* Servers that say nothing: what waits for them fails, so that the program ends. */
-static void look_for_silence(void *unused)
-{
-    int64_t now = clock_now(CLOCK_HOST);
-    struct blk_nbd *s;
-    list_for_each(s, &nodes, link) {
-        if (s->wire.fd < 0 || now - s->wire.heard < SILENCE_NS || !is_waited_for(s))
-            continue;
-        log_warn("the server of NBD export '%s' says nothing any more: it is not waited for", s->export);
-        shutdown(s->wire.fd, SHUT_RDWR);
-    }
-    timer_arm(&look, now + NS);
-}
-
-static void begin_to_end(void)
-{
-    struct blk_nbd *s;
-    if (ending || list_empty(&nodes))
-        return;
-    ending = true;
-    list_for_each(s, &nodes, link)
-        s->wire.heard = clock_now(CLOCK_HOST);
-    timer_init(&look, CLOCK_HOST, loop_main(), NULL, look_for_silence, NULL);
-    timer_arm(&look, clock_now(CLOCK_HOST) + NS);
-}
-static const struct run_end patience_end = { "patience with NBD servers", RUN_END_MACHINE - 1, begin_to_end };
-RUN_END(&patience_end);
 
 static bool init(struct obj *o, struct err *e)
 {

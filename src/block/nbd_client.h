@@ -28,7 +28,6 @@ struct nbd_slot {
 
 struct blk_nbd {
     struct blk_node node;
-    struct list link;               /* of the open ones */
     json_t *server;
     char *export, *tls_creds, *tls_hostname;
     bool tls;

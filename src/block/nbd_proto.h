@@ -65,7 +65,6 @@ struct nbd_wire {
     int fd;
     struct tls *tls;
     int64_t deadline;               /* CLOCK_HOST: the peer is not waited for any longer; 0: none */
-    int64_t heard;                  /* when the peer sent something last */
     unsigned turn;                  /* transfers since others had theirs */
 };
 /* The whole of @iov (which is changed): 0 or -errno; -EPIPE: the peer closed; -ETIMEDOUT. Coroutine. */

@@ -51,7 +51,6 @@ static int co_all(struct nbd_wire *w, struct iovec *iov, unsigned n, bool send)
         ssize_t k = transfer(w, iov, n, send);
         if (k > 0) {
             advance(&iov, &n, (size_t)k);
-            w->heard = send ? w->heard : clock_now(CLOCK_HOST);
             int r = co_take_turns(w);
             if (r)
                 return r;

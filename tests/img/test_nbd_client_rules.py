@@ -44,7 +44,8 @@ class Server:
                 take(c, 4)
                 while self.option(c):
                     pass
-                script(self, c)
+                with contextlib.suppress(ConnectionError):      # who is told what cannot be hears no more of it
+                    script(self, c)
                 c.close()
         except Exception as e:                  # pylint: disable=broad-except
             self.trouble.append(repr(e))
@@ -107,9 +108,8 @@ def serve_all(data=None):
 
 
 def until_gone(_, c):
-    with contextlib.suppress(ConnectionError):  # it does not read what cannot be
-        while c.recv(1 << 16):
-            pass
+    while c.recv(1 << 16):
+        pass
 
 
 def opts(path, more=""):
