@@ -16,6 +16,7 @@
 #include "core/cmd.h"
 #include "core/dev.h"
 #include "core/flags.h"
+#include "core/obj_alias.h"
 
 static const char *const ifaces[] = { "virtio", "none", "pflash", "sd", "mtd", "ide", "scsi", "floppy", NULL };
 static const char *const medias[] = { "disk", "cdrom", NULL };
@@ -38,8 +39,8 @@ struct drive_args {
 static const struct prop drive_props[] = {
     PROP_JSON(struct drive_args, file, "file", 0, "Image: a file name, or a block node below (file.driver=..., file.filename=...); without it the drive is empty"),
     PROP_STR(struct drive_args, format, "format", 0, "Format of the image; without it the image is raw"),
-    PROP_STR(struct drive_args, id, "id", 0, "Name by which a device finds it (drive=ID)"),
-    PROP_STR(struct drive_args, node_name, "node-name", 0, "As id"),
+    PROP_STR(struct drive_args, id, "id", 0, "Name by which a device finds it (drive=ID), also after a snapshot put another node there"),
+    PROP_STR(struct drive_args, node_name, "node-name", 0, "Name of the node with the image; without it that is the id"),
     PROP_ENUM(struct drive_args, iface, "if", ifaces, 0, "virtio makes a virtio-blk device; none waits for -device ...,drive=ID; pflash, sd, mtd: the board's"),
     PROP_U32(struct drive_args, index, "index", UINT32_MAX, 0, UINT32_MAX, "Which of the drives of this interface; else the next"),
     PROP_U32(struct drive_args, unit, "unit", UINT32_MAX, 0, UINT32_MAX, "As index"),
@@ -181,9 +182,17 @@ static bool drive_register(struct blk_node *n, const struct drive_args *a, struc
         obj_del(&n->obj);
         return err_set(e, ERR_BUSY, "there is a drive if=%s,index=%u already", iface, unit);
     }
+    bool other = a->id && strcmp(a->id, n->obj.id);
+    if (other && obj_find("blockdev", a->id)) {
+        obj_del(&n->obj);
+        return err_set(e, ERR_BUSY, "a blockdev with the id '%s' exists already", a->id);
+    }
+    if (other)
+        obj_alias_set(&n->obj, a->id);
+    n->inline_child = true;             /* it goes with its users, once another node is the drive's */
     n->drive = xnew(struct blk_drive);
     *n->drive = (struct blk_drive){ .iface = xstrdup(iface), .by_default = a->by_default, .unit = unit, .cdrom = a->media == 1,
-        .writethrough = a->cache == 2 || a->cache == 3, .rerror = a->rerror, .werror = a->werror };
+        .device = other ? xstrdup(a->id) : NULL, .writethrough = a->cache == 2 || a->cache == 3, .rerror = a->rerror, .werror = a->werror };
     return true;
 }
 
@@ -275,7 +284,8 @@ static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
     struct obj *group;
     if (!blk_drive_throttle(rest, id, &group, e))
         return false;
-    struct blk_node *n = a->file || stands_alone(a) ? image_node(a, rest, id, e) : empty_node(a, rest, id, e);
+    const char *name = a->node_name ? a->node_name : id;
+    struct blk_node *n = a->file || stands_alone(a) ? image_node(a, rest, name, e) : empty_node(a, rest, name, e);
     bool done = n && drive_register(n, a, e);
     if (done)
         n->drive->throttle_group = group;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "block/blk_int.h"
 #include "block/job.h"
+#include "core/obj_alias.h"
 
 enum { DRAIN_STEP_NS = 200000 };
 
@@ -83,10 +84,9 @@ static void move_drive(struct blk_node *from, struct blk_node *to)
 {
     if (!from->drive || to->drive)
         return;
-    if (!from->drive->device) {         /* it was made by -drive, and lives as long as it has users now */
+    if (!from->drive->device)
         from->drive->device = xstrdup(from->obj.id);
-        from->inline_child = true;
-    }
+    obj_alias_set(&to->obj, from->drive->device);
     to->drive = from->drive;
     from->drive = NULL;
 }

@@ -221,7 +221,7 @@ bool blk_child_attach(struct blk_node *parent, struct blk_use *u, struct blk_nod
 
 void blk_node_drop(struct blk_node *n)
 {
-    if (n->inline_child && n->obj.in_tree && list_empty(&n->uses))
+    if (n->inline_child && !n->drive && n->obj.in_tree && list_empty(&n->uses))
         obj_del(&n->obj);
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "core/obj_alias.h"
 #include "core/prop_int.h"
 
 /* ---- classes ---- */
@@ -389,6 +390,7 @@ void obj_del(struct obj *o)
         return;
     while ((c = list_first(&o->children, struct obj, sibling)))
         obj_del(c);
+    obj_alias_drop(o);
     list_del(&o->sibling);
     list_del(&o->in_ns);
     o->in_tree = false;
@@ -396,16 +398,63 @@ void obj_del(struct obj *o)
     obj_unref(o);
 }
 
+/* ---- second names ---- */
+
+struct alias { struct list link; char *name; struct obj *of; };
+static struct list aliases = LIST_INIT(aliases);
+
+static struct alias *alias_find(const char *ns, const char *name)
+{
+    struct alias *a;
+
+    list_for_each(a, &aliases, link)
+        if (str_eq(obj_class_ns(a->of->cls), ns) && !strcmp(a->name, name))
+            return a;
+    return NULL;
+}
+
+static void alias_free(struct alias *a)
+{
+    list_del(&a->link);
+    free(a->name);
+    free(a);
+}
+
+void obj_alias_drop(const struct obj *o)
+{
+    struct alias *a;
+
+    list_for_each(a, &aliases, link)
+        if (a->of == o) {
+            alias_free(a);
+            return;
+        }
+}
+
+void obj_alias_set(struct obj *o, const char *name)
+{
+    struct alias *before = alias_find(obj_class_ns(o->cls), name), *a = xnew(struct alias);
+
+    if (before)
+        alias_free(before);
+    obj_alias_drop(o);
+    a->name = xstrdup(name);
+    a->of = o;
+    list_push(&aliases, &a->link);
+}
+
 struct obj *obj_find(const char *ns, const char *id)
 {
     struct ns *s = ns_find(ns);
+    struct alias *a;
     struct obj *o;
 
     if (s)
         list_for_each(o, &s->objs, in_ns)
             if (!strcmp(o->id, id))
                 return o;
-    return NULL;
+    a = s ? alias_find(ns, id) : NULL;
+    return a ? a->of : NULL;
 }
 
 static const char *ns_id(const void *table, size_t i)

@@ -74,7 +74,7 @@ def test_how_far_was_written(tmp_path):
         below = stats["parent"]["stats"]["wr_highest_offset"]
         assert 4 * 65536 < below <= 6 * 65536           # behind the tables
         nodes = {n["node-name"]: n["stats"]["wr_highest_offset"] for n in m.qmp.cmd("query-blockstats", query_nodes=True)}
-        assert nodes["d"] == 16 * 512 + 4096 and nodes[stats["parent"]["node-name"]] == below
+        assert nodes["n"] == 16 * 512 + 4096 and nodes[stats["parent"]["node-name"]] == below
 
 
 def test_the_human_monitor(tmp_path):

@@ -144,3 +144,33 @@ def test_a_target_that_exists_is_taken_with_its_mode(tmp_path):
             m.qmp.cmd("drive-backup", device="d", target=str(b), sync="full", format="qcow2")
         assert "exists already" in e.value.desc and "mode=existing" in e.value.desc and "--force" not in e.value.desc
         m.qmp.cmd("drive-backup", device="d", target=str(b), sync="full", format="qcow2", mode="existing")
+
+
+def test_a_drive_and_its_node_have_names_of_their_own(tmp_path, chain):
+    """id= is the drive, which keeps it when a snapshot puts another node there; node-name= is the node."""
+    drive = "if=none,id=d,node-name=n,file=%s,format=qcow2" % chain[0]
+    with NvmeMachine(tmp_path, "-drive", drive, "-device", "nvme,drive=d,serial=S,addr=1") as m:
+        assert [(b["device"], b["inserted"]["node-name"]) for b in m.qmp.cmd("query-block")] == [("d", "n")]
+        m.qmp.cmd("blockdev-snapshot-sync", **{"node-name": "n", "snapshot-file": str(tmp_path / "over"), "snapshot-node-name": "over"})
+        assert [(b["device"], b["inserted"]["node-name"]) for b in m.qmp.cmd("query-block")] == [("d", "over")]
+        m.qmp.cmd("blockdev-add", **{"driver": "raw", "node-name": "by-drive", "file": "d", "read-only": True})
+        assert "over" in [n["file"] for n in m.qmp.cmd("query-named-block-nodes") if n["node-name"] == "by-drive"][0]
+        m.qmp.cmd("blockdev-del", **{"node-name": "by-drive"})
+        m.qmp.cmd("block-dirty-bitmap-add", node="n", name="below")
+        m.qmp.cmd("block-dirty-bitmap-add", node="d", name="above")
+        has = {n["node-name"]: [b["name"] for b in n.get("dirty-bitmaps", [])] for n in m.qmp.cmd("query-named-block-nodes")}
+        assert has["n"] == ["below"] and has["over"] == ["above"]
+        m.qmp.cmd("block-commit", device="d", **{"top-node": "over", "base-node": "n"})
+        m.qmp.wait_event("BLOCK_JOB_READY")
+        m.qmp.cmd("block-job-complete", device="d")
+        m.qmp.wait_event("BLOCK_JOB_COMPLETED")
+        assert [(b["device"], b["inserted"]["node-name"]) for b in m.qmp.cmd("query-block")] == [("d", "n")]
+        m.qmp.cmd("quit")
+        m.wait()
+
+
+def test_names_of_drives_and_nodes_do_not_clash():
+    null = "if=none,format=raw,file.driver=null-co,file.size=1M"
+    for more in ("id=a,node-name=x", "id=x", "id=x,node-name=a", "node-name=a"):
+        status, _, text = run("-M", "none", "-drive", null + ",id=x,node-name=y", "-drive", null + ",id=z,node-name=a", "-drive", null + "," + more)
+        assert status == 1 and "exists already" in text, more
