@@ -3,8 +3,8 @@
  * A second name of an object in its namespace: obj_find() and obj_lookup() find it by that, where nothing has it as its id. The main
  * loop.
  */
-#ifndef BP_CORE_OBJ_ALIAS_H
-#define BP_CORE_OBJ_ALIAS_H
+#ifndef CORE_OBJ_ALIAS_H
+#define CORE_OBJ_ALIAS_H
 
 struct obj;
 

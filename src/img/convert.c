@@ -131,6 +131,20 @@ static void start_jobs(struct convert *c, unsigned n)
     }
 }
 
+/* As co_source_map(). Where that cannot be told, salvage reads all of it. */
+static int co_look(struct convert *c, const struct source *s, uint64_t pos, uint64_t len, struct blk_extent *x, bool *below)
+{
+    int r = co_source_map(s, pos, len, x, below);
+    if (!r || !c->salvage) {
+        c->read_failed |= r != 0;
+        return r;
+    }
+    fprintf(stderr, "backplane-img: warning: no word of what is allocated from byte %llu on: read as data\n", (unsigned long long)(s->start + pos));
+    *x = (struct blk_extent){ .len = len, .data = true };
+    *below = false;
+    return 0;
+}
+
 /* [off, off + len) of the target, whole units. */
 static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
 {
@@ -145,7 +159,7 @@ static int co_piece(struct convert *c, uint64_t off, uint64_t len, uint8_t *buf)
         struct blk_extent x = { .len = here, .zero = true };
         bool skip = false;
         if (pos < s->size)
-            r = co_source_map(s, pos, here, &x, &skip);
+            r = co_look(c, s, pos, here, &x, &skip);
         if (r)
             break;
         if (x.compressed)

@@ -54,6 +54,20 @@ def test_compressed_clusters_side_by_side(tmp_path):
         qimg("compare", "-f", "raw", "-F", "qcow2", raw, out)
 
 
+def test_salvage_goes_on_where_no_map_is_to_be_had(tmp_path):
+    """A source that cannot tell what is allocated at some places, and not read at others: the rest is copied."""
+    src, dst = sparse_file(tmp_path / "src", 4 * MIB, pieces=200), tmp_path / "dst"
+    rules = [{"event": "none", "iotype": "block-status", "errno": 5, "sector": 4096}, {"event": "none", "iotype": "read", "errno": 5, "sector": 6144}]
+    bad = "json:" + json.dumps({"driver": "blkdebug", "inject-error": rules, "image": {"driver": "raw", "file": {"driver": "file", "filename": str(src)}}})
+    p = img("convert", "-O", "raw", bad, dst, ok=(1,))
+    assert "error while reading byte" in p.stderr
+    p = img("convert", "--salvage", "-O", "raw", "--force", bad, dst)
+    assert "no word of what is allocated from byte 2097152 on" in p.stderr and "bytes from 3145728 on could not be read" in p.stderr
+    want = bytearray(src.read_bytes())
+    want[3 * MIB:3 * MIB + 512] = bytes(512)
+    assert dst.read_bytes() == bytes(want)
+
+
 def bitmaps_of(path):
     return {b["name"]: (b["granularity"], sorted(b["flags"])) for b in info(path)["format-specific"]["data"].get("bitmaps", [])}
 
