@@ -540,6 +540,21 @@ bool job_cancel(struct job *j, bool force, struct err *e)
     return true;
 }
 
+bool job_is_given_up(const struct blk_node *n)
+{
+    for (;;) {
+        struct blk_use *u = list_first(&n->uses, struct blk_use, link), *other;
+        if (!u)
+            return false;
+        list_for_each(other, &n->uses, link)
+            if (other->blk || other->parent != u->parent)
+                return false;
+        if (!u->parent)
+            return n->job && n->job->cancelled;
+        n = u->parent;
+    }
+}
+
 bool job_complete(struct job *j, struct err *e)
 {
     if (!allowed(j, V_COMPLETE, e))

@@ -95,6 +95,8 @@ bool job_cancel(struct job *j, bool force, struct err *e) MUST_CHECK;
 bool job_complete(struct job *j, struct err *e) MUST_CHECK;
 bool co_job_finalize(struct job *j, struct err *e) MUST_CHECK;         /* in a turn */
 bool job_dismiss(struct job *j, struct err *e) MUST_CHECK;
+/* Whether @n is used by cancelled jobs alone: nobody waits for what is asked of it. */
+bool job_is_given_up(const struct blk_node *n);
 bool job_set_speed(struct job *j, uint64_t speed, struct err *e) MUST_CHECK;
 
 /* ---- for the run ---- */

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include "base/log.h"
 #include "block/backing.h"
+#include "block/job.h"
 #include "block/nbd_client.h"
 
 enum { RETRY_NS = 200000000, NS = 1000000000 };
@@ -239,7 +240,7 @@ static int co_ensure(struct blk_nbd *s, int64_t deadline)
 {
     int r = 0;
     co_mutex_lock(&s->connecting);
-    while (!s->connected && !s->closing) {
+    while (!s->connected && !s->closing && !job_is_given_up(&s->node)) {
         struct err e = ERR_INIT;
         if (s->reading)
             co_wait(&s->reader_done);
@@ -261,7 +262,7 @@ static int co_ensure(struct blk_nbd *s, int64_t deadline)
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + RETRY_NS);
     }
     co_mutex_unlock(&s->connecting);
-    return s->closing ? -EIO : r;
+    return s->connected ? r : -EIO;
 }
 
 /* 0: an answer comes, or the word that it is lost. */

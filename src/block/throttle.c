@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include "block/filter.h"
 #include "block/throttle.h"
+#include "core/run.h"
 #include "loop/co.h"
 
-enum { NS = 1000000000, DEFAULT_BURST_MS = 100 };
+enum { NS = 1000000000, DEFAULT_BURST_MS = 100, LOOK_NS = 50000000 };
 
 #define LIMIT(i, nm, what) \
     PROP_SIZE(struct throttle, lim[i].rate, nm, 0, 0, UINT64_C(1) << 50, what " a second; 0: no limit"), \
@@ -79,9 +80,10 @@ int64_t throttle_book(struct throttle *t, bool write, uint64_t bytes)
 
 void co_throttle(struct throttle *t, bool write, uint64_t bytes)
 {
-    int64_t at = throttle_book(t, write, bytes);
-    if (at > clock_now(CLOCK_HOST))
-        co_sleep_until(CLOCK_HOST, at);
+    unsigned changes = atomic_load(&t->changes);
+    int64_t at = throttle_book(t, write, bytes), now;
+    while ((now = clock_now(CLOCK_HOST)) < at && atomic_load(&t->changes) == changes)
+        co_sleep_until(CLOCK_HOST, MIN(at, now + LOOK_NS));
 }
 
 /* ---- groups ---- */
@@ -150,6 +152,17 @@ const struct obj_class throttle_group_class = {
     .ns = "object", .init = group_init, .check = group_check, .can_delete = group_can_delete, .finalize = group_finalize,
 };
 OBJ_CLASS(&throttle_group_class);
+
+static bool lift(struct obj *o, void *arg)
+{
+    throttle_set(&((struct throttle_group *)o)->t, &(struct throttle){ 0 });
+    return true;
+}
+
+/* Who waits at a limit would keep the program from ending. */
+static void lift_all(void) { obj_each(NULL, &throttle_group_class, lift, NULL); }
+static const struct run_end limits_end = { "throttle groups", RUN_END_MACHINE - 1, lift_all };
+RUN_END(&limits_end);
 
 struct throttle *throttle_of_group(struct obj *group) { return &((struct throttle_group *)group)->t; }
 

@@ -148,3 +148,20 @@ def test_the_program_ends_whatever_a_server_says(tmp_path):
             far.process.send_signal(signal.SIGCONT)
         assert "does not answer, and the program ends" in near.text()
         c.close()
+
+
+@pytest.mark.parametrize("how", ["cancel", "quit"])
+def test_nobody_waits_for_a_lost_server_in_vain(tmp_path, how):
+    """A job that is cancelled, and the end of the program, do not wait for requests which wait for the server to come back."""
+    path = str(tmp_path / "far")
+    with Storage(tmp_path, "--blockdev", "null-co,node-name=s,size=64M", name="near") as near:
+        with Storage(tmp_path, "--blockdev", "null-co,node-name=n,size=64M", "--nbd-server", "addr.type=unix,addr.path=" + path, name="far") as far:
+            far.export("nbd", writable=True)
+            near.qmp.cmd("blockdev-add", **{"driver": "nbd", "node-name": "t", "export": "n", "reconnect-delay": 3600,
+                                            "server": {"type": "unix", "path": path}})
+            near.qmp.cmd("blockdev-mirror", **{"job-id": "j", "device": "s", "target": "t", "sync": "full", "speed": 1 << 20})
+        near.qmp.cmd("block-job-set-speed", device="j", speed=0)
+        if how == "cancel":
+            near.qmp.cmd("block-job-cancel", device="j", force=True)
+            near.qmp.wait_event("BLOCK_JOB_CANCELLED")
+            near.qmp.cmd("blockdev-del", **{"node-name": "t"})

@@ -336,3 +336,28 @@ def test_jobs_that_are_cancelled_or_killed_at_any_moment(tmp_path, seed):
             repair(p)
             check(p)
         assert content(paths[2]) == want
+
+
+def throttled_mirror(m):
+    """A mirror of 64 MiB that may read 4 KiB a second."""
+    m.qmp.cmd("object-add", **{"qom-type": "throttle-group", "id": "g", "limits": {"bps-read": 4096}})
+    m.qmp.cmd("blockdev-add", **{"driver": "throttle", "node-name": "s", "throttle-group": "g", "file": {"driver": "null-co", "size": 64 * MIB}})
+    m.qmp.cmd("blockdev-add", **{"driver": "null-co", "node-name": "t", "size": 64 * MIB})
+    m.qmp.cmd("blockdev-mirror", **{"job-id": "j", "device": "s", "target": "t", "sync": "full"})
+
+
+def test_the_end_does_not_wait_for_a_limit():
+    with Machine("-M", "none") as m:
+        throttled_mirror(m)
+        m.qmp.cmd("quit")
+        m.wait(30)
+
+
+def test_a_lifted_limit_holds_nobody(tmp_path):
+    """What waits already goes on, too; a cancelled job's event has no error."""
+    with Machine("-M", "none") as m:
+        throttled_mirror(m)
+        m.qmp.cmd("block-job-cancel", device="j", force=True)
+        m.qmp.cmd("qom-set", path="/objects/g", property="limits", value={"bps-read": 0})
+        data = m.qmp.wait_event("BLOCK_JOB_CANCELLED")["data"]
+        assert set(data) == {"type", "device", "len", "offset", "speed"}
