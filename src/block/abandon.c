@@ -4,7 +4,7 @@
 #include "block/blk_int.h"
 #include "core/run.h"
 
-#define SILENT_NS INT64_C(10000000000)
+#define SILENT_NS INT64_C(30000000000)      /* a flush may take its time */
 #define LOOK_NS INT64_C(1000000000)
 
 static struct timer timer;
