@@ -295,6 +295,7 @@ static int co_pass(struct q2_chk *c, struct blk_check *res)
     c->rebuild = c->missing = false;
     c->next_host = 0;
     int r = co_q2_count_all(c);
+    c->unsure = res->corruptions;
     r = r ? r : co_compare(c);
     return r ? r : co_check_copied(c);
 }
@@ -319,11 +320,11 @@ static int co_check_locked(struct q2_chk *c, struct blk_check *res, unsigned fix
     res->total = align_up(q2_size(s), s->cluster_size) >> s->cluster_bits;
     if (r || !fix || !(res->corruptions || res->leaks || s->incompat & (Q2_INCOMPAT_DIRTY | Q2_INCOMPAT_CORRUPT)))
         return r;
-    if (!(fix & BLK_FIX_ERRORS) && q2_snaps_lost(s))
-        return 0;                       /* what seems to be a leak may be theirs */
+    if (!(fix & BLK_FIX_ERRORS) && c->unsure)
+        return 0;                       /* what seems to be a leak may be what they led to */
     uint64_t before_c = res->corruptions, before_l = res->leaks;
     struct blk_check again;
-    if (fix & BLK_FIX_ERRORS && res->corruptions) {
+    if (fix & BLK_FIX_ERRORS && res->corruptions && s->repair) {        /* data is given up where that was asked for only */
         r = co_q2_mend(c);
         r = r ? r : co_again(c, &again);
     }

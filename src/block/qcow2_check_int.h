@@ -12,6 +12,7 @@ struct q2_chk {
     uint64_t n, next_host;          /* clusters of the file; where the next data cluster would be in order */
     uint8_t *buf;                   /* a cluster */
     bool rebuild, missing;          /* the refcount structure itself is broken; a block is missing */
+    bool unsure;                    /* some tables lead nowhere: there may be more references than were counted */
 };
 
 /* The cluster at @off was counted, and has one user. */

@@ -2,6 +2,7 @@
 /*
  * Repairing what the tables say: entries that mean nothing, that lead out of the file, or to clusters with more users than a refcount can
  * tell. A table that something else uses, too, is changed in a copy behind the end of the file: one of both is damage, which is not known.
+ * Copies are on the disk before what leads to them. Nothing counts them yet: until all is done the image is marked dirty.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -49,6 +50,13 @@ static int co_put_behind(struct mend *m, const uint8_t *buf, uint64_t len, uint6
     return co_q2_pwrite(m->c->s, *off, buf, len);
 }
 
+/* A table in its place, which may lead to copies. */
+static int co_put_over(struct mend *m, const uint8_t *buf, uint64_t len, uint64_t off)
+{
+    int r = co_q2_barrier(m->c->s);
+    return r ? r : co_q2_pwrite(m->c->s, off, buf, len);
+}
+
 /* ---- entries of L2 tables ---- */
 
 /* What is left of an entry whose reserved bits are dropped. False: nothing. */
@@ -78,14 +86,28 @@ static struct q2_ent without_data(const struct qcow2 *s, uint64_t guest)
     return (struct q2_ent){ .zero = s->version >= 3 ? q2_all_subs(s) : 0 };
 }
 
+/* Encrypted data is another one in another place. */
+static int co_move_encrypted(struct mend *m, uint64_t from, uint64_t *to)
+{
+    struct qcow2 *s = m->c->s;
+    struct iovec v = { m->data, s->cluster_size };
+    *to = m->end;
+    if (!range_ok(m->end, s->cluster_size, m->most))
+        return -EFBIG;
+    m->end += s->cluster_size;
+    int r = co_q2_data_read(s, from, s->cluster_size, &v, 1);
+    return r ? r : co_q2_write_data(s, *to, s->cluster_size, &v, 1, BLK_EV_WRITE_AIO);
+}
+
 /* What @e leads to gets a second place, which is its own. */
 static int co_move(struct mend *m, struct q2_ent *e, uint64_t off, uint64_t len)
 {
     struct qcow2 *s = m->c->s;
     uint64_t whole = align_up(len, s->cluster_size), to;
     memset(m->data, 0, whole);
-    int r = co_q2_pread(s, off, m->data, len);
-    r = r ? r : co_put_behind(m, m->data, whole, &to);
+    bool plain = !s->luks || e->compressed;
+    int r = plain ? co_q2_pread(s, off, m->data, len) : co_move_encrypted(m, off, &to);
+    r = r || !plain ? r : co_put_behind(m, m->data, whole, &to);
     if (!r)
         e->host = e->compressed ? to | (align_up(len, 512) / 512 - 1) << (70 - s->cluster_bits) : to;
     return r;
@@ -146,13 +168,15 @@ static int co_mend_table(struct mend *m, uint64_t *e, uint64_t guest)
     if (is_full(m, table, s->cluster_size) || (changed && m->c->want[k] > 1)) {
         r = co_put_behind(m, m->table, s->cluster_size, &off);
         *e = r ? 0 : off;
+        if (r == -EFBIG)
+            q2_chk_say(m->c, "ERROR: the data from guest offset 0x%llx on is lost: too much uses its table", (unsigned long long)guest);
         return r == -EFBIG ? 0 : r;
     }
     see(m, table, s->cluster_size);
     if (!changed)
         return 0;
     q2_cache_drop(&s->l2c, table, s->cluster_size);
-    return co_q2_pwrite(s, table, m->table, s->cluster_size);
+    return co_put_over(m, m->table, s->cluster_size, table);
 }
 
 /* All tables below @l1; *@changed: it is another one then. */
@@ -192,9 +216,11 @@ static int co_mend_snapshot(struct mend *m, struct q2_snapshot *sn)
     for (uint32_t i = 0; be && i < sn->l1_size; i++)
         st_be64(be + (uint64_t)i * 8, l1[i]);
     if (!r && changed)
-        r = !be ? -ENOMEM : shared ? co_put_behind(m, be, len, &off) : co_q2_pwrite(s, off, be, (uint64_t)sn->l1_size * 8);
+        r = !be ? -ENOMEM : shared ? co_put_behind(m, be, len, &off) : co_put_over(m, be, (uint64_t)sn->l1_size * 8, off);
+    sn->lost = r == -EFBIG;
+    r = sn->lost ? 0 : r;
     s->lost |= off != sn->l1_off;
-    sn->l1_off = r ? sn->l1_off : off;
+    sn->l1_off = r || sn->lost ? sn->l1_off : off;
     free(be);
     free(l1);
     return r;
@@ -231,6 +257,22 @@ static int co_mend_bitmaps(struct mend *m)
     return 0;
 }
 
+/* Snapshots whose table, or whose L1 table, is where it cannot be counted, are none. */
+static void see_snapshots(struct mend *m)
+{
+    struct qcow2 *s = m->c->s;
+    bool none = s->nsnaps && s->snap_bytes && is_full(m, s->snap_off, s->snap_bytes);
+    s->lost |= none;
+    s->snap_bytes = none ? 0 : s->snap_bytes;
+    see(m, s->snap_off, s->nsnaps ? s->snap_bytes : 0);
+    for (uint32_t i = 0; i < s->nsnaps; i++) {
+        struct q2_snapshot *sn = &s->snaps[i];
+        uint64_t len = (uint64_t)sn->l1_size * 8;
+        sn->lost |= none || (len && !sn->lost && is_full(m, sn->l1_off, len));
+        see(m, sn->l1_off, sn->lost ? 0 : len);
+    }
+}
+
 /* What is nobody's data. The refcounts themselves only where they stay. */
 static void see_metadata(struct mend *m)
 {
@@ -238,14 +280,12 @@ static void see_metadata(struct mend *m)
     see(m, 0, s->cluster_size);
     see(m, s->l1_off, (uint64_t)s->l1_size * 8);
     see(m, s->crypt_off, s->crypt_off ? s->crypt_len : 0);
-    see(m, s->snap_off, s->nsnaps ? s->snap_bytes : 0);
-    for (uint32_t i = 0; i < s->nsnaps; i++)
-        see(m, s->snaps[i].l1_off, s->snaps[i].lost ? 0 : (uint64_t)s->snaps[i].l1_size * 8);
-    if (m->c->rebuild || m->c->missing)
-        return;
-    see(m, s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits);
-    for (uint32_t i = 0; i < s->rt_size; i++)
-        see(m, s->rt[i] & Q2_RT_MASK, s->rt[i] ? s->cluster_size : 0);
+    if (!m->c->rebuild && !m->c->missing) {
+        see(m, s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits);
+        for (uint32_t i = 0; i < s->rt_size; i++)
+            see(m, s->rt[i] & Q2_RT_MASK, s->rt[i] ? s->cluster_size : 0);
+    }
+    see_snapshots(m);
 }
 
 int co_q2_mend(struct q2_chk *c)
@@ -259,6 +299,7 @@ int co_q2_mend(struct q2_chk *c)
     s->broken = false;
     if (!r)
         see_metadata(&m);
+    r = r ? r : co_q2_set_incompat(s, Q2_INCOMPAT_DIRTY, 0);
     r = r ? r : co_mend_bitmaps(&m);
     r = r ? r : co_mend_active(&m);
     for (uint32_t i = 0; i < s->nsnaps && !r; i++)
@@ -268,5 +309,7 @@ int co_q2_mend(struct q2_chk *c)
     free(m.seen);
     free(m.table);
     free(m.data);
-    return r ? r : q2_meta_note(s) ? 0 : -ENOMEM;
+    r = r ? r : q2_meta_note(s) ? 0 : -ENOMEM;
+    s->broken = r != 0;             /* what is in memory, nothing counts */
+    return r;
 }
