@@ -286,8 +286,8 @@ static void co_start(struct txn_act *t) { job_start(t->job); }
 static void co_undo(struct txn_act *t) { co_job_discard(t->job); }
 
 #define ACTION(var, nm, ds, rows, fn) \
-    static const struct txn_action var = { .type = nm, .props = rows, .args_size = sizeof(struct args), .node = node_of, .co_prepare = fn, \
-        .co_commit = co_start, .co_abort = co_undo }; \
+    static const struct txn_action var = { .type = nm, .props = rows, .args_size = sizeof(struct args), .starts_job = true, .node = node_of, \
+        .co_prepare = fn, .co_commit = co_start, .co_abort = co_undo }; \
     TXN_ACTION(&var); \
     static json_t *co_cmd_##var(void *args, struct err *e) { return co_txn_alone(&var, args, e); } \
     static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(struct args), co_cmd_##var, .ret = qmp_nothing, .turn = &blk_graph_turn }; QMP_CMD(&cmd_##var)

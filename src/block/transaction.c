@@ -78,6 +78,8 @@ static bool parse(struct step *s, json_t *o, struct job_txn *jobs, struct err *e
     bool ok = a;
     if (!ok)
         return false;
+    if (jobs && !a->starts_job)
+        return err_set(e, ERR_VALUE, "action '%s' starts no job that could be one of a group", a->type), err_hint(e, "leave completion-mode=grouped out");
     s->act = (struct txn_act){ .action = a, .args = xcalloc(1, MAX(a->args_size, (size_t)1)), .jobs = jobs };
     if (a->props) {
         json_t *empty = json_object();

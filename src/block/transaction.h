@@ -25,6 +25,7 @@ struct txn_action {
     const char *type;               /* as "transaction" and the command call it */
     const struct prop *props;
     size_t args_size;
+    bool starts_job;                /* which may be one of a group */
     /* The name of the node whose requests wait meanwhile, or NULL. May be NULL. */
     const char *(*node)(const void *args);
     /* All that can fail. */

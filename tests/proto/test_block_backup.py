@@ -321,5 +321,9 @@ def test_jobs_that_end_together(tmp_path):
             m.qmp.wait_event("BLOCK_JOB_PENDING")
         m.qmp.cmd("job-finalize", id="a")
         assert sorted(m.qmp.wait_event("BLOCK_JOB_COMPLETED")["data"]["device"] for _ in range(2)) == ["a", "b"]
+        with pytest.raises(QmpError) as e:          # an action without a job cannot be one of them
+            m.qmp.cmd("transaction", properties={"completion-mode": "grouped"},
+                      actions=[{"type": "block-dirty-bitmap-add", "data": {"node": "a", "name": "m"}}])
+        assert "block-dirty-bitmap-add" in str(e.value) and bitmaps(m, "a") == {}
     for i in "ab":
         assert content(tmp_path / ("o" + i)) == content(tmp_path / i)
