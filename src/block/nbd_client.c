@@ -248,7 +248,7 @@ static int co_ensure(struct blk_nbd *s, int64_t deadline)
         nbd_wire_close(&s->wire);
         uint64_t size = s->size;
         bool ok = co_nbd_connect(s, deadline, &e);
-        if (ok)
+        if (ok && !s->closing)
             start_reader(s);
         co_mutex_unlock(&s->sending);
         if (ok && s->size != size)

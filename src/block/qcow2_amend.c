@@ -132,21 +132,25 @@ static bool check(const struct qcow2 *s, const struct amend *a, struct err *e)
 /* Fields of the header. */
 static int co_set_fields(struct qcow2 *s, const struct amend *a)
 {
+    const uint64_t compat = s->compat, autoclear = s->autoclear;
+    const bool raw_data = s->raw_data;
+    char *old = s->data_name;
     if (a->lazy != TRI_AUTO && s->version >= 3)
         s->compat = a->lazy == TRI_ON ? s->compat | Q2_COMPAT_LAZY : s->compat & ~(uint64_t)Q2_COMPAT_LAZY;
     if (a->data_file_raw == TRI_OFF && s->raw_data) {
         s->autoclear &= ~(uint64_t)Q2_AUTOCLEAR_RAW_DATA;
         s->raw_data = false;
     }
-    char *old = s->data_name;
     if (a->data_file)
         s->data_name = *a->data_file ? xstrdup(a->data_file) : NULL;
     int r = a->lazy == TRI_AUTO && a->data_file_raw == TRI_AUTO && !a->data_file ? 0 : co_q2_header_write(s);
-    if (r && a->data_file) {
-        free(s->data_name);
+    if (a->data_file)
+        free(r ? s->data_name : old);
+    if (r) {                            /* the file does not say so, and is not to when it is written next */
+        s->compat = compat;
+        s->autoclear = autoclear;
+        s->raw_data = raw_data;
         s->data_name = old;
-    } else if (a->data_file) {
-        free(old);
     }
     return r;
 }

@@ -57,23 +57,28 @@ static void co_settle_below(struct blk_node *n)
         err_print(&e);
 }
 
-/* The mirror of co_put_on_top(). */
-static void co_take_off(struct blk_node *n, struct blk_node *top)
+/* The mirror of co_put_on_top(). What cannot be undone stays whole: the users on top of what is below. */
+static void co_take_off(struct txn_act *t)
 {
+    struct blk_node *n = t->node, *top = t->top;
     struct blk_drain d;
     struct err e = ERR_INIT;
     co_node_drain(n, &d);
     obj_ref(&top->obj);
-    if (!co_node_set_writable(n, true, &e) || !blk_use_change(&top->backing, BLK_PERM_READ, BLK_PERM_ALL, &e) || !blk_node_replace(top, n, &e))
+    if ((t->was_read_only || co_node_set_writable(n, true, &e)) && blk_use_change(&top->backing, BLK_PERM_READ, BLK_PERM_ALL, &e) &&
+        blk_node_replace(top, n, &e))
+        blk_use_del(&top->backing);
+    else
         err_print(&e);
-    blk_use_del(&top->backing);
     obj_unref(&top->obj);
     blk_drain_end(&d);
 }
 
-static bool co_put_on_top(struct blk_node *n, struct blk_node *top, struct err *e)
+static bool co_put_on_top(struct txn_act *t, struct err *e)
 {
+    struct blk_node *n = t->node, *top = t->top;
     struct blk_drain d;
+    t->was_read_only = n->caps.read_only;
     if (!blk_node_free_of_jobs(n, e) || !can_be_top(n, top, e))
         return false;
     co_node_drain(n, &d);
@@ -105,9 +110,8 @@ static bool co_snapshot(struct txn_act *t, struct err *e)
     struct args *a = t->args;
     t->node = blk_node_find(a->node, e);
     t->top = t->node ? (struct blk_node *)obj_lookup(&blk_node_class, a->overlay, e) : NULL;
-    return t->top && co_put_on_top(t->node, t->top, e);
+    return t->top && co_put_on_top(t, e);
 }
-static void co_undo(struct txn_act *t) { co_take_off(t->node, t->top); }
 
 static const char *const modes[] = { "absolute-paths", "existing", NULL };
 struct sync_args { char *device, *node, *file, *name, *format; int mode; };
@@ -141,7 +145,7 @@ static bool co_snapshot_sync(struct txn_act *t, struct err *e)
     t->top = blk_target_open(&x, e);
     if (!t->top)
         return false;
-    if (co_put_on_top(n, t->top, e))
+    if (co_put_on_top(t, e))
         return true;
     blk_node_drop(t->top);
     return false;
@@ -149,7 +153,7 @@ static bool co_snapshot_sync(struct txn_act *t, struct err *e)
 
 #define ACTION(var, nm, ds, rows, type_, fn, node_) \
     static const struct txn_action var = { .type = nm, .props = rows, .args_size = sizeof(type_), .node = node_, .co_prepare = fn, \
-        .co_abort = co_undo }; \
+        .co_abort = co_take_off }; \
     TXN_ACTION(&var); \
     static json_t *co_cmd_##var(void *args, struct err *e) { return co_txn_alone(&var, args, e); } \
     static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(type_), co_cmd_##var, .ret = qmp_nothing, .turn = &blk_graph_turn }; QMP_CMD(&cmd_##var)

@@ -18,6 +18,7 @@ struct txn_act {
     struct blk_node *node, *top;
     struct job *job;
     void *saved;
+    bool was_read_only;             /* ->node */
     bool done;                      /* prepared: one of the other steps follows */
 };
 

@@ -39,8 +39,10 @@ static void add_named(struct blk_turn *t, const char *name)
     struct job *j = job_find(name);
     if (n)
         blk_turn_add(t, n);
-    if (b)
+    if (b) {
         add(t, NULL, b);
+        blk_turn_add(t, b->use.node);       /* it may leave the handle before we end */
+    }
     if (j)
         job_turn_keys(t, j);
 }
