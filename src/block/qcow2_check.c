@@ -96,7 +96,7 @@ static int co_count_l2(struct q2_chk *c, uint64_t table, uint64_t guest, bool ac
 static bool table_ok(struct q2_chk *c, uint64_t v, uint32_t i)
 {
     uint64_t table = v & Q2_OFFSET_MASK;
-    if (!(v & Q2_L1_RESERVED) && !q2_in_cluster(c->s, table) && table < q2_file_size(c->s))
+    if (table && !(v & Q2_L1_RESERVED) && !q2_in_cluster(c->s, table) && table < q2_file_size(c->s))
         return true;
     q2_chk_say(c, "ERROR: L1 entry %u is not valid: 0x%016llx", i, (unsigned long long)v);
     c->res->corruptions++;
@@ -107,7 +107,7 @@ static int co_count_l1(struct q2_chk *c, const uint64_t *l1, uint32_t n, bool ac
 {
     int r = 0;
     for (uint32_t i = 0; i < n && !r; i++) {
-        if (!(l1[i] & ~Q2_COPIED) || !table_ok(c, l1[i], i))
+        if (!l1[i] || !table_ok(c, l1[i], i))
             continue;
         count(c, l1[i] & Q2_OFFSET_MASK, c->s->cluster_size, "an L2 table");
         r = co_count_l2(c, l1[i] & Q2_OFFSET_MASK, i * q2_l2_covers(c->s), active);
