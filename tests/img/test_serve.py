@@ -26,9 +26,17 @@ def start(folder, *more):
     return subprocess.Popen([SERVE, *OPTIONS, *more], cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+def wait_served(folder, process):
+    """Until everything is served: the pid file says so. Sockets are there before."""
+    end = time.monotonic() + 60
+    while not (folder / "pid").exists() or (folder / "pid").read_text() != "%d\n" % process.pid:
+        assert process.poll() is None and time.monotonic() < end, "it does not serve"
+        time.sleep(0.01)
+
+
 def test_ends_clean(folder):
     with start(folder) as p:
-        wait_listening("qmp", p)
+        wait_served(folder, p)
         p.terminate()
         assert p.wait(30) == 0
     assert os.listdir(folder) == ["disk"]
@@ -95,7 +103,7 @@ def test_signal_while_it_waits_for_a_client(folder):
 
 def test_pid_file_of_another(folder):
     with start(folder) as p:
-        wait_listening("qmp", p)
+        wait_served(folder, p)
         q = subprocess.run([SERVE, "--pidfile", "pid"], cwd=folder, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
         assert q.returncode == 1 and "in use by process %d" % p.pid in q.stderr
         assert int((folder / "pid").read_text()) == p.pid
