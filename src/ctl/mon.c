@@ -143,19 +143,31 @@ static bool any_unread(void)
     return false;
 }
 
-static void mon_close_all(int ms)
+static bool any_running(void)
+{
+    struct mon *m;
+    list_for_each(m, &mons, link)
+        if (m->ops->running && m->ops->running(m))
+            return true;
+    return false;
+}
+
+/* Serves events while @any, but no longer than @ms. */
+static void serve_while(bool (*any)(void), int ms)
 {
     int64_t end = clock_now(CLOCK_HOST) + ms * INT64_C(1000000);
-    while (any_unread() && clock_now(CLOCK_HOST) < end)
+    while (any() && clock_now(CLOCK_HOST) < end)
         loop_run_once(loop_main(), 10 * 1000000);
+}
+
+/* What commands waited for has ended or failed by now: they end, too, and the last word is read. */
+static void end_monitors(void)
+{
+    serve_while(any_running, 5000);
+    serve_while(any_unread, 200);
     struct mon *m;
     list_for_each(m, &mons, link)
         mon_free(m);
-}
-
-static void end_monitors(void)
-{
-    mon_close_all(200);
 }
 static const struct run_end monitors_end = { "monitors", RUN_END_MONITORS, end_monitors };
 RUN_END(&monitors_end);

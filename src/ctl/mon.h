@@ -18,6 +18,7 @@ struct mon_ops {
     void (*opened)(struct mon *);       /* the peer came: a new session */
     void (*closed)(struct mon *);       /* it went: drop what was begun */
     bool (*busy)(const struct mon *);   /* no further input now */
+    bool (*running)(const struct mon *);        /* a command of it is under way; may be NULL */
     void (*read)(struct mon *, const uint8_t *buf, size_t n);
     void (*focus)(struct mon *, bool here);     /* a multiplexer's user came or went; may be NULL */
     void (*free)(struct mon *);

@@ -395,7 +395,10 @@ static void on_free(struct mon *m)
     maybe_free(q);
 }
 
-static const struct mon_ops qmp_ops = { .opened = on_opened, .closed = on_closed, .busy = is_busy, .read = on_read, .free = on_free };
+static bool is_running(const struct mon *m) { return container_of(m, const struct qmp_mon, mon)->n_running; }
+
+static const struct mon_ops qmp_ops = { .opened = on_opened, .closed = on_closed, .busy = is_busy, .running = is_running, .read = on_read,
+                                        .free = on_free };
 
 struct mon *qmp_mon_new(bool pretty)
 {

@@ -37,7 +37,7 @@ bool ctl_begin(struct err *e)
 
 bool ctl_begun(struct err *e)
 {
-    return cli_pidfile_write(e) && cli_daemon_ready(e) && cli_signals_loop(e);
+    return cli_signals_loop(e) && cli_pidfile_write(e) && cli_daemon_ready(e);      /* who reads the pid may send a signal */
 }
 
 bool ctl_start(const struct cli_line *l, struct err *e)
