@@ -12,7 +12,7 @@ IMG = os.path.join(os.path.dirname(os.environ.get("BACKPLANE") or os.path.join(R
 QEMU = shutil.which("qemu-img") and shutil.which("qemu-io")
 
 
-def run(*cmd, ok=(0,), cwd=None, timeout=60, env=None):
+def run(*cmd, ok=(0,), cwd=None, timeout=240, env=None):
     p = subprocess.run([str(c) for c in cmd], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", cwd=cwd, timeout=timeout,
                        check=False, env=env and dict(os.environ, **env))
     assert p.returncode in ok, "%s: status %d\n%s%s" % (" ".join(map(str, cmd)), p.returncode, p.stdout[-2000:], p.stderr[-2000:])
