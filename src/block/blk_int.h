@@ -86,8 +86,8 @@ bool blk_drive_throttle(json_t *all, const char *id, struct obj **group, struct 
 /*
  * Who changes the graph, or what its images keep, does so one at a time in each part of it, which is what uses tie together: commands of
  * whichever monitors (`turn` of their rows), and the ends of jobs. They wait in their midst, and each is to find what the one before left;
- * but who waits for a storage that does not answer holds up nobody elsewhere. Not nested. What opens a node is not among them: nobody
- * finds the node before it is open. Coroutines on the main loop.
+ * but who waits for a storage that does not answer holds up nobody elsewhere, unless a command that names both parts has come since: it
+ * is not overtaken. Not nested. What opens a node is not among them: nobody finds the node before it is open. Coroutines on the main loop.
  */
 struct blk_turn;
 extern const struct cmd_turn blk_graph_turn;    /* of a command: where the nodes, drives, devices and jobs are that its arguments name */

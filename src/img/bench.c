@@ -15,11 +15,39 @@ struct bench {
     uint64_t count, depth, size, step, off, started, flush_every, since_flush;
     uint8_t *bufs, *next_buf;           /* one for each job, of @buf_size; the first that nobody has */
     uint64_t buf_size;
-    unsigned running;
-    bool write;
+    unsigned running, in_flight;
+    struct co_queue idlers, wanting;    /* wait for the end of a flush; for the last request before it */
+    bool write, no_drain, flushing;
     int r;
     struct co_event idle;
 };
+
+/* Unless told otherwise, a flush is of requests that have ended: no other is in flight. */
+static int co_bench_flush(struct bench *b)
+{
+    if (b->no_drain)
+        return co_node_flush(b->n);
+    while (b->flushing)
+        co_queue_wait(&b->idlers);
+    b->flushing = true;
+    while (b->in_flight)
+        co_queue_wait(&b->wanting);
+    int r = co_node_flush(b->n);
+    b->flushing = false;
+    co_queue_wake_all(&b->idlers);
+    return r;
+}
+
+static int co_bench_request(struct bench *b, uint64_t off, const struct iovec *v)
+{
+    while (b->flushing)
+        co_queue_wait(&b->idlers);
+    b->in_flight++;
+    int r = b->write ? co_node_pwritev(b->n, off, b->size, v, 1, 0) : co_node_preadv(b->n, off, b->size, v, 1, 0);
+    if (!--b->in_flight)
+        co_queue_wake_all(&b->wanting);
+    return r;
+}
 
 static void co_bench_job(void *arg)
 {
@@ -33,10 +61,10 @@ static void co_bench_job(void *arg)
         b->off += b->step;
         if (b->off + b->size > image)       /* to the start, as far past it, and aligned as before */
             b->off = b->off % MAX(align_down(image - b->size, PAGE), 1);
-        int r = b->write ? co_node_pwritev(b->n, off, b->size, &v, 1, 0) : co_node_preadv(b->n, off, b->size, &v, 1, 0);
+        int r = co_bench_request(b, off, &v);
         if (!r && b->flush_every && ++b->since_flush >= b->flush_every) {
             b->since_flush = 0;
-            r = co_node_flush(b->n);
+            r = co_bench_flush(b);
         }
         b->r = b->r ? b->r : r;
     }
@@ -102,7 +130,7 @@ static const struct img_opt bench_opts[] = {
     { 'w', "write", NULL, "writes" },
     { OPT_PATTERN, "pattern", "BYTE", "what is written" },
     { OPT_FLUSH, "flush-interval", "N", "flushes after so many writes" },
-    { OPT_NO_DRAIN, "no-drain", NULL, "a flush waits for no request" },
+    { OPT_NO_DRAIN, "no-drain", NULL, "a flush does not wait until nothing is in flight" },
     { 'n', "native", NULL, "not through the host's cache" },
     { 'i', "aio", "threads|native|io_uring", "accepted for compatibility" },
     IMG_OPT_CACHE,
@@ -131,7 +159,7 @@ static int co_bench(int argc, char **argv)
         case OPT_FLUSH: bad = !img_size(optarg, &b.flush_every); break;
         case 'i': bad = !str_eq(optarg, "threads") && !str_eq(optarg, "native") && !str_eq(optarg, "io_uring") &&
                         img_refuse("-i is 'threads', 'native' or 'io_uring'"); break;
-        case OPT_NO_DRAIN: break;
+        case OPT_NO_DRAIN: b.no_drain = true; break;
         default: bad = true;
         }
     }
