@@ -165,3 +165,43 @@ def test_nobody_waits_for_a_lost_server_in_vain(tmp_path, how):
             near.qmp.cmd("block-job-cancel", device="j", force=True)
             near.qmp.wait_event("BLOCK_JOB_CANCELLED")
             near.qmp.cmd("blockdev-del", **{"node-name": "t"})
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_bench_flushes_when_nothing_is_in_flight(tmp_path, drain):
+    """Unless --no-drain: the server, which answers only what it has of several requests together, sees which are under way at a flush."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen(1)
+    at_flush = []
+
+    def serve():
+        c = listener.accept()[0]
+        c.sendall(b"NBDMAGICIHAVEOPT" + struct.pack(">H", 3))
+        take(c, 4)
+        while True:
+            _, option, length = struct.unpack(">QII", take(c, 16))
+            take(c, length)
+            reply = struct.pack(">QI", 0x3e889045565a9, option)
+            if option == 7:
+                break
+            c.sendall(reply + struct.pack(">II", 1 << 31 | 1, 0))
+        c.sendall(reply + struct.pack(">IIHQH", 3, 12, 0, 1 << 20, 1 | 4) + reply + struct.pack(">II", 1, 0))
+        waiting = []
+        while True:
+            _, _, kind, cookie, _, length = struct.unpack(">IHHQQI", take(c, 28))
+            if kind == 2:
+                return
+            if kind == 1:
+                take(c, length)
+            else:
+                at_flush.append(len(waiting))
+            waiting.append(cookie)
+            while waiting and (kind == 3 or not select.select([c], [], [], 0.05)[0]):
+                c.sendall(struct.pack(">IIQ", 0x67446698, 0, waiting.pop(0)))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    img("bench", "-w", "-c", "16", "-d", "4", "-s", "4k", "--flush-interval=5", *([] if drain else ["--no-drain"]), "-f", "raw",
+        "nbd+unix:///?socket=%s" % (tmp_path / "s"))
+    assert len(at_flush) >= 3 and (not any(at_flush[:3]) if drain else any(at_flush[:3])), at_flush
