@@ -307,3 +307,19 @@ bool opt_is_help(const char *word)
 {
     return str_eq(word, "help") || str_eq(word, "?");
 }
+
+char *opt_next_word(const char **s)
+{
+    const char *p = *s + strspn(*s, " ");
+    if (!*p)
+        return NULL;
+    bool quoted = *p == '"';
+    char *word = xcalloc(strlen(p) + 1, 1), *to = word;
+    for (p += quoted; *p && *p != (quoted ? '"' : ' '); p++) {
+        if (quoted && *p == '\\' && p[1])
+            p++;
+        *to++ = *p;
+    }
+    *s = p + (quoted && *p == '"');
+    return word;
+}

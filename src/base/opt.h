@@ -38,5 +38,7 @@ char *opt_take(json_t *o, const char *key);
 bool opt_asks_help(json_t *o);
 /* Whether @word, as typed, asks for help: `help` or `?`. NULL does not. */
 bool opt_is_help(const char *word);
+/* The next word of @s, which moves behind it (caller frees); NULL: no more. In quotes it may hold blanks, and \" and \\. */
+char *opt_next_word(const char **s);
 
 #endif

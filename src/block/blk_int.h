@@ -19,6 +19,7 @@ struct blk {
     bool writable;                  /* by the device, where the medium is */
     bool own_medium;                /* the node was made by a monitor's change command and goes with it */
     char *drive;                    /* name of the -drive that it was opened for, whatever the medium is now; or NULL */
+    const struct blk *for_blk;      /* the handle in whose name it is: the two do not conflict. NULL: in its own */
     bool is_export;                 /* no device: monitors do not list it as one */
     struct blk_front_opts *opts;    /* the device's, NULL: none */
     const struct blk_tray *tray;    /* NULL: the medium stays */
@@ -69,6 +70,8 @@ bool blk_node_replace(struct blk_node *from, struct blk_node *to, struct err *e)
 struct blk_node *blk_skip_filters(struct blk_node *n);
 /* Another backing node in place of what is there (NULL: none), in the graph and, by name, in the image. Drained. */
 bool co_set_backing(struct blk_node *n, struct blk_node *backing, const char *name, struct err *e) MUST_CHECK;
+/* Another size, which devices are told. Coroutine. */
+bool co_blk_node_resize(struct blk_node *n, int64_t size, struct err *e) MUST_CHECK;
 /* Fails where a job works on @n: says which. */
 bool blk_node_free_of_jobs(const struct blk_node *n, struct err *e) MUST_CHECK;
 /* What follows a PCI function's path in QEMU's name of the virtio disk behind it. */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include "block/blkdebug.h"
 #include "block/filter.h"
+#include "core/run.h"
 
 const char *const blkdebug_events[] = { "none", "read_aio", "write_aio", "flush_to_os", "flush_to_disk", "read_backing_aio", "read_compressed",
     "l1_update", "l1_grow_write_table", "l2_load", "l2_update", "l2_alloc_write", "refblock_load", "refblock_update_part", "refblock_alloc_hookup",
@@ -27,8 +28,19 @@ struct blkdebug_rule {
     int64_t sector;
     bool once, immediately, spent, armed;       /* armed: its event was told, requests get the error until another rule's is */
 };
+/* A breakpoint of a person: one request stops at it, and goes on when it is told to. */
+struct breakpoint {
+    struct list link;
+    char *tag;
+    int event;
+    enum { BREAK_AHEAD, BREAK_ARMED /* its event was told: the next request is the one */, BREAK_HOLDS } state;
+    struct co_event go;
+};
 struct blk_debug {
     struct blk_node node;
+    struct list breaks;
+    unsigned n_breaks;
+    struct co_queue changed;        /* who waits for a request to stop */
     json_t *image, *inject, *set;
     char *config;
     uint32_t state;
@@ -88,6 +100,123 @@ static bool add_rules(struct blk_debug *s, bool set_state, json_t *list, struct 
     return true;
 }
 
+/* ---- breakpoints ---- */
+
+static void break_free(struct blk_debug *s, struct breakpoint *b)
+{
+    list_del(&b->link);
+    s->n_breaks--;
+    free(b->tag);
+    free(b);
+}
+
+static void arm_breaks(struct blk_debug *s, int event)
+{
+    struct breakpoint *b;
+    list_for_each(b, &s->breaks, link)
+        if (b->event == event && b->state == BREAK_AHEAD)
+            b->state = BREAK_ARMED;
+}
+
+/* One request stops at one breakpoint, which is gone when it goes on. */
+static void co_stop_at_break(struct blk_debug *s, int event)
+{
+    struct breakpoint *b;
+    list_for_each(b, &s->breaks, link) {
+        if (b->state == BREAK_HOLDS || (b->state == BREAK_AHEAD && (!event || b->event != event)))
+            continue;
+        b->state = BREAK_HOLDS;
+        co_queue_wake_all(&s->changed);
+        co_wait(&b->go);
+        break_free(s, b);
+        return;
+    }
+}
+
+static const char *event_name(const void *unused, size_t i) { return i + 1 < BLK_EV_COUNT ? blkdebug_events[i + 1] : NULL; }
+
+bool blkdebug_break(struct blk_node *n, const char *event, const char *tag, struct err *e)
+{
+    struct blk_debug *s = of(n);
+    int ev = BLK_EV_NONE + 1;
+    while (ev < BLK_EV_COUNT && !str_eq(blkdebug_events[ev], event))
+        ev++;
+    if (ev == BLK_EV_COUNT)
+        return err_unknown(e, "event", event, "", event_name, NULL);
+    if (s->n_breaks == BLKDEBUG_RULES)
+        return err_set(e, ERR_STATE, "'%s' has %d breakpoints already", n->obj.id, BLKDEBUG_RULES);
+    struct breakpoint *b = xnew(struct breakpoint);
+    b->tag = xstrdup(tag);
+    b->event = ev;
+    list_push(&s->breaks, &b->link);
+    s->n_breaks++;
+    return true;
+}
+
+/* One called @tag (NULL: any) at which nothing was told to go on yet; @holds: at which a request stopped. */
+static struct breakpoint *find_break(struct blk_debug *s, const char *tag, bool holds)
+{
+    struct breakpoint *b;
+    list_for_each(b, &s->breaks, link)
+        if ((!tag || str_eq(b->tag, tag)) && !b->go.set && (!holds || b->state == BREAK_HOLDS))
+            return b;
+    return NULL;
+}
+
+static void break_release(struct blk_debug *s, struct breakpoint *b)
+{
+    if (b->state == BREAK_HOLDS)
+        co_wake(&b->go);
+    else
+        break_free(s, b);
+}
+
+static bool no_break(const struct blk_node *n, const char *what, const char *tag, struct err *e)
+{
+    return err_set(e, ERR_NOT_FOUND, "no %s at '%s' has the tag '%s'", what, n->obj.id, tag);
+}
+
+bool blkdebug_resume(struct blk_node *n, const char *tag, struct err *e)
+{
+    struct breakpoint *b = find_break(of(n), tag, true);
+    if (!b)
+        return no_break(n, "stopped request", tag, e);
+    co_wake(&b->go);
+    return true;
+}
+
+bool blkdebug_remove_break(struct blk_node *n, const char *tag, struct err *e)
+{
+    struct blk_debug *s = of(n);
+    struct breakpoint *b = find_break(s, tag, false);
+    if (!b)
+        return no_break(n, "breakpoint", tag, e);
+    for (; b; b = find_break(s, tag, false))
+        break_release(s, b);
+    co_queue_wake_all(&s->changed);
+    return true;
+}
+
+bool co_blkdebug_wait_break(struct blk_node *n, const char *tag, struct err *e)
+{
+    struct blk_debug *s = of(n);
+    struct breakpoint *b;
+    obj_ref(&n->obj);
+    while ((b = find_break(s, tag, false)) && !find_break(s, tag, true))
+        co_queue_wait(&s->changed);
+    bool ok = b || no_break(n, "breakpoint", tag, e);
+    obj_unref(&n->obj);
+    return ok;
+}
+
+static void end_breaks(struct blk_debug *s)
+{
+    struct breakpoint *b;
+    while ((b = find_break(s, NULL, false)))
+        break_release(s, b);
+    co_queue_wake_all(&s->changed);
+}
+
 /* ---- requests ---- */
 
 static void happens(struct blk_debug *s, int event)
@@ -110,6 +239,7 @@ static void told(struct blk_node *n, enum blk_event event)
     if (!event)
         return;             /* only that others will come */
     happens(s, event);
+    arm_breaks(s, (int)event);
     for (unsigned i = 0; i < s->n; i++) {
         struct blkdebug_rule *r = &s->rules[i];
         if (r->set_state || r->event != (int)event || (r->state && r->state != state))
@@ -130,13 +260,14 @@ static bool hits(const struct blkdebug_rule *r, uint32_t state, int event, int i
 }
 
 /* 0, or the error that this request gets. The rules look at the state as it was before. */
-static int at_request(struct blk_debug *s, int event, int io, uint64_t off, uint64_t len)
+static int co_at_request(struct blk_debug *s, int event, int io, uint64_t off, uint64_t len)
 {
     uint32_t state = s->state;
     if (s->told && (event == BLK_EV_READ_AIO || event == BLK_EV_WRITE_AIO))
         event = BLK_EV_NONE;
     else
         happens(s, event);
+    co_stop_at_break(s, event);
     for (unsigned i = 0; i < s->n; i++) {
         struct blkdebug_rule *r = &s->rules[i];
         if (!hits(r, state, event, io, off, len))
@@ -150,40 +281,40 @@ static int at_request(struct blk_debug *s, int event, int io, uint64_t off, uint
 
 static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    int r = at_request(of(n), BLK_EV_READ_AIO, IO_READ, off, len);
+    int r = co_at_request(of(n), BLK_EV_READ_AIO, IO_READ, off, len);
     return r ? r : co_filter_read(n, off, len, iov, niov, flags);
 }
 /* A write comes, is handed on, is done: the last error loses nothing but the answer. */
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    int r = at_request(of(n), BLK_EV_PWRITEV, IO_WRITE, off, len);
-    r = r ? r : at_request(of(n), BLK_EV_WRITE_AIO, IO_WRITE, off, len);
+    int r = co_at_request(of(n), BLK_EV_PWRITEV, IO_WRITE, off, len);
+    r = r ? r : co_at_request(of(n), BLK_EV_WRITE_AIO, IO_WRITE, off, len);
     r = r ? r : co_filter_write(n, off, len, iov, niov, flags);
-    return r ? r : at_request(of(n), BLK_EV_PWRITEV_DONE, IO_WRITE, off, len);
+    return r ? r : co_at_request(of(n), BLK_EV_PWRITEV_DONE, IO_WRITE, off, len);
 }
 static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
-    int r = at_request(of(n), BLK_EV_PWRITEV_ZERO, IO_ZERO, off, len);
+    int r = co_at_request(of(n), BLK_EV_PWRITEV_ZERO, IO_ZERO, off, len);
     r = r ? r : co_filter_zero(n, off, len, flags);
-    return r ? r : at_request(of(n), BLK_EV_PWRITEV_DONE, IO_ZERO, off, len);
+    return r ? r : co_at_request(of(n), BLK_EV_PWRITEV_DONE, IO_ZERO, off, len);
 }
 static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
 {
-    int r = at_request(of(n), BLK_EV_NONE, IO_DISCARD, off, len);
+    int r = co_at_request(of(n), BLK_EV_NONE, IO_DISCARD, off, len);
     return r ? r : co_filter_discard(n, off, len);
 }
 /* To the host, then to its disk: two events. */
 static int co_flush(struct blk_node *n)
 {
-    int r = at_request(of(n), BLK_EV_FLUSH_TO_OS, IO_FLUSH, 0, 0);
-    r = r ? r : at_request(of(n), BLK_EV_FLUSH_TO_DISK, IO_FLUSH, 0, 0);
+    int r = co_at_request(of(n), BLK_EV_FLUSH_TO_OS, IO_FLUSH, 0, 0);
+    r = r ? r : co_at_request(of(n), BLK_EV_FLUSH_TO_DISK, IO_FLUSH, 0, 0);
     return r ? r : co_filter_flush(n);
 }
 static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
 {
     struct blk_debug *s = of(n);
     uint64_t from = UINT64_MAX, to = 0;
-    int r = at_request(s, BLK_EV_NONE, IO_STATUS, off, len);
+    int r = co_at_request(s, BLK_EV_NONE, IO_STATUS, off, len);
     for (unsigned i = 0; i < s->n; i++) {
         const struct blkdebug_rule *q = &s->rules[i];
         if (q->set_state || q->spent || (q->event && q->event != BLK_EV_READ_AIO) || (q->iotype != IO_ANY && q->iotype != IO_READ))
@@ -217,12 +348,19 @@ static bool co_open(struct blk_node *n, struct err *e)
 {
     struct blk_debug *s = of(n);
     s->state = 1;
+    list_init(&s->breaks);
     if (s->config && !co_read_config(s, e))
         return false;
     if (!add_rules(s, false, s->inject, e) || !add_rules(s, true, s->set, e) || !co_filter_open(n, s->image, e))
         return false;
     n->caps.physical_block = MAX(n->caps.physical_block, (uint32_t)s->align);
     return true;
+}
+
+static void co_debug_close(struct blk_node *n)
+{
+    end_breaks(of(n));
+    co_filter_close(n);
 }
 
 static const struct prop props[] = {
@@ -238,7 +376,26 @@ static const struct prop props[] = {
 static const struct blk_driver debug_driver = {
     .obj = { .name = "blockdev-blkdebug", .desc = "Errors at requests, by rules as QEMU's; for tests", .base = &blk_node_class,
              .size = sizeof(struct blk_debug), .props = props },
-    .flags = BLK_FILTER, .co_open = co_open, .co_close = co_filter_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
+    .flags = BLK_FILTER, .co_open = co_open, .co_close = co_debug_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
     .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_filter_resize, .co_map = co_map, .set_perm = blk_pass_perm, .event = told,
 };
 OBJ_CLASS(&debug_driver.obj);
+
+struct blk_node *blkdebug_below(struct blk_node *n)
+{
+    while (n && BLK_DRIVER(n) != &debug_driver)
+        n = n->child.node;
+    return n;
+}
+
+static bool end_breaks_of(struct obj *o, void *unused)
+{
+    if (BLK_DRIVER(o) == &debug_driver && ((struct blk_node *)o)->is_open)
+        end_breaks((struct blk_debug *)o);
+    return true;
+}
+
+/* Who ends waits for requests. */
+static void end_all_breaks(void) { obj_each(NULL, &blk_node_class, end_breaks_of, NULL); }
+static const struct run_end breaks_end = { "breakpoints", RUN_END_MACHINE - 10, end_all_breaks };
+RUN_END(&breaks_end);

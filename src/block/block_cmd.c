@@ -233,20 +233,23 @@ static const struct prop resize_props[] = {
     { .name = "size", .doc = "New size in bytes", .type = PROP_T_S64, .flags = PF_REQUIRED, PROP_OFF(struct resize_args, size), .min = 0,
       .max = INT64_MAX }, PROP_END };
 
-static bool co_resize(const char *name, int64_t size, struct err *e)
+bool co_blk_node_resize(struct blk_node *n, int64_t size, struct err *e)
 {
-    struct blk_node *n = (struct blk_node *)obj_lookup(&blk_node_class, name, e);
-    if (!n)
-        return false;
     if (size % 512)
         return err_set(e, ERR_VALUE, "size is %lld, but must be a multiple of 512", (long long)size);
     if (!blk_bitmaps_fit(n, (uint64_t)size, e))
         return false;
     int r = n->shared & BLK_PERM_RESIZE ? co_node_resize(n, (uint64_t)size) : -EBUSY;
     if (r)
-        return err_os(e, -r, "cannot resize '%s'", name);
+        return err_os(e, -r, "cannot resize '%s'", n->obj.id);
     blk_node_changed(n);
     return true;
+}
+
+static bool co_resize(const char *name, int64_t size, struct err *e)
+{
+    struct blk_node *n = (struct blk_node *)obj_lookup(&blk_node_class, name, e);
+    return n && co_blk_node_resize(n, size, e);
 }
 
 static json_t *co_block_resize(void *args, struct err *e)

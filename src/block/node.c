@@ -300,6 +300,12 @@ static bool perm_update(struct blk_node *n, struct err *e)
     return true;
 }
 
+/* One is there in the name of the other. */
+static bool same_user(const struct blk_use *a, const struct blk_use *b)
+{
+    return a == b || (a->blk && b->blk && (a->blk->for_blk == b->blk || b->blk->for_blk == a->blk));
+}
+
 bool blk_use_change(struct blk_use *u, unsigned perm, unsigned shared, struct err *e)
 {
     struct blk_node *n = u->node;
@@ -307,7 +313,7 @@ bool blk_use_change(struct blk_use *u, unsigned perm, unsigned shared, struct er
     if ((perm & (BLK_PERM_WRITE | BLK_PERM_RESIZE)) && n->caps.read_only)
         return err_set(e, ERR_VALUE, "block node '%s' is read-only", n->obj.id);
     list_for_each(o, &n->uses, link) {
-        if (o == u)
+        if (same_user(o, u))
             continue;
         if (perm & ~o->shared)
             return use_conflict(n, o, perm & ~o->shared, "does not allow that another user ", e);

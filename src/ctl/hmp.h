@@ -3,6 +3,7 @@
 #ifndef CTL_HMP_H
 #define CTL_HMP_H
 
+#include "base/opt.h"
 #include "core/cmd.h"
 #include "ctl/lineedit.h"
 
@@ -13,8 +14,6 @@ extern unsigned hmp_cpu;
 const struct hmp_cmd *hmp_cmd_split(const char *line, char name[64], const char **arg);
 /* Runs a row that is a QMP command with its words in order. Main loop, CO. */
 void co_hmp_mapped(const struct hmp_cmd *c, const char *arg, struct str *out);
-/* The next word of @s, which moves behind it (caller frees); NULL: no more. In quotes it may hold blanks, and \" and \\. */
-char *hmp_word(const char **s);
 /*
  * The value of an expression: numbers, $REGISTER of the monitor's CPU, + - * / % & | ^ ~ and parentheses. False: says what is wrong
  * in @out.

@@ -48,7 +48,6 @@ ABSENT(savevm, "savevm", NO_SNAPSHOT);
 ABSENT(loadvm, "loadvm", NO_SNAPSHOT);
 ABSENT(delvm, "delvm", NO_SNAPSHOT);
 ABSENT(info_snapshots, "info snapshots", "snapshots of a running machine are not in this build; backplane-img snapshot -l lists those of an image");
-ABSENT(qemu_io, "qemu-io", "requests behind a guest's back are not in this build; backplane-img and exports of backplane-serve reach an image");
 
 #define NO_RATE "how fast memory is written is not measured, and no vCPU is held back for it"
 ABSENT(calc_dirty_rate, "calc_dirty_rate", NO_RATE);

@@ -217,7 +217,7 @@ static void run_gpa2hva(const char *arg, struct str *out)
 static void run_sum(const char *arg, struct str *out)
 {
     uint64_t at, n;
-    char *first = hmp_word(&arg), *second = hmp_word(&arg);
+    char *first = opt_next_word(&arg), *second = opt_next_word(&arg);
     if (first && second && hmp_value(first, &at, out) && hmp_value(second, &n, out)) {
         uint16_t sum = 0;
         for (uint64_t i = 0; i < MIN(n, (uint64_t)1 << 24); i++) {

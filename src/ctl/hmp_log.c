@@ -83,7 +83,7 @@ QMP_CMD(&cmds[1]);
 static void run_trace_event(const char *arg, struct str *out)
 {
     struct err e = ERR_INIT;
-    char *name = hmp_word(&arg), *state = hmp_word(&arg);
+    char *name = opt_next_word(&arg), *state = opt_next_word(&arg);
     bool on;
     if (!state || !parse_bool(state, &on))
         str_add(out, "Error: trace-event NAME on|off\n");

@@ -6,22 +6,6 @@
 #include <string.h>
 #include "ctl/qmp.h"
 
-char *hmp_word(const char **s)
-{
-    const char *p = *s + strspn(*s, " ");
-    if (!*p)
-        return NULL;
-    bool quoted = *p == '"';
-    char *word = xcalloc(strlen(p) + 1, 1), *to = word;
-    for (p += quoted; *p && *p != (quoted ? '"' : ' '); p++) {
-        if (quoted && *p == '\\' && p[1])
-            p++;
-        *to++ = *p;
-    }
-    *s = p + (quoted && *p == '"');
-    return word;
-}
-
 /* ---- words to arguments ---- */
 
 /* One piece of a row's words: its text, and whether it was the last. */
@@ -66,7 +50,7 @@ static bool take_words(const struct hmp_cmd *c, const char *arg, json_t *o, stru
     struct piece p = { .next = c->words };
     for (;;) {
         const char *at = arg + strspn(arg, " ");
-        char *word = hmp_word(&arg);
+        char *word = opt_next_word(&arg);
         if (!word)
             return true;
         bool flag = take_flag(c, word, o), more = true;

@@ -53,7 +53,7 @@ static void co_list(const char *arg, struct str *out)
 
 static void co_get(const char *arg, struct str *out)
 {
-    char *path = hmp_word(&arg), *name = hmp_word(&arg);
+    char *path = opt_next_word(&arg), *name = opt_next_word(&arg);
     json_t *v = co_ask("qom-get", path && name ? json_pack("{s:s, s:s}", "path", path, "property", name) : NULL, out);
     char *text = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_INDENT(4)) : NULL;
     if (text)
@@ -68,9 +68,9 @@ static void co_set(const char *arg, struct str *out)
 {
     bool as_json = str_starts(arg, "-j ");
     arg += as_json ? 3 : 0;
-    char *path = hmp_word(&arg), *name = hmp_word(&arg);
+    char *path = opt_next_word(&arg), *name = opt_next_word(&arg);
     const char *text = arg + strspn(arg, " ");
-    char *word = as_json ? NULL : hmp_word(&arg);
+    char *word = as_json ? NULL : opt_next_word(&arg);
     json_error_t je;
     json_t *value = as_json ? json_parse(text, strlen(text), JSON_DECODE_ANY, &je) : word ? json_string(word) : NULL;
     json_decref(co_ask("qom-set", value && name ? json_pack("{s:s, s:s, s:O}", "path", path, "property", name, "value", value) : NULL, out));

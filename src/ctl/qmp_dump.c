@@ -283,7 +283,7 @@ static void run_dump(const char *arg, struct str *out)
     struct err e = ERR_INIT;
     if (!take_flags(&arg, &a, out))
         return;
-    char *file = hmp_word(&arg), *begin = hmp_word(&arg), *length = hmp_word(&arg);
+    char *file = opt_next_word(&arg), *begin = opt_next_word(&arg), *length = opt_next_word(&arg);
     uint64_t from = 0, n = 0;
     if (!file || (begin && (!length || !parse_u64(begin, &from) || !parse_u64(length, &n) || from > INT64_MAX || n > INT64_MAX))) {
         str_add(out, "Error: dump-guest-memory [-p] [-d] [-z|-l|-s|-w] FILE [BEGIN LENGTH]\n");
