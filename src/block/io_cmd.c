@@ -25,7 +25,7 @@ struct io_row {
     int min, max;                               /* words behind the options */
     unsigned perm;
     enum { IO_NODE, IO_HANDLE, IO_ASYNC } kind; /* without a handle, with one, and going on behind the monitor's back */
-    bool (*prepare)(struct io *);               /* false: said why. May be NULL */
+    bool (*co_prepare)(struct io *);            /* false: said why. May be NULL */
     void (*co_run)(struct io *);
     const char *args, *doc;
 };
@@ -51,6 +51,10 @@ static unsigned handles, asyncs;                /* open; commands that go on */
 static struct co_queue fewer;                   /* waits for less of either */
 
 static bool has(const struct io *x, char c) { return x->opt[(int)c] != NULL; }
+
+static void turn_keys(struct blk_turn *t, void *arg) { blk_turn_add(t, ((struct io *)arg)->b->node); }
+/* Where the handle is, nobody changes the graph. */
+static struct blk_turn *co_turn(struct io *x) { return co_blk_turn_begin(turn_keys, x); }
 
 static bool refuse(struct io *x, const struct err *e)
 {
@@ -85,7 +89,8 @@ static const char *amount(double v, char buf[64])
     }
     snprintf(buf, 48, u ? "%.3f" : "%f", v);
     char *whole = strstr(buf, ".000");
-    strcpy(whole ? whole : buf + strlen(buf), units[u]);
+    char *end = whole ? whole : buf + strlen(buf);
+    snprintf(end, (size_t)(buf + 64 - end), "%s", units[u]);
     return buf;
 }
 
@@ -198,7 +203,7 @@ static bool prepare_read(struct io *x)
     return make_buffer(x, 0xab);
 }
 
-static bool prepare_write(struct io *x)
+static bool co_prepare_write(struct io *x)
 {
     bool z = has(x, 'z');
     const char *wrong = z + has(x, 'P') + has(x, 's') > 1 ? "-z, -P and -s exclude each other" : (has(x, 'n') || has(x, 'u')) && !z ?
@@ -233,9 +238,9 @@ static void co_read(struct io *x)
 
 static int co_write_packed(struct io *x)
 {
-    co_mutex_lock(&blk_graph_turn);             /* no request of the handle's, which who changes the graph would wait for */
+    struct blk_turn *turn = co_turn(x);             /* no request of the handle's, which who changes the graph would wait for */
     int r = co_node_write_compressed(x->b->node, x->off, x->len, x->iov, x->niov);
-    co_mutex_unlock(&blk_graph_turn);
+    blk_turn_end(turn);
     return r;
 }
 
@@ -287,10 +292,10 @@ static void co_truncate(struct io *x)
     uint64_t size;
     if (!number(x, x->word[0], &size))
         return;
-    co_mutex_lock(&blk_graph_turn);
+    struct blk_turn *turn = co_turn(x);
     if (!co_blk_node_resize(x->b->node, (int64_t)size, &e))
         refuse(x, &e);
-    co_mutex_unlock(&blk_graph_turn);
+    blk_turn_end(turn);
 }
 
 static void co_length(struct io *x)
@@ -342,9 +347,9 @@ static void co_alloc(struct io *x)
     if (!number(x, x->word[0], &off) || (x->n > 1 && !number(x, x->word[1], &len)))
         return;
     len = off < size ? MIN(len, size - off) : 0;
-    co_mutex_lock(&blk_graph_turn);
+    struct blk_turn *turn = co_turn(x);
     int r = co_sum_alloc(x, off, len, &sum);
-    co_mutex_unlock(&blk_graph_turn);
+    blk_turn_end(turn);
     if (r)
         failed(x, "alloc", r);
     else
@@ -357,14 +362,14 @@ static void co_map(struct io *x)
     bool here = false;
     char s1[64], s2[64];
     int r = 0;
-    co_mutex_lock(&blk_graph_turn);
+    struct blk_turn *turn = co_turn(x);
     for (; !r && off < size; off += alike) {
         r = co_layer(x, off, size - off, &alike, &here);
         if (!r)
             str_printf(&x->answer, "%s (0x%" PRIx64 ") bytes %s at offset %s (0x%" PRIx64 ")\n", amount((double)alike, s1), alike,
                        here ? "    allocated" : "not allocated", amount((double)off, s2), off);
     }
-    co_mutex_unlock(&blk_graph_turn);
+    blk_turn_end(turn);
     if (r)
         failed(x, "map", r);
 }
@@ -415,11 +420,11 @@ static void co_help(struct io *x);
 static const struct io_row rows[] = {
     { "read", "r", "pP:s:l:vqC", 2, 2, BLK_PERM_READ, IO_HANDLE, prepare_read, co_read, "[-qvC] [-P BYTE [-s AT] [-l LENGTH]] OFFSET LENGTH", "reads, and looks for a pattern" },
     { "readv", NULL, "P:vqC", 2, -1, BLK_PERM_READ, IO_HANDLE, prepare_read, co_read, "[-qvC] [-P BYTE] OFFSET LENGTH...", "the same, into several buffers" },
-    { "write", "w", "pP:s:zufncqC", 2, 2, RW, IO_HANDLE, prepare_write, co_write, "[-fqC] [-c] [-P BYTE | -s FILE | -z [-u] [-n]] OFFSET LENGTH",
+    { "write", "w", "pP:s:zufncqC", 2, 2, RW, IO_HANDLE, co_prepare_write, co_write, "[-fqC] [-c] [-P BYTE | -s FILE | -z [-u] [-n]] OFFSET LENGTH",
       "writes a pattern, what a file holds, or zeroes (-u: may deallocate, -n: without writing them); -f: to the disk, -c: compressed" },
-    { "writev", NULL, "P:fqC", 2, -1, RW, IO_HANDLE, prepare_write, co_write, "[-fqC] [-P BYTE] OFFSET LENGTH...", "the same, from several buffers" },
+    { "writev", NULL, "P:fqC", 2, -1, RW, IO_HANDLE, co_prepare_write, co_write, "[-fqC] [-P BYTE] OFFSET LENGTH...", "the same, from several buffers" },
     { "aio_read", NULL, "P:vqC", 2, -1, BLK_PERM_READ, IO_ASYNC, prepare_read, co_read, "[-qvC] [-P BYTE] OFFSET LENGTH...", "begins to read; all that comes of it goes to standard output" },
-    { "aio_write", NULL, "P:zufqC", 2, -1, RW, IO_ASYNC, prepare_write, co_write, "[-fqC] [-P BYTE | -z [-u]] OFFSET LENGTH...", "begins to write; all that comes of it goes to standard output" },
+    { "aio_write", NULL, "P:zufqC", 2, -1, RW, IO_ASYNC, co_prepare_write, co_write, "[-fqC] [-P BYTE | -z [-u]] OFFSET LENGTH...", "begins to write; all that comes of it goes to standard output" },
     { "aio_flush", NULL, "", 0, 0, 0, IO_NODE, NULL, co_aio_flush, "", "waits for what was begun" },
     { "flush", "f", "", 0, 0, 0, IO_HANDLE, NULL, co_flush, "", "brings what was written to the disk" },
     { "discard", "d", "qC", 2, 2, RW, IO_HANDLE, prepare_discard, co_discard, "[-qC] OFFSET LENGTH", "gives up what is there" },
@@ -582,10 +587,12 @@ static bool co_begin(struct io *x, const char *name, bool device)
     const struct blk *dev;
     if (x->row->kind == IO_NODE)                /* what is to go on may be what who changes the graph waits for */
         return find_node(x, name, device, &dev);
-    co_mutex_lock(&blk_graph_turn);
+    json_t *names = json_string(name);
+    struct blk_turn *turn = co_blk_turn_named(names);
     bool ok = find_node(x, name, device, &dev) && open_handle(x, dev);
-    co_mutex_unlock(&blk_graph_turn);
-    return ok && (!x->row->prepare || x->row->prepare(x));
+    blk_turn_end(turn);
+    json_decref(names);
+    return ok && (!x->row->co_prepare || x->row->co_prepare(x));
 }
 
 /* True: it goes on by itself. */

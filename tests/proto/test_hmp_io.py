@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 def blockdev(name, path, **more):
-    return "-blockdev", json.dumps({"driver": "raw", "node-name": name, "file": {"driver": "file", "filename": str(path)}, **more})
+    return "-blockdev", json.dumps({"driver": "raw", "node-name": name, "file": {"driver": "file", "filename": str(path), "discard": "unmap"}, **more})
 
 
 @pytest.fixture(name="image")
@@ -22,7 +22,7 @@ def a_file(tmp_path):
 
 
 def test_patterns_are_written_and_found(image):
-    with Machine("-M", "none", *blockdev("d", image)) as m:
+    with Machine("-M", "none", *blockdev("d", image, discard="unmap")) as m:
         def io(text):
             return m.qmp.hmp('qemu-io d "%s"' % text)
         assert io("write -P 7 0 64k") == "" and io("writev -P 0x8 64k 512 1k") == "" and io("read -P 7 0 64k") == ""
