@@ -18,6 +18,10 @@ const char *const blkdebug_events[] = { "none", "read_aio", "write_aio", "flush_
     "write_compressed", "cow_read", "reftable_grow", "refblock_alloc", "refblock_alloc_write", "refblock_alloc_switch_table", "cluster_free",
     "empty_image_prepare", "cor_write", "pwritev", "pwritev_zero", "pwritev_done", NULL };
 _Static_assert(ARRAY_SIZE(blkdebug_events) == BLK_EV_COUNT + 1, "a name for each event");
+/* QEMU's others, which never come here. */
+static const char *const absent_events[] = { "l2_update_compressed", "vmstate_load", "vmstate_save", "cow_write", "reftable_load", "reftable_update", "refblock_update",
+    "refblock_alloc_write_blocks", "pwritev_rmw_head", "pwritev_rmw_after_head", "pwritev_rmw_tail", "pwritev_rmw_after_tail", "l1_shrink_write_table",
+    "l1_shrink_free_l2_clusters", "cluster_alloc_space", NULL };
 static const char *const io_names[] = { "any", "read", "write", "write-zeroes", "discard", "flush", "block-status", NULL };
 enum { IO_ANY, IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_FLUSH, IO_STATUS };
 
@@ -26,7 +30,7 @@ struct blkdebug_rule {
     int event, iotype;
     uint32_t state, new_state, errno_;
     int64_t sector;
-    bool once, immediately, spent, armed;       /* armed: its event was told, requests get the error until another rule's is */
+    bool once, immediately, spent, armed;       /* armed: its event came, requests get the error until another rule's comes */
 };
 /* A breakpoint of a person: one request stops at it, and goes on when it is told to. */
 struct breakpoint {
@@ -42,7 +46,8 @@ struct blk_debug {
     unsigned n_breaks;
     struct co_queue changed;        /* who waits for a request to stop */
     json_t *image, *inject, *set;
-    char *config;
+    char *config, **take, **unshare;
+    unsigned taken, unshared;       /* the two as BLK_PERM_* */
     uint32_t state;
     uint64_t align, hits;
     struct blkdebug_rule rules[BLKDEBUG_RULES];
@@ -56,7 +61,7 @@ static struct blk_debug *of(struct blk_node *n) { return (struct blk_debug *)n; 
 static const struct prop inject_props[] = {
     PROP_ENUM(struct blkdebug_rule, event, "event", blkdebug_events, 0, "When the rule acts; none: at every request"),
     PROP_U32(struct blkdebug_rule, state, "state", 0, 0, INT32_MAX, "In which state; 0: in any"),
-    PROP_ENUM(struct blkdebug_rule, iotype, "iotype", io_names, IO_ANY, "At which requests"),
+    PROP_ENUM(struct blkdebug_rule, iotype, "iotype", io_names, IO_ANY, "At which requests; any: at all but block-status"),
     PROP_U32(struct blkdebug_rule, errno_, "errno", EIO, 0, 4095, "Number of the error; 0: none"),
     PROP_S64(struct blkdebug_rule, sector, "sector", -1, -1, INT64_MAX / 512, "At requests that touch this sector of 512 bytes; -1: any"),
     PROP_BOOL(struct blkdebug_rule, once, "once", false, "At the first such request only"),
@@ -78,6 +83,11 @@ static bool add_rule(void *arg, bool set_state, json_t *opts, struct err *e)
         return err_set(e, ERR_VALUE, "there are more than %d rules", BLKDEBUG_RULES);
     if (!json_is_object(opts))
         return err_set(e, ERR_VALUE, "a rule is an object");
+    const char *event = json_string_value(json_object_get(opts, "event"));
+    if (event && str_in_list(event, absent_events)) {
+        err_set(e, ERR_NOT_BUILT, "event '%s' never comes here, so that the rule would do nothing", event);
+        return err_hint(e, "of the steps of an image there are: cluster_alloc, l2_load, l2_update, refblock_alloc, ...; -blockdev blkdebug,help");
+    }
     struct blkdebug_rule *r = &s->rules[s->n];
     *r = (struct blkdebug_rule){ .set_state = set_state };
     prop_defaults(rows, r);
@@ -219,58 +229,59 @@ static void end_breaks(struct blk_debug *s)
 
 /* ---- requests ---- */
 
+/* Rules of the event that act in this state stand ready, in place of those of an event before it; then the state changes. */
 static void happens(struct blk_debug *s, int event)
 {
     uint32_t now = s->state;
-    for (unsigned i = 0; i < s->n; i++) {
-        const struct blkdebug_rule *r = &s->rules[i];
-        if (r->set_state && r->event == event && (!r->state || r->state == now))
-            s->state = r->new_state;
-    }
-}
-
-/* What comes next is what the event is about. */
-static void told(struct blk_node *n, enum blk_event event)
-{
-    struct blk_debug *s = of(n);
-    uint32_t state = s->state;
     bool any = false;
-    s->told = true;
-    if (!event)
-        return;             /* only that others will come */
-    happens(s, event);
-    arm_breaks(s, (int)event);
     for (unsigned i = 0; i < s->n; i++) {
         struct blkdebug_rule *r = &s->rules[i];
-        if (r->set_state || r->event != (int)event || (r->state && r->state != state))
+        if (!event || r->spent || r->event != event || (r->state && r->state != now))
             continue;
+        if (r->set_state) {
+            s->state = r->new_state;
+            continue;
+        }
         for (unsigned k = 0; k < s->n && !any; k++)
             s->rules[k].armed = false;
         r->armed = any = true;
     }
 }
 
-static bool hits(const struct blkdebug_rule *r, uint32_t state, int event, int io, uint64_t off, uint64_t len)
+/* What comes next is what the event is about. */
+static void told(struct blk_node *n, enum blk_event event)
 {
-    if (r->set_state || r->spent || !(r->armed || !r->event || r->event == event) || (!r->armed && r->state && r->state != state))
+    of(n)->told = true;
+    happens(of(n), event);
+    arm_breaks(of(n), event);
+}
+
+static bool hits(const struct blkdebug_rule *r, uint32_t state, int io, uint64_t off, uint64_t len)
+{
+    if (r->set_state || r->spent || (r->event ? !r->armed : r->state && r->state != state))
         return false;
-    if (r->iotype != IO_ANY && r->iotype != io)
+    if (r->iotype == IO_ANY ? io == IO_STATUS : r->iotype != io)
         return false;
     return r->sector < 0 || (io != IO_FLUSH && ranges_overlap(off, len, (uint64_t)r->sector * 512, 512));
 }
 
-/* 0, or the error that this request gets. The rules look at the state as it was before. */
+/* Of requests: where the node above tells of its steps, reads and writes are none of themselves. */
+static void co_comes(struct blk_debug *s, int event)
+{
+    if (s->told && (event == BLK_EV_READ_AIO || event == BLK_EV_WRITE_AIO))
+        event = BLK_EV_NONE;
+    happens(s, event);
+    co_stop_at_break(s, event);
+}
+
+/* 0, or the error that this request gets. */
 static int co_at_request(struct blk_debug *s, int event, int io, uint64_t off, uint64_t len)
 {
     uint32_t state = s->state;
-    if (s->told && (event == BLK_EV_READ_AIO || event == BLK_EV_WRITE_AIO))
-        event = BLK_EV_NONE;
-    else
-        happens(s, event);
-    co_stop_at_break(s, event);
+    co_comes(s, event);
     for (unsigned i = 0; i < s->n; i++) {
         struct blkdebug_rule *r = &s->rules[i];
-        if (!hits(r, state, event, io, off, len))
+        if (!hits(r, state, io, off, len))
             continue;
         r->spent = r->once;
         s->hits++;
@@ -284,11 +295,11 @@ static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct 
     int r = co_at_request(of(n), BLK_EV_READ_AIO, IO_READ, off, len);
     return r ? r : co_filter_read(n, off, len, iov, niov, flags);
 }
-/* A write comes, is handed on, is done: the last error loses nothing but the answer. */
+/* A write comes, and is done: the last error loses nothing but the answer. */
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
+    co_comes(of(n), BLK_EV_WRITE_AIO);
     int r = co_at_request(of(n), BLK_EV_PWRITEV, IO_WRITE, off, len);
-    r = r ? r : co_at_request(of(n), BLK_EV_WRITE_AIO, IO_WRITE, off, len);
     r = r ? r : co_filter_write(n, off, len, iov, niov, flags);
     return r ? r : co_at_request(of(n), BLK_EV_PWRITEV_DONE, IO_WRITE, off, len);
 }
@@ -306,8 +317,8 @@ static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
 /* To the host, then to its disk: two events. */
 static int co_flush(struct blk_node *n)
 {
-    int r = co_at_request(of(n), BLK_EV_FLUSH_TO_OS, IO_FLUSH, 0, 0);
-    r = r ? r : co_at_request(of(n), BLK_EV_FLUSH_TO_DISK, IO_FLUSH, 0, 0);
+    co_comes(of(n), BLK_EV_FLUSH_TO_OS);
+    int r = co_at_request(of(n), BLK_EV_FLUSH_TO_DISK, IO_FLUSH, 0, 0);
     return r ? r : co_filter_flush(n);
 }
 static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_extent *out)
@@ -317,7 +328,7 @@ static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_ext
     int r = co_at_request(s, BLK_EV_NONE, IO_STATUS, off, len);
     for (unsigned i = 0; i < s->n; i++) {
         const struct blkdebug_rule *q = &s->rules[i];
-        if (q->set_state || q->spent || (q->event && q->event != BLK_EV_READ_AIO) || (q->iotype != IO_ANY && q->iotype != IO_READ))
+        if (q->set_state || q->spent || (q->event && !q->armed && q->event != BLK_EV_READ_AIO) || (q->iotype != IO_ANY && q->iotype != IO_READ))
             continue;
         from = q->sector < 0 ? 0 : MIN(from, (uint64_t)q->sector * 512);
         to = q->sector < 0 ? UINT64_MAX : MAX(to, (uint64_t)q->sector * 512 + 512);
@@ -344,14 +355,42 @@ static bool co_read_config(struct blk_debug *s, struct err *e)
     return r.ok;
 }
 
+/* The permissions of the list of names @v (may be NULL). */
+static bool read_perms(char **v, unsigned *perms, struct err *e)
+{
+    static const struct { const char *name; unsigned perm; } names[] = {
+        { "consistent-read", BLK_PERM_READ }, { "write", BLK_PERM_WRITE }, { "resize", BLK_PERM_RESIZE } };
+    for (; v && *v; v++) {
+        size_t i = 0;
+        while (i < ARRAY_SIZE(names) && strcmp(names[i].name, *v))
+            i++;
+        if (i == ARRAY_SIZE(names)) {
+            err_set(e, ERR_VALUE, "'%.80s' is no permission that block nodes have here", *v);
+            return err_hint(e, "consistent-read, write, resize");
+        }
+        *perms |= names[i].perm;
+    }
+    return true;
+}
+
+static bool set_perm(struct blk_node *n, unsigned perm, unsigned shared, struct err *e)
+{
+    return blk_pass_perm(n, perm | of(n)->taken, shared & ~of(n)->unshared, e);
+}
+
 static bool co_open(struct blk_node *n, struct err *e)
 {
     struct blk_debug *s = of(n);
     s->state = 1;
     list_init(&s->breaks);
+    if (!read_perms(s->take, &s->taken, e))
+        return err_prefix(e, "take-child-perms");
+    if (!read_perms(s->unshare, &s->unshared, e))
+        return err_prefix(e, "unshare-child-perms");
     if (s->config && !co_read_config(s, e))
         return false;
-    if (!add_rules(s, false, s->inject, e) || !add_rules(s, true, s->set, e) || !co_filter_open(n, s->image, e))
+    if (!add_rules(s, false, s->inject, e) || !add_rules(s, true, s->set, e) || !co_filter_open(n, s->image, e) ||
+        !set_perm(n, 0, BLK_PERM_ALL, e))
         return false;
     n->caps.physical_block = MAX(n->caps.physical_block, (uint32_t)s->align);
     return true;
@@ -368,6 +407,8 @@ static const struct prop props[] = {
     PROP_STR(struct blk_debug, config, "config", 0, "File of rules: sections [inject-error] and [set-state] with lines KEY = \"VALUE\""),
     PROP_JSON(struct blk_debug, inject, "inject-error", 0, "List of rules: event, state, iotype, errno, sector, once (inject-error.0.errno=28)"),
     PROP_JSON(struct blk_debug, set, "set-state", 0, "List of rules: event, state, new_state"),
+    PROP_STRV(struct blk_debug, take, "take-child-perms", "What it does to the node below beyond what its users do: consistent-read, write, resize"),
+    PROP_STRV(struct blk_debug, unshare, "unshare-child-perms", "What it lets no other do there beyond what its users do not: consistent-read, write, resize"),
     { .name = "align", .doc = "Physical block size that the node claims at least; requests may still be smaller", .type = PROP_T_SIZE, .flags = PF_POW2,
       PROP_OFF(struct blk_debug, align), .def = 512, .min = 512, .max = 64 * 1024 },
     { .name = "hits", .doc = "Requests that got an error so far", .type = PROP_T_U64, .flags = PF_READONLY, PROP_OFF(struct blk_debug, hits) },
@@ -377,7 +418,7 @@ static const struct blk_driver debug_driver = {
     .obj = { .name = "blockdev-blkdebug", .desc = "Errors at requests, by rules as QEMU's; for tests", .base = &blk_node_class,
              .size = sizeof(struct blk_debug), .props = props },
     .flags = BLK_FILTER, .co_open = co_open, .co_close = co_debug_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero,
-    .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_filter_resize, .co_map = co_map, .set_perm = blk_pass_perm, .event = told,
+    .co_discard = co_discard, .co_flush = co_flush, .co_resize = co_filter_resize, .co_map = co_map, .set_perm = set_perm, .event = told,
 };
 OBJ_CLASS(&debug_driver.obj);
 

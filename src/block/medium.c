@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "block/backing.h"
 #include "block/blk_int.h"
 #include "core/cmd.h"
 
@@ -157,9 +158,9 @@ static struct blk_node *node_of_file(const char *filename, const char *format, b
         free(name);
         name = xasprintf("medium%u", serial++);
     }
-    json_t *o = json_pack("{s:s, s:s, s:b, s:{s:s, s:s}}", "driver", format ? format : "raw", "node-name", name, "read-only", read_only,
-                          "file", "driver", "file", "filename", filename);
-    struct blk_node *n = blk_node_create(o, e);
+    json_t *file = blk_file_opts(filename, e);
+    json_t *o = file ? json_pack("{s:s, s:s, s:b, s:o}", "driver", format ? format : "raw", "node-name", name, "read-only", read_only, "file", file) : NULL;
+    struct blk_node *n = o ? blk_node_create(o, e) : NULL;
     json_decref(o);
     free(name);
     return n;

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include "block/backing.h"
 #include "block/blk_int.h"
 #include "block/mirror.h"
 #include "core/cmd.h"
@@ -30,8 +31,11 @@ struct blk_node *blk_target_open(const struct blk_target *t, struct err *e)
     if (!t->existing && !create(t, e))
         return NULL;
     snprintf(made, sizeof made, "%s%u", t->snapshot ? "snapshot" : "target", t->snapshot ? snapshot++ : target++);
-    json_t *o = json_pack("{s:s, s:s, s:b, s:s, s:{s:s, s:s}}", "driver", t->format, "node-name", t->node_name ? t->node_name : made,
-                          "cache.direct", t->direct, "discard", t->discard ? "unmap" : "ignore", "file", "driver", "file", "filename", t->file);
+    json_t *file = blk_file_opts(t->file, e);
+    if (!file)
+        return NULL;
+    json_t *o = json_pack("{s:s, s:s, s:b, s:s, s:o}", "driver", t->format, "node-name", t->node_name ? t->node_name : made,
+                          "cache.direct", t->direct, "discard", t->discard ? "unmap" : "ignore", "file", file);
     const struct obj_class *c = obj_class_find("blockdev-qcow2");
     if (c && !strcmp(t->format, "qcow2"))
         json_object_set_new(o, "backing", json_null());

@@ -155,20 +155,49 @@ def test_blkdebug_states_of_an_image(tmp_path):
 
 
 def test_blkdebug_states_in_a_file(tmp_path):
-    """The second write fails: the first moves the state on, the failure moves it on again."""
+    """The second write fails: the first moves the state on. So does what follows, for no other rule's event comes."""
     img("create", tmp_path / "r", "1M")
     (tmp_path / "rules").write_text('# states\n[set-state]\nevent = "write_aio"\nstate = "1"\nnew_state = "2"\n\n[inject-error]\nevent = "write_aio"\n'
                                     'state = "2"\nerrno = "28"\n[set-state]\nevent = "write_aio"\nstate = "2"\nnew_state = "3"\n')
     d = Disk(tmp_path, {"driver": "blkdebug", "image": raw(tmp_path / "r"), "config": str(tmp_path / "rules")})
     d.io("write 0 512")
     assert "No space left" in d.io("write 0 512", ok=(1,))
-    d.io("write 0 512", "write 0 512")
+    for what in ("write 0 512", "read 0 512"):
+        assert "No space left" in d.io(what, ok=(1,))
     d.end()
     for text, said in (('[other]\n', "[inject-error]"), ('x = "1"\n', "before the first"), ('[set-state]\nevent write\n', "KEY"),
                        ('[inject-error]\nevnt = "none"\n', "evnt"), ('[inject-error]\nevent = "cow_write"\n', "cow_write")):
         (tmp_path / "rules").write_text(text)
         p = run(SERVE, "--blockdev", json.dumps({"driver": "blkdebug", "node-name": "n", "image": raw(tmp_path / "r"), "config": str(tmp_path / "rules")}), ok=(1,))
         assert said in p.stderr and "rules:" in p.stderr, p.stderr
+
+
+def test_blkdebug_rules_stand_ready_until_another_comes(tmp_path):
+    """As qemu-io does by the same rules: a rule whose event came in its state hits the first request to its sector from then on, in whatever state."""
+    img("create", tmp_path / "r", "2M")
+    (tmp_path / "rules").write_text('[inject-error]\nstate = "1"\nevent = "read_aio"\nerrno = "28"\nonce = "on"\nsector = "2048"\n'
+                                    '[set-state]\nstate = "1"\nevent = "read_aio"\nnew_state = "2"\n[set-state]\nstate = "2"\nevent = "read_aio"\nnew_state = "1"\n')
+    cmds = ["read 0 512", "read 1M 512", "read 1M 512"]
+    wants = run("qemu-io", "-f", "raw", *[w for c in cmds for w in ("-c", c)], "blkdebug:%s:%s" % (tmp_path / "rules", tmp_path / "r"), ok=(0, 1))
+    d = Disk(tmp_path, {"driver": "blkdebug", "image": raw(tmp_path / "r"), "config": str(tmp_path / "rules")})
+    text = d.io(*cmds, ok=(0, 1))
+    d.end()
+    assert text.count("read 512/512") == wants.stdout.count("read 512/512") == 2
+    assert text.count("No space left") == (wants.stdout + wants.stderr).count("No space left") == 1
+
+
+def test_blkdebug_permissions(tmp_path):
+    """What it takes, and does not share, below. A device writes; so does a job or another node that says so."""
+    img("create", tmp_path / "r", "1M")
+    base = ["--blockdev", json.dumps({"node-name": "b", **raw(tmp_path / "r")})]
+    more = ["--blockdev", json.dumps({"driver": "blkdebug", "node-name": "w", "image": "b", "take-child-perms": ["write"]})]
+
+    def told(opts):
+        p = run(SERVE, *base, *more, "--blockdev", json.dumps({"driver": "blkdebug", "node-name": "n", "image": "b", **opts}), "--chardev", "nosuch,id=x", ok=(1,))
+        return p.stderr
+    assert "writes" in told({"unshare-child-perms": ["write"]}) and "nosuch" not in told({"unshare-child-perms": ["write"]})
+    assert "nosuch" in told({"unshare-child-perms": ["resize"]}) and "nosuch" in told({"take-child-perms": ["write", "resize", "consistent-read"]})
+    assert "take-child-perms: 'all'" in told({"take-child-perms": ["all"]})
 
 
 def replay(log, out, until=None):
