@@ -142,9 +142,10 @@ struct blk_node *blk_chain_above(struct blk_node *top, const struct blk_node *n)
 struct blk_node *blk_chain_find(struct blk_node *top, const char *file)
 {
     char a[PATH_MAX], b[PATH_MAX];
-    for (struct blk_node *l = blk_skip_filters(top); l; l = blk_chain_next(l)) {
+    const struct blk_node *above = NULL;
+    for (struct blk_node *l = blk_skip_filters(top); l; above = l, l = blk_chain_next(l)) {
         const char *name = blk_node_filename(l);
-        if (str_eq(l->obj.id, file) || str_eq(name, file))
+        if (str_eq(l->obj.id, file) || str_eq(name, file) || (above && above->backing_name && str_eq(above->backing_name, file)))
             return l;
         if (realpath(name, a) && realpath(file, b) && !strcmp(a, b))
             return l;

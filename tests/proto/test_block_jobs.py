@@ -361,3 +361,31 @@ def test_a_lifted_limit_holds_nobody(tmp_path):
         m.qmp.cmd("qom-set", path="/objects/g", property="limits", value={"bps-read": 0})
         data = m.qmp.wait_event("BLOCK_JOB_CANCELLED")["data"]
         assert set(data) == {"type", "device", "len", "offset", "speed"}
+
+
+def test_an_image_is_found_by_what_the_one_above_calls_it(tmp_path):
+    (tmp_path / "low").mkdir()
+    (tmp_path / "high").mkdir()
+    create(tmp_path / "low" / "a", "4M")
+    create(tmp_path / "low" / "b", backing="a")
+    top = create(tmp_path / "high" / "c", backing="../low/b")
+    with Machine("-M", "none", "-blockdev", "qcow2,node-name=t,file.driver=file,file.filename=%s" % top) as m:
+        m.qmp.cmd("block-commit", device="t", job_id="j", top="../low/b", base="a")
+        wait_job(m, "j")
+        assert len([n for n in m.qmp.cmd("query-named-block-nodes") if n["drv"] == "qcow2"]) == 2
+
+
+def test_errors_by_rules_below_a_mirror(tmp_path):
+    """The first request sets a rule in wait for a sector that comes in another state; both ends of a mirror are named as one names them to QEMU."""
+    rules, src, dst = tmp_path / "rules", tmp_path / "src", tmp_path / "dst"
+    for p in (src, dst):
+        p.write_bytes(os.urandom(4 * MIB))
+    for event, word in (("read_aio", "read"), ("write_aio", "write")):
+        rules.write_text('[inject-error]\nstate = "1"\nevent = "{0}"\nerrno = "5"\nonce = "on"\nsector = "2048"\n'
+                         '[set-state]\nstate = "1"\nevent = "{0}"\nnew_state = "2"\n[set-state]\nstate = "2"\nevent = "{0}"\nnew_state = "1"\n'.format(event))
+        bad = "blkdebug:%s:%%s" % rules
+        source, target = (bad % src, dst) if word == "read" else (src, bad % dst)
+        with Machine("-M", "none", "-drive", "if=none,id=d,format=raw,file=%s" % source) as m:
+            m.qmp.cmd("drive-mirror", device="d", target=str(target), format="raw", mode="existing", sync="full")
+            assert m.qmp.wait_event("BLOCK_JOB_ERROR")["data"]["operation"] == word
+            assert wait_job(m, "d")["error"] == "Input/output error"
