@@ -91,6 +91,27 @@ static json_t *debug_opts(const char *proto, const char *name, const char *rest,
     return o;
 }
 
+/* "RAW:IMAGE" */
+static json_t *verify_opts(const char *proto, const char *name, const char *rest, struct err *e)
+{
+    size_t n = strcspn(rest, ":");
+    if (!rest[n]) {
+        err_set(e, ERR_VALUE, "'%.80s' has no second ':'", name);
+        err_hint(e, "blkverify:RAW:IMAGE");
+        return NULL;
+    }
+    char *raw_name = xstrndup(rest, n);
+    json_t *raw = blk_file_opts(raw_name, e), *test = raw ? blk_image_opts(rest + n + 1, NULL, e) : NULL;
+    free(raw_name);
+    if (!test) {
+        if (raw)
+            err_hint(e, "an image of a format is file.test.driver=FORMAT,file.test.file.filename=IMAGE of file.driver=blkverify,file.raw.filename=RAW");
+        json_decref(raw);
+        return NULL;
+    }
+    return json_pack("{s:s, s:o, s:o}", "driver", proto, "raw", raw, "test", test);
+}
+
 static json_t *null_opts(const char *proto, const char *name, const char *rest, struct err *e)
 {
     return json_pack("{s:s, s:b}", "driver", proto, "read-zeroes", 1);
@@ -124,7 +145,7 @@ static json_t *url_opts(const char *proto, const char *name, const char *rest, s
 }
 
 static const struct protocol { const char *name; json_t *(*opts)(const char *proto, const char *name, const char *rest, struct err *e); } protocols[] = {
-    { "file", path_opts }, { "host_device", device_opts }, { "host_cdrom", device_opts }, { "json", json_opts }, { "blkdebug", debug_opts },
+    { "file", path_opts }, { "host_device", device_opts }, { "host_cdrom", device_opts }, { "json", json_opts }, { "blkdebug", debug_opts }, { "blkverify", verify_opts },
     { "null-co", null_opts }, { "null-aio", null_opts }, { "http", url_opts }, { "https", url_opts }, { "iscsi", iscsi_opts },
     { "ssh", ssh_opts }, { "nfs", nfs_opts },
     { "nbd", nbd_opts }, { "nbd+tcp", nbd_opts }, { "nbd+unix", nbd_opts }, { "nbds", nbd_opts }, { "nbds+unix", nbd_opts },
@@ -177,6 +198,24 @@ bool blk_makes_files(const char *name)
     return c && ((const struct blk_driver *)c)->flags & BLK_MAKES;
 }
 
+static bool needs_format(const char *path, const char *like, struct err *e)
+{
+    err_set(e, ERR_VALUE, "'%s' looks like a %s image, but no format is given", path, like);
+    return err_hint(e, "say %s, or raw if its very bytes are meant", like);
+}
+
+/* A node with a file, but no driver: raw, refused if the file looks like something else. */
+static bool imply_raw(json_t *o, struct err *e)
+{
+    json_t *file = json_object_get(o, "file");
+    const char *path = json_string_value(json_object_get(file, "filename")), *like = path ? blk_looks_like(path) : NULL;
+    if (like)
+        return needs_format(path, like, e);
+    if (json_is_object(file))
+        json_object_set_new(o, "driver", json_string("raw"));
+    return true;
+}
+
 bool blk_imply_protocol(json_t *opts, struct err *e)
 {
     const char *role;
@@ -186,8 +225,9 @@ bool blk_imply_protocol(json_t *opts, struct err *e)
         const char *name = json_string_value(json_object_get(child, "filename"));
         if (!json_is_object(child))
             continue;
-        if (!name || json_object_get(child, "driver") || str_eq(role, "backing")) {
-            if (!blk_imply_protocol(child, e))
+        bool has_driver = json_object_get(child, "driver") || str_eq(role, "backing");
+        if (!name || has_driver) {
+            if (!blk_imply_protocol(child, e) || (!has_driver && !imply_raw(child, e)))
                 return false;
             continue;
         }
@@ -217,8 +257,7 @@ json_t *blk_image_opts(const char *name, const char *fmt, struct err *e)
     const char *path = json_string_value(json_object_get(file, "filename"));
     const char *like = path && !fmt ? blk_looks_like(path) : NULL;
     if (like) {
-        err_set(e, ERR_VALUE, "'%s' looks like a %s image, but no format is given", path, like);
-        err_hint(e, "say %s, or raw if its very bytes are meant", like);
+        needs_format(path, like, e);
         json_decref(file);
         return NULL;
     }

@@ -21,7 +21,7 @@ bool blk_makes_files(const char *name);
 const char *blk_local_path(const char *name);
 /* What the image @n names, by @opts, is not locked where @n is not (locking=off). */
 void blk_lock_as(const struct blk_node *n, json_t *opts);
-/* Children in @opts ("file", and below) that say a filename but no driver get the protocol that this name has. */
+/* Children in @opts ("file", and below) without a driver: a filename says the protocol; what has a file is raw, refused if it looks like something else. */
 bool blk_imply_protocol(json_t *opts, struct err *e) MUST_CHECK;
 /* Options of a node of an image format, or of what is to be one: they have a file, but no driver. */
 bool blk_is_format(json_t *opts);
@@ -56,7 +56,7 @@ struct blk_node *blk_chain_next(struct blk_node *n);
 bool blk_chain_has(struct blk_node *top, const struct blk_node *n);
 /* The image of the chain from @top on whose backing image is @n; NULL: none. */
 struct blk_node *blk_chain_above(struct blk_node *top, const struct blk_node *n);
-/* By the name of its file or node. */
+/* By the name of its file or node, or as the image above calls it. */
 struct blk_node *blk_chain_find(struct blk_node *top, const char *file);
 /*
  * As far as one answer goes from @off: whether the images of @top's chain above @base (NULL: all) have something of their own there

@@ -294,51 +294,58 @@ static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
     return done;
 }
 
-/* o["a"]["b"]... = v for a @key "a.b...". */
-static void set_nested(json_t *o, const char *key, json_t *v)
+static bool all_nest(const void *arg, const char *key, const char *head) { return true; }
+
+/* The child through which the driver of @o reaches a file; NULL: it is one itself. */
+static const char *way_down(json_t *o)
 {
-    for (const char *dot; (dot = strchr(key, '.')); key = dot + 1) {
-        char *part = xstrndup(key, (size_t)(dot - key));
-        json_t *sub = json_object_get(o, part);
-        if (!json_is_object(sub))
-            json_object_set_new(o, part, sub = json_object());
-        free(part);
-        o = sub;
+    struct err ignored = ERR_INIT;
+    const char *driver = json_string_value(json_object_get(o, "driver"));
+    const struct obj_class *c = driver ? backend_find(&blk_node_class, driver, &ignored) : NULL;
+    return !c ? NULL : has_option(c, "file") ? "file" : has_option(c, "image") ? "image" : NULL;
+}
+
+/* @file with what the file name @name means beside it; a name that is for no such driver goes down to the file. Takes over @file. */
+static json_t *put_name(json_t *file, const char *name)
+{
+    struct err e = ERR_INIT;            /* what is wrong with it is told when it is opened */
+    json_t *from_name = blk_file_opts(name, &e), *driver = json_object_get(file, "driver");
+    const char *role = !from_name || json_equal(driver, json_object_get(from_name, "driver")) ? NULL : way_down(file);
+    json_t *below = role ? json_object_get(file, role) : NULL;
+    if (!from_name) {
+        json_object_set_new(file, "filename", json_string(name));
+        return file;
     }
-    json_object_set(o, key, v);
+    if (role && !json_is_string(below)) {
+        json_object_set_new(file, role, put_name(below ? json_incref(below) : json_object(), name));
+        json_decref(from_name);
+        return file;
+    }
+    json_object_update_recursive(from_name, file);      /* what is beside the name wins */
+    json_decref(file);
+    return from_name;
 }
 
 /*
  * file=NAME with file.KEY=... beside it, or file.KEY=... alone, become one "file" object. Keys of the node ("cache.direct")
  * stay as they are.
  */
-static void gather_file(json_t *all)
+static bool gather_file(json_t *all, struct err *e)
 {
-    json_t *file = json_object(), *name = json_object_get(all, "file"), *v;
-    const char *key;
+    json_t *flat = json_object(), *file, *v;
+    const char *key, *name = json_string_value(json_object_get(all, "file"));
     void *tmp;
     json_object_foreach_safe(all, tmp, key, v) {
         if (str_starts(key, "file.")) {
-            set_nested(file, key + 5, v);
+            json_object_set(flat, key + 5, v);
             json_object_del(all, key);
         }
     }
-    if (!json_object_size(file)) {
-        json_decref(file);
-        return;
-    }
-    if (json_is_string(name)) {
-        struct err e = ERR_INIT;        /* what is wrong with it is told when it is opened */
-        json_t *from_name = blk_file_opts(json_string_value(name), &e);
-        if (from_name) {
-            json_object_update_recursive(from_name, file);      /* what is beside the name wins */
-            json_decref(file);
-            file = from_name;
-        } else {
-            json_object_set(file, "filename", name);
-        }
-    }
-    json_object_set_new(all, "file", file);
+    file = json_object_size(flat) ? opt_nest(flat, all_nest, NULL, e) : NULL;
+    json_decref(flat);
+    if (file)
+        json_object_set_new(all, "file", name ? put_name(file, name) : file);
+    return file || !e->msg[0];
 }
 
 /* file=json:{...} of a format's node: its options are as good as those beside it, which win. */
@@ -382,11 +389,10 @@ bool blk_drive_add(const char *text, const char *extra_if, const char *media, st
 {
     struct drive_args a = { 0 };
     json_t *all = text ? opt_parse_flat(text, NULL, e) : NULL;
-    if (!all || !unfold_json(all, e)) {
+    if (!all || !unfold_json(all, e) || !gather_file(all, e)) {
         json_decref(all);
         return false;
     }
-    gather_file(all);
     if (extra_if)
         json_object_set_new(all, "if", json_string(extra_if));
     if (media)

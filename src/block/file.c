@@ -205,10 +205,22 @@ static void file_close(struct blk_node *n)
     f->fd = -1;
 }
 
+enum { AIO_THREADS, AIO_NATIVE, AIO_IO_URING };
+
 static bool file_init(struct obj *o, struct err *e)
 {
     ((struct blk_file *)o)->fd = -1;
     return true;
+}
+
+/* What io_submit() does without O_DIRECT is not asynchronous: QEMU takes it for a mistake, and so it is to whoever hopes for that. */
+static bool file_check(struct obj *o, struct err *e)
+{
+    struct blk_file *f = (struct blk_file *)o;
+    if (f->aio != AIO_NATIVE || f->node.direct)
+        return true;
+    err_set(e, ERR_VALUE, "aio=native needs cache.direct=on");
+    return err_hint(e, "-drive cache=none,aio=native; or leave aio out: the event loop uses io_uring where the host has it");
 }
 
 /* ---- transfers ---- */
@@ -464,12 +476,12 @@ static bool file_set_perm(struct blk_node *n, unsigned perm, unsigned shared, st
 
 static const char *file_filename(const struct blk_node *n) { return ((const struct blk_file *)n)->filename; }
 
-static const char *const aio_names[] = { "threads", "native", "io_uring", NULL };
+static const char *const aio_names[] = { [AIO_THREADS] = "threads", [AIO_NATIVE] = "native", [AIO_IO_URING] = "io_uring", NULL };
 #define FILE_PROPS(what)                                                                                                  \
     PROP_STR(struct blk_file, filename, "filename", PF_REQUIRED, what),                                                   \
     PROP_TRI(struct blk_file, locking, "locking", TRI_AUTO, "Lock the image against other programs; auto: where the file system can"), \
     { .name = "aio", .doc = "Accepted for compatibility: the event loop uses io_uring where the host has it", .type = PROP_T_ENUM, \
-      .flags = PF_HIDDEN, PROP_OFF(struct blk_file, aio), .of = aio_names, .def = 2 }
+      .flags = PF_HIDDEN, PROP_OFF(struct blk_file, aio), .of = aio_names, .def = AIO_IO_URING }
 static const struct prop file_props[] = { FILE_PROPS("File of the host"), PROP_END };
 static const struct prop device_props[] = {
     FILE_PROPS("Device of the host"),
@@ -478,7 +490,7 @@ static const struct prop device_props[] = {
 
 #define FILE_DRIVER(var, nm, ds, rows, ...) static const struct blk_driver var = {                                                        \
         .obj = { .name = "blockdev-" nm, .desc = ds, .base = &blk_node_class, .size = sizeof(struct blk_file), .props = rows, \
-                 .init = file_init }, .flags = BLK_ANY_LOOP, .co_open = file_open, .co_close = file_close, .co_preadv = file_read, \
+                 .init = file_init, .check = file_check }, .flags = BLK_ANY_LOOP, .co_open = file_open, .co_close = file_close, .co_preadv = file_read, \
         .co_pwritev = file_write, .co_zero = co_file_zero, .co_discard = co_file_discard, .co_flush = co_file_flush, .co_resize = file_resize, \
         .co_map = co_file_map, .co_set_writable = co_file_set_writable, .set_perm = file_set_perm, .filename = file_filename, __VA_ARGS__ }; OBJ_CLASS(&var.obj)
 FILE_DRIVER(file_driver, "file", "File of the host", file_props);

@@ -174,3 +174,32 @@ def test_names_of_drives_and_nodes_do_not_clash():
     for more in ("id=a,node-name=x", "id=x", "id=x,node-name=a", "node-name=a"):
         status, _, text = run("-M", "none", "-drive", null + ",id=x,node-name=y", "-drive", null + ",id=z,node-name=a", "-drive", null + "," + more)
         assert status == 1 and "exists already" in text, more
+
+
+def test_two_files_in_one_name(tmp_path, chain):
+    """blkverify:RAW:IMAGE, and its parts by file names alone; the format of a part is named as that of any image."""
+    raw, same = tmp_path / "raw", tmp_path / "same"
+    raw.write_bytes(b"\5" * MIB)
+    same.write_bytes(raw.read_bytes())
+    assert shown(tmp_path, "format=raw,file=blkverify:%s:%s" % (raw, same))[0] == 5
+    byte, nodes = shown(tmp_path, "format=raw,file.driver=blkverify,file.node-name=v,file.raw.filename=%s,file.test.file.filename=%s" % (raw, same))
+    assert byte == 5 and nodes["v"]["drv"] == "blkverify"
+    for image in ("file=blkverify:%s:%s" % (raw, chain[0]), "file.driver=blkverify,file.raw.filename=%s,file.test.file.filename=%s" % (raw, chain[0])):
+        assert "looks like a qcow2 image, but no format is given" in refused("format=raw", image)
+    raw.write_bytes(content(chain[0]))
+    parts = "file.driver=blkverify,file.raw.filename=%s,file.test.driver=qcow2,file.test.file.filename=%s" % (raw, chain[0])
+    assert shown(tmp_path, "format=raw", parts)[0] == 1
+    assert "has no second ':'" in refused("format=raw,file=blkverify:%s" % raw)
+
+
+def test_the_name_goes_down_to_the_file(tmp_path, chain):
+    assert shown(tmp_path, "driver=raw,file.driver=qcow2,file=%s" % escaped(str(chain[1])))[0] == 1
+    assert shown(tmp_path, "format=qcow2,file.driver=blkdebug,file.inject-error.0.event=pwritev,file.inject-error.1.event=write_aio,file=%s" % chain[1])[0] == 1
+    assert "inject-error.1: unknown" in refused("format=qcow2,file.driver=blkdebug,file.inject-error.0.event=none,file.inject-error.1.evnt=none,file=%s" % chain[1])
+
+
+def test_native_aio_is_direct(chain):
+    assert "aio=native needs cache.direct=on" in refused("if=none,format=qcow2,aio=native,file=%s" % chain[0])
+    assert "aio=native needs cache.direct=on" in run("-M", "none", "-blockdev", "file,node-name=f,aio=native,filename=%s" % chain[0])[2]
+    with Machine("-M", "none", "-blockdev", "file,node-name=f,aio=native,cache.direct=on,filename=%s" % chain[0]) as m:
+        assert node(m, "f")["drv"] == "file"
