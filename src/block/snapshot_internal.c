@@ -67,6 +67,8 @@ static bool co_create(struct txn_act *t, struct err *e)
     const struct blk_snap s = { .name = a->name, .sec = (uint64_t)(now / 1000000000), .nsec = (uint64_t)(now % 1000000000),
                                 .vm_clock = (uint64_t)clock_now(CLOCK_VM) };
     r = r ? r : BLK_DRIVER(n)->snap->create(n, &s);
+    if (r == -EOVERFLOW)
+        return err_set(e, ERR_VALUE, "Failed to create snapshot '%s' on device '%s': the image's refcounts are too narrow for one more", a->name, a->device);
     return !r || err_os(e, -r, "Failed to create snapshot '%s' on device '%s'", a->name, a->device);
 }
 
@@ -95,7 +97,7 @@ static json_t *co_cmd_delete(void *args, struct err *e)
         return err_set(e, ERR_VALUE, "Name and id are both NULL"), NULL;
     int r = co_look(n, a->id, a->name, &there);
     if (!r && !there)
-        return err_set(e, ERR_NOT_FOUND, "Snapshot with id '%s' and name '%s' does not exist on device '%s'", a->id ? a->id : "NULL",
+        return err_set(e, ERR_UNKNOWN, "Snapshot with id '%s' and name '%s' does not exist on device '%s'", a->id ? a->id : "NULL",
                        a->name ? a->name : "NULL", a->device), NULL;
     r = r ? r : BLK_DRIVER(n)->snap->del(n, json_string_value(json_object_get(there, "id")));
     if (!r)

@@ -110,6 +110,15 @@ static void co_add_usage(struct blk_node *n, json_t *info)
         json_object_set_new(info, "actual-size", json_integer(used));
 }
 
+/* Options in place of a name say which file it is; with a filter between, that file is not what is shown, and they stay. */
+static const char *shown_name(const struct blk_node *n, const char *name, bool is_opts)
+{
+    for (const struct blk_node *l = n; l && is_opts; l = l->child.node)
+        is_opts = !(BLK_DRIVER(l)->flags & BLK_FILTER);
+    const char *file = is_opts ? blk_node_filename(n) : "";
+    return *file ? file : name;
+}
+
 static const struct img_opt info_opts[] = {
     IMG_OPT_FORMAT,
     { OPT_CHAIN, "backing-chain", NULL, "of the images that it lies over, too" },
@@ -148,7 +157,7 @@ static int co_info(int argc, char **argv)
             status = 1;
             break;
         }
-        json_t *j = blk_image_info(n, name);
+        json_t *j = blk_image_info(n, shown_name(n, name, here.image_opts || str_starts(name, "json:")));
         co_add_usage(n, j);
         if (!img_is_json(&o)) {
             if (depth)
@@ -355,6 +364,15 @@ IMG_CMD(co_check, "check", check_opts, "FILE", "Checks an image; status 0: clean
 
 /* ---- snapshots ---- */
 
+/* What is in all snapshots is counted once for each. */
+static int too_narrow(struct blk_node *n)
+{
+    struct err e = ERR_INIT;
+    err_set(&e, ERR_VALUE, "the refcounts of '%s' are too narrow to count one more snapshot", blk_node_filename(n));
+    err_hint(&e, "backplane-img amend -o refcount_bits=16 widens them");
+    return img_fail(&e, NULL);
+}
+
 static int do_snapshot(struct blk_node *n, char op, const char *what)
 {
     const struct blk_snap_ops *s = BLK_DRIVER(n)->snap;
@@ -381,6 +399,7 @@ static int do_snapshot(struct blk_node *n, char op, const char *what)
     case 'd': r = s->del(n, what); break;
     }
     return r == -ENOENT ? (fprintf(stderr, "backplane-img: there is no snapshot '%s'\n", what), 1)
+         : r == -EOVERFLOW && op == 'c' ? too_narrow(n)
          : r ? img_fail_errno(r, "snapshot '%s' of '%s'", what ? what : "", blk_node_filename(n)) : 0;
 }
 

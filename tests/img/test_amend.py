@@ -130,3 +130,14 @@ def test_a_lost_refcount_table(tmp_path, lost):
     qimg("snapshot", "-d", "s", a)
     qio(a, "write -P 5 0 1M")
     qimg("check", a)
+
+
+def test_a_snapshot_more_than_refcounts_can_count(tmp_path):
+    a = tmp_path / "a"
+    img("create", "-f", "qcow2", "-o", "refcount_bits=1", a, "4M")
+    qio(a, "write 0 64k")
+    text = img("snapshot", "-c", "one", a, ok=(1,)).stderr
+    assert "refcounts of '%s' are too narrow to count one more snapshot" % a in text and "refcount_bits=16" in text
+    img("check", "-f", "qcow2", a, ok=(0, 3))
+    img("amend", "-f", "qcow2", "-o", "refcount_bits=16", a)
+    img("snapshot", "-c", "one", a)

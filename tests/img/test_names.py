@@ -130,3 +130,14 @@ def test_a_path_with_a_colon(tmp_path):
     a = sparse_file(tmp_path / "a", MIB)
     img("convert", "-O", "raw", a, 'json:{"driver": "file", "filename": "%s"}' % (tmp_path / "b"))
     assert filecmp.cmp(a, tmp_path / "b", shallow=False)
+
+
+def test_info_tells_the_file_of_an_image_named_by_options(tmp_path):
+    """As qemu-img does; with a filter between, the file is not what is shown."""
+    a = tmp_path / "a"
+    img("create", "-f", "qcow2", a, "1M")
+    name = "json:" + json.dumps({"driver": "qcow2", "file": {"driver": "file", "filename": str(a)}})
+    assert info(name)["filename"] == str(a)
+    assert info("driver=qcow2,file.filename=%s" % a, "--image-opts")["filename"] == str(a)
+    name = "json:" + json.dumps({"driver": "qcow2", "file": {"driver": "blkdebug", "image": {"driver": "file", "filename": str(a)}}})
+    assert info(name)["filename"] == name
