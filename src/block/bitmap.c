@@ -161,7 +161,7 @@ struct blk_bitmap *blk_bitmap_get(const char *node, const char *name, bool for_u
     struct blk_node *n = blk_node_find(node, e);
     struct blk_bitmap *b = n ? blk_bitmap_find(n, name) : NULL;
     if (n && !b)
-        err_set(e, ERR_NOT_FOUND, "Dirty bitmap '%s' not found", name);
+        err_set(e, ERR_UNKNOWN, "Dirty bitmap '%s' not found", name);
     return b && blk_bitmap_usable(b, for_use, e) ? b : NULL;
 }
 

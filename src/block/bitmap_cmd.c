@@ -89,7 +89,7 @@ static bool co_remove(struct txn_act *t, struct err *e)
     if (!n)
         return false;
     if (!b)
-        return err_set(e, ERR_NOT_FOUND, "Dirty bitmap '%s' not found", a->name);
+        return err_set(e, ERR_UNKNOWN, "Dirty bitmap '%s' not found", a->name);
     if (b->busy || b->leaving)
         return err_set(e, ERR_BUSY, "Bitmap '%s' is currently in use by another operation and cannot be used", a->name);
     if (b->stored && n->caps.read_only)

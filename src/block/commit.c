@@ -176,6 +176,8 @@ static json_t *co_commit(void *args, struct err *e)
     struct blk_node *n = blk_node_find(a->device, e), *active = n ? blk_skip_filters(n) : NULL;
     struct blk_node *top = n ? pick(active, a->top, a->top_node, active, e) : NULL;
     struct blk_node *base = top ? pick(active, a->base, a->base_node, lowest_of(active), e) : NULL;
+    if (!n)
+        e->cls = ERR_NOT_FOUND;         /* as QEMU says it here: management programs probe for the command by that */
     if (!base)
         return NULL;
     bool ok;

@@ -297,7 +297,7 @@ bool co_iscsi_probe(struct blk_iscsi *s, struct err *e)
     if (r)
         return probe_error(s, "ask it what it is", r, e);
     if (b[0] >> 5 || (b[0] & 0x1f) == 0x1f)
-        return err_set(e, ERR_NOT_FOUND, "%s: there is no such unit", s->what);
+        return err_set(e, ERR_UNKNOWN, "%s: there is no such unit", s->what);
     s->type = b[0] & 0x1f;
     if (s->type != 0 && s->type != 5 && s->type != 7)
         return err_set(e, ERR_VALUE, "%s: it is no disk, but of type 0x%02x", s->what, s->type);

@@ -79,7 +79,7 @@ static json_t *co_remove(void *args, struct err *e)
 {
     struct del_args *a = args;
     struct nbd_export *x = nbd_export_find(a->name);
-    return done(x ? blk_export_del(&x->exp, a->mode == 1, e) : err_set(e, ERR_NOT_FOUND, "there is no export '%s'", a->name));
+    return done(x ? blk_export_del(&x->exp, a->mode == 1, e) : err_set(e, ERR_UNKNOWN, "there is no export '%s'", a->name));
 }
 
 #define ROW(var, nm, ds, ...) static const struct qmp_cmd var = { .name = nm, .doc = ds, __VA_ARGS__ }; QMP_CMD(&var)

@@ -109,7 +109,7 @@ static bool co_export_name(struct blk_nbd *s, struct err *e)
     int r = co_send_option(s, NBD_OPT_EXPORT_NAME, s->export, (uint32_t)strlen(s->export));
     r = r ? r : co_nbd_recv(&s->wire, d, s->no_zeroes ? 10 : sizeof d);
     if (r)
-        return err_set(e, ERR_NOT_FOUND, "the NBD server refuses export '%s'", s->export);
+        return err_set(e, ERR_UNKNOWN, "the NBD server refuses export '%s'", s->export);
     s->size = ld_be64(d);
     s->flags = ld_be16(d + 8);
     return true;
@@ -140,7 +140,7 @@ static bool co_go(struct blk_nbd *s, struct err *e)
         if (refused && type == NBD_REP_ERR_TLS_REQD)
             err_set(e, ERR_VALUE, "the NBD server requires TLS"), err_hint(e, "tls-creds=ID, of -object tls-creds-x509,id=ID,dir=FOLDER");
         else if (refused)
-            err_set(e, ERR_NOT_FOUND, "the NBD server refuses export '%s'%s%.100s", s->export, len ? ": " : "", len ? (char *)d : "");
+            err_set(e, ERR_UNKNOWN, "the NBD server refuses export '%s'%s%.100s", s->export, len ? ": " : "", len ? (char *)d : "");
         free(d);
         if (refused) {
             co_leave(s);
@@ -207,7 +207,7 @@ static bool co_handshake(struct blk_nbd *s, struct err *e)
         return err_os(e, -r, "the NBD server does not answer well");
     if (s->context && !(s->structured && s->status)) {
         co_leave(s);
-        return err_set(e, ERR_NOT_FOUND, "the NBD server's export '%s' does not tell of '%s'", s->export, s->context);
+        return err_set(e, ERR_UNKNOWN, "the NBD server's export '%s' does not tell of '%s'", s->export, s->context);
     }
     s->max_request = NBD_MAX_REQUEST;
     s->ragged.block = 512;                  /* of a server that says nothing */

@@ -114,7 +114,7 @@ static struct blk_bitmap *find(struct blk_node *n, const char *name, struct err 
         if (b)
             return blk_bitmap_usable(b, false, e) ? b : NULL;
     }
-    err_set(e, ERR_NOT_FOUND, "Bitmap '%s' is not found", name);
+    err_set(e, ERR_UNKNOWN, "Bitmap '%s' is not found", name);
     return NULL;
 }
 

@@ -178,7 +178,7 @@ static int64_t co_allocated(struct blk_node *n)
 
 static bool failed(struct blk_nfs *s, const char *what, int r, struct err *e)
 {
-    err_set(e, r == -ENOENT ? ERR_NOT_FOUND : ERR_GENERIC, "cannot %s '%s': %s", what, s->name, s->said);
+    err_set(e, ERR_GENERIC, "cannot %s '%s': %s", what, s->name, s->said);
     if (r == -EACCES || r == -EROFS || r == -EPERM)
         err_hint(e, s->node.read_only ? "user=UID,group=GID say as whom" : "to read it only, say read-only=on; user=UID,group=GID say as whom");
     return false;

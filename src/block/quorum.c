@@ -388,7 +388,7 @@ static bool co_child_del(struct blk_node *n, const char *name, struct err *e)
     struct blk_quorum *q = of(n);
     uint64_t i = KIDS_MAX;
     if (!str_starts(name, "children.") || !parse_u64(name + strlen("children."), &i) || i >= KIDS_MAX || !q->kid[i].node)
-        return err_set(e, ERR_NOT_FOUND, "quorum '%s' has no child '%s'", n->obj.id, name);
+        return err_set(e, ERR_UNKNOWN, "quorum '%s' has no child '%s'", n->obj.id, name);
     if (count(q) <= q->threshold)
         return err_set(e, ERR_STATE, "The number of children cannot be lower than the vote threshold %u", q->threshold);
     blk_child_close_at(&q->kid[i]);

@@ -51,7 +51,7 @@ static int co_resize(struct blk_node *n, uint64_t size)
 
 static bool open_error(struct blk_ssh *s, int r, struct err *e)
 {
-    err_set(e, r == -ENOENT ? ERR_NOT_FOUND : ERR_GENERIC, "cannot open '%s': the server says: %s", s->name, s->sftp.said);
+    err_set(e, ERR_GENERIC, "cannot open '%s': the server says: %s", s->name, s->sftp.said);
     if (r == -EACCES)
         err_hint(e, s->node.read_only ? "the user there may not read it" : "to read it only, say read-only=on");
     else if (r == -ENOENT)

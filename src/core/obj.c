@@ -473,6 +473,8 @@ struct obj *obj_lookup(const struct obj_class *base, const char *id, struct err 
 {
     const char *ns = obj_class_ns(base);
     struct obj *o = obj_find(ns, id);
+    /* DeviceNotFound is of devices and of what objects link to by a path; what back ends' names say is not there is a GenericError. */
+    enum err_class cls = ns && strcmp(ns, "device") && strcmp(ns, "object") ? ERR_UNKNOWN : ERR_NOT_FOUND;
     const char *near;
 
     if (o && o->making) {
@@ -482,10 +484,10 @@ struct obj *obj_lookup(const struct obj_class *base, const char *id, struct err 
     if (o && obj_is(o, base))
         return o;
     if (o) {
-        err_set(e, ERR_NOT_FOUND, "'%s' is a '%s', not a '%s'", id, o->cls->name, base->name);
+        err_set(e, cls, "'%s' is a '%s', not a '%s'", id, o->cls->name, base->name);
         return NULL;
     }
-    err_set(e, ERR_NOT_FOUND, "there is no %s with the id '%s'", ns ? ns : "object", id);
+    err_set(e, cls, "there is no %s with the id '%s'", ns ? ns : "object", id);
     near = err_nearest(id, ns_id, ns_find(ns));
     if (near)
         err_hint(e, "did you mean '%s'?", near);

@@ -102,3 +102,22 @@ def test_a_virtio_disk_has_the_name_that_management_tools_look_for(compat, told)
         assert m.qmp.cmd("query-block")[0]["inserted"]["iops"] == 5
         with pytest.raises(QmpError):
             m.qmp.request_underscored("block_set_io_throttle", {**limits, "id": "/machine/peripheral/d/virtio-backend/x"})
+
+
+def test_the_class_of_a_name_that_is_not_there(tmp_path):
+    """DeviceNotFound, by which management programs probe for what a command can, is said where QEMU says it."""
+    with Machine("-M", "none", "-drive", "if=none,id=d,format=qcow2,file=%s" % create(tmp_path / "a", MIB)) as m:
+        def class_of(cmd, **args):
+            with pytest.raises(QmpError) as e:
+                m.qmp.cmd(cmd, **args)
+            return e.value.cls
+        for cmd, args in (("block-stream", {"device": "x"}), ("drive-mirror", {"device": "x", "target": "t", "sync": "full"}),
+                          ("blockdev-mirror", {"device": "d", "target": "x", "sync": "full"}), ("drive-backup", {"device": "x", "target": "t", "sync": "full"}),
+                          ("block_resize", {"device": "x", "size": 512}), ("blockdev-del", {"node-name": "x"}), ("blockdev-snapshot", {"node": "x", "overlay": "y"}),
+                          ("block-dirty-bitmap-add", {"node": "x", "name": "b"}), ("block-dirty-bitmap-remove", {"node": "d", "name": "b"}),
+                          ("block-dirty-bitmap-clear", {"node": "d", "name": "b"}), ("blockdev-snapshot-delete-internal-sync", {"device": "d", "name": "s"}),
+                          ("block-export-del", {"id": "x"}), ("block-export-add", {"type": "nbd", "id": "e", "node-name": "x"}), ("job-cancel", {"id": "x"})):
+            assert class_of(cmd, **args) == "GenericError", cmd
+        for cmd, args in (("block-commit", {"device": "x"}), ("blockdev-open-tray", {"device": "x"}), ("eject", {"id": "x"}), ("device_del", {"id": "x"})):
+            assert class_of(cmd, **args) == "DeviceNotFound", cmd
+        assert class_of("block-job-cancel", device="x") == "DeviceNotActive"
