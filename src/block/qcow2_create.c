@@ -150,14 +150,45 @@ static int co_placeless(struct qcow2 *s, uint64_t at, uint64_t most, uint64_t *n
     return r;
 }
 
+/* The bytes [host, host + len) of the data file, as @how says. */
+static int co_fill(struct qcow2 *s, uint64_t host, uint64_t len, enum blk_prealloc how)
+{
+    struct blk_node *d = q2_data(s);
+    if (how == BLK_PREALLOC_FALLOC)
+        return co_node_zero(d, host, len, BLK_GROW);
+    if (how != BLK_PREALLOC_FULL)
+        return host + len > atomic_load(&d->size) ? co_node_resize(d, host + len) : 0;
+    uint8_t *z = calloc(1, s->cluster_size);
+    int r = z ? 0 : -ENOMEM;
+    for (uint64_t i = 0; i < len && !r; i += s->cluster_size) {
+        struct iovec v = { z, MIN(s->cluster_size, len - i) };
+        r = co_node_pwritev(d, host + i, v.iov_len, &v, 1, BLK_GROW);
+    }
+    free(z);
+    return r;
+}
+
+/* In a raw data file what is there is the disk's already: space for the rest. */
+static int co_fill_holes(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
+{
+    struct blk_extent x = { 0 };
+    int r = 0;
+    for (uint64_t at = from, end = q2_size(s); at < end && !r; at += x.len) {
+        r = co_node_map(q2_data(s), at, end - at, &x);
+        if (!r && x.zero)
+            r = co_fill(s, at, x.len, how);
+    }
+    return r;
+}
+
 /*
- * Clusters for what is from @from on. In an image that was used they may hold what was deleted, unless they are written; and zeroes of the
+ * Clusters for what is from @from on. In an image that was used they may hold what was deleted (and in a data file what others left), unless they are written; and zeroes of the
  * file are none of an encrypted disk: zero clusters. Those of a new image with a backing file show what is below: they have subclusters.
  */
-static int co_preallocate(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
+int co_q2_preallocate_inner(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
 {
     uint64_t size = align_up(q2_size(s), s->cluster_size);
-    bool below = !from && s->backing_name, hide = s->luks || (from && how == BLK_PREALLOC_METADATA && !s->has_data_file);
+    bool below = !from && s->backing_name, hide = s->luks || (from && how == BLK_PREALLOC_METADATA && !s->raw_data);
     int r = 0;
     for (uint64_t at = align_up(from, s->cluster_size); at < size && !r;) {
         uint64_t want = MIN((size - at) >> s->cluster_bits, (uint64_t)4096), got, host = at;
@@ -172,19 +203,7 @@ static int co_preallocate(struct qcow2 *s, uint64_t from, enum blk_prealloc how)
         uint64_t len = got << s->cluster_bits;
         if (s->has_data_file)           /* which ends where the disk does */
             len = MIN(len, q2_size(s) - host);
-        if (!r && how == BLK_PREALLOC_FULL) {
-            uint8_t *z = calloc(1, s->cluster_size);
-            r = z ? 0 : -ENOMEM;
-            for (uint64_t i = 0; i < len && !r; i += s->cluster_size) {
-                struct iovec v = { z, MIN(s->cluster_size, len - i) };
-                r = co_node_pwritev(q2_data(s), host + i, v.iov_len, &v, 1, BLK_GROW);
-            }
-            free(z);
-        } else if (!r && how == BLK_PREALLOC_FALLOC) {
-            r = co_node_zero(q2_data(s), host, len, BLK_GROW);
-        } else if (!r && host + len > atomic_load(&q2_data(s)->size)) {
-            r = co_node_resize(q2_data(s), host + len);
-        }
+        r = r ? r : co_fill(s, host, len, how);
         s->writes++;
         struct q2_ent e = { .has_host = true, .copied = true, .alloc = below || hide ? 0 : q2_all_subs(s),
                             .zero = hide && !below ? q2_all_subs(s) : 0 };
@@ -203,7 +222,7 @@ int co_q2_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how)
     if (s->version < 3 && (s->luks || how == BLK_PREALLOC_METADATA))
         return -ENOTSUP;            /* what is in new clusters would be seen */
     co_q2_lock_all(s);
-    int r = co_preallocate(s, from, how);
+    int r = s->raw_data ? co_fill_holes(s, from, how) : co_q2_preallocate_inner(s, from, how);
     q2_unlock_all(s);
     return r;
 }
@@ -217,7 +236,7 @@ static bool co_open_and_finish(struct blk_node *file, const struct create *c, st
     if (!n)
         return false;
     bool ok = !c->encrypt || co_q2_crypt_create(q2_of(n), &c->luks, e);
-    int r = ok && c->preallocation ? co_preallocate(q2_of(n), 0, c->preallocation) : 0;
+    int r = ok && c->preallocation ? co_q2_preallocate_inner(q2_of(n), 0, c->preallocation) : 0;
     obj_del(&n->obj);
     return ok && (!r || err_os(e, -r, "cannot allocate the clusters of '%s'", blk_node_filename(file)));
 }

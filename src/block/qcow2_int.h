@@ -262,6 +262,7 @@ int co_q2_write_packed(struct blk_node *n, uint64_t off, uint64_t len, const str
 /* ---- qcow2_resize.c ---- */
 int co_q2_resize(struct blk_node *n, uint64_t size);
 int co_q2_preallocate(struct blk_node *n, uint64_t from, enum blk_prealloc how);
+int co_q2_preallocate_inner(struct qcow2 *s, uint64_t from, enum blk_prealloc how);
 
 /* ---- qcow2_snap.c ---- */
 /* What is damaged in the table of snapshots keeps nobody from reading the disk. */

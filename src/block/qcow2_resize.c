@@ -86,6 +86,15 @@ static int co_clear_edge(struct qcow2 *s, uint64_t from, uint64_t to)
     return r;
 }
 
+/* What the new part shows. In a raw data file that is what is there: one that was longer goes on being the disk, byte by byte. */
+static int co_show_new_part(struct qcow2 *s, uint64_t from, uint64_t to)
+{
+    if (s->raw_data)
+        return co_q2_preallocate_inner(s, from, BLK_PREALLOC_METADATA);
+    int r = co_clear_edge(s, from, to);
+    return r ? r : co_hide_below(s, from, to);
+}
+
 static int co_set_size(struct qcow2 *s, uint64_t size)
 {
     uint64_t old = q2_size(s);
@@ -98,15 +107,12 @@ static int co_set_size(struct qcow2 *s, uint64_t size)
     else
         r = co_l1_grow(s, size ? (size - 1) / q2_l2_covers(s) + 1 : 0);
     r = r ? r : co_q2_sync(s);
-    if (!r && size > old && s->has_data_file)
+    if (!r && size > old && s->has_data_file && size > atomic_load(&q2_data(s)->size))
         r = co_node_resize(q2_data(s), size);
     if (r)
         return r;
     atomic_store(&s->node.size, size);
-    if (size > old) {
-        r = co_clear_edge(s, old, size);
-        r = r ? r : co_hide_below(s, old, size);
-    }
+    r = size > old ? co_show_new_part(s, old, size) : 0;
     r = r ? r : co_q2_sync(s);
     if (!r && size < old && s->has_data_file)
         r = co_node_resize(q2_data(s), size);

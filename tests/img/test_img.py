@@ -126,6 +126,28 @@ def test_a_data_file_of_its_own(tmp_path):
 
 
 @needs_qemu
+@pytest.mark.parametrize("how", ["off", "metadata", "falloc", "full"])
+def test_a_disk_that_grows_into_a_longer_data_file(tmp_path, how):
+    """What is there belongs to the disk where the file is a raw image, and nobody's where it is not; no byte behind the new end is lost."""
+    for raw in ("off", "on"):
+        q, d = tmp_path / ("a" + raw), tmp_path / ("d" + raw)
+        img("create", "-f", "qcow2", "-o", "data_file=%s,data_file_raw=%s" % (d, raw), q, "1000k")
+        with open(d, "r+b") as f:
+            f.seek(1000 * 1024)
+            f.write(b"T" * 3096 * 1024)
+            f.truncate(5 * MIB)
+        img("resize", "-f", "qcow2", "--preallocation", how, q, "3M")
+        clean(q)
+        img("convert", "-f", "qcow2", "-O", "raw", q, tmp_path / ("b" + raw))
+        held, shown = d.read_bytes(), (tmp_path / ("b" + raw)).read_bytes()
+        assert shown == (held[:3 * MIB] if raw == "on" else bytes(3 * MIB))
+        assert held[3 * MIB:] == b"T" * MIB + bytes(MIB)
+        if raw == "on":
+            assert held[1000 * 1024:3 * MIB] == b"T" * 2072 * 1024
+        qio(q, "write -P 7 1M 4k", "read -P 7 1M 4k", "read -P %d 1028k 4k" % (84 if raw == "on" else 0))
+
+
+@needs_qemu
 @pytest.mark.parametrize("kind", ["", "cluster_size=4k", "extended_l2=on,cluster_size=32k", "cluster_size=2M,refcount_bits=1", "cluster_size=512",
                                   "preallocation=metadata", "preallocation=full"])
 def test_measure_agrees(kind):
