@@ -5,10 +5,12 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 IMG = os.path.join(os.path.dirname(os.environ.get("BACKPLANE") or os.path.join(ROOT, "build", "backplane")), "backplane-img")
+sys.path.append(os.path.join(ROOT, "tests", "proto"))           # of which lib is used here, too
 QEMU = shutil.which("qemu-img") and shutil.which("qemu-io")
 
 
@@ -17,17 +19,6 @@ def run(*cmd, ok=(0,), cwd=None, timeout=240, env=None):
                        check=False, env=env and dict(os.environ, **env))
     assert p.returncode in ok, "%s: status %d\n%s%s" % (" ".join(map(str, cmd)), p.returncode, p.stdout[-2000:], p.stderr[-2000:])
     return p
-
-
-def take(sock, n):
-    """@n bytes of a stream socket, however they come. (With a timeout, MSG_WAITALL does not wait for all.)"""
-    data = b""
-    while len(data) < n:
-        piece = sock.recv(min(n - len(data), 1 << 20))
-        if not piece:
-            raise EOFError("%d bytes in place of %d" % (len(data), n))
-        data += piece
-    return data
 
 
 def img(*args, **kw):

@@ -2,12 +2,9 @@
 """backplane-serve with a monitor."""
 import os
 import subprocess
-import sys
 
-from imglib import IMG, ROOT
-
-sys.path.append(os.path.join(ROOT, "tests", "proto"))
-from lib.machine import Qmp, QmpError, connect  # noqa: E402
+from imglib import IMG
+from lib.machine import Qmp, QmpError, connect
 
 SERVE = os.path.join(os.path.dirname(IMG), "backplane-serve")
 __all__ = ["SERVE", "QmpError", "Storage"]

@@ -1,115 +1,18 @@
 # SPDX-License-Identifier: MIT
 """What the NBD protocol (doc/proto.md) asks of a client, and servers that do not keep to it."""
-import contextlib
 import random
 import shutil
-import socket
 import struct
-import threading
 
 import pytest
 
-from imglib import img, run, take
+from imglib import img, run
+from lib.nbd import CONTEXT_ID, Chunk, Client, Cmd, CmdFlag, Link, Opt, Server
 from servelib import Storage
 from test_nbd import Server as Process
-from test_nbd_rules import FAST, READ, STATUS, WRITE, ZEROES, Client
 
 SIZE = 1 << 20
-EXPORT_NAME, ABORT, GO, STRUCTURED, SET_CONTEXTS = 1, 2, 7, 8, 10
-ACK, INFO, CONTEXT = 1, 3, 4
-UNSUPPORTED, UNKNOWN = 1 << 31 | 1, 1 << 31 | 6
-DISC, ESHUTDOWN = 2, 108
-FLAGS = 0x0065                      # HAS_FLAGS, FLUSH, TRIM, WRITE_ZEROES
-DATA, HOLE, ALLOCATION, NONE = 1, 2, 5, 0
-
-
-class Server:
-    """Each connection is served by a function of its own, called with this and the socket; ->options are those that came."""
-
-    def __init__(self, path, *scripts, block=None, go=True, known=True):
-        self.block, self.knows_go, self.known, self.scripts = block, go, known, scripts
-        self.options, self.requests, self.trouble = [], [], []
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen(4)
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-
-    def run(self):
-        try:
-            for script in self.scripts:
-                c = self.listener.accept()[0]
-                c.settimeout(60)
-                c.sendall(b"NBDMAGICIHAVEOPT" + struct.pack(">H", 3))
-                take(c, 4)
-                while self.option(c):
-                    pass
-                with contextlib.suppress(ConnectionError):      # who is told what cannot be hears no more of it
-                    script(self, c)
-                c.close()
-        except Exception as e:                  # pylint: disable=broad-except
-            self.trouble.append(repr(e))
-
-    def option(self, c):
-        _, option, length = struct.unpack(">8sII", take(c, 16))
-        take(c, length)
-        self.options.append(option)
-
-        def answer(kind, data=b""):
-            c.sendall(struct.pack(">QIII", 0x3e889045565a9, option, kind, len(data)) + data)
-        if option == EXPORT_NAME:
-            c.sendall(struct.pack(">QH", SIZE, FLAGS))
-        elif option == GO and self.knows_go and self.known:
-            if self.block:
-                answer(INFO, struct.pack(">HIII", 3, *self.block))
-            answer(INFO, struct.pack(">HQH", 0, SIZE, FLAGS))
-            answer(ACK)
-        elif option == SET_CONTEXTS:
-            answer(CONTEXT, struct.pack(">I", 77) + b"base:allocation")
-            answer(ACK)
-        elif option == STRUCTURED:
-            answer(ACK)
-        elif option != ABORT:
-            answer(UNKNOWN if option == GO and not self.known else UNSUPPORTED)
-        return option != ABORT and not (option == EXPORT_NAME or (option == GO and self.knows_go and self.known))
-
-    def next(self, c):
-        """kind, cookie, offset, length of the next request."""
-        magic, _, kind, cookie, off, n = struct.unpack(">IHHQQI", take(c, 28))
-        assert magic == 0x25609513
-        if kind == WRITE:
-            take(c, n)
-        self.requests.append((kind, off, n))
-        return kind, cookie, off, n
-
-    def ended(self):
-        self.thread.join(60)
-        assert not self.thread.is_alive() and not self.trouble, self.trouble
-
-
-def chunk(c, cookie, kind, payload=b"", done=True):
-    c.sendall(struct.pack(">IHHQI", 0x668e33ef, done, kind, cookie, len(payload)) + payload)
-
-
-def serve_all(data=None):
-    """A script that answers as one should, until the client goes."""
-    def script(s, c):
-        while True:
-            kind, cookie, off, n = s.next(c)
-            if kind == DISC:
-                return
-            if kind == READ:
-                chunk(c, cookie, DATA, struct.pack(">Q", off) + (data[off:off + n] if data else bytes(n)))
-            elif kind == STATUS:
-                chunk(c, cookie, ALLOCATION, struct.pack(">III", 77, n, 0))
-            else:
-                chunk(c, cookie, NONE)
-    return script
-
-
-def until_gone(_, c):
-    while c.recv(1 << 16):
-        pass
+ESHUTDOWN = 108
 
 
 def opts(path, more=""):
@@ -117,35 +20,38 @@ def opts(path, more=""):
 
 
 def odd_read(how):
-    def script(s, c):
-        kind, cookie, off, n = s.next(c)
-        assert kind == READ
-        half = n // 2
+    def script(link):
+        r = link.next()
+        assert r.kind == Cmd.READ
+        half = r.length // 2
+
+        def data(at, n, done):
+            link.chunk(r, Chunk.OFFSET_DATA, struct.pack(">Q", at) + bytes(n), done)
         if how == "half twice":
-            for done in (False, True):
-                chunk(c, cookie, DATA, struct.pack(">Q", off) + bytes(half), done)
+            data(r.offset, half, False)
+            data(r.offset, half, True)
         elif how == "overlapping":
-            chunk(c, cookie, DATA, struct.pack(">Q", off) + bytes(half + 1), False)
-            chunk(c, cookie, DATA, struct.pack(">Q", off + half) + bytes(half), True)
+            data(r.offset, half + 1, False)
+            data(r.offset + half, half, True)
         elif how == "hole over data":
-            chunk(c, cookie, DATA, struct.pack(">Q", off) + bytes(n), False)
-            chunk(c, cookie, HOLE, struct.pack(">QI", off, n), True)
+            data(r.offset, r.length, False)
+            link.chunk(r, Chunk.OFFSET_HOLE, struct.pack(">QI", r.offset, r.length))
         elif how == "empty hole":
-            chunk(c, cookie, HOLE, struct.pack(">QI", off, 0), False)
-            chunk(c, cookie, DATA, struct.pack(">Q", off) + bytes(n), True)
+            link.chunk(r, Chunk.OFFSET_HOLE, struct.pack(">QI", r.offset, 0), False)
+            data(r.offset, r.length, True)
         elif how == "none before the end":
-            chunk(c, cookie, NONE, b"", False)
-            chunk(c, cookie, DATA, struct.pack(">Q", off) + bytes(n), True)
+            link.chunk(r, Chunk.NONE, b"", False)
+            data(r.offset, r.length, True)
         elif how == "long text":
-            chunk(c, cookie, 0x8001, struct.pack(">IH", 5, 100) + b"short", True)
-        until_gone(s, c)
+            link.chunk(r, Chunk.ERROR, struct.pack(">IH", 5, 100) + b"short")
+        link.until_gone()
     return script
 
 
 @pytest.mark.parametrize("how", ["half twice", "overlapping", "hole over data", "empty hole", "none before the end", "long text"])
 def test_chunks_that_cannot_be(tmp_path, how):
     """The connection ends ("Structured reply types"), and what did not come is nobody's data."""
-    s = Server(tmp_path / "s", odd_read(how))
+    s = Server(tmp_path / "s", SIZE, odd_read(how))
     r = img("bench", "-c", "1", "-s", "65536", "--image-opts", opts(tmp_path / "s"), ok=(1,))
     assert "is lost: Protocol error" in r.stderr, r.stderr
     s.ended()
@@ -153,39 +59,35 @@ def test_chunks_that_cannot_be(tmp_path, how):
 
 def test_chunks_in_any_order(tmp_path):
     """"NBD_CMD_READ": the client puts them in order."""
-    data = random.Random(5).randbytes(SIZE)
-
-    def script(s, c):
-        while True:
-            kind, cookie, off, n = s.next(c)
-            if kind == DISC:
-                return
-            if kind == STATUS:
-                chunk(c, cookie, ALLOCATION, struct.pack(">III", 77, n, 0))
+    def script(link):
+        while (r := link.next()).kind != Cmd.DISC:
+            if r.kind != Cmd.READ:
+                link.answer(r)
                 continue
-            cuts = sorted(random.Random(off).sample(range(1, n), 30)) + [n]
+            cuts = sorted(random.Random(r.offset).sample(range(1, r.length), 30)) + [r.length]
             pieces = list(zip([0] + cuts, cuts))
-            random.Random(off).shuffle(pieces)
+            random.Random(r.offset).shuffle(pieces)
             for at, to in pieces:
-                chunk(c, cookie, DATA, struct.pack(">Q", off + at) + data[off + at:off + to], False)
-            chunk(c, cookie, NONE)
+                link.chunk(r, Chunk.OFFSET_DATA, struct.pack(">Q", r.offset + at) + link.server.data[r.offset + at:r.offset + to], False)
+            link.chunk(r, Chunk.NONE)
 
-    s = Server(tmp_path / "s", script)
+    s = Server(tmp_path / "s", random.Random(5).randbytes(SIZE), script)
     img("convert", "--image-opts", opts(tmp_path / "s"), "-O", "raw", tmp_path / "o")
-    assert (tmp_path / "o").read_bytes() == data
+    assert (tmp_path / "o").read_bytes() == s.data
     s.ended()
 
 
-@pytest.mark.parametrize("payload", [struct.pack(">III", 78, SIZE, 0), struct.pack(">III", 77, 0, 0), struct.pack(">I", 77), struct.pack(">IIII", 77, 1, 0, 1), None])
+@pytest.mark.parametrize("payload", [struct.pack(">III", CONTEXT_ID + 1, SIZE, 0), struct.pack(">III", CONTEXT_ID, 0, 0), struct.pack(">I", CONTEXT_ID),
+                                     struct.pack(">IIII", CONTEXT_ID, 1, 0, 1), None])
 def test_states_that_cannot_be(tmp_path, payload):
     """Of another context, of no bytes, of no extent, cut; or none at all."""
-    def script(s, c):
-        kind, cookie, _, _ = s.next(c)
-        assert kind == STATUS
-        chunk(c, cookie, NONE if payload is None else ALLOCATION, payload or b"")
-        until_gone(s, c)
+    def script(link):
+        r = link.next()
+        assert r.kind == Cmd.BLOCK_STATUS
+        link.chunk(r, Chunk.NONE if payload is None else Chunk.BLOCK_STATUS, payload or b"")
+        link.until_gone()
 
-    s = Server(tmp_path / "s", script)
+    s = Server(tmp_path / "s", SIZE, script)
     r = img("map", "--image-opts", opts(tmp_path / "s"), ok=(1,))
     assert "is lost: Protocol error" in r.stderr, r.stderr
     s.ended()
@@ -194,27 +96,26 @@ def test_states_that_cannot_be(tmp_path, payload):
 @pytest.mark.parametrize("block", [(512, 4096, 8192), (4096, 4096, 12288), (1, 4096, 1 << 20)])
 def test_limits_of_the_server_are_kept(tmp_path, block):
     """"Size constraints": no request is smaller or larger, or begins elsewhere; whatever is asked of us."""
-    data = random.Random(6).randbytes(SIZE)
-    s = Server(tmp_path / "far", serve_all(data), block=block)
+    s = Server(tmp_path / "far", random.Random(6).randbytes(SIZE), Link.serve, block=block)
     with Storage(tmp_path, "--blockdev", "nbd,node-name=m,server.type=unix,server.path=%s,export=x,discard=unmap" % (tmp_path / "far"),
                  "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "near")) as near:
         near.export("nbd", node="m", name="m", writable=True)
         with Client(tmp_path / "near") as c:
-            assert c.contexts(SET_CONTEXTS, "m", "base:allocation")
+            assert c.contexts(Opt.SET_META_CONTEXT, "m", "base:allocation")
             c.go("m")
-            for kind in (READ, WRITE, 4, ZEROES, STATUS):
+            for kind in (Cmd.READ, Cmd.WRITE, Cmd.TRIM, Cmd.WRITE_ZEROES, Cmd.BLOCK_STATUS):
                 for off, n in ((0, SIZE), (512, 512), (700, 9000), (4096, 8192), (SIZE - 700, 700)):
-                    assert c.ask(kind, off, n, 0, bytes(n) if kind == WRITE else b"") == 0
+                    assert c.ask(kind, off, n, 0, bytes(n) if kind == Cmd.WRITE else b"") == 0
     s.ended()
     least, _, most = block
     assert len(s.requests) > 20
     for kind, off, n in s.requests:
-        assert off % least == 0 and n % least == 0 and n <= (most if kind != STATUS else SIZE), (kind, off, n)
+        assert off % least == 0 and n % least == 0 and n <= (most if kind != Cmd.BLOCK_STATUS else SIZE), (kind, off, n)
 
 
 @pytest.mark.parametrize("block", [(0, 4096, 65536), (3, 4096, 65536), (1 << 17, 1 << 17, 1 << 20), (4096, 4096, 512)])
 def test_limits_that_cannot_be(tmp_path, block):
-    s = Server(tmp_path / "s", until_gone, block=block)
+    s = Server(tmp_path / "s", SIZE, Link.until_gone, block=block)
     assert "which cannot be" in img("map", "--image-opts", opts(tmp_path / "s"), ok=(1,)).stderr
     s.ended()
 
@@ -233,43 +134,42 @@ def test_large_blocks_of_nbdkit(tmp_path):
 
 def test_a_server_that_goes(tmp_path):
     """Told ESHUTDOWN, the client goes first ("Terminating the transmission phase"), and asks the next server."""
-    def going(s, c):
-        kind, cookie, _, _ = s.next(c)
-        assert kind == READ
-        chunk(c, cookie, 0x8001, struct.pack(">IH", ESHUTDOWN, 0))
-        assert s.next(c)[0] == DISC
+    def going(link):
+        r = link.next()
+        assert r.kind == Cmd.READ
+        link.chunk(r, Chunk.ERROR, struct.pack(">IH", ESHUTDOWN, 0))
+        assert link.next().kind == Cmd.DISC
 
-    s = Server(tmp_path / "s", going, serve_all())
+    s = Server(tmp_path / "s", SIZE, going, Link.serve)
     img("bench", "-c", "1", "-s", "65536", "--image-opts", opts(tmp_path / "s", ",file.reconnect-delay=60"))
     s.ended()
 
 
 def test_a_server_that_does_not_know_go(tmp_path):
-    data = random.Random(8).randbytes(SIZE)
-    s = Server(tmp_path / "s", serve_all(data), go=False)
+    s = Server(tmp_path / "s", random.Random(8).randbytes(SIZE), Link.serve, go=False)
     img("convert", "--image-opts", opts(tmp_path / "s"), "-O", "raw", tmp_path / "o")
-    assert (tmp_path / "o").read_bytes() == data and s.options[-2:] == [GO, EXPORT_NAME]
+    assert (tmp_path / "o").read_bytes() == s.data and s.options[-2:] == [Opt.GO, Opt.EXPORT_NAME]
     s.ended()
 
 
 def test_who_is_refused_says_goodbye(tmp_path):
-    s = Server(tmp_path / "s", until_gone, known=False)
+    s = Server(tmp_path / "s", SIZE, Link.until_gone, known=False)
     assert "refuses export 'x'" in img("map", "--image-opts", opts(tmp_path / "s"), ok=(1,)).stderr
     s.ended()
-    assert s.options[-2:] == [GO, ABORT]
+    assert s.options[-2:] == [Opt.GO, Opt.ABORT]
 
 
 def test_zeroes_that_must_be_fast(tmp_path):
     """A server that does not offer it is not asked for it."""
-    s = Server(tmp_path / "far", serve_all())
+    s = Server(tmp_path / "far", SIZE, Link.serve)
     with Storage(tmp_path, "--blockdev", "nbd,node-name=m,server.type=unix,server.path=%s,export=x" % (tmp_path / "far"),
                  "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "near")) as near:
         near.export("nbd", node="m", name="m", writable=True)
         with Client(tmp_path / "near") as c:
             c.go("m")
-            assert c.ask(ZEROES, 0, 4096, FAST) == 95 and c.ask(ZEROES, 0, 4096) == 0
+            assert c.ask(Cmd.WRITE_ZEROES, 0, 4096, CmdFlag.FAST_ZERO) == 95 and c.ask(Cmd.WRITE_ZEROES, 0, 4096) == 0
     s.ended()
-    assert [r for r in s.requests if r[0] == ZEROES] == [(ZEROES, 0, 4096)]
+    assert [r for r in s.requests if r[0] == Cmd.WRITE_ZEROES] == [(Cmd.WRITE_ZEROES, 0, 4096)]
 
 
 @pytest.mark.skipif(not shutil.which("nbdcopy"), reason="no nbdcopy")

@@ -3,13 +3,17 @@
 import select
 import signal
 import socket
-import struct
 import threading
+import time
 
 import pytest
 
-from imglib import img, take
+from imglib import img
+from lib.nbd import Client, Cmd, Server
 from servelib import Storage
+
+MIB = 1 << 20
+EIO = 5
 
 
 class Relay:
@@ -65,46 +69,23 @@ class Relay:
                 pass
 
 
-def hello(path, export=b""):
-    """A client that has chosen its export."""
-    c = socket.socket(socket.AF_UNIX)
-    c.settimeout(60)
-    c.connect(path)
-    assert take(c, 18)[:8] == b"NBDMAGIC"
-    if export:
-        c.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, len(export)) + export)
-        take(c, 10)
-    return c
-
-
-def ask_read(c, off):
-    """The error number of a read of 512 bytes."""
-    c.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, off, 512))
-    head = take(c, 16)
-    error = struct.unpack(">I", head[4:8])[0]
-    if not error:
-        take(c, 512)
-    return error
-
-
 @pytest.mark.parametrize("seconds", ["1", "0"])
 def test_a_client_that_says_nothing_is_sent_away(tmp_path, seconds):
     """So that those who wait behind it for one of the connections get theirs."""
     with Storage(tmp_path, "--blockdev", "null-co,node-name=n,size=1M", "--nbd-server",
                  "addr.type=unix,addr.path=%s,max-connections=1,handshake-max-seconds=%s" % (tmp_path / "s", seconds)) as s:
         s.export("nbd")
-        mute = hello(str(tmp_path / "s"))
-        if seconds == "1":
-            assert mute.recv(1) == b""
-            c = hello(str(tmp_path / "s"), b"n")
-            select.select([], [], [], 1.5)          # who is through it stays as long as it likes
-            assert ask_read(c, 0) == 0
-            c.close()
-        else:
-            mute.settimeout(1.5)
-            with pytest.raises(socket.timeout):
-                mute.recv(1)
-        mute.close()
+        with Client(tmp_path / "s", structured=False) as mute:
+            if seconds == "0":
+                mute.sock.settimeout(1.5)
+                with pytest.raises(socket.timeout):
+                    mute.sock.recv(1)
+                return
+            assert mute.sock.recv(1) == b""
+        with Client(tmp_path / "s", structured=False) as c:
+            c.export_name("n")
+            time.sleep(1.5)                     # who is through it stays as long as it likes
+            assert c.ask(Cmd.READ, 0, 512) == 0
 
 
 def test_requests_do_not_wait_for_a_server_that_says_nothing(tmp_path):
@@ -116,15 +97,15 @@ def test_requests_do_not_wait_for_a_server_that_says_nothing(tmp_path):
         with Storage(tmp_path, "--blockdev", "nbd,node-name=m,server.type=unix,server.path=%s,export=n,reconnect-delay=1" % relay.path,
                      "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "near"), name="near") as near:
             near.export("nbd", node="m")
-            c = hello(str(tmp_path / "near"), b"m")
-            assert ask_read(c, 0) == 0
-            relay.cut(silent=False)
-            assert ask_read(c, 512) == 0 and relay.taken == 2           # made anew
-            relay.cut(silent=True)
-            assert ask_read(c, 1024) == 5
-            relay.cut(silent=False)
-            assert ask_read(c, 1536) == 0
-            c.close()
+            with Client(tmp_path / "near") as c:
+                c.go("m")
+                assert c.ask(Cmd.READ, 0, 512) == 0
+                relay.cut(silent=False)
+                assert c.ask(Cmd.READ, 512, 512) == 0 and relay.taken == 2          # made anew
+                relay.cut(silent=True)
+                assert c.ask(Cmd.READ, 1024, 512) == EIO
+                relay.cut(silent=False)
+                assert c.ask(Cmd.READ, 1536, 512) == 0
 
 
 def test_the_program_ends_whatever_a_server_says(tmp_path):
@@ -136,18 +117,18 @@ def test_the_program_ends_whatever_a_server_says(tmp_path):
         near = Storage(tmp_path, "--blockdev", "nbd,node-name=m,server.type=unix,server.path=%s,export=n,reconnect-delay=86400" % (tmp_path / "far"),
                        "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "near"), name="near")
         near.export("nbd", node="m")
-        c = hello(str(tmp_path / "near"), b"m")
-        far.process.send_signal(signal.SIGSTOP)
-        try:
-            c.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, 0, 512))
-            near.qmp.cmd("query-block-exports")
-            near.process.terminate()
-            assert near.process.wait(120) == 0
-        finally:
-            near.process.kill()
-            far.process.send_signal(signal.SIGCONT)
+        with Client(tmp_path / "near") as c:
+            c.go("m")
+            far.process.send_signal(signal.SIGSTOP)
+            try:
+                c.send(Cmd.READ, 0, 512)
+                near.qmp.cmd("query-block-exports")
+                near.process.terminate()
+                assert near.process.wait(120) == 0
+            finally:
+                near.process.kill()
+                far.process.send_signal(signal.SIGCONT)
         assert "does not answer, and the program ends" in near.text()
-        c.close()
 
 
 @pytest.mark.parametrize("how", ["cancel", "quit"])
@@ -170,38 +151,19 @@ def test_nobody_waits_for_a_lost_server_in_vain(tmp_path, how):
 @pytest.mark.parametrize("drain", [True, False])
 def test_bench_flushes_when_nothing_is_in_flight(tmp_path, drain):
     """Unless --no-drain: the server, which answers only what it has of several requests together, sees which are under way at a flush."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "s"))
-    listener.listen(1)
     at_flush = []
 
-    def serve():
-        c = listener.accept()[0]
-        c.sendall(b"NBDMAGICIHAVEOPT" + struct.pack(">H", 3))
-        take(c, 4)
-        while True:
-            _, option, length = struct.unpack(">QII", take(c, 16))
-            take(c, length)
-            reply = struct.pack(">QI", 0x3e889045565a9, option)
-            if option == 7:
-                break
-            c.sendall(reply + struct.pack(">II", 1 << 31 | 1, 0))
-        c.sendall(reply + struct.pack(">IIHQH", 3, 12, 0, 1 << 20, 1 | 4) + reply + struct.pack(">II", 1, 0))
+    def together(link):
         waiting = []
-        while True:
-            _, _, kind, cookie, _, length = struct.unpack(">IHHQQI", take(c, 28))
-            if kind == 2:
-                return
-            if kind == 1:
-                take(c, length)
-            else:
+        while (r := link.next()).kind != Cmd.DISC:
+            if r.kind == Cmd.FLUSH:
                 at_flush.append(len(waiting))
-            waiting.append(cookie)
-            while waiting and (kind == 3 or not select.select([c], [], [], 0.05)[0]):
-                c.sendall(struct.pack(">IIQ", 0x67446698, 0, waiting.pop(0)))
+            waiting.append(r)
+            while waiting and (r.kind == Cmd.FLUSH or link.nothing_comes(0.05)):
+                link.answer(waiting.pop(0))
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    s = Server(tmp_path / "s", MIB, together)
     img("bench", "-w", "-c", "16", "-d", "4", "-s", "4k", "--flush-interval=5", *([] if drain else ["--no-drain"]), "-f", "raw",
-        "nbd+unix:///?socket=%s" % (tmp_path / "s"))
+        s.uri())
+    s.ended()
     assert len(at_flush) >= 3 and (not any(at_flush[:3]) if drain else any(at_flush[:3])), at_flush

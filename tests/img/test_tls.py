@@ -11,7 +11,8 @@ import subprocess
 
 import pytest
 
-from imglib import IMG, QEMU, img, run, sparse_file, take
+from imglib import IMG, QEMU, img, run, sparse_file
+from lib.nbd import take
 from test_nbd import SERVE, Server
 
 pytestmark = pytest.mark.skipif(not shutil.which("certtool") or not shutil.which("nbdinfo"), reason="no certtool or nbdinfo")

@@ -2,12 +2,13 @@
 """A storage that does not answer holds up who waits for it, and nobody else: commands and jobs of other drives go on, and the program ends."""
 import json
 import shutil
+import threading
 
 import pytest
 
 from lib.images import create, io_of, tool
 from lib.machine import Machine, Qmp, TIMEOUT
-from lib.nbd import Server
+from lib.nbd import Flag, Server
 from lib.nvme import NvmeMachine
 
 MIB = 1 << 20
@@ -16,11 +17,51 @@ READ = 2                # of NVMe
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img"), reason="no qemu-utils")
 
 
+class Mute(Server):
+    """silent() until speak(): connections stay, requests are taken, nobody is answered. .held and .greeted count requests and clients that wait."""
+
+    def __init__(self, path):
+        self.held, self.greeted, self.speaks, self.came = 0, 0, threading.Event(), threading.Condition()
+        self.speaks.set()
+        super().__init__(path, MIB, flags=Server.FLAGS | Flag.CAN_MULTI_CONN, structured=False)
+
+    def count(self, what, by):
+        with self.came:
+            setattr(self, what, getattr(self, what) + by)
+            self.came.notify_all()
+
+    def wait_to_speak(self, what):
+        self.count(what, 1)
+        self.speaks.wait()
+        self.count(what, -1)
+
+    def before_greeting(self):
+        self.wait_to_speak("greeted")
+
+    def before_answer(self):
+        self.wait_to_speak("held")
+
+    def silent(self):
+        self.speaks.clear()
+
+    def speak(self):
+        self.speaks.set()
+
+    def wait_for(self, what):
+        """Until a request ("held") or a client ("greeted") waits for an answer."""
+        with self.came:
+            assert self.came.wait_for(lambda: getattr(self, what) and not self.speaks.is_set(), TIMEOUT)
+
+    def node(self, name):
+        """For -blockdev, blockdev-add."""
+        return {"driver": "nbd", "node-name": name, "server": {"type": "unix", "path": self.path}}
+
+
 class Silence:
     """Node "far" is a server's, "near" and its target "copy" are not; two monitors, .a and .b, see them."""
 
     def __init__(self, tmp_path, *args):
-        self.server, other = Server(tmp_path / "nbd", MIB), str(tmp_path / "other.qmp")
+        self.server, other = Mute(tmp_path / "nbd"), str(tmp_path / "other.qmp")
         nodes = [self.server.node("far")] + [{"driver": "null-co", "node-name": n, "size": MIB, "read-zeroes": True} for n in ("near", "copy", "spare", "source")]
         self.m = Machine("-M", "virt", "-S", *sum((["-blockdev", json.dumps(n)] for n in nodes), []), *args, "-qmp", "unix:%s,server=on,wait=off" % other)
         self.other = other
@@ -39,7 +80,7 @@ class Silence:
         """Monitor .a waits for the server from now on."""
         self.server.silent()
         self.a.send({"execute": command, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}})
-        self.server.wait_held(TIMEOUT)
+        self.server.wait_for("held")
 
     def others_go_on(self):
         b = self.b
@@ -96,10 +137,10 @@ def test_a_drive_that_is_unplugged_while_its_medium_changes(tmp_path):
     """The new image is open only when the server answers; then there is no drive any more."""
     image = create(tmp_path / "image", "1M")
     with Silence(tmp_path, "-device", "virtio-scsi-pci,id=s", "-device", "scsi-cd,bus=s.0,id=cd") as s:
-        tool("qemu-img", "rebase", "-u", "-F", "raw", "-b", "nbd+unix:///?socket=" + s.server.path, image)
+        tool("qemu-img", "rebase", "-u", "-F", "raw", "-b", s.server.uri(), image)
         s.server.silent()
         s.a.send({"execute": "blockdev-change-medium", "arguments": {"id": "cd", "filename": str(image), "format": "qcow2"}})
-        s.server.wait_connected(TIMEOUT)
+        s.server.wait_for("greeted")
         s.b.cmd("device_del", id="cd")
         s.b.wait_event("DEVICE_DELETED")
         s.server.speak()
@@ -109,7 +150,7 @@ def test_a_drive_that_is_unplugged_while_its_medium_changes(tmp_path):
 
 def test_the_program_ends(tmp_path):
     """A guest's request, a job and a command wait for servers, another guest's request for a rule that delays it."""
-    server, mirror, other = Server(tmp_path / "a", MIB), Server(tmp_path / "b", MIB), str(tmp_path / "other.qmp")
+    server, mirror, other = Mute(tmp_path / "a"), Mute(tmp_path / "b"), str(tmp_path / "other.qmp")
     nodes = [server.node("far"), mirror.node("target"), {"driver": "null-co", "node-name": "near", "size": MIB, "read-zeroes": True},
              {"driver": "faults", "node-name": "slow", "rules": [{"op": "read", "delay-ns": 3600 * 10 ** 9}], "file": {"driver": "null-co", "size": MIB}}]
     with NvmeMachine(tmp_path, *sum((["-blockdev", json.dumps(n)] for n in nodes), []), "-device", "nvme,id=n,serial=S,addr=1",
@@ -120,8 +161,8 @@ def test_the_program_ends(tmp_path):
         for nsid in (1, 2):
             io.submit(READ, nsid, prp1=io.nvme.alloc(), cdw=(0, 0, 0))
         m.qmp.cmd("blockdev-mirror", job_id="j", device="near", target="target", sync="full")
-        server.wait_held(TIMEOUT)
-        mirror.wait_held(TIMEOUT)
+        server.wait_for("held")
+        mirror.wait_for("held")
         m.qmp.send({"execute": "blockdev-snapshot-sync", "arguments": {"node-name": "far", "snapshot-file": str(tmp_path / "over"), "snapshot-node-name": "x"}})
         q.cmd("quit")
         q.close()
