@@ -36,7 +36,7 @@ static int from_wire(uint32_t e)
 static struct nbd_slot *slot_of(struct blk_nbd *s, const uint8_t *cookie)
 {
     uint64_t i = ld_be64(cookie);
-    return i < NBD_SLOTS && s->slot[i].used ? &s->slot[i] : NULL;
+    return i < NBD_SLOTS && s->slot[i].sent ? &s->slot[i] : NULL;
 }
 
 /* Notes that [off, off + len) came; false: a part of it had come before, or it is in more pieces than anybody sends. */
@@ -179,6 +179,7 @@ static int co_answer(struct blk_nbd *s)
         return -ESHUTDOWN;                  /* the server goes: what is on its way is for the next one ("Error values") */
     if (!is_complete(q))
         return -EPROTO;
+    q->sent = false;
     co_wake(&q->done);
     return 0;
 }
@@ -209,8 +210,9 @@ static void reader(void *arg)
         co_disconnect(s);
     shutdown(s->wire.fd, SHUT_RDWR);
     for (unsigned i = 0; i < NBD_SLOTS; i++) {
-        if (!s->slot[i].used)
+        if (!s->slot[i].sent)
             continue;
+        s->slot[i].sent = false;
         s->slot[i].lost = true;
         co_wake(&s->slot[i].done);
     }
@@ -282,7 +284,7 @@ static int co_send_request(struct blk_nbd *s, struct nbd_slot *q, uint16_t flags
     for (unsigned i = 0; i < n; i++)
         v[i + 1] = data[i];
     co_mutex_lock(&s->sending);
-    bool here = s->connected && !q->lost;       /* lost while it waited: there may be another connection, for which it begins anew */
+    bool here = q->sent = s->connected;
     int r = here ? co_nbd_send(&s->wire, v, n + 1) : -EPIPE;
     if (r && here) {
         shutdown(s->wire.fd, SHUT_RDWR);        /* half a request was sent: the reader ends, and tells that it is lost */

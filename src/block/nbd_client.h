@@ -23,6 +23,7 @@ struct nbd_slot {
     unsigned n_got;
     struct co_event done;
     int res;
+    bool sent;                      /* and no answer is complete yet: only then is one listened to, since who waited may have gone with its memory */
     bool lost;                      /* the connection ended before the answer */
 };
 
