@@ -2,6 +2,7 @@
 /* Exports of all types: options, life, block-export-*. */
 #include <stdlib.h>
 #include "base/opt.h"
+#include "block/abandon.h"
 #include "block/blk_int.h"
 #include "block/export.h"
 #include "core/backend.h"
@@ -10,7 +11,7 @@
 #include "loop/iothread.h"
 
 enum { END_STEP_NS = 200000 };
-#define END_NS INT64_C(60000000000)     /* more than back ends wait for peers that say nothing */
+#define END_NS INT64_C(60000000000)
 
 #define EXPORT(o) ((struct blk_export *)(o))
 #define EXPORT_CLASS(x) ((const struct blk_export_class *)(x)->obj.cls)
@@ -142,7 +143,7 @@ static struct look exports(void)
     return l;
 }
 
-/* Ends all of them, and waits until they are gone. */
+/* Ends all of them, and waits until they are gone: not for ever, unless storage has not answered, to whose end abandon.c sees. */
 static void co_exports_end(void *unused)
 {
     struct err e = ERR_INIT;
@@ -151,7 +152,7 @@ static void co_exports_end(void *unused)
         if (!blk_export_del(l.live, true, &e))
             err_print(&e);
     int64_t deadline = clock_now(CLOCK_HOST) + END_NS;
-    while (exports().any && clock_now(CLOCK_HOST) < deadline)
+    while (exports().any && (clock_now(CLOCK_HOST) < deadline || blk_any_in_flight()))
         co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + END_STEP_NS);
 }
 

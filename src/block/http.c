@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <curl/curl.h>
+#include "block/asked.h"
 #include "block/driver.h"
 #include "crypto/secret.h"
 
@@ -23,6 +24,8 @@ struct blk_http {
     char *cookies, *password, *proxy_password;  /* of the secrets */
     CURL *idle[TRANSFERS];                      /* handles keep their connections */
     unsigned n_idle, busy;
+    struct blk_asked asked;
+    atomic_bool abandoned;
     struct co_queue room;
     uint8_t *ahead;                             /* what was read last */
     uint64_t ahead_off, ahead_len;
@@ -114,6 +117,9 @@ static size_t take_header(char *p, size_t one, size_t n, void *arg)
     return n;
 }
 
+/* Now and then, whether anything comes or not. */
+static int go_on(void *abandoned, curl_off_t total, curl_off_t got, curl_off_t up_total, curl_off_t up) { return atomic_load((atomic_bool *)abandoned); }
+
 static int perform(void *arg)
 {
     struct transfer *t = arg;
@@ -146,6 +152,9 @@ static CURL *new_handle(const struct blk_http *s)
     curl.easy_setopt(h, CURLOPT_SSL_VERIFYHOST, s->sslverify ? 2L : 0L);
     curl.easy_setopt(h, CURLOPT_WRITEFUNCTION, take_data);
     curl.easy_setopt(h, CURLOPT_HEADERFUNCTION, take_header);
+    curl.easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
+    curl.easy_setopt(h, CURLOPT_XFERINFOFUNCTION, go_on);
+    curl.easy_setopt(h, CURLOPT_XFERINFODATA, &s->abandoned);
     curl.easy_setopt(h, CURLOPT_COOKIE, s->cookies ? s->cookies : s->cookie);
     curl.easy_setopt(h, CURLOPT_USERNAME, s->username);
     curl.easy_setopt(h, CURLOPT_PASSWORD, s->password);
@@ -167,7 +176,9 @@ static int co_transfer(struct blk_http *s, struct transfer *t, uint64_t off, uin
     if (!t->h)
         return -ENOMEM;
     s->busy++;
+    blk_ask(&s->asked);
     co_offload(perform, t);
+    blk_answered(&s->asked);
     s->busy--;
     s->idle[s->n_idle++] = t->h;
     co_queue_wake_one(&s->room);
@@ -273,6 +284,11 @@ static bool co_open(struct blk_node *n, struct err *e)
     return co_find_size(s, e);
 }
 
+static bool abandon(struct blk_node *n, int64_t since)
+{
+    return blk_asked_in_vain(&of(n)->asked, since) && !atomic_exchange(&of(n)->abandoned, true);
+}
+
 static void co_close(struct blk_node *n)
 {
     struct blk_http *s = of(n);
@@ -305,6 +321,6 @@ static const struct prop props[] = {
 };
 #define HTTP_DRIVER(var, nm, ds) static const struct blk_driver var = {                                                             \
         .obj = { .name = "blockdev-" nm, .desc = ds, .base = &blk_node_class, .size = sizeof(struct blk_http), .props = props },      \
-        .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .filename = filename }; OBJ_CLASS(&var.obj)
+        .co_open = co_open, .co_close = co_close, .abandon = abandon, .co_preadv = co_read, .co_pwritev = co_write, .filename = filename }; OBJ_CLASS(&var.obj)
 HTTP_DRIVER(http_driver, "http", "File of a web server; read-only");
 HTTP_DRIVER(https_driver, "https", "File of a web server, encrypted on its way; read-only");

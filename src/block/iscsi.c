@@ -316,6 +316,15 @@ static bool co_open(struct blk_node *n, struct err *e)
     return true;
 }
 
+static bool abandon(struct blk_node *n, int64_t since)
+{
+    struct blk_iscsi *s = of(n);
+    if (s->closing || !blk_asked_in_vain(&s->asked, since))
+        return false;
+    iscsi_abandon(s);
+    return true;
+}
+
 static void co_close(struct blk_node *n)
 {
     struct blk_iscsi *s = of(n);
@@ -374,7 +383,7 @@ static const struct prop props[] = {
 static const struct blk_driver iscsi_driver = {
     .obj = { .name = "blockdev-iscsi", .desc = "Disk of an iSCSI target", .base = &blk_node_class, .size = sizeof(struct blk_iscsi), .props = props,
              .init = init },
-    .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero, .co_discard = co_discard,
+    .co_open = co_open, .co_close = co_close, .abandon = abandon, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero, .co_discard = co_discard,
     .co_flush = co_flush, .co_resize = co_resize, .co_map = co_map, .co_set_writable = co_set_writable, .co_scsi = co_iscsi_pass, .filename = filename,
 };
 OBJ_CLASS(&iscsi_driver.obj);

@@ -5,6 +5,7 @@
 
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
+#include "block/asked.h"
 #include "block/driver.h"
 #include "block/ragged.h"
 
@@ -82,6 +83,7 @@ struct blk_iscsi {
     unsigned nops;                  /* keepalives without an answer */
     int64_t last_nop;
     struct list sent, draining;
+    struct blk_asked asked;         /* commands, until they are done */
     struct co_mutex connecting;
     int64_t last_warning;
     bool again, looking;            /* its size is looked at with the next command, is being looked at */
@@ -98,6 +100,8 @@ struct blk_iscsi {
 bool co_iscsi_connect(struct blk_iscsi *s, struct err *e) MUST_CHECK;
 /* Logs out, as far as somebody listens; nothing is in flight. */
 void co_iscsi_disconnect(struct blk_iscsi *s);
+/* What is under way fails, and so does all that comes. */
+void iscsi_abandon(struct blk_iscsi *s);
 /* The command, once: 0: the target's answer is in @q, or @q->lost. -errno: it was not sent. */
 int co_iscsi_send(struct blk_iscsi *s, struct iscsi_req *q);
 /* A session is there, or was not to be had in time. */

@@ -105,23 +105,33 @@ static bool is_good(const struct iscsi_req *q)
     return !q->lost && (q->status == SCSI_STATUS_GOOD || q->status == SCSI_STATUS_CONDITION_MET || key == KEY_RECOVERED || key == KEY_NONE);
 }
 
-int co_iscsi_run(struct blk_iscsi *s, struct iscsi_req *q)
+static int co_run(struct blk_iscsi *s, struct iscsi_req *q)
 {
     struct tries t = { 0 };
     q->timeout = s->timeout;
     do {
         int r = co_iscsi_ensure(s);
         if (!r && s->again && s->probed && !s->looking) {
+            int64_t heard = s->asked.heard;
             s->again = false;
             s->looking = true;
             co_iscsi_capacity(s);
             s->looking = false;
+            s->asked.heard = heard;     /* nobody has waited for that */
         }
         r = r ? r : co_iscsi_send(s, q);
         if (r)
             return r;
     } while (!is_good(q) && co_again(s, q, &t));
     return is_good(q) ? 0 : q->lost ? q->late ? -ETIMEDOUT : -EIO : errno_of(q);
+}
+
+int co_iscsi_run(struct blk_iscsi *s, struct iscsi_req *q)
+{
+    blk_ask(&s->asked);
+    int r = co_run(s, q);
+    blk_answered(&s->asked);
+    return r;
 }
 
 /* ---- commands of others ---- */
@@ -137,12 +147,13 @@ static void co_pass(void *arg)
     struct iscsi_req q = { .cdb_len = c->cdb_len, .to_device = c->to_device, .iov = c->iov, .niov = c->len ? c->niov : 0, .len = c->len,
                            .timeout = c->timeout };
     memcpy(q.cdb, c->cdb, c->cdb_len);
-    if (co_iscsi_ensure(p->s)) {
+    blk_ask(&p->s->asked);
+    int unreachable = co_iscsi_ensure(p->s);
+    p->r = unreachable ? 0 : co_iscsi_send(p->s, &q);
+    blk_answered(&p->s->asked);
+    if (unreachable)
         c->host_status = NO_CONNECTION;
-        return;
-    }
-    p->r = co_iscsi_send(p->s, &q);
-    if (p->r)
+    if (unreachable || p->r)
         return;
     c->host_status = !q.lost ? 0 : q.late ? TIMED_OUT : DISRUPTED;
     c->status = q.lost ? 0 : (uint8_t)q.status;

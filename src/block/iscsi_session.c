@@ -81,6 +81,12 @@ static void hang_up(struct blk_iscsi *s, const char *why)
     co_wake(&s->tried);
 }
 
+void iscsi_abandon(struct blk_iscsi *s)
+{
+    s->closing = true;
+    hang_up(s, "the target does not answer");
+}
+
 /* ---- the library's turn ---- */
 
 static void after(struct blk_iscsi *s)

@@ -201,7 +201,7 @@ static void reader(void *arg)
     int r = 0;
     while (!r) {
         r = co_answer(s);
-        s->heard = clock_now(CLOCK_HOST);
+        blk_heard(&s->asked);
     }
     if (!s->closing)
         log_warn("the connection to NBD export '%s' is lost: %s", s->export, strerror(-r));
@@ -218,14 +218,6 @@ static void reader(void *arg)
     }
     s->reading = false;
     co_wake(&s->reader_done);
-}
-
-static bool any_waits(const struct blk_nbd *s)
-{
-    for (unsigned i = 0; i < NBD_SLOTS; i++)
-        if (s->slot[i].used)
-            return true;
-    return false;
 }
 
 static void start_reader(struct blk_nbd *s)
@@ -309,10 +301,9 @@ static struct nbd_slot *co_take_slot(struct blk_nbd *s)
 static int co_request(struct blk_nbd *s, uint16_t type, uint16_t flags, uint64_t off, uint32_t len, const struct iovec *iov, unsigned niov,
                       struct blk_extent *extent)
 {
-    int64_t now = clock_now(CLOCK_HOST), deadline = now + (int64_t)s->reconnect_delay * NS;
+    int64_t deadline = clock_now(CLOCK_HOST) + (int64_t)s->reconnect_delay * NS;
     struct nbd_slot *q = co_take_slot(s);
-    if (!any_waits(s))
-        s->heard = now;
+    blk_ask(&s->asked);
     *q = (struct nbd_slot){ .used = true, .type = type, .off = off, .len = len };
     int r;
     do {
@@ -336,6 +327,7 @@ static int co_request(struct blk_nbd *s, uint16_t type, uint16_t flags, uint64_t
         r = q->lost ? -EIO : q->res;
     } while (q->lost && !s->closing && clock_now(CLOCK_HOST) < deadline);
     q->used = false;
+    blk_answered(&s->asked);
     co_queue_wake_one(&s->room);
     return r;
 }
@@ -464,7 +456,7 @@ static bool co_open(struct blk_node *n, struct err *e)
 static bool abandon(struct blk_node *n, int64_t since)
 {
     struct blk_nbd *s = of(n);
-    if (s->closing || !any_waits(s) || s->heard > since)
+    if (s->closing || !blk_asked_in_vain(&s->asked, since))
         return false;
     s->closing = true;
     if (s->wire.fd >= 0)

@@ -3,6 +3,7 @@
 #ifndef BLOCK_NBD_CLIENT_H
 #define BLOCK_NBD_CLIENT_H
 
+#include "block/asked.h"
 #include "block/driver.h"
 #include "block/nbd_proto.h"
 #include "block/ragged.h"
@@ -39,7 +40,7 @@ struct blk_nbd {
     /* connection */
     struct nbd_wire wire;
     bool connected, reading, closing, structured, status, no_zeroes;
-    int64_t heard;                  /* CLOCK_HOST: when an answer came last, or the first of the requests that wait began to */
+    struct blk_asked asked;
     bool given_used;                /* a socket that was handed over serves once */
     uint64_t size;
     uint16_t flags;

@@ -331,6 +331,15 @@ static bool co_open(struct blk_node *n, struct err *e)
     return co_nfs_begin(s, e) && co_mount(s, e) && (n->make == BLK_MAKE_NOT || co_make(s, e)) && co_open_file(s, e);
 }
 
+static bool abandon(struct blk_node *n, int64_t since)
+{
+    struct blk_nfs *s = of(n);
+    if (!s->ctx || !blk_asked_in_vain(&s->asked, since))
+        return false;
+    nfs_end(s, "the server does not answer");
+    return true;
+}
+
 static void co_close(struct blk_node *n)
 {
     struct blk_nfs *s = of(n);
@@ -382,7 +391,7 @@ static const struct prop props[] = {
 };
 static const struct blk_driver nfs_driver = {
     .obj = { .name = "blockdev-nfs", .desc = "File of an NFS server", .base = &blk_node_class, .size = sizeof(struct blk_nfs), .props = props, .init = init },
-    .flags = BLK_MAKES, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_flush = co_flush,
+    .flags = BLK_MAKES, .co_open = co_open, .co_close = co_close, .abandon = abandon, .co_preadv = co_read, .co_pwritev = co_write, .co_flush = co_flush,
     .co_resize = co_resize, .co_unmake = co_unmake, .co_set_writable = co_set_writable, .co_allocated = co_allocated,
     .filename = filename,
 };

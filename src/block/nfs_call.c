@@ -143,6 +143,7 @@ void nfs_called(int r, struct nfs_context *ctx, void *data, void *arg)
     struct nfs_call *c = arg;
     struct blk_nfs *s = c->s;
     list_del(&c->link);
+    blk_answered(&s->asked);
     if (s->ctx && s->timeout) {
         timer_disarm(&s->silence);
         expect_answer(s);
@@ -161,6 +162,7 @@ void nfs_begin_call(struct blk_nfs *s, struct nfs_call *c, void (*done)(struct n
     c->s = s;
     c->done = done;
     list_push(&s->calls, &c->link);
+    blk_ask(&s->asked);
     if (s->timeout && !timer_armed(&s->silence))
         expect_answer(s);
 }
@@ -169,6 +171,7 @@ bool nfs_sent(struct blk_nfs *s, struct nfs_call *c, int r)
 {
     if (r) {
         list_del(&c->link);
+        blk_answered(&s->asked);
         snprintf(s->said, sizeof s->said, "%s", error_of(s));
     }
     watch(s, s->connected);

@@ -4,6 +4,7 @@
 #define BLOCK_NFS_INT_H
 
 #include <nfsc/libnfs.h>
+#include "block/asked.h"
 #include "block/driver.h"
 #include "loop/sock_place.h"
 
@@ -40,6 +41,7 @@ struct blk_nfs {
     struct timer retry, patience;       /* the next look at a server that is not there; the end of waiting for it */
     struct timer silence;               /* and the end of waiting for an answer, where ->timeout */
     struct list calls;
+    struct blk_asked asked;             /* their number */
     unsigned pieces;                    /* of reads and writes, on their way, and */
     uint64_t in_flight;                 /* their bytes */
     struct co_queue room;

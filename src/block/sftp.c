@@ -76,6 +76,7 @@ static void complete(struct sftp *l, struct sftp_request *q, int res)
 {
     struct sftp_transfer *t = q->of;
     q->used = false;
+    blk_answered(&l->asked);
     if (q->reply) {
         q->reply->res = res;
         co_wake(&q->reply->done);
@@ -88,7 +89,7 @@ static void complete(struct sftp *l, struct sftp_request *q, int res)
     co_queue_wake_all(&l->room);
 }
 
-static void lose(struct sftp *l, const char *why)
+void sftp_lose(struct sftp *l, const char *why)
 {
     if (!l->connected)
         return;
@@ -109,7 +110,7 @@ static void lose(struct sftp *l, const char *why)
 
 static bool wrong(struct sftp *l)
 {
-    lose(l, "it does not speak the file transfer protocol well");
+    sftp_lose(l, "it does not speak the file transfer protocol well");
     return false;
 }
 
@@ -223,7 +224,7 @@ static bool take_head(struct sftp *l)
             return wrong(l);
         l->left = l->body_len = len - 1;
         l->body = malloc(len);
-        return l->body || (lose(l, "no memory"), false);
+        return l->body || (sftp_lose(l, "no memory"), false);
     }
     id = ld_be32(l->head + 5);
     n = ld_be32(l->head + 9);
@@ -271,7 +272,7 @@ static bool take(struct sftp *l, const uint8_t *p, uint32_t n)
 
 static void lost_by_error(struct sftp *l, int r)
 {
-    lose(l, r == SSH_EOF || ssh.ssh_get_error_code(l->session) != SSH_FATAL ? "the server has ended it" : ssh.ssh_get_error(l->session));
+    sftp_lose(l, r == SSH_EOF || ssh.ssh_get_error_code(l->session) != SSH_FATAL ? "the server has ended it" : ssh.ssh_get_error(l->session));
 }
 
 /* Both: how much was done; -1: the connection is lost. */
@@ -301,6 +302,7 @@ static int64_t receive_some(struct sftp *l)
         if (n < 0)
             return lost_by_error(l, n), -1;
         done += n;
+        blk_heard(&l->asked);
         if (!take(l, buf, (uint32_t)n))
             return -1;
     }
@@ -337,6 +339,7 @@ static struct sftp_request *co_take_request(struct sftp *l, uint32_t len)
                 continue;
             l->request[i] = (struct sftp_request){ .used = true, .len = len };
             l->in_flight += len;
+            blk_ask(&l->asked);
             return &l->request[i];
         }
         co_queue_wait(&l->room);
@@ -359,8 +362,8 @@ static int co_request(struct sftp *l, uint8_t type, struct str *body, struct sft
         sent_later(l, 9 + body->len);
         co_wait(&reply->done);
     } else if (q) {
-        q->used = false;
-        reply->res = -ENOMEM;
+        q->reply = reply;
+        complete(l, q, -ENOMEM);
     } else {
         snprintf(l->said, sizeof l->said, "the connection is lost");
         reply->res = -EIO;

@@ -141,6 +141,15 @@ static bool co_open(struct blk_node *n, struct err *e)
     return co_ssh_connect(s, e) && (n->make == BLK_MAKE_NOT || co_make(s, e)) && co_open_file(s, e);
 }
 
+static bool abandon(struct blk_node *n, int64_t since)
+{
+    struct sftp *l = &of(n)->sftp;
+    if (!l->connected || !blk_asked_in_vain(&l->asked, since))
+        return false;
+    sftp_lose(l, "the server does not answer");
+    return true;
+}
+
 static void co_close(struct blk_node *n)
 {
     struct blk_ssh *s = of(n);
@@ -173,7 +182,7 @@ static const struct prop props[] = {
 };
 static const struct blk_driver ssh_driver = {
     .obj = { .name = "blockdev-ssh", .desc = "File of another host, by SFTP", .base = &blk_node_class, .size = sizeof(struct blk_ssh), .props = props },
-    .flags = BLK_MAKES, .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_flush = co_flush,
+    .flags = BLK_MAKES, .co_open = co_open, .co_close = co_close, .abandon = abandon, .co_preadv = co_read, .co_pwritev = co_write, .co_flush = co_flush,
     .co_resize = co_resize, .co_unmake = co_unmake, .co_set_writable = co_set_writable, .filename = filename,
 };
 OBJ_CLASS(&ssh_driver.obj);

@@ -5,6 +5,7 @@
 
 #include <libssh/libssh.h>
 #include "base/log.h"
+#include "block/asked.h"
 #include "block/driver.h"
 #include "loop/sock_place.h"
 
@@ -53,6 +54,7 @@ struct sftp {
     bool connected, has_fsync, has_limits;
     uint32_t max_read, max_write;       /* bytes of one request */
     struct sftp_request request[SFTP_REQUESTS];
+    struct blk_asked asked;             /* how many are used */
     uint64_t in_flight;                 /* bytes of reads and writes */
     struct co_queue room;
     uint8_t handle[256];                /* the server's name for the open file (section 6.3 of the protocol) */
@@ -91,6 +93,8 @@ bool co_ssh_connect(struct blk_ssh *s, struct err *e) MUST_CHECK;
 void sftp_init(struct sftp *l, struct loop *home, int fd);
 /* Begins to speak over the channel. */
 bool co_sftp_start(struct sftp *l, struct err *e) MUST_CHECK;
+/* The connection is of no use any more: all that is on its way fails, and all that comes. */
+void sftp_lose(struct sftp *l, const char *why);
 /* Ends the connection, with all that is on its way; also one that was never made. */
 void sftp_end(struct sftp *l);
 /* The whole of it; a read beyond the end of the file finds zeroes. */

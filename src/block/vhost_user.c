@@ -133,11 +133,13 @@ static int co_request(struct blk_vub *s, const struct vub_req *q)
 {
     int64_t deadline = clock_now(CLOCK_HOST) + (int64_t)s->reconnect_delay * NS;
     int r;
+    blk_ask(&s->asked);
     do {
         r = s->connected ? 0 : co_ensure(s, deadline);
         if (!r)
             r = co_once(s, q);
     } while (r == -ENOTCONN && !s->closing && clock_now(CLOCK_HOST) < deadline);
+    blk_answered(&s->asked);
     return r == -ENOTCONN ? -EIO : r;
 }
 
@@ -258,6 +260,16 @@ static bool co_open(struct blk_node *n, struct err *e)
     return true;
 }
 
+static bool abandon(struct blk_node *n, int64_t since)
+{
+    struct blk_vub *s = of(n);
+    if (s->closing || !blk_asked_in_vain(&s->asked, since))
+        return false;
+    s->closing = true;
+    vub_lost(s, "");
+    return true;
+}
+
 static void co_close(struct blk_node *n)
 {
     struct blk_vub *s = of(n);
@@ -286,7 +298,7 @@ static const struct prop props[] = {
 static const struct blk_driver vub_driver = {
     .obj = { .name = "blockdev-virtio-blk-vhost-user", .desc = "Disk of a vhost-user back end", .base = &blk_node_class, .size = sizeof(struct blk_vub),
              .props = props, .init = init },
-    .co_open = co_open, .co_close = co_close, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero, .co_discard = co_discard,
+    .co_open = co_open, .co_close = co_close, .abandon = abandon, .co_preadv = co_read, .co_pwritev = co_write, .co_zero = co_zero, .co_discard = co_discard,
     .co_flush = co_flush, .filename = filename,
 };
 OBJ_CLASS(&vub_driver.obj);

@@ -3,6 +3,7 @@
 #ifndef BLOCK_VHOST_USER_INT_H
 #define BLOCK_VHOST_USER_INT_H
 
+#include "block/asked.h"
 #include "block/driver.h"
 #include "vhost_user/vu_blk_spec.h"
 #include "vhost_user/vu_link.h"
@@ -42,6 +43,7 @@ struct blk_vub {
     uint8_t *map;
     struct vub_ring *ring;          /* num_queues */
     unsigned turn, in_flight;
+    struct blk_asked asked;
     struct co_queue room, idle;
     struct co_mutex connecting, partial;
 };
