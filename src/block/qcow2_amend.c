@@ -33,8 +33,12 @@ const struct prop q2_amend_props[] = {
 };
 
 /* Fields that version 2 does not have get the values that it means. */
+/* Snapshots say their sizes before the image's own may change. */
 static int co_to_v3(struct qcow2 *s)
 {
+    int r = s->nsnaps ? co_q2_snaps_write(s) : 0;
+    if (r)
+        return r;
     s->version = 3;
     s->header_len = Q2_H_OUR_LEN;
     s->incompat = s->compat = s->autoclear = 0;

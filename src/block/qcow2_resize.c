@@ -57,8 +57,6 @@ static int co_l1_grow(struct qcow2 *s, uint64_t entries)
 static int co_shrink(struct qcow2 *s, uint64_t size)
 {
     uint64_t old = q2_size(s), edge = MIN(align_up(size, s->cluster_size), old);
-    if (s->nsnaps)
-        return -ENOTSUP;
     /* What lies behind the new end must not come back when the image grows again. */
     int r = edge > size ? co_q2_zero_inner(s, size, edge - size, 0) : 0;
     return r || edge == old ? r : co_q2_forget(s, edge, align_up(old, s->cluster_size) - edge);
@@ -100,6 +98,8 @@ static int co_set_size(struct qcow2 *s, uint64_t size)
     uint64_t old = q2_size(s);
     struct blk_node *b = s->node.backing.node;
     int r = 0;
+    if (s->version < 3 && s->nsnaps)
+        return -ENOTSUP;                /* whose size need not be with them: it is the image's */
     if (size > old && s->version < 3 && b && atomic_load(&b->size) > old)
         return -ENOTSUP;                /* there are no zero clusters to hide it with */
     if (size < old)

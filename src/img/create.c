@@ -152,6 +152,19 @@ static const char *take_minus(int *argc, char **argv)
     return found;
 }
 
+/* Why an image keeps its size, where it is known. */
+static int resize_failed(struct blk_node *n, const char *name, int r)
+{
+    const struct blk_snap_ops *snap = BLK_DRIVER(n)->snap;
+    struct blk_snap *v = NULL;
+    unsigned count = 0;
+    img_fail_errno(r, "cannot resize '%s'", name);
+    if (r == -ENOTSUP && snap && !snap->list(n, &v, &count) && count)
+        fprintf(stderr, "hint: snapshots of version 2 need not know their size: amend -o compat=1.1\n");
+    blk_snaps_free(v, count);
+    return 1;
+}
+
 static int co_resize(int argc, char **argv)
 {
     struct img_opts o = { 0 };
@@ -200,7 +213,7 @@ static int co_resize(int argc, char **argv)
         if (!r && how && size > old && (r = BLK_DRIVER(n)->co_preallocate(n, old, how)))
             co_node_resize(n, old);
         r = r ? r : co_node_flush(n);
-        status = r ? img_fail_errno(r, "cannot resize '%s'", argv[optind]) : 0;
+        status = r ? resize_failed(n, argv[optind], r) : 0;
     }
     img_close(n);
     if (!status && !o.quiet)

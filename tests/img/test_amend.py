@@ -141,3 +141,46 @@ def test_a_snapshot_more_than_refcounts_can_count(tmp_path):
     img("check", "-f", "qcow2", a, ok=(0, 3))
     img("amend", "-f", "qcow2", "-o", "refcount_bits=16", a)
     img("snapshot", "-c", "one", a)
+
+
+@pytest.mark.parametrize("kind", ["compat=1.1", "cluster_size=4k", "extended_l2=on,cluster_size=16k", "preallocation=metadata"])
+def test_a_disk_shrinks_and_its_snapshots_do_not(tmp_path, kind):
+    raw, a, out = sparse_file(tmp_path / "raw", 4 * MIB, pieces=30), tmp_path / "a", tmp_path / "out"
+    qimg("convert", "-f", "raw", "-O", "qcow2", "-o", kind, raw, a)
+    img("snapshot", "-c", "s", a)
+    qio(a, "write -P 3 100k 300k")
+    img("resize", "--shrink", a, "999936")
+    qimg("check", a)
+    img("convert", "-f", "qcow2", "-l", "s", "-O", "raw", a, out)
+    assert out.read_bytes() == raw.read_bytes()
+    img("resize", a, "4M")
+    qio(a, "read -P 3 100k 300k", "read -P 0 999936 3194368")
+    img("resize", "--shrink", a, "1M")
+    img("snapshot", "-a", "s", a)
+    sound(a, raw)
+
+
+def test_what_snapshots_of_version_2_do_not_know(tmp_path):
+    """Their size, if old programs made them: the image keeps its own until they have been told."""
+    a = tmp_path / "a"
+    img("create", "-f", "qcow2", "-o", "compat=0.10", a, "1M")
+    qio(a, "write -P 1 0 64k")
+    img("snapshot", "-c", "s", a)
+    with open(a, "r+b") as f:               # 64: the table; in an entry 36: the length of what is said besides, 40: that
+        f.seek(64)
+        table, = struct.unpack(">Q", f.read(8))
+        f.seek(table + 36)
+        extra, = struct.unpack(">L", f.read(4))
+        assert extra >= 16
+        f.seek(extra, 1)
+        names = f.read(2)
+        f.seek(table + 36)
+        f.write(bytes(4) + names + bytes(extra))
+    for size in "2G", "512k":
+        assert "compat=1.1" in img("resize", "--shrink", a, size, ok=(1,)).stderr
+    amend(a, "compat=1.1")
+    img("resize", a, "2G")
+    img("snapshot", "-a", "s", a)
+    assert info(a)["virtual-size"] == MIB
+    qio(a, "read -P 1 0 64k")
+    qimg("check", a)
