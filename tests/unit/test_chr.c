@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Character back ends: none loses a byte or changes the order, whoever stops reading, goes or comes back; a wrong option is told by
+ * its name. File, socket (server, client, TCP, telnet), pty, mux.
+ */
 #include "loop_modes.h"
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Coroutines: when and where they run, and what they hold between two awaits; events, mutexes and queues; workers, descriptors and
+ * files as what is awaited; more stacks than the host has mappings for, and recursion that needs more than one.
+ */
 #include "loop_modes.h"
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* ACLINT: the time, comparators of both privileges and software interrupts, as the board's interrupt lines show them. */
 #include "hw.h"
 #include "hw/riscv/aclint.h"
 

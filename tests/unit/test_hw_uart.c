@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The 16550 UART as its data sheet tells: registers, FIFOs and their interrupts, character timeout, loopback, modem lines. */
 #include "hw.h"
 
 enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR, FCR = IIR };

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* A line drives the input that it names and no other, and whoever watches the bank sees it; a message goes to RAM or to a page that takes messages. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>

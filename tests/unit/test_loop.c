@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The event loop: posts from any thread, domains, descriptors; a loop with nothing to do sleeps. On io_uring, and on epoll with workers. */
 #include "loop_modes.h"
 #include <fcntl.h>
 #include <string.h>

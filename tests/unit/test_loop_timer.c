@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Timers of the three clocks fire in order and on time, and never after they were disarmed; the machine's clock is stepped, stands
+ * still, and follows a source of its own.
+ */
 #include "loop_modes.h"
 #include <string.h>
 

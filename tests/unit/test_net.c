@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Network back ends: hub, queues, links that are down, streams and their hostile peers; the user network with DHCP, forwarded ports,
+ * and whatever packets a guest makes up.
+ */
 #include "net_card.h"
 #include <arpa/inet.h>
 #include <errno.h>
