@@ -10,6 +10,7 @@
 #include "loop/co.h"
 
 enum { NS = 1000000000, DEFAULT_BURST_MS = 100, LOOK_NS = 50000000 };
+#define FAR 9e17                /* ns: nobody sees its end, and times stay far from overflowing */
 
 #define LIMIT(i, nm, what) \
     PROP_SIZE(struct throttle, lim[i].rate, nm, 0, 0, UINT64_C(1) << 50, what " a second; 0: no limit"), \
@@ -25,16 +26,26 @@ static const struct prop limit_props[] = LIMITS("");    /* the members of a grou
 
 struct throttle_group { struct obj obj; struct throttle t; json_t *limits; };
 
+/* A limit as options call it, all but what goes before it there. */
+static const char *limit_name(unsigned i) { return limit_props[i * 3].name; }
+
 bool throttle_check(const struct throttle *t, struct err *e)
 {
     if ((t->lim[TH_BPS].rate && (t->lim[TH_BPS_RD].rate || t->lim[TH_BPS_WR].rate)) ||
         (t->lim[TH_IOPS].rate && (t->lim[TH_IOPS_RD].rate || t->lim[TH_IOPS_WR].rate)))
         return err_set(e, ERR_VALUE, "a limit of the total and one of reads or writes exclude each other");
-    for (unsigned i = 0; i < TH_LIMITS; i++)
-        if (t->lim[i].max && t->lim[i].max < t->lim[i].rate)
-            return err_set(e, ERR_VALUE, t->lim[i].rate ? "a burst rate is less than its limit" : "a burst rate needs a limit");
-        else if (t->lim[i].max && !t->lim[i].rate)
-            return err_set(e, ERR_VALUE, "a burst rate needs a limit");
+    for (unsigned i = 0; i < TH_LIMITS; i++) {
+        const struct throttle_limit *l = &t->lim[i];
+        const char *name = limit_name(i);
+        if (l->max && !l->rate)
+            return err_set(e, ERR_VALUE, "a burst rate needs a limit: %s-max has no effect without %s", name, name);
+        if (l->max && l->max < l->rate)
+            return err_set(e, ERR_VALUE, "a burst rate is less than its limit: %s-max than %s", name, name);
+        if (l->max_length > 1 && !l->max)
+            return err_set(e, ERR_VALUE, "%s-max-length has no effect without %s-max", name, name);
+    }
+    if (t->iops_size && !t->lim[TH_IOPS].rate && !t->lim[TH_IOPS_RD].rate && !t->lim[TH_IOPS_WR].rate)
+        return err_set(e, ERR_VALUE, "iops-size has no effect without a limit of requests");
     return true;
 }
 
@@ -59,8 +70,8 @@ static int64_t book(struct throttle_limit *l, int64_t now, double units)
     double ahead = (double)NS * DEFAULT_BURST_MS / 1000;
     if (l->max)
         ahead = (double)NS * (double)(l->max - l->rate) / (double)l->rate * (double)l->max_length + (double)NS * DEFAULT_BURST_MS / 1000;
-    int64_t due = MAX(l->next, now), start = due - (int64_t)MIN(ahead, 9e17);
-    l->next = due + (int64_t)MIN(units / (double)l->rate * NS, 9e17);
+    int64_t due = MAX(l->next, now), start = due - (int64_t)MIN(ahead, FAR);
+    l->next = MIN(due + (int64_t)MIN(units / (double)l->rate * NS, FAR), now + (int64_t)FAR);
     return start;
 }
 

@@ -142,8 +142,6 @@ static struct obj *group_of(const struct args *a, const char *name, struct err *
     for (unsigned i = 0; i < TH_LIMITS; i++) {
         snprintf(key, sizeof key, "x-%s", names[i].group);
         json_object_set_new(o, key, json_integer((json_int_t)a->rate[i]));
-        if (!a->max[i])
-            continue;
         snprintf(key, sizeof key, "x-%s-max", names[i].group);
         json_object_set_new(o, key, json_integer((json_int_t)a->max[i]));
         snprintf(key, sizeof key, "x-%s-max-length", names[i].group);
@@ -155,12 +153,13 @@ static struct obj *group_of(const struct args *a, const char *name, struct err *
     return g;
 }
 
+/* What is about a limit that is not there is told, too. */
 static bool any_limit(const struct args *a)
 {
     for (unsigned i = 0; i < TH_LIMITS; i++)
-        if (a->rate[i] || a->max[i])
+        if (a->rate[i] || a->max[i] || a->length[i] > 1)
             return true;
-    return false;
+    return a->iops_size;
 }
 
 static bool co_set(const struct args *a, struct err *e)

@@ -34,7 +34,7 @@ def test_limits_of_a_drive(tmp_path):
         assert (inserted["iops"], inserted["bps_wr"], inserted["bps"], inserted["group"]) == (20, MIB, 0, "g")
         assert seconds(lambda: [read(io, 1, i, 1) for i in range(10)]) > 0.3
         none = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
-        for bad in ({"iops": 1, "iops_rd": 1}, {"iops_max": 5}, {"id": "nothing"}):
+        for bad in ({"iops": 1, "iops_rd": 1}, {"iops_max": 5}, {"id": "nothing"}, {"bps": 1, "bps_max_length": 2}, {"bps": 1, "iops_size": 512}, {"iops_size": 512}):
             with pytest.raises(QmpError):
                 m.qmp.request_underscored("block_set_io_throttle", {"device": "d", **none, **bad})
         m.qmp.request_underscored("block_set_io_throttle", {"device": "d", **none})
@@ -45,6 +45,15 @@ def test_limits_of_a_drive(tmp_path):
         assert seconds(lambda: [write(io, 1, i, bytes(512)) for i in range(5)]) > 0.2
     status, _, text = run("-M", "virt", "-drive", "file=%s,format=raw,if=none,id=d,throttling.iops-totl=1" % (tmp_path / "a"))
     assert status == 1 and "throttling.iops-totl" in text
+
+
+@pytest.mark.parametrize("limits, told", [
+    ("bps_max=5", "bps-total-max has no effect without bps-total"), ("iops_rd=5,iops_rd_max=4", "less than its limit: iops-read-max than iops-read"),
+    ("bps_wr=5,throttling.bps-write-max-length=2", "bps-write-max-length has no effect without bps-write-max"),
+    ("bps=5,iops_size=512", "iops-size has no effect without a limit of requests")])
+def test_limits_that_would_have_no_effect(limits, told):
+    status, _, text = run("-M", "none", "-drive", "file.driver=null-co,format=raw,if=none,id=d," + limits)
+    assert status == 1 and told in text
 
 
 def test_an_overlay_over_a_node_that_a_guest_uses(tmp_path):
