@@ -24,6 +24,8 @@ static const char *const caches[] = { "writeback", "none", "writethrough", "dire
 static const char *const discards[] = { "ignore", "unmap", "off", "on", NULL };
 static const char *const on_errors[] = { "auto", "report", "ignore", "stop", "enospc", NULL };
 
+#define ANY_UNIT UINT32_MAX             /* no index= is given */
+
 /* The options of -drive that are not handed on to the node. */
 struct drive_args {
     json_t *file;
@@ -42,8 +44,8 @@ static const struct prop drive_props[] = {
     PROP_STR(struct drive_args, id, "id", 0, "Name by which a device finds it (drive=ID), also after a snapshot put another node there"),
     PROP_STR(struct drive_args, node_name, "node-name", 0, "Name of the node with the image; without it that is the id"),
     PROP_ENUM(struct drive_args, iface, "if", ifaces, 0, "virtio makes a virtio-blk device; none waits for -device ...,drive=ID; pflash, sd, mtd: the board's"),
-    PROP_U32(struct drive_args, index, "index", UINT32_MAX, 0, UINT32_MAX, "Which of the drives of this interface; else the next"),
-    PROP_U32(struct drive_args, unit, "unit", UINT32_MAX, 0, UINT32_MAX, "As index"),
+    PROP_U32(struct drive_args, index, "index", ANY_UNIT, 0, ANY_UNIT, "Which of the drives of this interface; else the next"),
+    PROP_U32(struct drive_args, unit, "unit", ANY_UNIT, 0, ANY_UNIT, "As index"),
     PROP_U32(struct drive_args, bus, "bus", 0, 0, 0, "Only bus 0 exists"),
     PROP_ENUM(struct drive_args, media, "media", medias, 0, "cdrom: read-only"),
     PROP_ENUM(struct drive_args, cache, "cache", caches, 0, "none: direct I/O; writethrough: no write cache for the guest; directsync: both; unsafe: never flush"),
@@ -63,22 +65,29 @@ static const char *const file_keys[] = { "aio", "locking", NULL };
 
 /* ---- finding -drive's nodes ---- */
 
-struct find { const char *iface; unsigned unit; struct obj *found; };
+struct find { const char *iface; unsigned unit; bool or_later; struct blk_node *found; };
 
 static bool find_fn(struct obj *o, void *arg)
 {
     struct find *f = arg;
-    const struct blk_drive *d = ((struct blk_node *)o)->drive;
-    if (d && str_eq(d->iface, f->iface) && d->unit == f->unit)
-        f->found = o;
-    return !f->found;
+    struct blk_node *n = (struct blk_node *)o;
+    const struct blk_drive *d = n->drive;
+    if (d && str_eq(d->iface, f->iface) && (d->unit == f->unit || (f->or_later && d->unit > f->unit && (!f->found || d->unit < f->found->drive->unit))))
+        f->found = n;
+    return !f->found || f->found->drive->unit != f->unit;
+}
+
+static struct blk_node *find_drive(const char *iface, unsigned unit, bool or_later)
+{
+    struct find f = { iface, unit, or_later, NULL };
+    obj_each(NULL, &blk_node_class, find_fn, &f);
+    return f.found;
 }
 
 struct obj *blk_drive_find(const char *iface, unsigned unit)
 {
-    struct find f = { iface, unit, NULL };
-    obj_each(NULL, &blk_node_class, find_fn, &f);
-    return f.found;
+    struct blk_node *n = find_drive(iface, unit, false);
+    return n ? &n->obj : NULL;
 }
 
 /* ---- expanding ---- */
@@ -177,7 +186,7 @@ static unsigned next_unit(const char *iface)
 static bool drive_register(struct blk_node *n, const struct drive_args *a, struct err *e)
 {
     const char *iface = ifaces[a->iface];
-    unsigned unit = a->index != UINT32_MAX ? a->index : a->unit != UINT32_MAX ? a->unit : next_unit(iface);
+    unsigned unit = a->index != ANY_UNIT ? a->index : a->unit != ANY_UNIT ? a->unit : next_unit(iface);
     if (strcmp(iface, "none") && blk_drive_find(iface, unit)) {
         obj_del(&n->obj);
         return err_set(e, ERR_BUSY, "there is a drive if=%s,index=%u already", iface, unit);
@@ -268,11 +277,21 @@ static bool stands_alone(const struct drive_args *a)
     return c && !has_option(c, "file") && !has_option(c, "image");
 }
 
+/* Two names of one option. */
+static bool says_once(const struct drive_args *a, struct err *e)
+{
+    if (a->index != ANY_UNIT && a->unit != ANY_UNIT)
+        return err_set(e, ERR_VALUE, "'index' and 'unit' are two names of one option");
+    return (a->read_only == TRI_AUTO || a->read_only_dash == TRI_AUTO) || err_set(e, ERR_VALUE, "'readonly' and 'read-only' are two names of one option");
+}
+
 static bool drive_make(const struct drive_args *a, json_t *rest, struct err *e)
 {
     static unsigned anonymous;
     char made[32];
     const char *id = a->id ? a->id : a->node_name;
+    if (!says_once(a, e))
+        return false;
     if (a->iface >= 5) {
         err_set(e, ERR_VALUE, "if=%s: this machine has no such interface", ifaces[a->iface]);
         return err_hint(e, "if=virtio, or if=none,id=ID with -device DRIVER,drive=ID");
@@ -572,11 +591,12 @@ static bool drives_to_devices(struct err *e)
     const char *driver = obj_class_find("virtio-blk") ? "virtio-blk" : "virtio-blk-device";     /* without PCI in this build */
     const struct dev_class *c = (const struct dev_class *)obj_class_find(driver);
     bool place = !obj_each(NULL, &c->plugs_into->obj, end_search, NULL);       /* it ends at the first bus of the kind */
-    for (unsigned u = 0; u < 256; u++) {
-        struct obj *o = blk_drive_find("virtio", u);
-        if (!o || (!place && ((struct blk_node *)o)->drive->by_default))
+    struct blk_node *n;
+    for (unsigned u = 0; (n = find_drive("virtio", u, true)); u++) {
+        u = n->drive->unit;
+        if (!place && n->drive->by_default)
             continue;
-        json_t *opts = json_pack("{s:s, s:s}", "driver", driver, "drive", o->id);
+        json_t *opts = json_pack("{s:s, s:s}", "driver", driver, "drive", n->obj.id);
         bool ok = dev_create_from_opts(opts, false, e) != NULL;
         json_decref(opts);
         if (!ok)

@@ -203,3 +203,13 @@ def test_native_aio_is_direct(chain):
     assert "aio=native needs cache.direct=on" in run("-M", "none", "-blockdev", "file,node-name=f,aio=native,filename=%s" % chain[0])[2]
     with Machine("-M", "none", "-blockdev", "file,node-name=f,aio=native,cache.direct=on,filename=%s" % chain[0]) as m:
         assert node(m, "f")["drv"] == "file"
+
+
+def test_the_place_of_a_drive():
+    """Each has its device, whatever number it has; one option has one value."""
+    null = "format=raw,file.driver=null-co,"
+    with Machine("-M", "virt", "-S", *sum((["-drive", null + "index=%d,id=d%d" % (i, i)] for i in (4294967294, 3, 300)), [])) as m:
+        attached = [b["device"] for b in m.qmp.cmd("query-block") if b.get("qdev")]
+    assert sorted(attached) == ["d3", "d300", "d4294967294"], attached
+    assert "'index' and 'unit' are two names of one option" in refused(null + "if=none,index=1,unit=2")
+    assert "'readonly' and 'read-only' are two names of one option" in refused(null + "if=none,readonly=off,read-only=on")
