@@ -71,10 +71,10 @@ static bool check_new(const struct blk_node *n, const char *name, uint64_t granu
     return !blk_bitmap_find(n, name) || err_set(e, ERR_BUSY, "Bitmap already exists: %s", name);
 }
 
-static uint64_t default_granularity(const struct blk_node *n)
+static uint64_t default_granularity(struct blk_node *n)
 {
-    uint64_t cluster = BLK_DRIVER(n)->cluster_size ? BLK_DRIVER(n)->cluster_size(n) : MOST_DEFAULT;
-    return MIN(MAX(cluster, (uint64_t)LEAST_DEFAULT), (uint64_t)MOST_DEFAULT);
+    uint64_t cluster = blk_cluster_size(n);
+    return cluster ? MIN(MAX(cluster, (uint64_t)LEAST_DEFAULT), (uint64_t)MOST_DEFAULT) : MOST_DEFAULT;
 }
 
 static struct blk_bitmap *make(struct blk_node *n, const char *name, uint64_t size, uint64_t granularity, uint64_t most, struct err *e)

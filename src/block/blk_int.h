@@ -68,6 +68,8 @@ void blk_drain_end(struct blk_drain *d);
 bool blk_node_replace(struct blk_node *from, struct blk_node *to, struct err *e) MUST_CHECK;
 /* The node that stores what @n shows: without the filters above. */
 struct blk_node *blk_skip_filters(struct blk_node *n);
+/* Bytes that the image which @n shows allocates as one; 0: it has no such unit. */
+uint64_t blk_cluster_size(struct blk_node *n);
 /* Another backing node in place of what is there (NULL: none), in the graph and, by name, in the image. Drained. */
 bool co_set_backing(struct blk_node *n, struct blk_node *backing, const char *name, struct err *e) MUST_CHECK;
 /* Another size, which devices are told. Coroutine. */

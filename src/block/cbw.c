@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include "block/blk_int.h"
 #include "block/copy.h"
 
 enum { GRANULE = 64 * 1024 };
@@ -11,12 +12,11 @@ struct op { struct list link; uint64_t off, len; struct co_queue waiting; };
 
 int cbw_init(struct cbw *c, struct blk_node *src, struct blk_node *dst)
 {
-    uint64_t cluster = BLK_DRIVER(dst)->cluster_size ? BLK_DRIVER(dst)->cluster_size(dst) : 0;
     c->src = src;
     c->dst = dst;
     list_init(&c->ops);
     list_init(&c->reads);
-    return dirty_init(&c->todo, atomic_load(&src->size), MAX((uint64_t)GRANULE, cluster)) ? 0 : -ENOMEM;
+    return dirty_init(&c->todo, atomic_load(&src->size), MAX((uint64_t)GRANULE, blk_cluster_size(dst))) ? 0 : -ENOMEM;
 }
 
 void cbw_free(struct cbw *c)

@@ -25,7 +25,7 @@ static void co_close(struct blk_node *n) { blk_child_close(n); }
 static int co_copy(struct blk_node *n, uint64_t off, uint64_t len)
 {
     struct blk_node *c = n->child.node, *image = blk_skip_filters(c);
-    uint64_t unit = BLK_DRIVER(image)->cluster_size ? BLK_DRIVER(image)->cluster_size(image) : 4096;
+    uint64_t cluster = blk_cluster_size(image), unit = cluster ? cluster : 4096;
     uint64_t a = align_down(off, unit), b = MIN(align_up(off + len, unit), atomic_load(&c->size));
     int r = 0;
     while (a < b && !r) {

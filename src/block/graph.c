@@ -117,6 +117,12 @@ struct blk_node *blk_skip_filters(struct blk_node *n)
     return n;
 }
 
+uint64_t blk_cluster_size(struct blk_node *n)
+{
+    const struct blk_node *image = blk_skip_filters(n);
+    return BLK_DRIVER(image)->cluster_size ? BLK_DRIVER(image)->cluster_size(image) : 0;
+}
+
 struct blk_node *blk_chain_next(struct blk_node *n)
 {
     n = blk_skip_filters(n);

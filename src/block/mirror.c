@@ -344,10 +344,13 @@ MIRROR_OPS(commit_ops, "commit");
 
 /* ---- the beginning ---- */
 
-static uint64_t choose_granularity(const struct blk_node *dst, uint64_t asked)
+/* A target that gets its backing image at the end only must not fill the rest of a cluster before: it gets whole ones. */
+static uint64_t choose_granularity(const struct mirror *s)
 {
-    uint64_t cluster = BLK_DRIVER(dst)->cluster_size ? BLK_DRIVER(dst)->cluster_size(dst) : 0;
-    return asked ? asked : MAX((uint64_t)GRANULE, cluster);
+    uint64_t cluster = blk_cluster_size(s->dst);
+    if (!s->opt.granularity)
+        return MAX((uint64_t)GRANULE, cluster);
+    return s->opt.sync == SYNC_FULL ? s->opt.granularity : MAX(s->opt.granularity, cluster);
 }
 
 static bool check(const struct mirror_opts *m, const struct blk_node *src, const struct blk_node *dst, struct err *e)
@@ -378,7 +381,7 @@ static struct mirror *mirror_new(const struct job_ops *ops, const struct job_opt
 
 static bool start(struct mirror *s, bool ok, struct err *e)
 {
-    ok = ok && (dirty_init(&s->dirty, atomic_load(&s->src->size), choose_granularity(s->dst, s->opt.granularity)) ||
+    ok = ok && (dirty_init(&s->dirty, atomic_load(&s->src->size), choose_granularity(s)) ||
                 err_os(e, ENOMEM, "no memory for the map of '%s'", s->src->obj.id));
     if (ok)
         job_start(&s->job);

@@ -210,13 +210,15 @@ def test_commit_into_a_raw_image(tmp_path):
     assert base.read_bytes() == b"w" * 512 + b"v" * 512 + want[1024:]
 
 
-@pytest.mark.parametrize("sync,mode", [("full", "background"), ("full", "write-blocking"), ("top", "background"), ("none", "write-blocking")])
-def test_drive_mirror_and_pivot(tmp_path, sync, mode):
+@pytest.mark.parametrize("sync,mode,granularity", [("full", "background", 0), ("full", "write-blocking", 512), ("top", "background", 0),
+                                                   ("top", "background", 512), ("none", "write-blocking", 0), ("none", "write-blocking", 512)])
+def test_drive_mirror_and_pivot(tmp_path, sync, mode, granularity):
+    """A copy of less than a cluster leaves the rest of it to the backing image, which comes below the target at the end."""
     base, top = chain(tmp_path, 2)
     want, out = bytearray(content(top)), tmp_path / "out"
     with NvmeMachine(tmp_path, *drive(top)) as m:
         io = io_of(m)
-        m.qmp.cmd("drive-mirror", device="d", target=str(out), sync=sync, copy_mode=mode, node_name="o", speed=1 << 40)
+        m.qmp.cmd("drive-mirror", device="d", target=str(out), sync=sync, copy_mode=mode, granularity=granularity, node_name="o", speed=1 << 40)
         wait_job(m, "d", "BLOCK_JOB_READY")
         for at in (0, 3000, 9000):
             data = bytes([at % 251 + 1]) * 2048
