@@ -22,6 +22,7 @@ struct mirror {
     struct blk_node *src, *dst, *replaced;
     struct blk_node *base;          /* what is there need not be copied; NULL: nothing is */
     struct blk_node *lowest;        /* of a commit: the image right on the target */
+    struct blk_node *lent;          /* the target's image, that got a backing node from us; NULL: it did not */
     struct mirror_opts opt;
     struct dirty_map dirty;
     struct blk_watch watch;
@@ -95,22 +96,8 @@ static int co_copy_op(struct mirror *s, const struct op *o, void *buf, bool *is_
     return r;
 }
 
-/* A part of a granule that the target may not have at all: it gets all of that. */
-static int co_granules_to_both(struct mirror *s, const struct op *o)
+static int co_to_both(struct mirror *s, const struct blk_change *c)
 {
-    void *buf = NULL;
-    bool is_read;
-    if (posix_memalign(&buf, 4096, COPY_CHUNK))
-        return -ENOMEM;
-    int r = co_copy_op(s, o, buf, &is_read);
-    free(buf);
-    return r;
-}
-
-static int co_to_both(struct mirror *s, const struct blk_change *c, const struct op *o)
-{
-    if (s->opt.sync != SYNC_FULL && (c->off != o->off || c->len != o->len))
-        return co_granules_to_both(s, o);
     return c->iov ? co_node_pwritev(s->dst, c->off, c->len, c->iov, c->niov, 0)
                   : co_node_zero(s->dst, c->off, c->len, s->opt.unmap ? BLK_ZERO_UNMAP : 0);
 }
@@ -119,7 +106,7 @@ static int co_after(struct blk_watch *w, const struct blk_change *c, int r)
 {
     struct mirror *s = container_of(w, struct mirror, watch);
     struct op *o = op_of(s, c);
-    int x = r || !o || c->discard || (c->iov && !c->stable) ? -EAGAIN : co_to_both(s, c, o);
+    int x = r || !o || c->discard || (c->iov && !c->stable) ? -EAGAIN : co_to_both(s, c);
     if (x)
         dirty_set(&s->dirty, c->off, c->len);
     if (x && x != -EAGAIN && job_error(&s->job, s->opt.on_target_error, false, x) == BLK_ACT_REPORT)
@@ -219,7 +206,7 @@ static int co_first(struct mirror *s)
         int r = co_chain_map(s->src, s->base, at, MIN(size - at, (uint64_t)1 << 30), &x, &allocated);
         if (r)
             return r;
-        if (allocated && !(s->opt.target_is_zero && x.zero))
+        if (allocated && !(s->opt.sync == SYNC_FULL && s->opt.target_is_zero && x.zero))
             dirty_set(&s->dirty, at, x.len);
     }
     return 0;
@@ -256,14 +243,7 @@ static int co_run(struct job *j)
 
 static bool move_users(struct mirror *s, struct err *e)
 {
-    const struct blk_driver *d = BLK_DRIVER(s->dst);
-    struct blk_node *below = s->opt.sync == SYNC_NONE ? s->src : s->opt.sync == SYNC_TOP ? s->src->backing.node : NULL;
-    if (!job_change_claim(&s->job, s->dst, 0, BLK_PERM_ALL, e))
-        return false;
-    if (below && !s->lowest && !s->dst->backing.node && d->co_set_backing &&
-        !blk_child_attach(s->dst, &s->dst->backing, below, BLK_PERM_READ, BLK_PERM_READ | (below == s->src ? BLK_PERM_WRITE : 0), e))
-        return false;
-    return blk_node_replace(s->replaced, s->dst, e);
+    return job_change_claim(&s->job, s->dst, 0, BLK_PERM_ALL, e) && blk_node_replace(s->replaced, s->dst, e);
 }
 
 /* The source stands still; the rest is copied. */
@@ -295,6 +275,11 @@ static void co_clean(struct job *j)
     if (s->watching)
         co_watch_del(s->src, &s->watch);
     dirty_free(&s->dirty);
+    if (s->lent && !s->pivot) {
+        co_node_drain(s->lent, &d);
+        blk_child_close_at(&s->lent->backing);
+        blk_drain_end(&d);
+    }
     if (!s->lowest || s->pivot)
         return;
     co_node_drain(s->dst, &d);              /* a commit that came to nothing: the base is below again */
@@ -344,14 +329,7 @@ MIRROR_OPS(commit_ops, "commit");
 
 /* ---- the beginning ---- */
 
-/* A target that gets its backing image at the end only must not fill the rest of a cluster before: it gets whole ones. */
-static uint64_t choose_granularity(const struct mirror *s)
-{
-    uint64_t cluster = blk_cluster_size(s->dst);
-    if (!s->opt.granularity)
-        return MAX((uint64_t)GRANULE, cluster);
-    return s->opt.sync == SYNC_FULL ? s->opt.granularity : MAX(s->opt.granularity, cluster);
-}
+static uint64_t choose_granularity(struct blk_node *dst, uint64_t asked) { return asked ? asked : MAX((uint64_t)GRANULE, blk_cluster_size(dst)); }
 
 static bool check(const struct mirror_opts *m, const struct blk_node *src, const struct blk_node *dst, struct err *e)
 {
@@ -381,7 +359,7 @@ static struct mirror *mirror_new(const struct job_ops *ops, const struct job_opt
 
 static bool start(struct mirror *s, bool ok, struct err *e)
 {
-    ok = ok && (dirty_init(&s->dirty, atomic_load(&s->src->size), choose_granularity(s)) ||
+    ok = ok && (dirty_init(&s->dirty, atomic_load(&s->src->size), choose_granularity(s->dst, s->opt.granularity)) ||
                 err_os(e, ENOMEM, "no memory for the map of '%s'", s->src->obj.id));
     if (ok)
         job_start(&s->job);
@@ -397,6 +375,21 @@ static bool find_replaced(struct mirror *s, const char *name, struct err *e)
     return s->replaced && (s->replaced->job == &s->job || job_claim(&s->job, s->replaced, 0, BLK_PERM_ALL, e));
 }
 
+/* What is not copied is there from the beginning: what is less than a cluster of the target's, or hides something by zeroes, needs it. */
+static bool co_lend_backing(struct mirror *s, struct err *e)
+{
+    struct blk_drain d;
+    struct blk_node *image = blk_skip_filters(s->dst);
+    struct blk_node *below = s->opt.sync == SYNC_NONE ? s->src : s->opt.sync == SYNC_TOP ? blk_skip_filters(s->src)->backing.node : NULL;
+    if (!below || image->backing.node || !BLK_DRIVER(image)->co_set_backing)
+        return true;
+    co_node_drain(image, &d);
+    if (blk_child_attach(image, &image->backing, below, BLK_PERM_READ, BLK_PERM_READ | (below == s->src ? BLK_PERM_WRITE : 0), e))
+        s->lent = image;
+    blk_drain_end(&d);
+    return s->lent;
+}
+
 bool co_mirror_start(const struct job_opts *o, const struct mirror_opts *m, struct blk_node *src, struct blk_node *dst, struct err *e)
 {
     struct mirror *s = check(m, src, dst, e) ? mirror_new(&mirror_ops, o, m, src, dst, e) : NULL;
@@ -404,7 +397,7 @@ bool co_mirror_start(const struct job_opts *o, const struct mirror_opts *m, stru
         return false;
     s->base = m->sync == SYNC_TOP ? blk_chain_next(src) : NULL;
     bool ok = job_claim(&s->job, src, 0, BLK_PERM_READ | BLK_PERM_WRITE, e) && find_replaced(s, m->replaces, e) &&
-              job_claim(&s->job, dst, BLK_PERM_READ | BLK_PERM_WRITE, BLK_PERM_READ, e);
+              job_claim(&s->job, dst, BLK_PERM_READ | BLK_PERM_WRITE, BLK_PERM_READ, e) && co_lend_backing(s, e);
     return start(s, ok, e);
 }
 

@@ -213,8 +213,9 @@ def test_commit_into_a_raw_image(tmp_path):
 @pytest.mark.parametrize("sync,mode,granularity", [("full", "background", 0), ("full", "write-blocking", 512), ("top", "background", 0),
                                                    ("top", "background", 512), ("none", "write-blocking", 0), ("none", "write-blocking", 512)])
 def test_drive_mirror_and_pivot(tmp_path, sync, mode, granularity):
-    """A copy of less than a cluster leaves the rest of it to the backing image, which comes below the target at the end."""
+    """What the target does not get shows the backing image, also within a cluster; zeroes hide it."""
     base, top = chain(tmp_path, 2)
+    tool("qemu-io", "-f", "qcow2", "-c", "write -z 512k 128k", top)
     want, out = bytearray(content(top)), tmp_path / "out"
     with NvmeMachine(tmp_path, *drive(top)) as m:
         io = io_of(m)
