@@ -8,6 +8,7 @@
 #include "block/blk_int.h"
 #include "block/throttle.h"
 #include "core/cmd.h"
+#include "core/dev_farewell.h"
 #include "core/run.h"
 
 enum { DRAIN_STEP_NS = 500000, THROTTLE_LOOK_NS = 50000000 };
@@ -94,12 +95,30 @@ void blk_close(struct blk *b)
     blk_set_throttle(b, NULL);
     struct blk_node *empty = own_empty(b->node) ? b->node : NULL;
     blk_use_del(&b->use);               /* may be the last to hold the node */
+    if (b->leaving)
+        blk_hurry_update();
     if (empty)
         obj_del(&empty->obj);
     free(b->drive);
     b->closed = true;
     blk_release(b);
 }
+
+/* @d, or what hangs on it, is the user of @b: what a limit holds back would have to be waited for. */
+static void leave(struct blk *b, void *arg)
+{
+    for (const struct dev *d = (struct dev *)b->user; d; d = d->bus ? d->bus->owner : NULL)
+        if (d == arg)
+            atomic_store(&b->leaving, true);
+}
+
+static void device_leaves(struct dev *d)
+{
+    blk_each(leave, d);
+    blk_hurry_update();
+}
+static const struct dev_farewell farewell = { device_leaves };
+DEV_FAREWELL(&farewell);
 
 void blk_each(void (*fn)(struct blk *, void *), void *arg)
 {
@@ -379,7 +398,7 @@ static void co_limit(struct blk *b, bool write, uint64_t len)
     struct throttle *t = atomic_load(&b->throttle);
     unsigned changes = atomic_load(&t->changes);
     int64_t at = throttle_book(t, write, len), now;
-    while ((now = clock_now(CLOCK_HOST)) < at && atomic_load(&b->throttle) == t && atomic_load(&t->changes) == changes) {
+    while ((now = clock_now(CLOCK_HOST)) < at && atomic_load(&b->throttle) == t && atomic_load(&t->changes) == changes && !atomic_load(&b->leaving)) {
         atomic_fetch_sub(&b->in_flight, 1);
         co_sleep_until(CLOCK_HOST, MIN(at, now + THROTTLE_LOOK_NS));
         co_enter(b);
@@ -401,7 +420,8 @@ static int64_t co_req_begin(struct blk *b, enum blk_op op, uint64_t len)
 void blk_gate(struct blk *b)
 {
     blk_hold(b);
-    atomic_fetch_add(&b->gated, 1);
+    if (!atomic_fetch_add(&b->gated, 1))
+        blk_hurry_update();
 }
 
 void co_blk_drain(struct blk *b)
@@ -413,7 +433,8 @@ void co_blk_drain(struct blk *b)
 
 void blk_undrain(struct blk *b)
 {
-    atomic_fetch_sub(&b->gated, 1);
+    if (atomic_fetch_sub(&b->gated, 1) == 1)
+        blk_hurry_update();
     blk_release(b);
 }
 

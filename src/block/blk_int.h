@@ -32,6 +32,7 @@ struct blk {
     atomic_bool write_cache;
     atomic_uint in_flight;
     atomic_uint gated;              /* by how many: new requests wait */
+    atomic_bool leaving;            /* its device is being removed */
     _Atomic int64_t last_warning;
     struct post change;             /* fn NULL: nobody wants to know */
     struct blk_op_stats stats[BLK_OPS];
@@ -52,6 +53,8 @@ void blk_gate(struct blk *b);
 /* The same, and those in flight have ended. Coroutine on the main loop. */
 void co_blk_drain(struct blk *b);
 void blk_undrain(struct blk *b);
+/* Who waits for what is in flight of some handles, as that changes: limits do not hold for what comes through these meanwhile. Main loop. */
+void blk_hurry_update(void);
 /* Its use names another node now. It is drained. */
 void blk_follow_use(struct blk *b);
 

@@ -155,6 +155,8 @@ struct blk_driver {
     void (*co_close)(struct blk_node *);
     /* The program ends: requests that a peer has not answered since @since, and others from then on, fail. NULL: none waits for a peer. */
     bool (*abandon)(struct blk_node *, int64_t since);      /* true: there were such */
+    /* What it makes wait on purpose goes on at once from now on, or not any more. NULL: it makes nothing wait. Main loop */
+    void (*hurry)(struct blk_node *, bool on);
     /* Requests: within the size (checked before), 0 or -errno, never short. */
     int (*co_preadv)(struct blk_node *, uint64_t off, uint64_t len, const struct iovec *, unsigned n, unsigned flags);
     int (*co_pwritev)(struct blk_node *, uint64_t off, uint64_t len, const struct iovec *, unsigned n, unsigned flags);

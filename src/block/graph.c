@@ -56,6 +56,35 @@ void blk_drain_end(struct blk_drain *d)
     free(d->v);
 }
 
+/* ---- not to wait for what waits on purpose ---- */
+
+struct awaited { struct blk_node *n; bool yes; };
+
+/* Somebody waits for the requests of a handle above. */
+static void look_above(void *arg)
+{
+    struct awaited *a = arg;
+    struct blk_use *u;
+    list_for_each(u, &a->n->uses, link) {
+        struct awaited up = { u->parent, false };
+        if (u->parent)
+            co_deeper(look_above, &up);
+        a->yes |= up.yes || (u->blk && (atomic_load(&u->blk->gated) || atomic_load(&u->blk->leaving)));
+    }
+}
+
+void blk_hurry_update(void)
+{
+    struct blk_node *n;
+    list_for_each(n, &blk_nodes, in_all) {
+        struct awaited a = { n, false };
+        if (!BLK_DRIVER(n)->hurry)
+            continue;
+        look_above(&a);
+        BLK_DRIVER(n)->hurry(n, a.yes);
+    }
+}
+
 /* ---- users ---- */
 
 static bool moves(const struct blk_use *u, const struct blk_node *to) { return u->blk || (u->parent && u->parent != to); }

@@ -89,11 +89,11 @@ int64_t throttle_book(struct throttle *t, bool write, uint64_t bytes)
     return at;
 }
 
-void co_throttle(struct throttle *t, bool write, uint64_t bytes)
+void co_throttle(struct throttle *t, const atomic_bool *hurried, bool write, uint64_t bytes)
 {
     unsigned changes = atomic_load(&t->changes);
     int64_t at = throttle_book(t, write, bytes), now;
-    while ((now = clock_now(CLOCK_HOST)) < at && atomic_load(&t->changes) == changes)
+    while ((now = clock_now(CLOCK_HOST)) < at && atomic_load(&t->changes) == changes && !(hurried && atomic_load(hurried)))
         co_sleep_until(CLOCK_HOST, MIN(at, now + LOOK_NS));
 }
 
@@ -179,9 +179,15 @@ struct throttle *throttle_of_group(struct obj *group) { return &((struct throttl
 
 /* ---- the filter ---- */
 
-struct blk_throttle { struct blk_node node; json_t *file; struct obj *group; };
+struct blk_throttle { struct blk_node node; json_t *file; struct obj *group; atomic_bool hurried; };
 
-static struct throttle *limits(struct blk_node *n) { return throttle_of_group(((struct blk_throttle *)n)->group); }
+static void co_take_turn(struct blk_node *n, bool write, uint64_t len)
+{
+    struct blk_throttle *s = (struct blk_throttle *)n;
+    co_throttle(throttle_of_group(s->group), &s->hurried, write, len);
+}
+
+static void hurry(struct blk_node *n, bool on) { atomic_store(&((struct blk_throttle *)n)->hurried, on); }
 
 static bool co_open(struct blk_node *n, struct err *e)
 {
@@ -193,22 +199,22 @@ static bool co_open(struct blk_node *n, struct err *e)
 
 static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    co_throttle(limits(n), false, len);
+    co_take_turn(n, false, len);
     return co_filter_read(n, off, len, iov, niov, flags);
 }
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    co_throttle(limits(n), true, len);
+    co_take_turn(n, true, len);
     return co_filter_write(n, off, len, iov, niov, flags);
 }
 static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
-    co_throttle(limits(n), true, len);
+    co_take_turn(n, true, len);
     return co_filter_zero(n, off, len, flags);
 }
 static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
 {
-    co_throttle(limits(n), true, len);
+    co_take_turn(n, true, len);
     return co_filter_discard(n, off, len);
 }
 static const struct prop throttle_node_props[] = {
@@ -221,5 +227,6 @@ static const struct blk_driver throttle_driver = {
              .size = sizeof(struct blk_throttle), .props = throttle_node_props },
     .flags = BLK_FILTER | BLK_ANY_LOOP, .co_open = co_open, .co_close = co_filter_close, .co_preadv = co_read, .co_pwritev = co_write,
     .co_zero = co_zero, .co_discard = co_discard, .co_flush = co_filter_flush, .co_resize = co_filter_resize, .co_map = co_filter_map, .set_perm = blk_pass_perm,
+    .hurry = hurry,
 };
 OBJ_CLASS(&throttle_driver.obj);

@@ -25,7 +25,7 @@ void throttle_set(struct throttle *t, const struct throttle *limits);
 void throttle_group_set(struct obj *group, const struct throttle *limits);
 /* Books a request of @bytes; it may begin at the returned time (CLOCK_HOST), in the past if at once. */
 int64_t throttle_book(struct throttle *t, bool write, uint64_t bytes);
-/* The same, and waits. Coroutine. */
-void co_throttle(struct throttle *t, bool write, uint64_t bytes);
+/* The same, and waits, but no longer once *@hurried (NULL: never). Coroutine. */
+void co_throttle(struct throttle *t, const atomic_bool *hurried, bool write, uint64_t bytes);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/opt.h"
+#include "core/dev_farewell.h"
 #include "loop/co.h"
 #include "loop/loop.h"
 
@@ -371,6 +372,8 @@ static void say_goodbye(struct dev *d)
     domain_lock(d->dom);
     d->leaving = true;
     domain_unlock(d->dom);
+    LINKSET_EACH(dev_farewells, struct dev_farewell, f)
+        f->fn(d);
 }
 
 /* What nothing can reach any more, and in which nothing is in flight. */

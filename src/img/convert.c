@@ -34,7 +34,7 @@ struct convert {
 
 static int co_write_data(struct convert *c, uint64_t off, const uint8_t *buf, uint64_t len)
 {
-    co_throttle(&c->limit, true, len);
+    co_throttle(&c->limit, NULL, true, len);
     return co_img_write(c->dst, off, len, buf);
 }
 
@@ -77,7 +77,7 @@ static int co_write_compressed(struct convert *c, uint64_t off, uint8_t *buf, ui
         if (blk_iov_is_zero(&v, 1))
             r = c->target_zero ? 0 : co_node_zero(c->dst, off + at, v.iov_len, BLK_ZERO_UNMAP);
         else
-            co_throttle(&c->limit, true, v.iov_len), r = co_node_write_compressed(c->dst, off + at, v.iov_len, &v, 1);
+            co_throttle(&c->limit, NULL, true, v.iov_len), r = co_node_write_compressed(c->dst, off + at, v.iov_len, &v, 1);
     }
     return r;
 }
@@ -115,7 +115,7 @@ static int co_copy_within(struct convert *c, uint64_t off, const struct blk_exte
     int r = co_node_map(c->dst, off, from->len, &to);
     if (r || !to.has_off || !to.where || to.len < from->len)
         return -ENOTSUP;
-    co_throttle(&c->limit, true, from->len);
+    co_throttle(&c->limit, NULL, true, from->len);
     return co_file_copy_range((struct blk_node *)from->where, from->off, (struct blk_node *)to.where, to.off, from->len);
 }
 

@@ -187,7 +187,7 @@ static int co_commit_layers(const struct img_opts *o, struct layers *c)
         if (!r && above && x.zero)
             r = co_node_zero(c->base, at, len, BLK_ZERO_UNMAP);
         else if (!r && above) {
-            co_throttle(&c->limit, true, len);
+            co_throttle(&c->limit, NULL, true, len);
             r = co_img_read(c->top, at, len, buf);
             r = r ? r : co_img_write(c->base, at, len, buf);
         }

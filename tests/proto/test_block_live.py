@@ -56,6 +56,34 @@ def test_limits_that_would_have_no_effect(limits, told):
     assert status == 1 and told in text
 
 
+@pytest.mark.parametrize("what", ["reopen", "snapshot", "unplug", "unplug-drive"])
+def test_who_waits_for_requests_does_not_wait_for_their_limits(tmp_path, what):
+    """Each request would take two minutes by its limit, of a node or a drive; a command that needs the node quiet lets them through."""
+    null = {"driver": "null-co", "node-name": "n", "size": MIB, "read-zeroes": True}
+    nodes = [null, {"driver": "throttle", "node-name": "t", "throttle-group": "g", "file": "n"}]
+    limited = sum((["-blockdev", json.dumps(n)] for n in nodes), ["-object", "throttle-group,id=g,x-bps-total=512"])
+    if what == "unplug-drive":
+        limited = ["-drive", "file.driver=null-co,file.size=1M,file.read-zeroes=on,format=raw,if=none,id=t,bps=512"]
+    with NvmeMachine(tmp_path, *limited, "-device", "nvme,id=c,serial=S,addr=1", "-device", "nvme-ns,bus=c,drive=t,id=ns") as m:
+        io = io_of(m)
+        buf = io.nvme.alloc(16 * 4096)
+        for i in range(6):
+            io.submit(2, 1, prp1=buf + 8192 * i, prp2=buf + 8192 * i + 4096, cdw=(8 * i, 0, 15))
+        io.poll()                       # nothing was owed before the first
+        if what == "reopen":
+            m.qmp.cmd("blockdev-reopen", options=[{**nodes[1], "detect-zeroes": "on"}])
+            assert node(m, "t")["detect_zeroes"] == "on"
+        elif what == "snapshot":
+            m.qmp.cmd("blockdev-add", driver="qcow2", node_name="o", backing=None, file={"driver": "file", "filename": str(create(tmp_path / "o", "1M"))})
+            m.qmp.cmd("blockdev-snapshot", node="n", overlay="o")
+            assert node(m, "o")["backing_file_depth"] == 1
+        else:
+            m.qmp.cmd("device_del", id="ns")
+            m.qmp.wait_event("DEVICE_DELETED")
+        for _ in range(0 if what.startswith("unplug") else 5):
+            assert io.poll().status == 0
+
+
 def test_an_overlay_over_a_node_that_a_guest_uses(tmp_path):
     a, b = create(tmp_path / "a", "8M"), create(tmp_path / "b", "8M")
     with NvmeMachine(tmp_path, *blockdev("d", a), "-device", "nvme,drive=d,serial=S,addr=1") as m:
