@@ -257,39 +257,45 @@ static bool co_blockdev(struct txn_act *t, struct err *e)
     return t->job;
 }
 
+/* The drive that is copied, and to what image; NULL with @e filled. */
+static struct blk_node *drive_target(const struct args *a, struct blk_target *x, struct err *e)
+{
+    struct blk_node *src = blk_node_find(a->device, e), *image = src ? blk_skip_filters(src) : NULL;
+    if (!src || !blk_node_free_of_jobs(src, e))
+        return NULL;
+    *x = (struct blk_target){ .file = a->target, .format = a->format ? a->format : image->obj.cls->name + strlen("blockdev-"),
+        .existing = a->mode == 1, .direct = image->direct, .size = atomic_load(&src->size),
+        .backing = a->sync == TOP ? blk_chain_next(src) : a->sync == NONE ? image : NULL };
+    return src;
+}
+
+static bool co_drive_open(struct txn_act *t, struct err *e)
+{
+    struct blk_target x;
+    return drive_target(t->args, &x, e) && co_target_open(t, &x, e);
+}
+
 static bool co_drive(struct txn_act *t, struct err *e)
 {
     struct args *a = t->args;
-    struct blk_node *src = blk_node_find(a->device, e), *image = src ? blk_skip_filters(src) : NULL;
-    if (!src || !blk_node_free_of_jobs(src, e))
-        return false;
-    const struct blk_target x = { .file = a->target, .format = a->format ? a->format : image->obj.cls->name + strlen("blockdev-"),
-        .existing = a->mode == 1, .direct = image->direct, .size = atomic_load(&src->size),
-        .backing = a->sync == TOP ? blk_chain_next(src) : a->sync == NONE ? image : NULL };
-    struct blk_node *dst = blk_target_open(&x, e);
-    if (!dst)
-        return false;
-    if (a->sync == NONE && BLK_DRIVER(dst)->co_set_backing &&       /* it shows what the source held */
-        !blk_child_attach(dst, &dst->backing, image, BLK_PERM_READ, BLK_PERM_ALL, e)) {
-        blk_node_drop(dst);
-        return false;
-    }
-    obj_ref(&dst->obj);                 /* a job that comes to nothing may be its last user */
-    t->job = co_backup_new(a, src, dst, !x.existing && a->sync == FULL, t->jobs, e);
-    if (!t->job)
-        blk_node_drop(dst);
-    obj_unref(&dst->obj);
-    return t->job;
+    struct blk_target x;
+    struct blk_node *src = drive_target(a, &x, e), *dst = t->top;
+    bool ok = src && co_target_ready(t, &x, e);
+    if (ok && a->sync == NONE && BLK_DRIVER(dst)->co_set_backing)       /* it shows what the source held */
+        ok = blk_child_attach(dst, &dst->backing, x.backing, BLK_PERM_READ, BLK_PERM_ALL, e);
+    t->job = ok ? co_backup_new(a, src, dst, !x.existing && a->sync == FULL, t->jobs, e) : NULL;
+    return co_target_done(t, t->job);
 }
 
 static void co_start(struct txn_act *t) { job_start(t->job); }
 static void co_undo(struct txn_act *t) { co_job_discard(t->job); }
 
-#define ACTION(var, nm, ds, rows, fn) \
+#define ACTION(var, nm, ds, rows, fn, ...) \
     static const struct txn_action var = { .type = nm, .props = rows, .args_size = sizeof(struct args), .starts_job = true, .node = node_of, \
-        .co_prepare = fn, .co_commit = co_start, .co_abort = co_undo }; \
+        .co_prepare = fn, .co_commit = co_start, .co_abort = co_undo, __VA_ARGS__ }; \
     TXN_ACTION(&var); \
     static json_t *co_cmd_##var(void *args, struct err *e) { return co_txn_alone(&var, args, e); } \
     static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(struct args), co_cmd_##var, .ret = qmp_nothing, .turn = &blk_graph_turn }; QMP_CMD(&cmd_##var)
 ACTION(blockdev_backup, "blockdev-backup", "Copies what a node holds now to another", blockdev_props, co_blockdev);
-ACTION(drive_backup, "drive-backup", "Copies what a drive holds now to a new image", drive_props, co_drive);
+ACTION(drive_backup, "drive-backup", "Copies what a drive holds now to a new image", drive_props, co_drive,
+       .co_open = co_drive_open, .co_forget = co_target_forget);

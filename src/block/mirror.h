@@ -30,5 +30,16 @@ struct blk_target {
 };
 /* It goes when its last user does. NULL with @e filled. Main loop or coroutine on it. */
 struct blk_node *blk_target_open(const struct blk_target *t, struct err *e) MUST_CHECK;
+/*
+ * The same for an action of a transaction, in two steps: @a->top is opened while requests go on, and is ready once they are held back. By
+ * then an action before this one may have put another image in the place of @t->backing: that is the one to be named. One of
+ * the last two is due after the first. Coroutines on the main loop.
+ */
+struct txn_act;
+bool co_target_open(struct txn_act *a, const struct blk_target *t, struct err *e) MUST_CHECK;
+bool co_target_ready(struct txn_act *a, const struct blk_target *t, struct err *e) MUST_CHECK;
+void co_target_forget(struct txn_act *a);
+/* @used: it stays. Returns that. */
+bool co_target_done(struct txn_act *a, bool used);
 
 #endif

@@ -6,18 +6,28 @@
 #include "block/backing.h"
 #include "block/blk_int.h"
 #include "block/mirror.h"
+#include "block/transaction.h"
 #include "core/cmd.h"
 
 /* ---- targets ---- */
+
+static const char *format_of(const struct blk_node *n) { return n->obj.cls->name + strlen("blockdev-"); }
+
+/* What a new image calls @below (NULL: nothing); "": it has no name. @full is room. */
+static const char *name_of(const struct blk_node *below, char full[PATH_MAX])
+{
+    const char *name = below ? blk_node_filename(below) : "";
+    return *name && realpath(name, full) ? full : name;
+}
 
 static bool create(const struct blk_target *t, struct err *e)
 {
     char full[PATH_MAX];
     json_t *o = json_pack("{s:I}", "size", (json_int_t)t->size);
-    const char *below = t->backing ? blk_node_filename(t->backing) : "";
+    const char *below = name_of(t->backing, full);
     if (*below) {
-        json_object_set_new(o, "backing_file", json_string(realpath(below, full) ? full : below));
-        json_object_set_new(o, "backing_fmt", json_string(t->backing->obj.cls->name + strlen("blockdev-")));
+        json_object_set_new(o, "backing_file", json_string(below));
+        json_object_set_new(o, "backing_fmt", json_string(format_of(t->backing)));
     }
     bool ok = blk_image_create(t->file, t->format, o, false, e);
     json_decref(o);
@@ -28,14 +38,13 @@ struct blk_node *blk_target_open(const struct blk_target *t, struct err *e)
 {
     static unsigned target, snapshot;
     char made[32];
-    if (!t->existing && !create(t, e))
+    json_t *o = t->existing || create(t, e) ? blk_image_opts(t->file, t->format, e) : NULL;
+    if (!o)
         return NULL;
     snprintf(made, sizeof made, "%s%u", t->snapshot ? "snapshot" : "target", t->snapshot ? snapshot++ : target++);
-    json_t *file = blk_file_opts(t->file, e);
-    if (!file)
-        return NULL;
-    json_t *o = json_pack("{s:s, s:s, s:b, s:s, s:o}", "driver", t->format, "node-name", t->node_name ? t->node_name : made,
-                          "cache.direct", t->direct, "discard", t->discard ? "unmap" : "ignore", "file", file);
+    json_object_set_new(o, "node-name", json_string(t->node_name ? t->node_name : made));
+    json_object_set_new(o, "cache.direct", json_boolean(t->direct));
+    json_object_set_new(o, "discard", json_string(t->discard ? "unmap" : "ignore"));
     const struct obj_class *c = obj_class_find("blockdev-qcow2");
     if (c && !strcmp(t->format, "qcow2"))
         json_object_set_new(o, "backing", json_null());
@@ -45,6 +54,38 @@ struct blk_node *blk_target_open(const struct blk_target *t, struct err *e)
         n->inline_child = true;
     return n;
 }
+
+bool co_target_open(struct txn_act *a, const struct blk_target *t, struct err *e)
+{
+    a->top = blk_target_open(t, e);
+    a->named = t->backing;
+    if (a->top)
+        obj_ref(&a->top->obj);
+    return a->top;
+}
+
+bool co_target_ready(struct txn_act *a, const struct blk_target *t, struct err *e)
+{
+    char full[PATH_MAX];
+    struct blk_node *n = a->top;
+    const char *below = name_of(t->backing, full);
+    if (!n->obj.in_tree)
+        return err_set(e, ERR_NOT_FOUND, "block node '%s' was deleted meanwhile", n->obj.id);
+    if (t->existing || a->named == t->backing || !BLK_DRIVER(n)->co_set_backing)
+        return true;
+    int r = BLK_DRIVER(n)->co_set_backing(n, *below ? below : NULL, *below ? format_of(t->backing) : NULL);
+    return !r || err_os(e, -r, "cannot name the backing file of '%s'", n->obj.id);
+}
+
+bool co_target_done(struct txn_act *a, bool used)
+{
+    if (!used)
+        blk_node_drop(a->top);
+    obj_unref(&a->top->obj);
+    return used;
+}
+
+void co_target_forget(struct txn_act *a) { co_target_done(a, false); }
 
 /* ---- commands ---- */
 
@@ -105,7 +146,7 @@ static json_t *co_drive_mirror(void *args, struct err *e)
     if (!src || !blk_node_free_of_jobs(src, e))
         return NULL;
     struct blk_node *image = blk_skip_filters(src);
-    const struct blk_target t = { .file = a->target, .format = a->format ? a->format : image->obj.cls->name + strlen("blockdev-"),
+    const struct blk_target t = { .file = a->target, .format = a->format ? a->format : format_of(image),
         .node_name = a->node_name, .existing = a->mode == 1, .direct = image->direct, .discard = a->unmap, .size = atomic_load(&src->size),
         .backing = a->sync == SYNC_TOP ? blk_chain_next(src) : a->sync == SYNC_NONE ? image : NULL };
     struct blk_node *dst = blk_target_open(&t, e);

@@ -35,6 +35,8 @@ static bool can_be_top(const struct blk_node *n, const struct blk_node *top, str
         return err_set(e, ERR_VALUE, "block node '%s' cannot have a backing node", top->obj.id);
     if (n == top)
         return err_set(e, ERR_VALUE, "block node '%s' cannot be on top of itself", n->obj.id);
+    if (!top->obj.in_tree)
+        return err_set(e, ERR_NOT_FOUND, "block node '%s' was deleted meanwhile", top->obj.id);
     if (!obj_each(NULL, &blk_node_class, is_elsewhere, (void *)n))
         return err_set(e, ERR_BUSY, "block node '%s' is below another image, which names it", n->obj.id);
     if (top->backing.node)
@@ -81,9 +83,11 @@ static bool co_put_on_top(struct txn_act *t, struct err *e)
     t->was_read_only = n->caps.read_only;
     if (!blk_node_free_of_jobs(n, e) || !can_be_top(n, top, e))
         return false;
+    obj_ref(&top->obj);
     co_node_drain(n, &d);
     int r = co_node_flush(n);
     bool ok = !r || err_os(e, -r, "cannot flush '%s'", n->obj.id);
+    ok = ok && can_be_top(n, top, e);       /* that took time */
     ok = ok && blk_child_attach(top, &top->backing, n, BLK_PERM_READ, BLK_PERM_READ | BLK_PERM_WRITE, e);
     if (ok && !(blk_node_replace(n, top, e) && blk_use_change(&top->backing, BLK_PERM_READ, BLK_PERM_READ, e))) {
         blk_use_del(&top->backing);
@@ -92,6 +96,7 @@ static bool co_put_on_top(struct txn_act *t, struct err *e)
     if (ok)
         co_settle_below(n);
     blk_drain_end(&d);
+    obj_unref(&top->obj);
     return ok;
 }
 
@@ -131,32 +136,38 @@ static const char *sync_node_of(const void *args)
     return a->node ? a->node : a->device;
 }
 
-static bool co_snapshot_sync(struct txn_act *t, struct err *e)
+/* The node that gets a layer now, and what layer; NULL with @e filled. */
+static struct blk_node *sync_target(const struct sync_args *a, struct blk_target *x, struct err *e)
 {
-    struct sync_args *a = t->args;
-    const char *name = sync_node_of(a);
-    if (!name)
-        return err_set(e, ERR_VALUE, "'device' or 'node-name' is missing");
-    struct blk_node *n = t->node = blk_node_find(name, e);
+    struct blk_node *n = blk_node_find(sync_node_of(a), e);
     if (!n || !blk_node_free_of_jobs(n, e))
-        return false;
-    const struct blk_target x = { .file = a->file, .format = a->format, .node_name = a->name, .snapshot = true, .existing = a->mode == 1,
+        return NULL;
+    *x = (struct blk_target){ .file = a->file, .format = a->format, .node_name = a->name, .snapshot = true, .existing = a->mode == 1,
         .direct = n->direct, .discard = n->discard == BLK_DISCARD_UNMAP, .size = atomic_load(&n->size), .backing = blk_skip_filters(n) };
-    t->top = blk_target_open(&x, e);
-    if (!t->top)
-        return false;
-    if (co_put_on_top(t, e))
-        return true;
-    blk_node_drop(t->top);
-    return false;
+    return n;
 }
 
-#define ACTION(var, nm, ds, rows, type_, fn, node_) \
+static bool co_sync_open(struct txn_act *t, struct err *e)
+{
+    struct blk_target x;
+    if (!sync_node_of(t->args))
+        return err_set(e, ERR_VALUE, "'device' or 'node-name' is missing");
+    return sync_target(t->args, &x, e) && co_target_open(t, &x, e);
+}
+
+static bool co_snapshot_sync(struct txn_act *t, struct err *e)
+{
+    struct blk_target x;
+    t->node = sync_target(t->args, &x, e);
+    return co_target_done(t, t->node && co_target_ready(t, &x, e) && co_put_on_top(t, e));
+}
+
+#define ACTION(var, nm, ds, rows, type_, fn, node_, ...) \
     static const struct txn_action var = { .type = nm, .props = rows, .args_size = sizeof(type_), .node = node_, .co_prepare = fn, \
-        .co_abort = co_take_off }; \
+        .co_abort = co_take_off, __VA_ARGS__ }; \
     TXN_ACTION(&var); \
     static json_t *co_cmd_##var(void *args, struct err *e) { return co_txn_alone(&var, args, e); } \
     static const struct qmp_cmd cmd_##var = { nm, ds, rows, sizeof(type_), co_cmd_##var, .ret = qmp_nothing, .turn = &blk_graph_turn }; QMP_CMD(&cmd_##var)
 ACTION(snapshot, "blockdev-snapshot", "Puts a node on top of another, whose users move to it", snapshot_props, struct args, co_snapshot, node_of);
 ACTION(snapshot_sync, "blockdev-snapshot-sync", "Creates an image and puts it on top of a node", sync_props, struct sync_args, co_snapshot_sync,
-       sync_node_of);
+       sync_node_of, .co_open = co_sync_open, .co_forget = co_target_forget);

@@ -9,7 +9,7 @@
 enum { MAX_ACTIONS = 1024 };
 
 /* One action of a transaction, and the requests that it holds back. */
-struct step { struct txn_act act; struct blk_drain drain; bool drained; };
+struct step { struct txn_act act; struct blk_drain drain; bool opened, drained; };
 
 static void co_hold(struct step *s)
 {
@@ -22,13 +22,27 @@ static void co_hold(struct step *s)
     s->drained = true;
 }
 
+static bool co_open(struct step *s, struct err *e)
+{
+    s->opened = s->act.action->co_open && s->act.action->co_open(&s->act, e);
+    return s->opened || !s->act.action->co_open;
+}
+
+static bool co_prepare(struct step *s, struct err *e)
+{
+    s->opened = false;
+    return s->act.done = s->act.action->co_prepare(&s->act, e);
+}
+
 static bool co_do(struct step *v, size_t n, struct err *e)
 {
     bool ok = true;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && ok; i++)
+        ok = co_open(&v[i], e);
+    for (size_t i = 0; i < n && ok; i++)
         co_hold(&v[i]);
     for (size_t i = 0; i < n && ok; i++)
-        ok = v[i].act.done = v[i].act.action->co_prepare(&v[i].act, e);
+        ok = co_prepare(&v[i], e);
     for (size_t i = n; i-- > 0 && !ok;)
         if (v[i].act.done && v[i].act.action->co_abort)
             v[i].act.action->co_abort(&v[i].act);
@@ -38,6 +52,9 @@ static bool co_do(struct step *v, size_t n, struct err *e)
     for (size_t i = 0; i < n; i++)
         if (v[i].drained)
             blk_drain_end(&v[i].drain);
+    for (size_t i = 0; i < n; i++)
+        if (v[i].opened)
+            v[i].act.action->co_forget(&v[i].act);
     return ok;
 }
 

@@ -16,6 +16,7 @@ struct txn_act {
     struct job_txn *jobs;           /* of jobs that end together; NULL: each by itself */
     /* For the action to remember between its steps. */
     struct blk_node *node, *top;
+    const struct blk_node *named;   /* what the image of ->top names as the one below */
     struct job *job;
     void *saved;
     bool was_read_only;             /* ->node */
@@ -29,7 +30,10 @@ struct txn_action {
     bool starts_job;                /* which may be one of a group */
     /* The name of the node whose requests wait meanwhile, or NULL. May be NULL. */
     const char *(*node)(const void *args);
-    /* All that can fail. */
+    /* Opens what is needed later, while requests go on: that may take its time. co_forget is due where co_prepare does not follow. May be NULL. */
+    bool (*co_open)(struct txn_act *, struct err *);
+    void (*co_forget)(struct txn_act *);
+    /* All else that can fail. */
     bool (*co_prepare)(struct txn_act *, struct err *);
     void (*co_commit)(struct txn_act *);        /* may be NULL */
     void (*co_abort)(struct txn_act *);         /* undoes co_prepare; may be NULL */

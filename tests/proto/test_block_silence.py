@@ -9,7 +9,7 @@ import pytest
 from lib.images import create, io_of, tool
 from lib.machine import Machine, Qmp, TIMEOUT
 from lib.nbd import Flag, Server
-from lib.nvme import NvmeMachine
+from lib.nvme import NvmeMachine, read
 
 MIB = 1 << 20
 READ = 2                # of NVMe
@@ -146,6 +146,28 @@ def test_a_drive_that_is_unplugged_while_its_medium_changes(tmp_path):
         s.server.speak()
         assert s.a.answer()["error"]["desc"] == "the device was unplugged meanwhile"
         assert not [n for n in s.b.cmd("query-named-block-nodes") if n["file"] == str(image)]
+
+
+@pytest.mark.parametrize("command, arguments", [
+    ("blockdev-snapshot-sync", {"node-name": "d", "snapshot-file": "", "snapshot-node-name": "over", "format": "raw", "mode": "existing"}),
+    ("drive-backup", {"device": "d", "job-id": "j", "target": "", "sync": "full", "format": "raw", "mode": "existing"})])
+def test_a_guest_goes_on_while_an_image_is_opened(tmp_path, command, arguments):
+    """The server of the new image does not answer; the drive that is to get it does."""
+    server = Mute(tmp_path / "nbd")
+    args = {k: v or "nbd+unix:///?socket=" + server.path for k, v in arguments.items()}
+    with NvmeMachine(tmp_path, "-blockdev", "null-co,node-name=d,size=1M,read-zeroes=on", "-device", "nvme,drive=d,serial=S,addr=1") as m:
+        io = io_of(m)
+        server.silent()
+        m.qmp.send({"execute": command, "arguments": args})
+        server.wait_for("greeted")
+        assert read(io, 1, 0, 1) == bytes(512)
+        server.speak()
+        answer = m.qmp.answer()
+        if command == "drive-backup":
+            assert answer == {"return": {}}
+            m.qmp.wait_event("BLOCK_JOB_COMPLETED")
+        else:
+            assert "cannot have a backing node" in answer["error"]["desc"]
 
 
 def test_the_program_ends(tmp_path):
