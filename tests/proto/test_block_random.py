@@ -20,7 +20,7 @@ from lib.machine import TIMEOUT, Machine
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("qemu-io"), reason="no qemu-utils")
 
 SIZE, UNIT, STEPS = MIB, 4096, 60
-OVER = ("aborting", "concluded", "null", "pending", "waiting")      # a job that reads and writes no more
+OVER = ("aborting", "concluded", "null")        # a job that reads and writes no more, and of whose end was told
 # What brings a job to its end, or nearer to it.
 NEXT = {"ready": "job-complete", "pending": "job-finalize", "concluded": "job-dismiss", "paused": "job-resume", "standby": "job-resume"}
 
@@ -64,7 +64,7 @@ class Run:
 
     def __init__(self, m, rng, folder, disks):
         self.m, self.rng, self.folder, self.disks = m, rng, folder, disks
-        self.count, self.trace, self.copies, self.expected, self.endless = 0, [], {}, {}, set()
+        self.count, self.trace, self.copies, self.expected, self.endless, self.manual = 0, [], {}, {}, set(), set()
 
     def path(self, name):
         return str(self.folder / name)
@@ -112,7 +112,10 @@ class Run:
         return {k.replace("_", "-"): v() for k, v in choices.items() if self.rng.random() < 0.3}
 
     def job(self):
-        return {"job-id": self.fresh("j"), **self.some(auto_finalize=lambda: False, auto_dismiss=lambda: False, speed=lambda: self.rng.choice((1, 65536)))}
+        job = {"job-id": self.fresh("j"), **self.some(auto_finalize=lambda: False, auto_dismiss=lambda: False, speed=lambda: self.rng.choice((1, 65536)))}
+        if "auto-finalize" in job:
+            self.manual.add(job["job-id"])
+        return job
 
     # -- steps
 
@@ -170,12 +173,13 @@ class Run:
         job = self.rng.choice(list(jobs))
         name = self.rng.choice(("job-pause", "job-resume", "job-cancel", "job-complete", "job-complete", "job-finalize", "job-dismiss",
                                 "block-job-cancel", "block-job-set-speed"))
-        ends = name in ("job-complete", "block-job-cancel") and jobs[job]["type"] in ("mirror", "commit")
+        ends = name in ("job-complete", "block-job-cancel", "job-finalize") and jobs[job]["type"] in ("mirror", "commit")
         if name == "job-complete" and jobs[job]["status"] == "ready" and jobs[job]["type"] == "mirror":
             self.expected.pop(job, None)        # its copy becomes the disk
         more = {"speed": self.rng.choice((0, 1, MIB))} if name == "block-job-set-speed" else {}
         if self.ask(name, **{"device" if name.startswith("block-job") else "id": job, **more}) is not None and ends:
-            self.until(lambda: self.jobs().get(job, {"status": "null"})["status"] in OVER, lambda: self.hurry(job))
+            over = OVER + ("pending",) if job in self.manual and name != "job-finalize" else OVER
+            self.until(lambda: self.jobs().get(job, {"status": "null"})["status"] in over, lambda: self.hurry(job))
 
     def hurry(self, job):
         self.ask("job-resume", id=job)
