@@ -5,10 +5,12 @@
 #include <limits.h>
 #include <linux/cdrom.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include "base/fdset.h"
@@ -143,6 +145,13 @@ static bool check_kind(struct blk_file *f, const struct stat *st, struct err *e)
     return !is_cdrom(&f->node) || check_disc(f, e);
 }
 
+/* That of Linux 6.18 does not ask the server of a FUSE mount for anything but the write. */
+static bool knows_dsync(int fd)
+{
+    struct statfs st;
+    return !fstatfs(fd, &st) && st.f_type != FUSE_SUPER_MAGIC;
+}
+
 /* Size and abilities of what is open. */
 static bool look_at(struct blk_file *f, struct err *e)
 {
@@ -157,6 +166,7 @@ static bool look_at(struct blk_file *f, struct err *e)
     f->ino = st.st_ino;
     find_alignment(f);
     f->kind = co_file_kind(f->fd, n->direct);
+    f->no_dsync = !knows_dsync(f->fd);
     if (S_ISBLK(st.st_mode)) {
         int v = 0;
         if (!ioctl(f->fd, BLKSSZGET, &v) && v > 0)
@@ -338,21 +348,17 @@ static int file_read(struct blk_node *n, uint64_t off, uint64_t len, const struc
     return do_transfer(&x, off, len, iov, niov);
 }
 
-static int file_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+/*
+ * What could not be written from the page cache is told once, to a flush or to a write with RWF_DSYNC: the kernel may have dropped it, and
+ * the next flush succeeds without it. So all that come after fail, too, until the node is made anew; but for direct I/O, whose writes were
+ * answered one by one.
+ */
+static void note_lost(struct blk_file *f, int r)
 {
-    const struct xfer x = { file_of(n), true, flags & BLK_FUA && !n->no_flush ? RWF_DSYNC : 0 };
-    int r = do_transfer(&x, off, len, iov, niov);
-    if (!r && flags & BLK_GROW)
-        grow_to(n, off + len);
-    return r;
+    if (r && !f->node.direct)
+        atomic_store(&f->flush_error, r);
 }
 
-/* ---- the rest ---- */
-
-/*
- * A flush that failed tells so once: the kernel may have dropped what it could not write, and the next one succeeds without it. So all
- * that come after fail, too, until the node is made anew; but for direct I/O, whose writes were answered one by one.
- */
 static int co_file_flush(struct blk_node *n)
 {
     struct blk_file *f = file_of(n);
@@ -360,10 +366,35 @@ static int co_file_flush(struct blk_node *n)
     if (r || f->kind == CO_FILE_MEMORY)
         return r;
     r = co_fdatasync(f->fd);
-    if (r && !n->direct)
-        atomic_store(&f->flush_error, r);
+    note_lost(f, r);
+    return r ? r : atomic_load(&f->flush_error);        /* of one that ended meanwhile, and took the error */
+}
+
+/* A write that is durable when it is answered. */
+static int co_write_through(struct blk_file *f, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+{
+    const struct xfer plain = { f, true, 0 }, through = { f, true, RWF_DSYNC };
+    if (f->no_dsync) {
+        int r = do_transfer(&plain, off, len, iov, niov);
+        return r ? r : co_file_flush(&f->node);
+    }
+    int r = do_transfer(&through, off, len, iov, niov);
+    if (r && !f->node.direct && !do_transfer(&plain, off, len, iov, niov))
+        note_lost(f, r);            /* it was not the write that failed but what follows, which may have been others' */
     return r;
 }
+
+static int file_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    const struct xfer x = { file_of(n), true, 0 };
+    bool fua = flags & BLK_FUA && !n->no_flush;
+    int r = fua ? co_write_through(x.f, off, len, iov, niov) : do_transfer(&x, off, len, iov, niov);
+    if (!r && flags & BLK_GROW)
+        grow_to(n, off + len);
+    return r;
+}
+
+/* ---- the rest ---- */
 
 static int co_file_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {

@@ -15,8 +15,8 @@ struct blk_file {
     int fd;
     unsigned align, mem_align;      /* of direct I/O; 1: none needed */
     enum co_file kind;              /* of its transfers */
-    bool is_dev, can_punch;
-    _Atomic int flush_error;        /* of a flush that failed: what the page cache held then may be lost */
+    bool is_dev, can_punch, no_dsync;   /* no_dsync: its file system does not know of RWF_DSYNC, and does not say so */
+    _Atomic int flush_error;        /* of a flush or a write through the cache that failed: what the page cache held then may be lost */
     dev_t dev;                      /* which file it is */
     ino_t ino;
     bool no_locks;                  /* the file system has none, and locking=auto */

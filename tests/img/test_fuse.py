@@ -13,7 +13,7 @@ import time
 import pytest
 
 from imglib import img, qimg, run, sparse_file
-from lib.nbd import Client, Cmd
+from lib.nbd import Client, Cmd, CmdFlag
 from servelib import QmpError, Storage
 
 MIB = 1 << 20
@@ -182,11 +182,15 @@ def test_deleted_under_load(tmp_path, mnt):
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_a_flush_that_failed_is_not_made_good_by_the_next(tmp_path, mnt, direct):
-    """The file system fails one fdatasync. What was in the page cache may be gone then, whatever the next one says."""
+@pytest.mark.parametrize("op,fails,later", [(Cmd.FLUSH, "flush", 5), (Cmd.WRITE, "flush", 5), (Cmd.WRITE, "write", 0)])
+def test_a_flush_that_failed_is_not_made_good_by_the_next(tmp_path, mnt, direct, op, fails, later):
+    """
+    The file system fails one fdatasync, by itself or of a write through the cache. What was in the page cache may be gone then, whatever
+    the next one says. Not so where the write itself fails.
+    """
     img("create", "-f", "raw", tmp_path / "a", "1M")
-    rules = {"driver": "blkdebug", "node-name": "n", "image": {"driver": "file", "filename": str(tmp_path / "a")},
-             "inject-error": [{"event": "flush_to_disk", "once": True}]}
+    rules = {"driver": "faults", "node-name": "n", "file": {"driver": "file", "filename": str(tmp_path / "a")},
+             "rules": [{"op": fails, "errno": "EIO", "count": 1 if fails == "flush" or direct else 2}]}
     with Storage(tmp_path, "--blockdev", json.dumps(rules), name="below") as below:
         below.export("fuse", mountpoint=mnt, writable=True)
         with Storage(tmp_path, "--blockdev", "file,node-name=m,filename=%s,locking=off,cache.direct=%s" % (mnt, "on" if direct else "off"),
@@ -194,5 +198,6 @@ def test_a_flush_that_failed_is_not_made_good_by_the_next(tmp_path, mnt, direct)
             above.export("nbd", node="m", writable=True)
             with Client(tmp_path / "s") as c:
                 c.go("m")
-                flushes = [c.ask(Cmd.FLUSH, 0, 0) for _ in range(3)]
-            assert flushes == [5] + [0 if direct else 5] * 2
+                first = c.ask(op, 0, 4096, CmdFlag.FUA, bytes(4096)) if op == Cmd.WRITE else c.ask(op, 0, 0)
+                assert first == 5
+                assert [c.ask(Cmd.FLUSH, 0, 0) for _ in range(2)] == [0 if direct else later] * 2
