@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/harmless.h"
 #include "base/log.h"
 
 static void err_vset(struct err *e, enum err_class cls, int os_errno, const char *fmt, va_list ap)
@@ -15,6 +16,7 @@ static void err_vset(struct err *e, enum err_class cls, int os_errno, const char
     char msg[sizeof e->msg];
 
     vsnprintf(msg, sizeof msg, fmt, ap);        /* arguments may point into *e */
+    text_harmless(msg);
     e->cls = cls;
     e->os_errno = os_errno;
     e->hint[0] = '\0';
@@ -51,6 +53,7 @@ bool err_hint(struct err *e, const char *fmt, ...)
 
     va_start(ap, fmt);
     vsnprintf(hint, sizeof hint, fmt, ap);
+    text_harmless(hint);
     va_end(ap);
     memcpy(e->hint, hint, sizeof hint);
     return false;
@@ -63,6 +66,7 @@ bool err_prefix(struct err *e, const char *fmt, ...)
 
     va_start(ap, fmt);
     vsnprintf(place, sizeof place, fmt, ap);
+    text_harmless(place);
     va_end(ap);
     snprintf(whole, sizeof whole, "%s: %s", place, e->msg);
     snprintf(e->msg, sizeof e->msg, "%.*s", (int)sizeof e->msg - 1, whole);

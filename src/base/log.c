@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base/bits.h"
+#include "base/harmless.h"
 #include "base/str.h"
 
 enum { LOG_GUEST_BURST = 10 };
@@ -118,12 +119,15 @@ void log_put_prefix(void)
 
 static void say(const char *kind, const char *fmt, va_list ap)
 {
+    char *text;
+    if (vasprintf(&text, fmt, ap) < 0)
+        return;
+    text_harmless(text);
     pthread_mutex_lock(&log_lock);
     log_put_prefix();
-    fputs(kind, stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    fprintf(stderr, "%s%s\n", kind, text);
     pthread_mutex_unlock(&log_lock);
+    free(text);
 }
 
 void log_warn(const char *fmt, ...)

@@ -150,8 +150,6 @@ void nfs_called(int r, struct nfs_context *ctx, void *data, void *arg)
     }
     if (r < 0 && s->ctx) {              /* @data may be the text, or anything else */
         snprintf(s->said, sizeof s->said, "%s", error_of(s));
-        for (char *p = s->said; *p; p++)
-            *p = (unsigned char)*p < ' ' || *p == 0x7f ? '?' : *p;
         r = real_errno(r, s->said);
     }
     c->done(c, r < 0 && !s->ctx ? -EIO : r, data);

@@ -128,8 +128,6 @@ static int status(struct sftp *l, const uint8_t *d, uint32_t len)
         snprintf(l->said, sizeof l->said, "%.*s", (int)MIN(n, 100u), (const char *)d + 8);
     else
         snprintf(l->said, sizeof l->said, "%s", code < ARRAY_SIZE(names) ? names[code] : "an unknown error");
-    for (char *p = l->said; *p; p++)
-        *p = (unsigned char)*p < ' ' || *p == 0x7f ? '?' : *p;
     switch (code) {
     case FX_EOF: return -ENODATA;
     case FX_NO_SUCH_FILE: return -ENOENT;

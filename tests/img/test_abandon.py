@@ -2,8 +2,8 @@
 """The program ends, and with it requests that wait for peers which take connections and say nothing, or only that they are there."""
 import http.server
 import json
+import os
 import signal
-import struct
 import threading
 
 import pytest
@@ -11,9 +11,9 @@ import pytest
 import fakeiscsi as fi
 from fakeiscsi import Fake
 from servelib import Storage
+from lib.nbd import Client, Cmd
 from test_http import Handler
 from test_iscsi import BUILT
-from test_nbd_silence import hello
 
 MIB = 1 << 20
 
@@ -88,10 +88,12 @@ def test_the_program_ends_whatever_its_peers_do(tmp_path, peers):
     clients = []
     try:
         peers.far.process.send_signal(signal.SIGSTOP)
+        os.waitpid(peers.far.process.pid, os.WUNTRACED)     # until all of it stands
         for o in nodes:
             near.export("nbd", node=o["node-name"], ident="e-" + o["node-name"])
-            clients.append(hello(str(tmp_path / "near"), o["node-name"].encode()))
-            clients[-1].sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, 0, 512))
+            clients.append(Client(tmp_path / "near"))
+            clients[-1].go(o["node-name"])
+            clients[-1].send(Cmd.READ, 0, 512)
         for e in peers.events:
             assert e.wait(60)
         near.qmp.cmd("query-block-exports")

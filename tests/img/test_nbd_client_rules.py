@@ -159,6 +159,12 @@ def test_who_is_refused_says_goodbye(tmp_path):
     assert s.options[-2:] == [Opt.GO, Opt.ABORT]
 
 
+def test_what_a_server_says_does_not_lead_the_terminal(tmp_path):
+    s = Server(tmp_path / "s", SIZE, Link.until_gone, known=False, says="\x1b[2J\x9b2Jno\nhint: caf\xe9\x7f".encode())
+    assert "refuses export 'x': ?[2J??2Jno?hint: caf\xe9?" in img("map", "--image-opts", opts(tmp_path / "s"), ok=(1,)).stderr
+    s.ended()
+
+
 def test_zeroes_that_must_be_fast(tmp_path):
     """A server that does not offer it is not asked for it."""
     s = Server(tmp_path / "far", SIZE, Link.serve)

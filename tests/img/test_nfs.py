@@ -6,15 +6,14 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import time
 
 import pytest
 
 from imglib import IMG, QEMU, img, run, sparse_file
+from lib.nbd import Client, Cmd
 from test_nbd import SERVE, Server, needs
-from test_nbd_silence import ask_read, hello
 
 MIB = 1 << 20
 SCALE = int(os.environ.get("BP_TIMEOUT_SCALE", "1"))
@@ -265,15 +264,18 @@ def test_the_program_ends_whatever_a_server_does(tmp_path, far):
     """With a request on its way, for which nothing says how long it may take."""
     (far.tmp / "ro" / "mute").write_bytes(os.urandom(MIB))
     s = served(tmp_path, far, "mute")
-    c = hello(s.path, b"f")
-    far.p.send_signal(signal.SIGSTOP)
-    try:
-        c.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, 0, 512))
-        assert ask_read(hello(s.path, b"g"), 0) == 0
-        s.p.terminate()
-        assert s.p.wait(240) == 0
-    finally:
-        far.p.send_signal(signal.SIGCONT)
+    with Client(s.path) as f, Client(s.path) as g:
+        f.go("f")
+        g.go("g")
+        far.p.send_signal(signal.SIGSTOP)
+        try:
+            os.waitpid(far.p.pid, os.WUNTRACED)     # until all of it stands
+            f.send(Cmd.READ, 0, 512)
+            assert g.ask(Cmd.READ, 0, 512) == 0
+            s.p.terminate()
+            assert s.p.wait(240) == 0
+        finally:
+            far.p.send_signal(signal.SIGCONT)
     log_has(s, "'f' does not answer, and the program ends")
 
 

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -16,8 +15,8 @@ import threading
 import pytest
 
 from imglib import IMG, QEMU, img, info, run, sparse_file
+from lib.nbd import Client, Cmd
 from test_nbd import SERVE, Server, needs
-from test_nbd_silence import hello
 
 MIB = 1 << 20
 ODD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sftp_odd.py")
@@ -309,10 +308,11 @@ def test_the_program_ends_whatever_a_server_does(tmp_path, far, monkeypatch):
     monkeypatch.setenv("SSH_AUTH_SOCK", far.env["SSH_AUTH_SOCK"])
     s = Server(tmp_path, [SERVE, "--blockdev", far.opts(tmp_path / "f", ",read-only=on,node-name=f"), "--nbd-server", "addr.type=unix,addr.path=@SOCK@",
                           "--export", "nbd,id=f,node-name=f"])
-    c = hello(s.path, b"f")
-    c.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, 0, 4 * MIB))
-    assert far.held.wait(60)
-    s.p.terminate()
+    with Client(s.path) as c:
+        c.go("f")
+        c.send(Cmd.READ, 0, 4 * MIB)
+        assert far.held.wait(60)
+        s.p.terminate()
     assert s.p.wait(240) == 0
     with open(s.log.name) as f:
         assert "'f' does not answer, and the program ends" in f.read()

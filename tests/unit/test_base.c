@@ -37,6 +37,11 @@ static void nearest_names(void **state)
     err_os(&e, 2, "cannot open '%s'", "f");
     assert_string_equal(e.msg, "cannot open 'f': No such file or directory");
     assert_int_equal(e.os_errno, 2);
+    err_set(&e, ERR_VALUE, "a\n%s\xc2\x9b\xc3\x9b", "\x1b[H\x7f");
+    err_hint(&e, "\a");
+    err_prefix(&e, "\r");
+    assert_string_equal(e.msg, "?: a??[H???\xc3\x9b");
+    assert_string_equal(e.hint, "?");
 }
 
 static void ranges(void **state)

@@ -169,7 +169,7 @@ class Link:
             self.structured = True
             reply(Rep.ACK)
         else:
-            reply(Rep.ERR_UNKNOWN if option == Opt.GO and not s.known else Rep.ERR_UNSUP)
+            reply(*((Rep.ERR_UNKNOWN, s.says) if option == Opt.GO and not s.known else (Rep.ERR_UNSUP,)))
         return False
 
     def next(self):
@@ -220,9 +220,9 @@ class Server:
 
     FLAGS = Flag.HAS_FLAGS | Flag.SEND_FLUSH | Flag.SEND_TRIM | Flag.SEND_WRITE_ZEROES
 
-    def __init__(self, path, content, *scripts, flags=FLAGS, structured=True, block=None, go=True, known=True):
+    def __init__(self, path, content, *scripts, flags=FLAGS, structured=True, block=None, go=True, known=True, says=b""):
         self.path, self.data, self.scripts = str(path), bytearray(content), scripts
-        self.flags, self.structured, self.block, self.go, self.known = flags, structured, block, go, known
+        self.flags, self.structured, self.block, self.go, self.known, self.says = flags, structured, block, go, known, says
         self.options, self.requests, self.trouble = [], [], []
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
