@@ -475,7 +475,7 @@ static bool allowed(const struct job *j, enum verb v, struct err *e)
     enum { LIVE = 1 << JOB_CREATED | 1 << JOB_RUNNING | 1 << JOB_PAUSED | 1 << JOB_READY | 1 << JOB_STANDBY };
     static const struct { const char *name; unsigned states; } verbs[] = {
         [V_CANCEL] = { "cancel", LIVE | 1 << JOB_WAITING | 1 << JOB_PENDING }, [V_PAUSE] = { "pause", LIVE }, [V_RESUME] = { "resume", LIVE },
-        [V_SPEED] = { "set-speed", LIVE }, [V_COMPLETE] = { "complete", 1 << JOB_READY }, [V_FINALIZE] = { "finalize", 1 << JOB_PENDING },
+        [V_SPEED] = { "set-speed", LIVE }, [V_COMPLETE] = { "complete", 1 << JOB_READY | 1 << JOB_STANDBY }, [V_FINALIZE] = { "finalize", 1 << JOB_PENDING },
         [V_DISMISS] = { "dismiss", 1 << JOB_CONCLUDED },
     };
     bool ending = j->txn && j->txn->ending;

@@ -281,7 +281,12 @@ def test_the_life_of_a_job_that_is_told_everything(tmp_path):
         m.qmp.cmd("block-job-set-speed", device="j", speed=0)
         m.qmp.cmd("job-resume", id="j")
         wait_job(m, "j", "BLOCK_JOB_READY")
-        m.qmp.cmd("job-complete", id="j")
+        m.qmp.cmd("job-pause", id="j")
+        while m.qmp.cmd("query-jobs")[0]["status"] != "standby":
+            pass
+        m.qmp.cmd("job-complete", id="j")           # once it goes on
+        assert m.qmp.cmd("query-jobs")[0]["status"] == "standby"
+        m.qmp.cmd("job-resume", id="j")
         assert m.qmp.wait_event("BLOCK_JOB_PENDING")["data"]["id"] == "j"
         with pytest.raises(QmpError) as e:
             m.qmp.cmd("job-dismiss", id="j")
@@ -291,7 +296,7 @@ def test_the_life_of_a_job_that_is_told_everything(tmp_path):
         assert m.qmp.cmd("query-jobs") == [{"id": "j", "type": "mirror", "status": "concluded", "current-progress": 8 * MIB, "total-progress": 8 * MIB}]
         m.qmp.cmd("job-dismiss", id="j")
         assert m.qmp.cmd("query-jobs") == []
-        assert statuses(m, "j") == ["created", "running", "paused", "running", "ready", "waiting", "pending", "concluded", "null"]
+        assert statuses(m, "j") == ["created", "running", "paused", "running", "ready", "standby", "ready", "waiting", "pending", "concluded", "null"]
         for bad in ({"device": "s", "target": "s"}, {"device": "s", "target": "nothing"}):
             with pytest.raises(QmpError):
                 m.qmp.cmd("blockdev-mirror", sync="full", job_id="k", **bad)
