@@ -132,7 +132,7 @@ bool nbd_export_add_bitmap(struct nbd_export *x, json_t *v, struct err *e)
     struct blk_bitmap *b = node ? blk_bitmap_get(node, name, false, e) : find(blk_node_of(x->exp.blk), name, e);
     if (!b)
         return false;
-    if (b->recording && !x->exp.writable && b->node == blk_node_of(x->exp.blk) && b->node->perm & BLK_PERM_WRITE)
+    if (b->recording && !x->exp.writable && b->node == blk_node_of(x->exp.blk) && !b->node->caps.read_only)
         return err_set(e, ERR_VALUE, "Enabled bitmap '%s' incompatible with readonly export", b->name);
     b->busy++;
     x->bitmaps[x->n_bitmaps++] = b;

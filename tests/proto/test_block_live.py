@@ -205,6 +205,11 @@ def test_bitmaps_over_nbd(tmp_path):
             m.qmp.cmd("block-dirty-bitmap-remove", node="t", name="b")
         with pytest.raises(QmpError) as e:
             m.qmp.cmd("nbd-server-add", device="t", name="u", bitmap="none")
+        m.qmp.cmd("block-dirty-bitmap-add", node="t", name="c")
+        refused = {"type": "nbd", "id": "r", "name": "r", "bitmaps": ["c"], "node-name": "t"}
+        with pytest.raises(QmpError, match="Enabled bitmap 'c' incompatible with readonly export"):     # it would change under who reads it
+            m.qmp.cmd("block-export-add", **refused)
+        m.qmp.cmd("block-dirty-bitmap-remove", node="t", name="c")
         assert "not found" in str(e.value) and [x["id"] for x in m.qmp.cmd("query-block-exports")] == ["t"]
         image = "driver=nbd,export=t,server.type=unix,server.path=%s,x-dirty-bitmap=qemu:dirty-bitmap:b" % sock
         got = json.loads(tool("qemu-img", "map", "--output=json", "--image-opts", image))
