@@ -143,10 +143,15 @@ void blk_bitmaps_free(struct blk_node *n)
     }
 }
 
+bool blk_bitmap_idle(const struct blk_bitmap *b, struct err *e)
+{
+    return (!b->leaving && !b->busy) || err_set(e, ERR_BUSY, "Bitmap '%s' is currently in use by another operation and cannot be used", b->name);
+}
+
 bool blk_bitmap_usable(const struct blk_bitmap *b, bool for_use, struct err *e)
 {
-    if (b->leaving || (b->busy && for_use))
-        return err_set(e, ERR_BUSY, "Bitmap '%s' is currently in use by another operation and cannot be used", b->name);
+    if ((b->leaving || for_use) && !blk_bitmap_idle(b, e))
+        return false;
     if (b->inconsistent) {
         err_set(e, ERR_STATE, "Bitmap '%s' is inconsistent and cannot be used", b->name);
         return err_hint(e, "block-dirty-bitmap-remove takes it away");

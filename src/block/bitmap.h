@@ -39,6 +39,8 @@ void blk_bitmaps_all_dirty(struct blk_node *n);
 /* There is memory for them with @n of @size bytes. */
 bool blk_bitmaps_fit(const struct blk_node *n, uint64_t size, struct err *e) MUST_CHECK;
 struct blk_bitmap *blk_bitmap_find(const struct blk_node *n, const char *name);
+/* Nobody is at it, nor is it about to go. */
+bool blk_bitmap_idle(const struct blk_bitmap *b, struct err *e) MUST_CHECK;
 /* @for_use: it may be cleared, merged, written; else only looked at. */
 struct blk_bitmap *blk_bitmap_get(const char *node, const char *name, bool for_use, struct err *e);
 bool blk_bitmap_usable(const struct blk_bitmap *b, bool for_use, struct err *e) MUST_CHECK;

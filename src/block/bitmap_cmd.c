@@ -90,8 +90,8 @@ static bool co_remove(struct txn_act *t, struct err *e)
         return false;
     if (!b)
         return err_set(e, ERR_UNKNOWN, "Dirty bitmap '%s' not found", a->name);
-    if (b->busy || b->leaving)
-        return err_set(e, ERR_BUSY, "Bitmap '%s' is currently in use by another operation and cannot be used", a->name);
+    if (!blk_bitmap_idle(b, e))
+        return false;
     if (b->stored && n->caps.read_only)
         return err_set(e, ERR_STATE, "Bitmap '%s' is readonly and cannot be modified", a->name);
     b->leaving = true;
@@ -161,9 +161,10 @@ static bool co_merge(struct txn_act *t, struct err *e)
 
 /* ---- enable, disable ---- */
 
+/* In memory, so that an image may be read-only. */
 static bool record(struct txn_act *t, bool on, struct err *e)
 {
-    if (!find(t, true, e))
+    if (!find(t, false, e) || !blk_bitmap_idle(mine(t), e))
         return false;
     t->saved = mine(t)->recording ? t->node : NULL;
     mine(t)->recording = on;

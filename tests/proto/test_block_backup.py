@@ -181,6 +181,13 @@ def test_bitmaps_that_stay_in_the_image(tmp_path):
     info = json.loads(tool("qemu-img", "info", "--output=json", a))["format-specific"]["data"]["bitmaps"]
     assert info == [{"flags": ["auto"], "name": "one", "granularity": 65536}, {"flags": [], "name": "off", "granularity": 65536}]
     assert json.loads(tool(IMG, "info", "--output=json", a))["format-specific"]["data"]["bitmaps"] == info
+    with Machine("-M", "none", *blockdev("t", a, ",read-only=on")) as m:      # what records is in memory, what is stored stays
+        m.qmp.cmd("block-dirty-bitmap-enable", node="t", name="off")
+        m.qmp.cmd("block-dirty-bitmap-disable", node="t", name="one")
+        assert [bitmaps(m, "t")[n]["recording"] for n in ("one", "off")] == [False, True]
+        with pytest.raises(QmpError, match="'one' is readonly and cannot be modified"):
+            m.qmp.cmd("block-dirty-bitmap-clear", node="t", name="one")
+    assert json.loads(tool(IMG, "info", "--output=json", a))["format-specific"]["data"]["bitmaps"] == info
     # the other way round: bitmaps that qemu-img made, and then one program's end in the middle
     tool("qemu-img", "bitmap", "--add", "-g", "4k", a, "theirs")
     fill(a, (5, 8 * MIB, 4096))
