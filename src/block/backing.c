@@ -221,6 +221,7 @@ bool blk_imply_protocol(json_t *opts, struct err *e)
     const char *role;
     json_t *child;
     void *tmp;
+    uri_imply_server(opts);
     json_object_foreach_safe(opts, tmp, role, child) {
         const char *name = json_string_value(json_object_get(child, "filename"));
         if (!json_is_object(child))

@@ -15,6 +15,8 @@ char *blk_path_beside(const char *image, const char *name);
  * with @e filled, which tells protocols that this build lacks from those that nobody has.
  */
 json_t *blk_file_opts(const char *name, struct err *e);
+/* What any file of the host that an image is made in can be made with. */
+extern const struct prop blk_file_create_props[];
 /* Files of the protocol that @name has can be made. */
 bool blk_makes_files(const char *name);
 /* The path where @name is a file or device of the host; NULL: something else. A part of @name. */

@@ -101,7 +101,10 @@ static bool co_make_format(struct making *m, struct err *e)
 
 static bool co_make_file(struct making *m, struct err *e)
 {
-    json_t *size = json_object_get(m->opts, "size"), *raw = json_pack("{s:O, s:O*}", "size", size, "preallocation", json_object_get(m->opts, "preallocation"));
+    static const char *const keys[][2] = { { "size", "size" }, { "preallocation", "preallocation" }, { "nocow", "nocow" }, { "extent-size-hint", "extent_size_hint" } };
+    json_t *raw = json_object();
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+        json_object_set(raw, keys[i][1], json_object_get(m->opts, keys[i][0]));
     bool ok = blk_image_create(json_string_value(json_object_get(m->opts, "filename")), "raw", raw, true, e);
     json_decref(raw);
     return ok;
@@ -149,7 +152,7 @@ static struct making *making_new(const struct job_ops *ops, const struct args *a
 /* What the job could only fail for later. */
 static bool check_create(const struct blk_driver *d, json_t *opts, struct err *e)
 {
-    static const char *const file_keys[] = { "driver", "filename", "size", "preallocation" };
+    static const char *const file_keys[] = { "driver", "filename", "size", "preallocation", "nocow", "extent-size-hint" };
     const char *name = json_string_value(json_object_get(opts, "driver")), *key;
     bool is_file = str_eq(name, "file"), known;
     json_t *v;

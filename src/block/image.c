@@ -2,8 +2,10 @@
 /* Making image files of any format. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "block/backing.h"
@@ -46,13 +48,57 @@ bool blk_exists(const char *path, struct err *e)
     return err_hint(e, "--force overwrites it");
 }
 
-static bool make_file(const char *path, bool force, struct err *e)
+/* ---- files, of whatever format the image in them ---- */
+
+struct file_create { bool nocow; uint64_t extent; };
+const struct prop blk_file_create_props[] = {
+    PROP_BOOL(struct file_create, nocow, "nocow", false, "A file system that would write elsewhere (btrfs) writes in place"),
+    PROP_SIZE(struct file_create, extent, "extent_size_hint", 0, 0, UINT32_MAX, "In what pieces a file system that can be told (XFS) allocates space"),
+    PROP_END,
+};
+
+/* They go from @opts, whose others are the format's. */
+static bool take_file_opts(json_t *opts, struct file_create *f, struct err *e)
 {
+    json_t *own = json_object();
+    struct prop p;
+    prop_defaults(blk_file_create_props, f);
+    for (size_t i = 0; prop_nth(blk_file_create_props, i, &p); i++) {
+        json_object_set(own, p.name, json_object_get(opts, p.name));
+        json_object_del(opts, p.name);
+    }
+    bool ok = prop_set_all(blk_file_create_props, f, NULL, own, "files", e);
+    json_decref(own);
+    return ok;
+}
+
+/* Where nothing can be told, it is so already, or no loss. Before there is data: later it would not hold. */
+static void tell_file_system(int fd, const struct file_create *f)
+{
+    int flags;
+    struct fsxattr x;
+    if (f->nocow && !ioctl(fd, FS_IOC_GETFLAGS, &flags)) {
+        flags |= FS_NOCOW_FL;
+        (void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
+    }
+    if (f->extent && !ioctl(fd, FS_IOC_FSGETXATTR, &x)) {
+        x.fsx_xflags |= FS_XFLAG_EXTSIZE;
+        x.fsx_extsize = (uint32_t)f->extent;
+        (void)ioctl(fd, FS_IOC_FSSETXATTR, &x);
+    }
+}
+
+static bool make_file(const char *path, json_t *opts, bool force, struct err *e)
+{
+    struct file_create f = { 0 };
+    if (!take_file_opts(opts, &f, e))
+        return false;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (force ? 0 : O_EXCL), 0644);
     if (fd < 0 && errno == EEXIST)
         return blk_exists(path, e);
     if (fd < 0)
         return err_os(e, errno, "cannot create '%s'", path);
+    tell_file_system(fd, &f);
     close(fd);
     return true;
 }
@@ -79,11 +125,11 @@ static void co_unmake(void *arg) { co_image_unmake(arg); }
 static bool make(const struct blk_driver *d, const char *name, json_t *opts, uint64_t size, bool force, struct err *e)
 {
     struct stat st;
-    json_t *o = blk_file_opts(name, e);
+    json_t *o = blk_file_opts(name, e), *own = json_copy(opts);
     const char *path = json_string_value(json_object_get(o, "filename"));
     bool remote = !path && blk_makes_files(name);
-    bool existed = !path || !stat(path, &st), ready = o && (path ? make_file(path, force, e) : remote || is_wanted(name, o, force, e));
-    struct creating c = { .d = d, .opts = opts, .size = size, .made = path ? !is_device(path) : remote, .e = e };
+    bool existed = !path || !stat(path, &st), ready = o && (path ? make_file(path, own, force, e) : remote || is_wanted(name, o, force, e));
+    struct creating c = { .d = d, .opts = own, .size = size, .made = path ? !is_device(path) : remote, .e = e };
     char *id = xasprintf("creating-%p", (void *)&c);
     if (ready) {
         json_object_set_new(o, "node-name", json_string(id));
@@ -99,6 +145,7 @@ static bool make(const struct blk_driver *d, const char *name, json_t *opts, uin
     if (ready && !c.ok && !existed)
         unlink(path);
     json_decref(o);
+    json_decref(own);
     return c.ok;
 }
 

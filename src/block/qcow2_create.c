@@ -15,7 +15,7 @@ struct create {
     uint64_t size, cluster_size;
     uint32_t refcount_bits;
     int compat, preallocation, compression;
-    bool lazy_refcounts, extended_l2, data_file_raw, force, data_exists;
+    bool lazy_refcounts, extended_l2, data_file_raw, force, data_exists, encryption;
     char *backing_file, *backing_fmt, *data_file;
     int encrypt;
     struct luks_create luks;
@@ -36,6 +36,7 @@ const struct prop q2_create_props[] = {
       .def = 16, .min = 1, .max = 64 },
     PROP_STR(struct create, data_file, "data_file", 0, "Guest data is kept in this file"),
     PROP_BOOL(struct create, data_file_raw, "data_file_raw", false, "The data file is a valid raw image at any time"),
+    PROP_BOOL(struct create, encryption, "encryption", false, "Only off: the old way of encryption, which protects nothing"),
     PROP_ENUM(struct create, encrypt, "encrypt.format", encrypt_names, 0, "How it is encrypted"),
     LUKS_CREATE_PROPS(struct create, luks, "encrypt."),
     { .name = "data-file-exists", .doc = "The data file is there", .type = PROP_T_BOOL, .flags = PF_HIDDEN, PROP_OFF(struct create, data_exists) },
@@ -47,6 +48,10 @@ static bool check(const struct create *c, struct err *e)
 {
     uint64_t cs = c->cluster_size, entry = c->extended_l2 ? 16 : 8;
     bool v2 = c->compat >= 2;
+    if (c->encryption) {
+        err_set(e, ERR_VALUE, "encryption=on: images are not encrypted in the old way any more");
+        return err_hint(e, "encrypt.format=luks,encrypt.key-secret=ID");
+    }
 #ifndef CONFIG_ZSTD
     if (c->compression)
         return err_set(e, ERR_NOT_BUILT, "compression_type=zstd needs zstd, which is not in this build");

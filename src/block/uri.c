@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/bits.h"
+#include "block/nbd_proto.h"
 #include "block/uri.h"
 
 void uri_unescape(char *s)
@@ -178,4 +179,27 @@ json_t *uri_nfs_opts(const char *name, struct err *e)
     }
     uri_release(&u);
     return o;
+}
+
+static void move(json_t *to, json_t *from, const char *key)
+{
+    json_object_set(to, key, json_object_get(from, key));
+    json_object_del(from, key);
+}
+
+void uri_imply_server(json_t *opts)
+{
+    const char *driver = json_string_value(json_object_get(opts, "driver"));
+    bool nbd = str_eq(driver, "nbd"), host = json_object_get(opts, "host"), socket = nbd && !host && json_object_get(opts, "path");
+    if (!(nbd || str_eq(driver, "ssh")) || !(host || socket) || json_object_get(opts, "server"))
+        return;
+    json_t *server = nbd ? json_pack("{s:s}", "type", socket ? "unix" : "inet") : json_object();
+    if (socket) {
+        move(server, opts, "path");
+    } else {
+        json_object_set_new(server, "port", json_string(nbd ? NBD_PORT : "22"));
+        move(server, opts, "host");
+        move(server, opts, "port");
+    }
+    json_object_set_new(opts, "server", server);
 }

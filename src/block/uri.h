@@ -26,5 +26,7 @@ char *uri_beside(const char *image, const char *name);
 /* Options of the drivers of that name. New reference; NULL with @e filled. */
 json_t *uri_ssh_opts(const char *name, struct err *e);
 json_t *uri_nfs_opts(const char *name, struct err *e);
+/* "driver=nbd,host=H,port=P" (of ssh, too) and "driver=nbd,path=SOCKET" say what server.* does. */
+void uri_imply_server(json_t *opts);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/opt.h"
+#include "block/backing.h"
 #include "block/throttle.h"
 #include "core/backend.h"
 #include "core/user_obj.h"
@@ -146,6 +147,17 @@ bool img_parse_o(const char *text, json_t *opts)
     return true;
 }
 
+static void help_list(const struct prop *rows)
+{
+    struct prop p;
+    for (size_t i = 0; prop_nth(rows, i, &p); i++) {
+        struct str type = { 0 };
+        prop_describe_type(&p, &type);
+        printf("  %s=<%s> - %s\n", p.name, type.s ? type.s : "", p.doc);
+        str_free(&type);
+    }
+}
+
 int img_help_o(const char *fmt)
 {
     struct err e = ERR_INIT;
@@ -153,6 +165,8 @@ int img_help_o(const char *fmt)
     if (!c)
         return img_fail(&e, NULL);
     img_help_rows(fmt, ((const struct blk_driver *)c)->create_props);
+    puts("Those of its file:");
+    help_list(blk_file_create_props);
     return 0;
 }
 
@@ -164,10 +178,5 @@ void img_help_rows(const char *fmt, const struct prop *rows)
         return;
     }
     printf("Options of %s images (-o NAME=VALUE,...):\n", fmt);
-    for (size_t i = 0; prop_nth(rows, i, &p); i++) {
-        struct str type = { 0 };
-        prop_describe_type(&p, &type);
-        printf("  %s=<%s> - %s\n", p.name, type.s ? type.s : "", p.doc);
-        str_free(&type);
-    }
+    help_list(rows);
 }

@@ -260,3 +260,19 @@ def test_a_new_backing_file_that_another_writes_to(tmp_path):
     assert info(tmp_path / "top")["backing-filename"] == "y"
     img("rebase", "-u", "-f", "qcow2", tmp_path / "top")
     assert "backing-filename" not in info(tmp_path / "top")
+
+
+def test_what_the_file_of_an_image_is_made_with(tmp_path):
+    """Where the file system can be told; no other can tell the difference."""
+    for fmt in "raw", "qcow2", "vdi":
+        p = img("create", "-f", fmt, "-o", "nocow=on,extent_size_hint=1M", tmp_path / fmt, "1M")
+        assert "nocow=on" in p.stdout and "extent_size_hint=" in p.stdout
+    img("convert", "-O", "qcow2", "-o", "nocow=on", tmp_path / "raw", tmp_path / "to")
+    assert "nocow" in img("create", "-f", "qcow2", "-o", "nocow=perhaps", tmp_path / "x", "1M", ok=(1,)).stderr
+    assert "extent_size_hint" in img("create", "-f", "qcow2", "-o", "help").stdout and not (tmp_path / "x").exists()
+
+
+def test_the_old_way_of_encryption(tmp_path):
+    assert "encrypt.format=luks" in img("create", "-f", "qcow2", "-o", "encryption=on", tmp_path / "a", "1M", ok=(1,)).stderr
+    assert not (tmp_path / "a").exists()
+    img("create", "-f", "qcow2", "-o", "encryption=off", tmp_path / "a", "1M")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from imglib import IMG, QEMU, img, qimg, qio, run, sparse_file, wait_listening
+from imglib import IMG, QEMU, img, info, qimg, qio, run, sparse_file, wait_listening
 
 SERVE = os.path.join(os.path.dirname(IMG), "backplane-serve")
 MIB = 1 << 20
@@ -162,6 +162,21 @@ def test_our_client_and_qemu_nbd(tmp_path, way):
     s.end()
     img("compare", "-f", "raw", "-F", "qcow2", raw, q)
     qimg("check", q)
+
+
+@needs["qemu-nbd"]
+def test_a_server_that_is_named_the_short_way(tmp_path):
+    """As host, port and path of the options of an image, without "server."."""
+    img("create", tmp_path / "a", "3M")
+    s = Server(tmp_path, ["qemu-nbd", "-k", "@SOCK@", "-f", "raw", "-x", "disk", "-t", tmp_path / "a"])
+    for name in "driver=nbd,path=%s,export=disk", "driver=raw,file.driver=nbd,file.path=%s,file.export=disk":
+        assert info(name % s.path, "--image-opts")["virtual-size"] == 3 * MIB
+    assert info('json:{"driver": "nbd", "path": "%s", "export": "disk"}' % s.path)["virtual-size"] == 3 * MIB
+    s.end()
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    for name in "driver=nbd,host=127.0.0.1,port=%d", "driver=ssh,host=127.0.0.1,port=%d,path=/x":
+        assert str(port) in img("info", "--image-opts", name % port, ok=(1,)).stderr
 
 
 @needs["nbdkit"]
