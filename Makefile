@@ -29,10 +29,10 @@ check: deps build  # every test; ends with one line "N passed, N failed, N skipp
 	@tests/run $(TESTS)
 
 nightly: deps build  # what takes too long for check: power cuts, resets, random commands by the thousand, stores and reservations of harts for minutes, Debian's programs
-	@BP_CUTS=10800 BP_LITMUS_MS=60000 BP_ROUNDS=1000 BP_FUZZ=20000 BP_FUZZ_ROUNDS=500 BP_FUZZ_SECONDS=180 BP_TIMEOUT_SCALE=30 tests/run tests/unit/test_qcow2_cut.c \
+	@BP_CUTS=10800 BP_LITMUS_MS=60000 BP_ROUNDS=1000 BP_FUZZ=20000 BP_IMG_CUTS=50 BP_FUZZ_ROUNDS=500 BP_FUZZ_SECONDS=180 BP_TIMEOUT_SCALE=30 tests/run tests/unit/test_qcow2_cut.c \
 		tests/unit/test_formats_fuzz.c tests/unit/test_qcow2_fuzz.c \
 		tests/unit/test_nvme_kv.c tests/unit/test_jit_litmus.c tests/unit/test_nvme_life.c tests/proto/test_nvme_fuzz.py tests/proto/test_scsi_fuzz.py \
-		tests/proto/test_qmp_random.py tests/img/test_vhost_user_fuzz.py
+		tests/proto/test_qmp_random.py tests/img/test_vhost_user_fuzz.py tests/img/test_img_cut.py
 	@tests/run nightly
 
 demo: deps build guest  # boot Debian; a shell on a terminal, else a short tour

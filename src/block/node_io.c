@@ -280,9 +280,10 @@ int co_node_erase(struct blk_node *n, uint64_t off, uint64_t len)
     return n->caps.secure_erase ? req_do(&(struct req){ .n = n, .op = R_ERASE, .off = off, .len = len }) : -ENOTSUP;
 }
 
+/* "no-flush" is of storage: what a format or a filter keeps is written out all the same, and whether that went well is told. */
 int co_node_flush(struct blk_node *n)
 {
-    if (n->caps.read_only || n->no_flush)
+    if (n->caps.read_only || (n->no_flush && !(BLK_DRIVER(n)->flags & (BLK_FORMAT | BLK_FILTER))))
         return 0;
     return req_do(&(struct req){ .n = n, .op = R_FLUSH });
 }
