@@ -108,8 +108,8 @@ static int co_ensure(struct blk_vub *s, int64_t deadline)
 
 /* ---- requests ---- */
 
-/* What one is: at most VUB_DATA bytes; @out is read from @iov, @in goes there after its first @skip bytes. */
-struct vub_req { enum vu_blk_type type; uint64_t off; uint32_t out, in, skip; const struct iovec *iov; unsigned niov; uint64_t iov_len; const void *flat; };
+/* What one is: at most VUB_DATA bytes, @out read from @iov or @flat, @in written to @iov. */
+struct vub_req { enum vu_blk_type type; uint64_t off; uint32_t out, in; const struct iovec *iov; unsigned niov; const void *flat; };
 
 static int co_once(struct blk_vub *s, const struct vub_req *q)
 {
@@ -124,7 +124,7 @@ static int co_once(struct blk_vub *s, const struct vub_req *q)
         blk_iov_copy(data, q->iov, q->niov, 0, q->out, false);
     int res = co_vub_do(r, slot, q->type, q->off / VU_BLK_SECTOR, q->out, q->in);
     if (!res && q->in)
-        blk_iov_copy(data + q->skip, q->iov, q->niov, 0, q->iov_len, true);
+        blk_iov_copy(data, q->iov, q->niov, 0, q->in, true);
     vub_slot_put(r, slot);
     return res;
 }
@@ -143,50 +143,17 @@ static int co_request(struct blk_vub *s, const struct vub_req *q)
     return r == -ENOTCONN ? -EIO : r;
 }
 
-/* The piece of @iov that one request carries, whole blocks around it. */
-static int co_piece(struct blk_vub *s, bool write, uint64_t off, uint32_t len, const struct iovec *iov, unsigned niov)
-{
-    uint64_t block = vub_block(s), from = align_down(off, block);
-    uint32_t whole = (uint32_t)(align_up(off + len, block) - from), skip = (uint32_t)(off - from);
-    struct vub_req q = { .off = from, .iov = iov, .niov = niov, .iov_len = len };
-    if (!write) {
-        q.type = VU_BLK_IN;
-        q.in = whole;
-        q.skip = skip;
-        return co_request(s, &q);
-    }
-    q.type = VU_BLK_OUT;
-    q.out = whole;
-    if (whole == len)
-        return co_request(s, &q);
-    uint8_t *flat = malloc(whole);          /* the blocks that it begins and ends in are read, and written whole */
-    struct iovec all = { flat, whole };
-    struct vub_req old = { .type = VU_BLK_IN, .off = from, .in = whole, .iov = &all, .niov = 1, .iov_len = whole };
-    if (!flat)
-        return -ENOMEM;
-    co_mutex_lock(&s->partial);
-    int r = co_request(s, &old);
-    if (!r) {
-        blk_iov_copy(flat + skip, iov, niov, 0, len, false);
-        q.flat = flat;
-        r = co_request(s, &q);
-    }
-    co_mutex_unlock(&s->partial);
-    free(flat);
-    return r;
-}
-
-static int co_transfer(struct blk_vub *s, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+/* Whole blocks, in pieces that one request carries. */
+static int co_whole(struct blk_node *n, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
     struct iovec *part = calloc(niov + 1, sizeof *part);
-    uint64_t most = VUB_DATA - 2 * (uint64_t)vub_block(s);
     int r = part ? 0 : -ENOMEM;
-    if (!((off | len) & (vub_block(s) - 1)))
-        most = VUB_DATA;
     for (uint64_t at = 0; at < len && !r;) {
-        uint32_t k = (uint32_t)MIN(len - at, most);
-        unsigned m = blk_iov_slice(iov, niov, at, k, part);
-        r = co_piece(s, write, off + at, k, part, m);
+        uint32_t k = (uint32_t)MIN(len - at, (uint64_t)VUB_DATA);
+        struct vub_req q = { .type = write ? VU_BLK_OUT : VU_BLK_IN, .off = off + at, .iov = part };
+        q.niov = blk_iov_slice(iov, niov, at, k, part);
+        *(write ? &q.out : &q.in) = k;
+        r = co_request(of(n), &q);
         at += k;
     }
     free(part);
@@ -195,7 +162,7 @@ static int co_transfer(struct blk_vub *s, bool write, uint64_t off, uint64_t len
 
 static int co_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    return co_transfer(of(n), false, off, len, iov, niov);
+    return co_blk_ragged(n, &of(n)->ragged, false, off, len, iov, niov, 0);
 }
 
 static int co_flush(struct blk_node *n)
@@ -206,7 +173,7 @@ static int co_flush(struct blk_node *n)
 
 static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    int r = co_transfer(of(n), true, off, len, iov, niov);
+    int r = co_blk_ragged(n, &of(n)->ragged, true, off, len, iov, niov, 0);
     return !r && flags & BLK_FUA ? co_flush(n) : r;
 }
 
@@ -243,6 +210,8 @@ static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)
 static bool co_open(struct blk_node *n, struct err *e)
 {
     struct blk_vub *s = of(n);
+    blk_ragged_init(&s->ragged);
+    s->ragged.co_whole = co_whole;
     if (!co_connect(s, e))
         return false;
     bool ro = vub_has(s, VU_BLK_F_RO);
@@ -251,7 +220,7 @@ static bool co_open(struct blk_node *n, struct err *e)
         return err_hint(e, "read-only=on");
     }
     n->read_only |= ro;
-    uint32_t block = vub_block(s), topology = vub_has(s, VU_BLK_F_TOPOLOGY);
+    uint32_t block = s->ragged.block = vub_block(s), topology = vub_has(s, VU_BLK_F_TOPOLOGY);
     atomic_store(&n->size, le64toh(s->config.capacity) * VU_BLK_SECTOR);
     n->caps = (struct blk_caps){ .read_only = n->read_only, .discard = n->discard == BLK_DISCARD_UNMAP && vub_has(s, VU_BLK_F_DISCARD),
         .write_zeroes = vub_has(s, VU_BLK_F_WRITE_ZEROES), .flush = !n->no_flush && vub_has(s, VU_BLK_F_FLUSH), .fua = true,
@@ -278,6 +247,7 @@ static void co_close(struct blk_node *n)
     co_mutex_lock(&s->connecting);
     disconnect(s);
     co_mutex_unlock(&s->connecting);
+    blk_ragged_fini(&s->ragged);
 }
 
 static bool init(struct obj *o, struct err *e)

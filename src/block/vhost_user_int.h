@@ -5,6 +5,7 @@
 
 #include "block/asked.h"
 #include "block/driver.h"
+#include "block/ragged.h"
 #include "vhost_user/vu_blk_spec.h"
 #include "vhost_user/vu_link.h"
 
@@ -45,7 +46,8 @@ struct blk_vub {
     unsigned turn, in_flight;
     struct blk_asked asked;
     struct co_queue room, idle;
-    struct co_mutex connecting, partial;
+    struct co_mutex connecting;
+    struct blk_ragged ragged;
 };
 
 static inline uint32_t vub_block(const struct blk_vub *s) { return s->features >> VU_BLK_F_BLK_SIZE & 1 ? le32toh(s->config.blk_size) : VU_BLK_SECTOR; }

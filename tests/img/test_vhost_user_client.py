@@ -12,6 +12,7 @@ import pytest
 
 import vhostuser as vu
 from imglib import IMG, img, wait_listening
+from lib.nbd import Client, Cmd
 from servelib import SERVE, QmpError, Storage
 from test_vhost_user_front import BACK_ENDS, LIES, Liar, ours
 
@@ -62,6 +63,26 @@ def test_blocks_of_4096(tmp_path):
         noise(tmp_path / "src", 3 * MIB + 512)
         img("convert", "-n", "-f", "raw", tmp_path / "src", "--target-image-opts", disk(tmp_path / "vu"))
         assert (tmp_path / "a").read_bytes()[:3 * MIB + 512] == (tmp_path / "src").read_bytes()
+
+
+def test_a_piece_of_a_block_and_the_whole_of_it(tmp_path):
+    """While the block of the one is read, changed and written, the other comes: what it wrote beside the piece stays."""
+    (tmp_path / "a").write_bytes(bytes(MIB))
+    slow = {"driver": "faults", "node-name": "n", "rules": [{"op": "write", "delay-ns": 10 ** 9, "count": 1}], "file": {"driver": "file", "filename": str(tmp_path / "a")}}
+    with Storage(tmp_path, "--blockdev", json.dumps(slow), name="far") as far:
+        far.export("vhost-user-blk", addr={"type": "unix", "path": str(tmp_path / "vu")}, writable=True, **{"logical-block-size": 4096})
+        with Storage(tmp_path, "--blockdev", "%s,node-name=m" % disk(tmp_path / "vu")[7:], "--nbd-server", "addr.type=unix,addr.path=%s" % (tmp_path / "s"), name="near") as near:
+            near.export("nbd", node="m", writable=True)
+            with Client(tmp_path / "s") as piece, Client(tmp_path / "s") as whole:
+                for c in (piece, whole):
+                    c.go("m")
+                piece.send(Cmd.WRITE, 512, 512, data=b"p" * 512)
+                time.sleep(0.2)             # the block has been read
+                assert whole.ask(Cmd.WRITE, 0, 4096, data=b"w" * 4096) == 0
+                assert piece.ask(Cmd.FLUSH, 0, 0) == 0
+                assert whole.ask(Cmd.FLUSH, 0, 0) == 0
+    got = (tmp_path / "a").read_bytes()[:4096]
+    assert got in (b"w" * 4096, b"w" * 512 + b"p" * 512 + b"w" * 3072)
 
 
 def serve_alone(tmp_path, program, *args):
