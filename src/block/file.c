@@ -23,6 +23,8 @@ enum { BOUNCE_MAX = 1 << 20, IOV_BATCH = 1024 };
 static struct blk_file *file_of(struct blk_node *n) { return (struct blk_file *)n; }
 static bool is_cdrom(const struct blk_node *n) { return str_eq(n->obj.cls->name, "blockdev-host_cdrom"); }
 
+static int co_whole(struct blk_node *n, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags);
+
 /* ---- opening ---- */
 
 struct open_try { const char *path; int flags, fd; };
@@ -165,6 +167,7 @@ static bool look_at(struct blk_file *f, struct err *e)
     f->dev = st.st_dev;
     f->ino = st.st_ino;
     find_alignment(f);
+    f->ragged.block = f->align;
     f->kind = co_file_kind(f->fd, n->direct);
     f->no_dsync = !knows_dsync(f->fd);
     if (S_ISBLK(st.st_mode)) {
@@ -186,6 +189,8 @@ static bool look_at(struct blk_file *f, struct err *e)
 static bool file_open(struct blk_node *n, struct err *e)
 {
     struct blk_file *f = file_of(n);
+    blk_ragged_init(&f->ragged);
+    f->ragged.co_whole = co_whole;
     return co_open_fd(f, &f->fd, e) && look_at(f, e);
 }
 
@@ -213,6 +218,7 @@ static void file_close(struct blk_node *n)
     if (f->fd >= 0)
         close(f->fd);
     f->fd = -1;
+    blk_ragged_fini(&f->ragged);
 }
 
 enum { AIO_THREADS, AIO_NATIVE, AIO_IO_URING };
@@ -268,69 +274,37 @@ static int co_transfer(const struct xfer *x, uint64_t off, uint64_t len, const s
     return r;
 }
 
-static bool aligned(const struct blk_file *f, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
+static bool aligned(const struct blk_file *f, const struct iovec *iov, unsigned niov)
 {
-    if (f->align == 1)
-        return true;
-    if ((off | len) & (f->align - 1))
-        return false;
-    for (unsigned i = 0; i < niov; i++)
+    for (unsigned i = 0; i < niov && f->align > 1; i++)
         if (((uintptr_t)iov[i].iov_base & (f->mem_align - 1)) || (iov[i].iov_len & (f->align - 1)))
             return false;
     return true;
 }
 
-/* One piece of a request that direct I/O cannot take as it is, through @buf. A write fills up its edges from the disk. */
-static int bounce_piece(const struct xfer *x, char *buf, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, uint64_t at)
+/* Through memory that direct I/O takes. */
+static int bounce(const struct xfer *x, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
 {
-    uint64_t a = x->f->align, start = align_down(off, a), end = align_up(off + len, a);
-    struct iovec v = { buf, end - start };
-    const struct xfer rd = { x->f, false, 0 };
+    void *buf;
     int r = 0;
-    if (!x->write || start != off || end != off + len)
-        r = co_transfer(&rd, start, end - start, &v, 1);
-    if (r)
-        return r;
-    blk_iov_copy(buf + (off - start), iov, niov, at, len, !x->write);
-    return x->write ? co_transfer(x, start, end - start, &v, 1) : 0;
-}
-
-struct bounce { const struct xfer *x; uint64_t off, len; const struct iovec *iov; unsigned niov; int r; };
-
-static int bounce_all(const struct bounce *b)
-{
-    uint64_t a = b->x->f->align;
-    char *buf;
-    int r = 0;
-    if (posix_memalign((void **)&buf, MAX(a, 4096u), BOUNCE_MAX + 2 * a))
+    if (posix_memalign(&buf, MAX(x->f->align, 4096u), MIN(len, (uint64_t)BOUNCE_MAX)))
         return -ENOMEM;
-    for (uint64_t at = 0; at < b->len && !r;) {
-        uint64_t off = b->off + at, n = MIN(b->len - at, BOUNCE_MAX - (off & (a - 1)));
-        r = bounce_piece(b->x, buf, off, n, b->iov, b->niov, at);
-        at += n;
+    for (uint64_t at = 0; at < len && !r;) {
+        struct iovec v = { buf, MIN(len - at, (uint64_t)BOUNCE_MAX) };
+        if (x->write)
+            blk_iov_copy(buf, iov, niov, at, v.iov_len, false);
+        r = co_transfer(x, off + at, v.iov_len, &v, 1);
+        if (!r && !x->write)
+            blk_iov_copy(buf, iov, niov, at, v.iov_len, true);
+        at += v.iov_len;
     }
     free(buf);
     return r;
 }
 
-/* Writes with ragged edges go one after the other, on one loop: two in the same block would undo each other. */
-static void co_bounce_alone(void *arg)
-{
-    struct bounce *b = arg;
-    co_mutex_lock(&b->x->f->partial);
-    b->r = bounce_all(b);
-    co_mutex_unlock(&b->x->f->partial);
-}
-
 static int do_transfer(const struct xfer *x, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov)
 {
-    if (aligned(x->f, off, len, iov, niov))
-        return co_transfer(x, off, len, iov, niov);
-    struct bounce b = { x, off, len, iov, niov, 0 };
-    if (!x->write || !((off | len) & (x->f->align - 1)))
-        return bounce_all(&b);
-    co_on_loop(x->f->node.home, NULL, co_bounce_alone, &b);
-    return b.r;
+    return aligned(x->f, iov, niov) ? co_transfer(x, off, len, iov, niov) : bounce(x, off, len, iov, niov);
 }
 
 /* The size is at least @end now. */
@@ -340,12 +314,6 @@ static void grow_to(struct blk_node *n, uint64_t end)
     end = align_up(end, 512);
     while (old < end && !atomic_compare_exchange_weak(&n->size, &old, end))
         ;
-}
-
-static int file_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
-{
-    const struct xfer x = { file_of(n), false, 0 };
-    return do_transfer(&x, off, len, iov, niov);
 }
 
 /*
@@ -384,11 +352,20 @@ static int co_write_through(struct blk_file *f, uint64_t off, uint64_t len, cons
     return r;
 }
 
+static int co_whole(struct blk_node *n, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    const struct xfer x = { file_of(n), write, 0 };
+    return flags & BLK_FUA ? co_write_through(x.f, off, len, iov, niov) : do_transfer(&x, off, len, iov, niov);
+}
+
+static int file_read(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
+{
+    return co_blk_ragged(n, &file_of(n)->ragged, false, off, len, iov, niov, 0);
+}
+
 static int file_write(struct blk_node *n, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov, unsigned flags)
 {
-    const struct xfer x = { file_of(n), true, 0 };
-    bool fua = flags & BLK_FUA && !n->no_flush;
-    int r = fua ? co_write_through(x.f, off, len, iov, niov) : do_transfer(&x, off, len, iov, niov);
+    int r = co_blk_ragged(n, &file_of(n)->ragged, true, off, len, iov, niov, n->no_flush ? 0 : flags & BLK_FUA);
     if (!r && flags & BLK_GROW)
         grow_to(n, off + len);
     return r;

@@ -5,6 +5,7 @@
 
 #include <sys/stat.h>
 #include "block/driver.h"
+#include "block/ragged.h"
 
 struct blk_file {
     struct blk_node node;
@@ -21,7 +22,7 @@ struct blk_file {
     ino_t ino;
     bool no_locks;                  /* the file system has none, and locking=auto */
     unsigned locked;                /* lock bytes held: bit b for 100 + b, bit 8 + b for 200 + b */
-    struct co_mutex partial;        /* read-modify-write of direct I/O, on the home loop */
+    struct blk_ragged ragged;       /* of direct I/O */
 };
 
 /* SCSI commands of host_device (file_sg.c). The most bytes of one; 0: it is no SCSI device. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Requests that are no whole blocks of the disk that serves them: read whole, and written with what was around them. Home loop. */
+/* Requests that are no whole blocks of the disk that serves them: read whole, and written with what was around them. */
 #ifndef BLOCK_RAGGED_H
 #define BLOCK_RAGGED_H
 
