@@ -376,7 +376,7 @@ static const struct prop props[] = {
     PROP_STR(struct blk_iscsi, password_secret, "password-secret", 0, "Secret with the user's password"),
     PROP_STR(struct blk_iscsi, initiator_name, "initiator-name", 0, "Our own name; else iqn.2008-11.org.linux-kvm"),
     PROP_ENUM(struct blk_iscsi, header_digest, "header-digest", digests, ISCSI_HEADER_DIGEST_NONE_CRC32C, "Checksums of headers: what is offered, the first preferred"),
-    PROP_U32(struct blk_iscsi, timeout, "timeout", 0, 0, 86400, "Seconds that a command may take before the session is given up; 0: for ever"),
+    PROP_U32(struct blk_iscsi, timeout, "timeout", 0, 0, 86400, "Seconds that a command may take before the session is given up; 0: for ever, as long as the target answers keepalives"),
     PROP_U32(struct blk_iscsi, reconnect_delay, "reconnect-delay", 120, 0, 86400, "Seconds that requests wait for a lost target; 0: they fail, the next one tries again"),
     PROP_END,
 };

@@ -385,7 +385,7 @@ static const struct prop props[] = {
     PROP_U32(struct blk_nfs, version, "version", 3, 3, 4, "Version of the protocol. With 4, libnfs writes 2 KiB at a time, and a connection that is lost is not made anew"),
     PROP_U32(struct blk_nfs, nfs_port, "nfs-port", 0, 0, 65535, "Port of the server; 0: as its port mapper says, or 2049 with version 4"),
     PROP_U32(struct blk_nfs, mount_port, "mount-port", 0, 0, 65535, "Port of its mount service, which version 3 asks; 0: as its port mapper says"),
-    PROP_U32(struct blk_nfs, timeout, "timeout", 0, 0, 86400, "Seconds without any answer after which a server that is there is given up, and all requests fail; 0: none"),
+    PROP_U32(struct blk_nfs, timeout, "timeout", 0, 0, 86400, "Seconds without any answer after which a server that is there is given up, and all requests fail; 0: never, requests wait for ever"),
     PROP_U32(struct blk_nfs, reconnect_timeout, "reconnect-timeout", 0, 0, 86400, "Seconds that requests wait for a lost server before all fail; 0: for ever"),
     PROP_END,
 };
