@@ -42,7 +42,8 @@ bool dirty_resize(struct dirty_map *m, uint64_t size)
     uint64_t both = MIN(n.bits, m->bits);
     if (both < m->bits)
         set_bits(m, both, m->bits, false);
-    memcpy(n.w, m->w, words(both) * 8);
+    if (m->count)                   /* memory that nothing is in stays untouched */
+        memcpy(n.w, m->w, words(both) * 8);
     n.count = m->count;
     dirty_free(m);
     *m = n;
@@ -99,11 +100,11 @@ void dirty_merge(struct dirty_map *m, const struct dirty_map *from)
     }
 }
 
-void dirty_recount(struct dirty_map *m)
+void dirty_count_in(struct dirty_map *m, uint64_t byte, uint64_t len)
 {
-    if (m->bits & 63)
+    uint64_t end = (byte + len + 7) / 8;
+    if (m->bits & 63 && end == words(m->bits))
         m->w[m->bits / 64] &= BIT64(m->bits & 63) - 1;
-    m->count = 0;
-    for (uint64_t i = 0; i < words(m->bits); i++)
+    for (uint64_t i = byte / 8; i < end; i++)
         m->count += (uint64_t)__builtin_popcountll(m->w[i]);
 }

@@ -28,8 +28,8 @@ bool dirty_get(const struct dirty_map *m, uint64_t off);
 /* The first set (clear) granule at or behind the one of @off; UINT64_MAX: none. Bytes. */
 uint64_t dirty_next(const struct dirty_map *m, uint64_t off);
 uint64_t dirty_next_clear(const struct dirty_map *m, uint64_t off);
-/* After bits were put in from elsewhere: those behind the end are cleared, the others counted. */
-void dirty_recount(struct dirty_map *m);
+/* After bits were put in from elsewhere where all were clear, in @len bytes of the map from @byte (of a word) on: those behind the end are cleared, the others counted. */
+void dirty_count_in(struct dirty_map *m, uint64_t byte, uint64_t len);
 /* What is set in @from becomes set in @m, whatever their granules. */
 void dirty_merge(struct dirty_map *m, const struct dirty_map *from);
 static inline uint64_t dirty_granularity(const struct dirty_map *m) { return UINT64_C(1) << m->shift; }

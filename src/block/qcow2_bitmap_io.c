@@ -23,23 +23,28 @@ static uint64_t table_entries(const struct qcow2 *s, unsigned granularity)
     return ((bits + 7) / 8 + s->cluster_size - 1) >> s->cluster_bits;
 }
 
-/* The bits of @b from its table. They are stored as they are here: the lowest granule in the lowest bit, on a little-endian host. */
+/*
+ * The bits of @b, all clear, from its table. They are stored as they are here: the lowest granule in the lowest bit, on a little-endian host.
+ * What is clear there touches no memory: a large disk's map is as small as what changed.
+ */
 static int co_load_bits(struct qcow2 *s, struct blk_bitmap *b)
 {
     uint64_t *t = NULL, bytes = map_bytes(&b->map), need = (bytes + s->cluster_size - 1) >> s->cluster_bits;
     int r = b->table_size == need ? co_q2_bitmap_table(s, b->table_off, b->table_size, &t) : -EINVAL;
     for (uint64_t i = 0; i < need && !r; i++) {
-        uint8_t *to = (uint8_t *)b->map.w + (i << s->cluster_bits);
-        uint64_t len = MIN(bytes - (i << s->cluster_bits), s->cluster_size), off = t[i] & Q2_OFFSET_MASK;
+        uint64_t at = i << s->cluster_bits, len = MIN(bytes - at, s->cluster_size), off = t[i] & Q2_OFFSET_MASK;
+        uint8_t *to = (uint8_t *)b->map.w + at;
+        if (!off && !(t[i] & 1))
+            continue;
         if (off >= q2_file_size(s))
             r = -EINVAL;
         else if (off)
             r = co_q2_pread(s, off, to, len);
         else
-            memset(to, t[i] & 1 ? 0xff : 0, len);
+            memset(to, 0xff, len);
+        if (!r)
+            dirty_count_in(&b->map, at, len);
     }
-    if (!r)
-        dirty_recount(&b->map);
     free(t);
     return r;
 }
@@ -180,8 +185,9 @@ static int co_store_bits(struct qcow2 *s, struct blk_bitmap *b)
     uint8_t *buf = malloc(s->cluster_size), *table = calloc(MAX(n, (uint64_t)1), 8);
     int r = buf && table ? 0 : -ENOMEM;
     for (uint64_t i = 0; i < n && !r; i++) {
-        uint64_t at = i << s->cluster_bits, entry;
-        r = co_store_cluster(s, (const uint8_t *)b->map.w + at, MIN(bytes - at, s->cluster_size), buf, &entry);
+        uint64_t at = i << s->cluster_bits, entry = 0;
+        if (b->map.count)
+            r = co_store_cluster(s, (const uint8_t *)b->map.w + at, MIN(bytes - at, s->cluster_size), buf, &entry);
         st_be64(table + i * 8, entry);
     }
     r = r ? r : co_q2_alloc(s, align_up(MAX(n * 8, (uint64_t)1), s->cluster_size) >> s->cluster_bits, NULL, &off);
