@@ -12,6 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 IMG = os.path.join(os.path.dirname(os.environ.get("BACKPLANE") or os.path.join(ROOT, "build", "backplane")), "backplane-img")
 sys.path.append(os.path.join(ROOT, "tests", "proto"))           # of which lib is used here, too
 QEMU = shutil.which("qemu-img") and shutil.which("qemu-io")
+SANITIZED = "ASAN_OPTIONS" in os.environ
 
 
 def run(*cmd, ok=(0,), cwd=None, timeout=240, env=None):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from imglib import IMG, QEMU, both, img, info, qimg, qio, run, sparse_file
+from imglib import IMG, QEMU, SANITIZED, both, img, info, qimg, qio, run, sparse_file
 
 MIB = 1 << 20
 needs_qemu = pytest.mark.skipif(not QEMU, reason="no qemu-utils")
@@ -16,6 +16,9 @@ KINDS = [
     "refcount_bits=1", "refcount_bits=2,cluster_size=1k", "refcount_bits=64,cluster_size=512", "lazy_refcounts=on",
     "preallocation=metadata", "preallocation=falloc", "preallocation=full,cluster_size=4k",
 ]
+if SANITIZED:                       # each way through the code once: QEMU has judged all of these images by then, which the plain build made
+    KINDS = ["cluster_size=512", "compat=0.10,cluster_size=1k", "extended_l2=on,cluster_size=16k", "compression_type=zstd",
+             "refcount_bits=2,cluster_size=1k", "refcount_bits=64,cluster_size=512", "lazy_refcounts=on", "preallocation=full,cluster_size=4k"]
 
 
 def opts(kind):
@@ -91,7 +94,7 @@ def test_writes_in_turn(tmp_path, kind):
 
 
 @needs_qemu
-@pytest.mark.parametrize("kind", KINDS[:10])
+@pytest.mark.parametrize("kind", [k for k in KINDS if not any(word in k for word in ("prealloc", "refcount", "lazy"))])
 def test_maps_agree(tmp_path, kind):
     base, q = tmp_path / "base.raw", tmp_path / "a.qcow2"
     base.write_bytes(b"\1" * 2 * MIB)
