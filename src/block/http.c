@@ -9,11 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <curl/curl.h>
+#include "base/log.h"
 #include "block/asked.h"
 #include "block/driver.h"
 #include "crypto/secret.h"
 
-enum { TRANSFERS = 4, PIECE = 1 << 20, MAX_REDIRECTS = 10 };
+enum { TRANSFERS = 4, PIECE = 1 << 20, MAX_REDIRECTS = 10, WHICH_MAX = 128 };
+
+/* The file that there is, as the server says; or empty. */
+struct which { char modified[WHICH_MAX], etag[WHICH_MAX]; };
 
 struct blk_http {
     struct blk_node node;
@@ -27,6 +31,8 @@ struct blk_http {
     struct blk_asked asked;
     atomic_bool abandoned;
     struct co_queue room;
+    bool told;
+    struct which which;                         /* when it was opened */
     uint8_t *ahead;                             /* what was read last */
     uint64_t ahead_off, ahead_len;
 };
@@ -80,7 +86,8 @@ static int load_curl(void *arg)
 struct transfer {
     CURL *h;
     uint64_t off, len, got, total;              /* total: of the file, as the answer says */
-    bool has_total;
+    bool has_total, has_range;                  /* has_range: the answer is what was asked for */
+    struct which which;
     uint8_t *buf;
     long status;
     CURLcode code;
@@ -98,22 +105,42 @@ static size_t take_data(char *p, size_t one, size_t n, void *arg)
     return n;
 }
 
-/* Content-Range: bytes A-B/TOTAL; a star in place of A-B where the range was none. */
-static size_t take_header(char *p, size_t one, size_t n, void *arg)
+/* "bytes A-B/TOTAL"; a star in place of A-B where the range was none. */
+static void take_range(struct transfer *t, const char *v)
 {
-    struct transfer *t = arg;
-    static const char name[] = "content-range:";
-    char text[128];
-    if (n < sizeof name || strncasecmp(p, name, sizeof name - 1))
-        return n;
-    snprintf(text, sizeof text, "%.*s", (int)MIN(n, sizeof text - 1), p);
-    const char *slash = strchr(text, '/');
-    char *end;
+    const char *slash = strchr(v, '/');
+    char asked[64], *end;
+    int n = snprintf(asked, sizeof asked, "bytes %llu-%llu/", (unsigned long long)t->off, (unsigned long long)(t->off + t->len - 1));
+    t->has_range = !strncasecmp(v, asked, (size_t)n);
     if (!slash || slash[1] < '0' || slash[1] > '9')
-        return n;
+        return;
     errno = 0;
     t->total = strtoull(slash + 1, &end, 10);
     t->has_total = !errno;
+}
+
+/* The value of header @name, if @text is that; else NULL. */
+static const char *value_of(const char *text, const char *name)
+{
+    size_t n = strlen(name);
+    if (strncasecmp(text, name, n) || text[n] != ':')
+        return NULL;
+    return text + n + 1 + strspn(text + n + 1, " \t");
+}
+
+static size_t take_header(char *p, size_t one, size_t n, void *arg)
+{
+    struct transfer *t = arg;
+    char text[WHICH_MAX + 16];
+    snprintf(text, sizeof text, "%.*s", (int)MIN(n, sizeof text - 1), p);
+    text[strcspn(text, "\r\n")] = 0;
+    const char *range = value_of(text, "content-range"), *etag = value_of(text, "etag"), *modified = value_of(text, "last-modified");
+    if (range)
+        take_range(t, range);
+    if (etag)
+        snprintf(t->which.etag, WHICH_MAX, "%s", etag);
+    if (modified)
+        snprintf(t->which.modified, WHICH_MAX, "%s", modified);
     return n;
 }
 
@@ -187,11 +214,28 @@ static int co_transfer(struct blk_http *s, struct transfer *t, uint64_t off, uin
 
 /* ---- reading ---- */
 
+/* Another file may be there by now, and pieces of two are none. Mirrors of one file agree on when it was changed, but not on its ETag. */
+static bool is_same_file(const struct blk_http *s, const struct transfer *t)
+{
+    const struct which *a = &s->which, *b = &t->which;
+    if (t->has_total && t->total != atomic_load(&s->node.size))
+        return false;
+    if (*a->modified || *b->modified)
+        return !*a->modified || !*b->modified || !strcmp(a->modified, b->modified);
+    return !*a->etag || !*b->etag || !strcmp(a->etag, b->etag);
+}
+
 static int co_fetch(struct blk_http *s, uint64_t off, uint64_t len, uint8_t *buf)
 {
     struct transfer t;
     int r = co_transfer(s, &t, off, len, buf);
-    return r ? r : t.status == 206 && t.got == len ? 0 : -EIO;
+    if (!r && t.status == 206 && !is_same_file(s, &t)) {
+        if (!s->told)
+            log_warn("'%s': the server has another file there now: what is read fails", s->url);
+        s->told = true;
+        return -ESTALE;
+    }
+    return r ? r : t.status == 206 && t.has_range && t.got == len ? 0 : -EIO;
 }
 
 static bool in_ahead(const struct blk_http *s, uint64_t off, uint64_t len)
@@ -258,6 +302,7 @@ static bool co_find_size(struct blk_http *s, struct err *e)
         return err_set(e, ERR_GENERIC, "cannot read '%s': the server's answer is %ld", s->url, t.status);
     if (!t.has_total || t.total > INT64_MAX / 2)
         return err_set(e, ERR_GENERIC, "'%s': the server does not tell how long the file is", s->url);
+    s->which = t.which;
     atomic_store(&s->node.size, align_down(t.total, 512));
     return t.total % 512 == 0 || err_set(e, ERR_VALUE, "'%s' has %llu bytes, which are no whole sectors", s->url, (unsigned long long)t.total);
 }

@@ -3,6 +3,7 @@
 import base64
 import filecmp
 import http.server
+import os
 import re
 import ssl
 import threading
@@ -43,13 +44,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(401, WWW_Authenticate='Basic realm="x"')
         elif self.path == "/slow":
             self.server.over.wait()
-        elif self.path not in ("/image", "/private", "/short", "/long", "/lies", "/later") or not m:
+        elif self.path not in ("/image", "/private", "/short", "/long", "/lies", "/later", "/replaced", "/tagged", "/shrunk", "/mirrors", "/shifted") or not m:
             self.answer(404)
         else:
             a, b = int(m[1]), min(int(m[2]), len(data) - 1)
             body = data[a:b + 1]
             if self.path == "/later" and a:
                 self.answer(503)
+                return
+            if self.path in ("/replaced", "/tagged", "/shrunk", "/mirrors"):
+                tag, date = '"%d"' % a, "Thu, 01 Jan 1970 00:00:0%d GMT" % (a > 0)
+                more = {"/replaced": {"Last_Modified": date}, "/tagged": {"ETag": tag}, "/mirrors": {"ETag": tag, "Last_Modified": date[:-5] + "9 GMT"}}
+                self.answer(206, body, Content_Range="bytes %d-%d/%d" % (a, b, len(data) - (512 if self.path == "/shrunk" and a else 0)), **more.get(self.path, {}))
+                return
+            if self.path == "/shifted" and (a or b):
+                self.answer(206, body, Content_Range="bytes %d-%d/%d" % (a + 512, b + 512, len(data)))
                 return
             body = {"/short": body[:-1] if a or b else body, "/long": body + b"x" * 1000}.get(self.path, body)
             total = "99999999999999999999999" if self.path == "/lies" else len(data)
@@ -112,7 +121,21 @@ def test_answers_that_do_not_do(tmp_path, web, path, text):
     assert text in p.stderr and "root:" not in p.stderr + p.stdout
 
 
-@pytest.mark.parametrize("path", ["/short", "/long", "/later"])
+@pytest.mark.parametrize("path", ["/replaced", "/tagged", "/shrunk"])
+def test_another_file_comes_in_between(tmp_path, web, path):
+    """Its date, its ETag where there is no date, or its length tell. Nothing is made of pieces of both."""
+    web.data = b"x" * (MIB * 2)
+    assert "another file" in img("convert", "--image-opts", opts(web, path), "-O", "raw", tmp_path / "o", ok=(1,)).stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_mirrors_of_a_file_have_its_date(tmp_path, web):
+    web.data = os.urandom(MIB * 2)
+    img("convert", "--image-opts", opts(web, "/mirrors"), "-O", "raw", tmp_path / "o")
+    assert (tmp_path / "o").read_bytes() == web.data
+
+
+@pytest.mark.parametrize("path", ["/short", "/long", "/later", "/shifted"])
 def test_answers_that_end_wrong(tmp_path, web, path):
     web.data = b"x" * (MIB * 2)
     assert img("convert", "--image-opts", opts(web, path, ",file.readahead=64k"), "-O", "raw", tmp_path / "o", ok=(1,)).stderr
