@@ -437,6 +437,7 @@ CASES = [Grow, GrowLong, Shrink, Preallocate, Amend, AmendNarrow, AmendWide, Ame
          ConvertSalvage, Repair, RepairLeaks]
 V3_ONLY = {Amend, AmendNarrow, AmendWide, AmendV2, Bitmap, BitmapRemove, BitmapClear, BitmapMerge, BitmapMany}
 ONLY_4K = {AmendV3, AmendV2}
+OTHER_KINDS = {Grow, Shrink, AmendWide, SnapshotApply, BitmapMerge, Rebase, CommitBase, Convert}       # of the others a few, where there is little time
 
 
 def attempt(case, loss):
@@ -465,7 +466,7 @@ def cuts(name):
 
 
 @pytest.mark.parametrize("kind,of", [(k, c) for k, c in itertools.product(KINDS, CASES)
-                                     if not (k == "v2" and c in V3_ONLY) and not (k != "4k" and c in ONLY_4K)])
+                                     if k == "4k" or ((THOROUGH or c in OTHER_KINDS) and c not in ONLY_4K and not (k == "v2" and c in V3_ONLY))])
 def test_cut(tmp_path, kind, of):
     case = of(tmp_path, kind)
     case.keep()
