@@ -152,11 +152,11 @@ int main(int argc, char **argv)
     cli_flags.prog = "backplane-serve";
     log_set_program(cli_flags.prog);
     options_first(argc, argv);
-    if (!ctl_begin(&e) || !options(argc, argv, &e) || !ctl_begun(&e)) {
+    bool ok = ctl_begin(&e) && options(argc, argv, &e) && ctl_begun(&e);
+    if (!ok)
         err_print(&e);
-        return 1;
-    }
-    while (!run_quit_requested())
+    while (ok && !run_quit_requested())
         loop_run_once(loop_main(), -1);
-    return 0;
+    ctl_end();                          /* not as late as by exit(), when libraries that storage needs (libssh's ciphers) have cleaned up */
+    return !ok;
 }
