@@ -10,6 +10,7 @@
 #include "base/opt.h"
 #include "block/backing.h"
 #include "block/file_int.h"
+#include "block/rbd_name.h"
 #include "block/uri.h"
 #include "core/backend.h"
 
@@ -139,6 +140,8 @@ static json_t *ssh_opts(const char *proto, const char *name, const char *rest, s
 
 static json_t *nfs_opts(const char *proto, const char *name, const char *rest, struct err *e) { return uri_nfs_opts(name, e); }
 
+static json_t *rbd_opts(const char *proto, const char *name, const char *rest, struct err *e) { return rbd_name_opts(name, e); }
+
 static json_t *url_opts(const char *proto, const char *name, const char *rest, struct err *e)
 {
     return json_pack("{s:s, s:s}", "driver", proto, "url", name);
@@ -147,7 +150,7 @@ static json_t *url_opts(const char *proto, const char *name, const char *rest, s
 static const struct protocol { const char *name; json_t *(*opts)(const char *proto, const char *name, const char *rest, struct err *e); } protocols[] = {
     { "file", path_opts }, { "host_device", device_opts }, { "host_cdrom", device_opts }, { "json", json_opts }, { "blkdebug", debug_opts }, { "blkverify", verify_opts },
     { "null-co", null_opts }, { "null-aio", null_opts }, { "http", url_opts }, { "https", url_opts }, { "iscsi", iscsi_opts },
-    { "ssh", ssh_opts }, { "nfs", nfs_opts },
+    { "ssh", ssh_opts }, { "nfs", nfs_opts }, { "rbd", rbd_opts },
     { "nbd", nbd_opts }, { "nbd+tcp", nbd_opts }, { "nbd+unix", nbd_opts }, { "nbds", nbd_opts }, { "nbds+unix", nbd_opts },
 };
 

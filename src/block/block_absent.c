@@ -4,7 +4,6 @@
 
 #define ABSENT(type, why) OBJ_ABSENT(type, &blk_node_class, why)
 /* Protocols */
-ABSENT("rbd", "librbd; map the image by rbd or rbd-nbd, and write host_device");
 ABSENT("gluster", "libgfapi; mount the volume, and write file");
 ABSENT("ftp", "a client of FTP; let nbdkit's curl plugin serve the file, and write nbd");
 ABSENT("ftps", "a client of FTP; let nbdkit's curl plugin serve the file, and write nbd");

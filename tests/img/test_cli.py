@@ -119,10 +119,10 @@ def test_a_raw_file_is_made_as_asked(tmp_path):
 
 
 def test_the_tool_starts_without_what_machines_need():
-    """Each library costs a start a fraction of a millisecond; TLS, HTTP, iSCSI, SSH and NFS open theirs when they are first used."""
+    """Each library costs a start a fraction of a millisecond; TLS, HTTP, iSCSI, SSH, NFS and Ceph open theirs when they are first used."""
     got = subprocess.run([IMG, "--version"], env=dict(os.environ, LD_TRACE_LOADED_OBJECTS="1"), check=True, stdout=subprocess.PIPE, text=True).stdout
     assert "libjansson" in got
-    for name in ("glib", "slirp", "fdt", "seccomp", "fuse", "gnutls", "curl", "iscsi", "ssh", "nfs"):
+    for name in ("glib", "slirp", "fdt", "seccomp", "fuse", "gnutls", "curl", "iscsi", "ssh", "nfs", "rbd", "rados"):
         assert name not in got
 
 
