@@ -11,13 +11,15 @@ import uuid
 
 import pytest
 
-from imglib import IMG, QEMU, img, info, qimg, run, sparse_file
+from imglib import IMG, QEMU, SANITIZED, img, info, qimg, run, sparse_file
 from servelib import Storage
 from lib.nbd import Client, Cmd
 
 MIB = 1 << 20
 SCALE = int(os.environ.get("BP_TIMEOUT_SCALE", "1"))
 BUILT = "librbd (rbd)             yes" in subprocess.run([IMG, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
+if SANITIZED:
+    pytest.skip("AddressSanitizer ends a program that opens libraries of C++ later, at their first exception", allow_module_level=True)
 pytestmark = [pytest.mark.skipif(not all(map(shutil.which, ("ceph-mon", "ceph-osd", "rbd", "monmaptool"))), reason="no Ceph"),
               pytest.mark.skipif(not BUILT, reason="no librbd")]
 
