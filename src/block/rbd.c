@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/base64.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "block/rbd_name.h"
 #include "crypto/secret.h"
@@ -63,13 +64,9 @@ static int do_create(struct rbd_call *c)
     return failed(c, "create", rbd.rbd_create(c->c->io, c->c->image, 0, &order));
 }
 
-static int do_remove(struct rbd_call *c)
-{
-    if (c->c->rbd)
-        rbd.rbd_close(c->c->rbd);
-    c->c->rbd = NULL;
-    return rbd.rbd_remove(c->c->io, c->c->image);
-}
+static int do_close(struct rbd_call *c) { return rbd.rbd_close(c->image); }
+
+static int do_remove(struct rbd_call *c) { return rbd.rbd_remove(c->c->io, c->c->image); }
 
 static bool has_fast_diff(rbd_image_t image)
 {
@@ -78,35 +75,34 @@ static bool has_fast_diff(rbd_image_t image)
            !(flags & RBD_FLAG_FAST_DIFF_INVALID);
 }
 
-/* In place of what is open; answers the sizes of the image and of its objects, and whether ->off: fast-diff. */
+/* Another handle; answers the sizes of the image and of its objects, and whether ->off: fast-diff. */
 static int do_open(struct rbd_call *c)
 {
-    struct rbd_conn *n = c->c;
+    const struct rbd_conn *n = c->c;
     rbd_image_info_t info;
-    if (n->rbd)
-        rbd.rbd_close(n->rbd);
-    n->rbd = NULL;
-    int r = (c->read_only ? rbd.rbd_open_read_only : rbd.rbd_open)(n->io, n->image, &n->rbd, n->snapshot);
-    if (r < 0) {
-        n->rbd = NULL;
+    int r = (c->read_only ? rbd.rbd_open_read_only : rbd.rbd_open)(n->io, n->image, &c->image, n->snapshot);
+    if (r < 0)
         return failed(c, "open", r);
+    r = rbd.rbd_stat(c->image, &info, sizeof info);
+    r = r < 0 ? r : rbd.rbd_set_image_notification(c->image, n->fd, EVENT_TYPE_EVENTFD);
+    if (r < 0) {
+        rbd.rbd_close(c->image);
+        return failed(c, "ask for the size of", r);
     }
-    r = rbd.rbd_stat(n->rbd, &info, sizeof info);
-    r = r < 0 ? r : rbd.rbd_set_image_notification(n->rbd, n->fd, EVENT_TYPE_EVENTFD);
     c->size = info.size;
     c->len = info.obj_size;
-    c->off = has_fast_diff(n->rbd);
-    return failed(c, "ask for the size of", r);
+    c->off = has_fast_diff(c->image);
+    return 0;
 }
 
-static int do_resize(struct rbd_call *c) { return rbd.rbd_resize(c->c->rbd, c->size); }
+static int do_resize(struct rbd_call *c) { return rbd.rbd_resize(c->image, c->size); }
 
-struct found { uint64_t from, to /* of the first extent */; };
+struct found { uint64_t at, from, to /* of the first extent that goes beyond ->at */; };
 
 static int on_extent(uint64_t off, size_t len, int exists, void *arg)
 {
     struct found *f = arg;
-    if (!exists)
+    if (!exists || off + len <= f->at)  /* range: extents of an image, which ends below INT64_MAX */
         return 0;
     if (f->to && off != f->to)
         return -ECANCELED;              /* that is enough */
@@ -115,11 +111,11 @@ static int on_extent(uint64_t off, size_t len, int exists, void *arg)
     return 0;
 }
 
-/* The first extent of data in [off, off + len), which begins at an object: [off, len). */
+/* The first extent of data in [off, off + len), which begins at an object, that goes beyond ->size: [off, len). */
 static int do_find(struct rbd_call *c)
 {
-    struct found f = { 0 };
-    int r = rbd.rbd_diff_iterate2(c->c->rbd, NULL, c->off, c->len, true, true, on_extent, &f);
+    struct found f = { .at = c->size };
+    int r = rbd.rbd_diff_iterate2(c->image, NULL, c->off, c->len, true, true, on_extent, &f);
     c->off = f.from;
     c->len = f.to - f.from;
     return r == -ECANCELED ? 0 : r;
@@ -207,7 +203,7 @@ static int co_map(struct blk_node *n, uint64_t off, uint64_t len, struct blk_ext
 {
     struct blk_rbd *s = of(n);
     uint64_t from = align_down(off, s->object), end = MIN(off + len, s->bytes);
-    struct rbd_call a = { .off = from, .len = end - from };
+    struct rbd_call a = { .off = from, .len = end - from, .size = off };
     if (!s->fast_diff || off >= end)
         return 0;
     int r = co_rbd_call(s, do_find, &a);
@@ -338,6 +334,14 @@ static bool co_make(struct blk_rbd *s, struct err *e)
     return r >= 0 || call_error(s, &a, r, e);
 }
 
+static void co_close_image(struct blk_rbd *s, rbd_image_t image)
+{
+    struct rbd_call a = { .image = image };
+    if (image && co_rbd_call(s, do_close, &a) < 0)
+        log_warn("'%s': an earlier handle of it could not be closed", s->filename);
+}
+
+/* Requests may be under way: they end by the handle that they began with. */
 static bool co_open_image(struct blk_rbd *s, struct err *e)
 {
     struct blk_node *n = &s->node;
@@ -349,6 +353,7 @@ static bool co_open_image(struct blk_rbd *s, struct err *e)
     }
     if (r < 0)
         return call_error(s, &a, r, e);
+    co_close_image(s, co_rbd_swap(s, a.image));
     if (a.size > INT64_MAX - 4096 || !a.len)
         return err_set(e, ERR_VALUE, "'%s' is larger than is possible here", s->filename);
     s->bytes = a.size;
@@ -405,6 +410,7 @@ static void co_close(struct blk_node *n)
 static int co_unmake(struct blk_node *n)
 {
     struct rbd_call a = { 0 };
+    co_close_image(of(n), co_rbd_swap(of(n), NULL));
     return co_rbd_call(of(n), do_remove, &a);
 }
 

@@ -57,6 +57,8 @@ static void req_ended(struct blk_rbd *s, struct req *q, int64_t res)
     q->res = res;
     blk_answered(&s->asked);
     co_wake(&q->done);
+    if (list_empty(&s->reqs))
+        co_queue_wake_all(&s->idle);
 }
 
 static void on_answers(void *arg, unsigned revents)
@@ -118,9 +120,14 @@ int co_rbd_call(struct blk_rbd *s, int (*fn)(struct rbd_call *), struct rbd_call
     struct rbd_call *c = s->conn ? calloc(1, sizeof *c) : NULL;
     int r = s->conn ? -ENOMEM : -EIO;
     if (c) {
-        *c = (struct rbd_call){ .c = s->conn, .fn = fn, .read_only = args->read_only, .off = args->off, .len = args->len, .size = args->size };
+        *c = (struct rbd_call){ .c = s->conn, .fn = fn, .read_only = args->read_only, .image = args->image ? args->image : s->conn->rbd, .off = args->off, .len = args->len, .size = args->size };
         r = co_run_call(s, c);
-        args->off = c->off, args->len = c->len, args->size = c->size, args->step = c->step, args->setting = c->setting;
+        args->image = c->image;
+        args->off = c->off;
+        args->len = c->len;
+        args->size = c->size;
+        args->step = c->step;
+        args->setting = c->setting;
         if (s->conn)                    /* else its thread has it */
             free(c);
     }
@@ -144,8 +151,25 @@ static int start(const struct blk_rbd *s, const struct req *q, enum rbd_op op, u
     return -EINVAL;
 }
 
+rbd_image_t co_rbd_swap(struct blk_rbd *s, rbd_image_t image)
+{
+    rbd_image_t before = NULL;
+    s->swapping = true;
+    while (!list_empty(&s->reqs))
+        co_queue_wait(&s->idle);
+    if (s->conn) {
+        before = s->conn->rbd;
+        s->conn->rbd = image;
+    }
+    s->swapping = false;
+    co_queue_wake_all(&s->idle);
+    return before;
+}
+
 int64_t co_rbd_ask(struct blk_rbd *s, enum rbd_op op, uint64_t off, uint64_t len, char **buf)
 {
+    while (s->swapping)
+        co_queue_wait(&s->idle);
     struct req *q = s->conn && s->conn->rbd ? calloc(1, sizeof *q) : NULL;
     int64_t r = s->conn && s->conn->rbd ? -ENOMEM : -EIO;
     char *own = buf ? *buf : NULL;
@@ -232,9 +256,9 @@ static int close_all(struct rbd_call *c)
 void co_rbd_end(struct blk_rbd *s)
 {
     struct rbd_call a = { 0 };
-    if (gone)
+    if (gone || (s->conn && co_rbd_call(s, close_all, &a)))
         rbd_lose(s);
-    if (!s->conn || co_rbd_call(s, close_all, &a) || !s->conn)
+    if (!s->conn)
         return;
     loop_fd_watch(&s->watch, 0);
     conn_free(s->conn);

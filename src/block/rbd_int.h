@@ -35,6 +35,7 @@ struct rbd_call {
     struct rbd_conn *c;
     int (*fn)(struct rbd_call *);   /* 0 or -errno */
     bool read_only;
+    rbd_image_t image;              /* that in use, if none is given; of opening: the new one */
     uint64_t off, len, size;        /* arguments and answers, as each function has them */
     const char *step, *setting;     /* what failed; with which of Ceph's settings, or NULL */
     int res;
@@ -56,6 +57,8 @@ struct blk_rbd {
     struct blk_asked asked;         /* requests and calls */
     struct loop_fd watch;
     struct co_mutex calling, growing;
+    bool swapping;                  /* another handle of the image comes: requests wait for */
+    struct co_queue idle;
     uint64_t bytes, object;         /* of the image: its size, that of its objects */
     bool fast_diff;                 /* what is there can be told without looking at every object */
 };
@@ -69,6 +72,8 @@ void rbd_lose(struct blk_rbd *s);
 void co_rbd_end(struct blk_rbd *s);
 /* Runs @fn with what @args says, and fills in what it answers. Coroutine; 0 or -errno. */
 int co_rbd_call(struct blk_rbd *s, int (*fn)(struct rbd_call *), struct rbd_call *args);
+/* @image in place of the one in use (NULL: none), when that has no request; the caller closes what this answers. Coroutine */
+rbd_image_t co_rbd_swap(struct blk_rbd *s, rbd_image_t image);
 /* One request. @buf: @len bytes that are the library's until it answered (of reads and writes), which this frees or, of a read, hands back. */
 int64_t co_rbd_ask(struct blk_rbd *s, enum rbd_op op, uint64_t off, uint64_t len, char **buf);
 
