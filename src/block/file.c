@@ -373,17 +373,23 @@ static int file_write(struct blk_node *n, uint64_t off, uint64_t len, const stru
 
 /* ---- the rest ---- */
 
-static int co_file_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+static int co_zero_whole(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
     struct blk_file *f = file_of(n);
     bool longer = flags & BLK_GROW && !range_ok(off, len, atomic_load(&n->size));
     int mode = flags & BLK_ZERO_UNMAP && f->can_punch && !longer ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
     int r = co_fallocate(f->fd, mode | (longer ? 0 : FALLOC_FL_KEEP_SIZE), off, len);
-    if (!r && longer)
-        grow_to(n, off + len);
     if (r == -EINVAL || r == -EOPNOTSUPP || r == -ENODEV || r == -ENOTTY)
         return -ENOTSUP;
-    return !r && flags & BLK_FUA ? co_file_flush(n) : r;
+    return !r && flags & BLK_FUA && !n->no_flush ? co_file_flush(n) : r;
+}
+
+static int co_file_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    int r = co_blk_ragged_zero(n, &file_of(n)->ragged, off, len, flags, co_zero_whole);
+    if (!r && flags & BLK_GROW)
+        grow_to(n, off + len);
+    return r;
 }
 
 static int co_file_discard(struct blk_node *n, uint64_t off, uint64_t len)

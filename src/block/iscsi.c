@@ -157,13 +157,19 @@ static int co_zero_blocks(struct blk_iscsi *s, uint64_t lba, uint64_t blocks, bo
     return r;
 }
 
+static int co_zero_whole(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    struct blk_iscsi *s = of(n);
+    return co_zero_blocks(s, off / s->block, len / s->block, flags & BLK_ZERO_UNMAP);
+}
+
 static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
     struct blk_iscsi *s = of(n);
     bool fua = flags & BLK_FUA && !n->no_flush;
-    if (!s->max_same || blk_is_ragged(&s->ragged, off, len))
+    if (!s->max_same)
         return -ENOTSUP;
-    int r = co_zero_blocks(s, off / s->block, len / s->block, flags & BLK_ZERO_UNMAP);
+    int r = co_blk_ragged_zero(n, &s->ragged, off, len, flags, co_zero_whole);
     return !r && fua ? co_flush(n) : r;
 }
 

@@ -371,13 +371,18 @@ static int co_write(struct blk_node *n, uint64_t off, uint64_t len, const struct
     return !r && flags & BLK_FUA && !fua(n, flags) ? co_flush(n) : r;
 }
 
+static int co_zero_whole(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    uint16_t how = (uint16_t)(fua(n, flags) | (flags & BLK_ZERO_UNMAP ? 0 : NBD_CMD_FLAG_NO_HOLE) | (flags & BLK_ZERO_NO_FALLBACK ? NBD_CMD_FLAG_FAST_ZERO : 0));
+    return co_split(n, NBD_CMD_WRITE_ZEROES, how, off, len, NULL, 0);
+}
+
 static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
-    bool fast = flags & BLK_ZERO_NO_FALLBACK;
-    if (!(of(n)->flags & NBD_FLAG_SEND_WRITE_ZEROES) || (fast && !(of(n)->flags & NBD_FLAG_SEND_FAST_ZERO)) || blk_is_ragged(&of(n)->ragged, off, len))
+    if (!(of(n)->flags & NBD_FLAG_SEND_WRITE_ZEROES) || (flags & BLK_ZERO_NO_FALLBACK && !(of(n)->flags & NBD_FLAG_SEND_FAST_ZERO)))
         return -ENOTSUP;
-    uint16_t how = (uint16_t)(fua(n, flags) | (flags & BLK_ZERO_UNMAP ? 0 : NBD_CMD_FLAG_NO_HOLE) | (fast ? NBD_CMD_FLAG_FAST_ZERO : 0));
-    return co_split(n, NBD_CMD_WRITE_ZEROES, how, off, len, NULL, 0);
+    int r = co_blk_ragged_zero(n, &of(n)->ragged, off, len, flags, co_zero_whole);
+    return !r && flags & BLK_FUA && !fua(n, flags) ? co_flush(n) : r;
 }
 
 static int co_discard(struct blk_node *n, uint64_t off, uint64_t len)

@@ -53,3 +53,28 @@ int co_blk_ragged(struct blk_node *n, struct blk_ragged *g, bool write, uint64_t
     range_release(&g->writes, &c);
     return r;
 }
+
+static int co_zero_edge(struct blk_node *n, struct blk_ragged *g, uint64_t off, uint64_t len, unsigned flags)
+{
+    struct iovec v = { len ? calloc(1, len) : NULL, len };
+    int r = !len ? 0 : v.iov_base ? co_blk_ragged(n, g, true, off, len, &v, 1, n->no_flush ? 0 : flags & BLK_FUA) : -ENOMEM;
+    free(v.iov_base);
+    return r;
+}
+
+int co_blk_ragged_zero(struct blk_node *n, struct blk_ragged *g, uint64_t off, uint64_t len, unsigned flags,
+                       int (*co_zero)(struct blk_node *, uint64_t off, uint64_t len, unsigned flags))
+{
+    uint64_t block = g->block, end = off + len, from = MIN(align_up(off, block), end), to = MAX(from, align_down(end, block));
+    struct range_claim c;
+    int r = co_zero_edge(n, g, off, from - off, flags);
+    r = r ? r : co_zero_edge(n, g, to, end - to, flags);
+    if (r || from == to)
+        return r;
+    if (block > 1)
+        co_range_claim(&g->writes, &c, from, to - from, false);
+    r = co_zero(n, from, to - from, flags);
+    if (block > 1)
+        range_release(&g->writes, &c);
+    return r;
+}

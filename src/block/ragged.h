@@ -19,5 +19,8 @@ bool blk_is_ragged(const struct blk_ragged *g, uint64_t off, uint64_t len);
 /* A read or write of any offset and length. Coroutine. */
 int co_blk_ragged(struct blk_node *n, struct blk_ragged *g, bool write, uint64_t off, uint64_t len, const struct iovec *iov, unsigned niov,
                   unsigned flags);
+/* Zeroes of any offset and length: @co_zero makes whole blocks read so, beside no write of a part of them; at the edges they are written. Coroutine. */
+int co_blk_ragged_zero(struct blk_node *n, struct blk_ragged *g, uint64_t off, uint64_t len, unsigned flags,
+                       int (*co_zero)(struct blk_node *, uint64_t off, uint64_t len, unsigned flags));
 
 #endif

@@ -190,11 +190,17 @@ static int co_ranges(struct blk_vub *s, enum vu_blk_type type, uint64_t off, uin
     return r;
 }
 
-static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+static int co_zero_whole(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
 {
     struct blk_vub *s = of(n);
     uint32_t unmap = flags & BLK_ZERO_UNMAP && s->config.zeroes_may_unmap ? VU_BLK_ZEROES_UNMAP : 0;
-    int r = vub_has(s, VU_BLK_F_WRITE_ZEROES) ? co_ranges(s, VU_BLK_WRITE_ZEROES, off, len, le32toh(s->config.max_zeroes_sectors), unmap) : -ENOTSUP;
+    return co_ranges(s, VU_BLK_WRITE_ZEROES, off, len, le32toh(s->config.max_zeroes_sectors), unmap);
+}
+
+static int co_zero(struct blk_node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+    struct blk_vub *s = of(n);
+    int r = vub_has(s, VU_BLK_F_WRITE_ZEROES) ? co_blk_ragged_zero(n, &s->ragged, off, len, flags, co_zero_whole) : -ENOTSUP;
     return !r && flags & BLK_FUA ? co_flush(n) : r;
 }
 
