@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include "block/backing.h"
 #include "block/blk_int.h"
 #include "block/job.h"
 #include "core/obj_alias.h"
@@ -87,7 +88,14 @@ void blk_hurry_update(void)
 
 /* ---- users ---- */
 
-static bool moves(const struct blk_use *u, const struct blk_node *to) { return u->blk || (u->parent && u->parent != to); }
+/* Not what @to itself, or the image that it shows, lies over. */
+static bool moves(const struct blk_use *u, const struct blk_node *to)
+{
+    for (const struct blk_node *n = to; n && u->parent; n = BLK_DRIVER(n)->flags & BLK_FILTER ? n->child.node : NULL)
+        if (u->parent == n)
+            return false;
+    return u->blk || u->parent;
+}
 
 static bool move_all(struct blk_node *from, struct blk_node *to, struct err *e)
 {
@@ -174,13 +182,26 @@ struct blk_node *blk_chain_above(struct blk_node *top, const struct blk_node *n)
     return NULL;
 }
 
+/* @above calls @l so, and it is what it means: another node may have been put there. */
+static bool is_called(const struct blk_node *above, const struct blk_node *l, const char *file)
+{
+    char a[PATH_MAX], b[PATH_MAX];
+    if (!above || !above->backing_name || !str_eq(above->backing_name, file))
+        return false;
+    char *path = blk_path_beside(blk_node_filename(above), file);
+    const char *name = blk_node_filename(l), *local = blk_local_path(path);
+    bool same = str_eq(path, name) || (local && realpath(local, a) && realpath(name, b) && !strcmp(a, b));
+    free(path);
+    return same;
+}
+
 struct blk_node *blk_chain_find(struct blk_node *top, const char *file)
 {
     char a[PATH_MAX], b[PATH_MAX];
     const struct blk_node *above = NULL;
     for (struct blk_node *l = blk_skip_filters(top); l; above = l, l = blk_chain_next(l)) {
         const char *name = blk_node_filename(l);
-        if (str_eq(l->obj.id, file) || str_eq(name, file) || (above && above->backing_name && str_eq(above->backing_name, file)))
+        if (str_eq(l->obj.id, file) || str_eq(name, file) || is_called(above, l, file))
             return l;
         if (realpath(name, a) && realpath(file, b) && !strcmp(a, b))
             return l;

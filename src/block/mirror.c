@@ -28,7 +28,7 @@ struct mirror {
     struct blk_watch watch;
     struct list ops;
     uint64_t cursor;
-    bool watching, should_complete, pivot, was_ro, is_ready;
+    bool watching, should_complete, pivot /* asked for */, moved, was_ro, is_ready;
     unsigned taken;                 /* pieces that workers took */
     int ret;
 };
@@ -262,7 +262,7 @@ static int co_prepare(struct job *j)
     r = r ? r : co_node_flush(s->dst);
     if (!r && s->pivot && !move_users(s, &j->err))
         r = -EIO;
-    s->pivot = s->pivot && !r;
+    s->moved = s->pivot && !r;
     blk_drain_end(&d);
     return r;
 }
@@ -275,12 +275,12 @@ static void co_clean(struct job *j)
     if (s->watching)
         co_watch_del(s->src, &s->watch);
     dirty_free(&s->dirty);
-    if (s->lent && !s->pivot) {
+    if (s->lent && !s->moved) {
         co_node_drain(s->lent, &d);
         blk_child_close_at(&s->lent->backing);
         blk_drain_end(&d);
     }
-    if (!s->lowest || s->pivot)
+    if (!s->lowest || s->moved)
         return;
     co_node_drain(s->dst, &d);              /* a commit that came to nothing: the base is below again */
     job_release(j, s->dst);
@@ -383,6 +383,8 @@ static bool co_lend_backing(struct mirror *s, struct err *e)
     struct blk_node *below = s->opt.sync == SYNC_NONE ? s->src : s->opt.sync == SYNC_TOP ? blk_skip_filters(s->src)->backing.node : NULL;
     if (!below || image->backing.node || !BLK_DRIVER(image)->co_set_backing)
         return true;
+    if (blk_chain_has(below, image))
+        return err_set(e, ERR_VALUE, "block node '%s' lies below '%s', and cannot be its target", s->dst->obj.id, s->src->obj.id);
     co_node_drain(image, &d);
     if (blk_child_attach(image, &image->backing, below, BLK_PERM_READ, BLK_PERM_READ | (below == s->src ? BLK_PERM_WRITE : 0), e))
         s->lent = image;

@@ -71,8 +71,14 @@ bool co_target_ready(struct txn_act *a, const struct blk_target *t, struct err *
     const char *below = name_of(t->backing, full);
     if (!n->obj.in_tree)
         return err_set(e, ERR_NOT_FOUND, "block node '%s' was deleted meanwhile", n->obj.id);
-    if (t->existing || a->named == t->backing || !BLK_DRIVER(n)->co_set_backing)
+    if (strcmp(format_of(n), t->format)) {
+        err_set(e, ERR_VALUE, "'%s' is made as %s, but what it is to be is %s by now", t->file, format_of(n), t->format);
+        return err_hint(e, "format says which");
+    }
+    if (t->existing || a->named == t->backing)
         return true;
+    if (!BLK_DRIVER(n)->co_set_backing)
+        return err_set(e, ERR_VALUE, "'%s': images of format %s name no backing file", t->file, t->format);
     int r = BLK_DRIVER(n)->co_set_backing(n, *below ? below : NULL, *below ? format_of(t->backing) : NULL);
     return !r || err_os(e, -r, "cannot name the backing file of '%s'", n->obj.id);
 }

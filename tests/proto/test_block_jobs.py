@@ -5,11 +5,12 @@ import os
 import random
 import shutil
 import subprocess
+import time
 
 import pytest
 
 from lib.images import MIB, check, content, create, drive, fill, io_of, node, repair, tool, wait_job
-from lib.machine import Machine, QmpError
+from lib.machine import TIMEOUT, Machine, QmpError
 from lib.nvme import NvmeMachine, read, write
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("qemu-io"), reason="no qemu-utils")
@@ -282,8 +283,9 @@ def test_the_life_of_a_job_that_is_told_everything(tmp_path):
         m.qmp.cmd("job-resume", id="j")
         wait_job(m, "j", "BLOCK_JOB_READY")
         m.qmp.cmd("job-pause", id="j")
+        end = time.monotonic() + TIMEOUT
         while m.qmp.cmd("query-jobs")[0]["status"] != "standby":
-            pass
+            assert time.monotonic() < end
         m.qmp.cmd("job-complete", id="j")           # once it goes on
         assert m.qmp.cmd("query-jobs")[0]["status"] == "standby"
         m.qmp.cmd("job-resume", id="j")
@@ -397,3 +399,69 @@ def test_errors_by_rules_below_a_mirror(tmp_path):
             m.qmp.cmd("drive-mirror", device="d", target=str(target), format="raw", mode="existing", sync="full")
             assert m.qmp.wait_event("BLOCK_JOB_ERROR")["data"]["operation"] == word
             assert wait_job(m, "d")["error"] == "Input/output error"
+
+
+def mirror_nodes(tmp_path):
+    """A qcow2 "n" with a pattern, an empty one "o", and "t", a throttle node over o."""
+    src, out = create(tmp_path / "src", "4M"), create(tmp_path / "out", "4M")
+    fill(src, (5, 0, MIB))
+    node = "qcow2,node-name=%s,file.driver=file,file.filename=%s"
+    return ["-object", "throttle-group,id=g", "-blockdev", node % ("n", src), "-blockdev", node % ("o", out), "-blockdev", "throttle,node-name=t,file=o,throttle-group=g"]
+
+
+def test_a_mirror_into_an_image_under_a_filter(tmp_path):
+    """The image gets the backing node; with the end, the filter is in the place of the source, above it."""
+    with Machine("-M", "none", *mirror_nodes(tmp_path), "-blockdev", "raw,node-name=user,file=n") as m:
+        m.qmp.cmd("blockdev-mirror", device="n", target="t", sync="none", job_id="j")
+        wait_job(m, "j", "BLOCK_JOB_READY")
+        m.qmp.cmd("job-complete", id="j")
+        wait_job(m, "j")
+        assert m.qmp.hmp('qemu-io user "read -P 5 0 1M"') == "" and m.qmp.hmp('qemu-io user "read -P 0 1M 3M"') == ""
+        m.qmp.cmd("quit")
+        assert m.wait() == 0
+
+
+def test_a_mirror_into_itself_is_refused(tmp_path):
+    with Machine("-M", "none", *mirror_nodes(tmp_path)) as m:
+        with pytest.raises(QmpError) as e:
+            m.qmp.cmd("blockdev-mirror", device="o", target="t", sync="none", job_id="j")
+        assert "lies below" in str(e.value)
+        m.qmp.cmd("blockdev-del", node_name="t")
+        m.qmp.cmd("blockdev-del", node_name="o")
+
+
+def test_a_mirror_that_was_to_complete_and_is_cancelled_leaves_nothing(tmp_path):
+    with Machine("-M", "none", *mirror_nodes(tmp_path)) as m:
+        m.qmp.cmd("blockdev-mirror", device="n", target="o", sync="none", job_id="j")
+        wait_job(m, "j", "BLOCK_JOB_READY")
+        m.qmp.cmd("job-pause", id="j")
+        while m.qmp.wait_event("JOB_STATUS_CHANGE")["data"]["status"] != "standby":
+            pass
+        m.qmp.cmd("job-complete", id="j")
+        m.qmp.cmd("block-job-cancel", device="j", force=True)
+        m.qmp.wait_event("BLOCK_JOB_CANCELLED")
+        m.qmp.cmd("blockdev-del", node_name="n")
+
+
+def test_a_backup_of_what_a_snapshot_changes_meanwhile(tmp_path):
+    """A transaction opens all files first: one whose format was guessed wrong by then is not filled."""
+    raw = create(tmp_path / "raw", "1M", fmt="raw")
+    with Machine("-M", "none", "-drive", "if=none,id=d,format=raw,file=%s" % raw) as m:
+        with pytest.raises(QmpError) as e:
+            m.qmp.cmd("transaction", actions=[
+                {"type": "blockdev-snapshot-sync", "data": {"device": "d", "snapshot-file": str(tmp_path / "s")}},
+                {"type": "drive-backup", "data": {"device": "d", "target": str(tmp_path / "b"), "sync": "top", "job-id": "j"}}])
+        assert "is made as raw, but what it is to be is qcow2 by now" in str(e.value)
+        assert m.qmp.cmd("query-block")[0]["inserted"]["file"] == str(raw)
+
+
+def test_a_name_that_another_image_was_put_in_the_place_of(tmp_path):
+    """What the header calls the image below is found as that only where it is that image."""
+    base, other = create(tmp_path / "base", "1M"), create(tmp_path / "other", "1M")
+    top = create(tmp_path / "top", backing="base")
+    node = "qcow2,node-name=%s,file.driver=file,file.filename=%s"
+    with Machine("-M", "none", "-blockdev", node % ("other", other), "-blockdev", node % ("t", top) + ",backing=other") as m:
+        with pytest.raises(QmpError) as e:
+            m.qmp.cmd("block-commit", device="t", job_id="j", base="base")
+        assert "'base'" in str(e.value)
+    assert base
