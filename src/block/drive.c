@@ -92,9 +92,21 @@ struct obj *blk_drive_find(const char *iface, unsigned unit)
 
 /* ---- expanding ---- */
 
+/* The name of the file under filters; NULL: it is not told by one, or of a format that is said. */
+static json_t *name_below(json_t *o)
+{
+    while (json_is_object(o) && !blk_is_format(o)) {
+        json_t *image = json_object_get(o, "image"), *below = image ? image : json_object_get(o, "file");
+        if (!json_is_object(below))
+            return below ? NULL : json_object_get(o, "filename");
+        o = below;
+    }
+    return json_is_string(o) ? o : NULL;
+}
+
 static bool choose_format(const struct drive_args *a, const char **format, struct err *e)
 {
-    json_t *inner = json_is_object(a->file) ? json_object_get(a->file, "filename") : a->file;
+    json_t *inner = name_below(a->file);
     const char *name = json_string_value(inner), *path = name ? blk_local_path(name) : NULL, *like = path && !a->format ? blk_looks_like(path) : NULL;
     *format = a->format ? a->format : "raw";
     if (!like)

@@ -213,3 +213,10 @@ def test_the_place_of_a_drive():
     assert sorted(attached) == ["d3", "d300", "d4294967294"], attached
     assert "'index' and 'unit' are two names of one option" in refused(null + "if=none,index=1,unit=2")
     assert "'readonly' and 'read-only' are two names of one option" in refused(null + "if=none,readonly=off,read-only=on")
+
+
+def test_a_filter_does_not_hide_what_an_image_looks_like(tmp_path):
+    path = create(tmp_path / "image", "1M")
+    for more in ("file.driver=blkdebug", "file.driver=blklogwrites,file.log.driver=null-co", "throttling.bps-total=1M"):
+        status, _, text = run("-M", "none", "-drive", "if=none,id=d,file=%s,%s" % (path, more))
+        assert status == 1 and "looks like a qcow2 image" in text, more
