@@ -82,6 +82,12 @@ bool blk_still_open(const struct blk *b, struct err *e)
     return !b->closed || err_set(e, ERR_NOT_FOUND, "the device was unplugged meanwhile");
 }
 
+static void forget_for(struct blk *b, void *gone)
+{
+    if (b->for_blk == gone)
+        b->for_blk = NULL;
+}
+
 void blk_close(struct blk *b)
 {
     if (!b)
@@ -91,6 +97,7 @@ void blk_close(struct blk *b)
     if (b->change.fn)
         loop_post_cancel(b->dom ? domain_loop(b->dom) : loop_main(), &b->change);
     list_del(&b->link);
+    blk_each(forget_for, b);
     blk_turn_forget(NULL, b);
     blk_set_throttle(b, NULL);
     struct blk_node *empty = own_empty(b->node) ? b->node : NULL;

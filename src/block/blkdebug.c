@@ -23,6 +23,7 @@ static const char *const absent_events[] = { "l2_update_compressed", "vmstate_lo
     "refblock_alloc_write_blocks", "pwritev_rmw_head", "pwritev_rmw_after_head", "pwritev_rmw_tail", "pwritev_rmw_after_tail", "l1_shrink_write_table",
     "l1_shrink_free_l2_clusters", "cluster_alloc_space", NULL };
 static const char *const io_names[] = { "any", "read", "write", "write-zeroes", "discard", "flush", "block-status", NULL };
+#define LOOK_NS INT64_C(10000000)
 enum { IO_ANY, IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_FLUSH, IO_STATUS };
 
 struct blkdebug_rule {
@@ -44,7 +45,6 @@ struct blk_debug {
     struct blk_node node;
     struct list breaks;
     unsigned n_breaks;
-    struct co_queue changed;        /* who waits for a request to stop */
     json_t *image, *inject, *set;
     char *config, **take, **unshare;
     unsigned taken, unshared;       /* the two as BLK_PERM_* */
@@ -136,7 +136,6 @@ static void co_stop_at_break(struct blk_debug *s, int event)
         if (b->state == BREAK_HOLDS || (b->state == BREAK_AHEAD && (!event || b->event != event)))
             continue;
         b->state = BREAK_HOLDS;
-        co_queue_wake_all(&s->changed);
         co_wait(&b->go);
         break_free(s, b);
         return;
@@ -203,18 +202,17 @@ bool blkdebug_remove_break(struct blk_node *n, const char *tag, struct err *e)
         return no_break(n, "breakpoint", tag, e);
     for (; b; b = find_break(s, tag, false))
         break_release(s, b);
-    co_queue_wake_all(&s->changed);
     return true;
 }
 
 bool co_blkdebug_wait_break(struct blk_node *n, const char *tag, struct err *e)
 {
     struct blk_debug *s = of(n);
-    struct breakpoint *b;
-    obj_ref(&n->obj);
-    while ((b = find_break(s, tag, false)) && !find_break(s, tag, true))
-        co_queue_wait(&s->changed);
-    bool ok = b || no_break(n, "breakpoint", tag, e);
+    struct breakpoint *b = NULL;
+    obj_ref(&n->obj);                   /* it may be deleted meanwhile, which nothing tells */
+    while (n->obj.in_tree && (b = find_break(s, tag, false)) && !find_break(s, tag, true))
+        co_sleep_until(CLOCK_HOST, clock_now(CLOCK_HOST) + LOOK_NS);
+    bool ok = (n->obj.in_tree && b) || no_break(n, "breakpoint", tag, e);
     obj_unref(&n->obj);
     return ok;
 }
@@ -224,7 +222,6 @@ static void end_breaks(struct blk_debug *s)
     struct breakpoint *b;
     while ((b = find_break(s, NULL, false)))
         break_release(s, b);
-    co_queue_wake_all(&s->changed);
 }
 
 /* ---- requests ---- */

@@ -16,7 +16,7 @@
 #include "core/cmd.h"
 #include "core/run.h"
 
-enum { MAX_WORDS = 64, TOO_MANY = 1024 };
+enum { MAX_WORDS = 64, TOO_MANY = 1024, MAX_SHOWN = 1 << 20 };
 #define MAX_BYTES (UINT64_C(2) * GiB - 512)     /* of buffers, of all commands together */
 
 struct io;
@@ -192,6 +192,10 @@ static bool prepare_read(struct io *x)
 {
     if (!take_range(x, 0))
         return false;
+    if (has(x, 'v') && x->len > MAX_SHOWN) {
+        str_printf(&x->answer, "Error: -v shows %d bytes at most\n", MAX_SHOWN);
+        return false;
+    }
     x->check = x->len;
     if ((has(x, 's') && !number(x, x->opt['s'], &x->from)) || (has(x, 'l') && !number(x, x->opt['l'], &x->check)))
         return false;
@@ -363,7 +367,7 @@ static void co_map(struct io *x)
     char s1[64], s2[64];
     int r = 0;
     struct blk_turn *turn = co_turn(x);
-    for (; !r && off < size; off += alike) {
+    for (; !r && off < size && x->answer.len < MAX_SHOWN; off += alike) {
         r = co_layer(x, off, size - off, &alike, &here);
         if (!r)
             str_printf(&x->answer, "%s (0x%" PRIx64 ") bytes %s at offset %s (0x%" PRIx64 ")\n", amount((double)alike, s1), alike,
@@ -372,6 +376,8 @@ static void co_map(struct io *x)
     blk_turn_end(turn);
     if (r)
         failed(x, "map", r);
+    else if (off < size)
+        str_add(&x->answer, "...\n");
 }
 
 /* ---- breakpoints ---- */
@@ -564,6 +570,10 @@ static bool read_command(struct io *x, const char *text)
 {
     while (x->n < MAX_WORDS && (x->word[x->n] = opt_next_word(&text)))
         x->n++;
+    if (x->n == MAX_WORDS && text[strspn(text, " ")]) {
+        str_printf(&x->answer, "Error: there are more than %d words\n", MAX_WORDS);
+        return false;
+    }
     if (!x->n) {
         str_add(&x->answer, "Error: qemu-io [-d] DEVICE \"COMMAND\"; the command help lists them\n");
         return false;
