@@ -134,6 +134,10 @@ static size_t take_header(char *p, size_t one, size_t n, void *arg)
     char text[WHICH_MAX + 16];
     snprintf(text, sizeof text, "%.*s", (int)MIN(n, sizeof text - 1), p);
     text[strcspn(text, "\r\n")] = 0;
+    if (str_starts(text, "HTTP/")) {        /* those before were of a redirect, or asked who we are */
+        t->which = (struct which){ 0 };
+        t->has_range = t->has_total = false;
+    }
     const char *range = value_of(text, "content-range"), *etag = value_of(text, "etag"), *modified = value_of(text, "last-modified");
     if (range)
         take_range(t, range);
@@ -144,8 +148,8 @@ static size_t take_header(char *p, size_t one, size_t n, void *arg)
     return n;
 }
 
-/* Now and then, whether anything comes or not. */
-static int go_on(void *abandoned, curl_off_t total, curl_off_t got, curl_off_t up_total, curl_off_t up) { return atomic_load((atomic_bool *)abandoned); }
+/* Now and then, whether anything comes or not: not 0 ends it. */
+static int given_up(void *abandoned, curl_off_t total, curl_off_t got, curl_off_t up_total, curl_off_t up) { return atomic_load((atomic_bool *)abandoned); }
 
 static int perform(void *arg)
 {
@@ -180,7 +184,7 @@ static CURL *new_handle(const struct blk_http *s)
     curl.easy_setopt(h, CURLOPT_WRITEFUNCTION, take_data);
     curl.easy_setopt(h, CURLOPT_HEADERFUNCTION, take_header);
     curl.easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
-    curl.easy_setopt(h, CURLOPT_XFERINFOFUNCTION, go_on);
+    curl.easy_setopt(h, CURLOPT_XFERINFOFUNCTION, given_up);
     curl.easy_setopt(h, CURLOPT_XFERINFODATA, &s->abandoned);
     curl.easy_setopt(h, CURLOPT_COOKIE, s->cookies ? s->cookies : s->cookie);
     curl.easy_setopt(h, CURLOPT_USERNAME, s->username);

@@ -288,7 +288,7 @@ bool co_iscsi_connect(struct blk_iscsi *s, struct err *e)
     bool ok = false;
     for (int i = 0; i < MAX_MOVES; i++) {
         ok = co_try_all(s, portal, e);
-        if (!ok || s->trying == SCSI_STATUS_GOOD)
+        if (!ok || !s->ctx || s->trying == SCSI_STATUS_GOOD)
             break;
         free(portal);
         portal = xstrdup(s->lib->get_target_address(s->ctx));

@@ -32,11 +32,15 @@ const struct prop q2_amend_props[] = {
     PROP_END,
 };
 
-/* Fields that version 2 does not have get the values that it means. */
-/* Snapshots say their sizes before the image's own may change. */
+/* Fields that version 2 does not have get the values that it means. Snapshots say their sizes first: the image's own may change then. */
 static int co_to_v3(struct qcow2 *s)
 {
-    int r = s->nsnaps ? co_q2_snaps_write(s) : 0;
+    int r = 0;
+    if (s->nsnaps) {
+        co_q2_lock_all(s);
+        r = co_q2_snaps_write(s);
+        q2_unlock_all(s);
+    }
     if (r)
         return r;
     s->version = 3;

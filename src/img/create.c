@@ -156,10 +156,13 @@ static const char *take_minus(int *argc, char **argv)
 static int resize_failed(struct blk_node *n, const char *name, int r)
 {
     const struct blk_snap_ops *snap = BLK_DRIVER(n)->snap;
+    json_t *spec = BLK_DRIVER(n)->info ? BLK_DRIVER(n)->info(n) : NULL;
+    bool v2 = str_eq(json_string_value(json_object_get(json_object_get(spec, "data"), "compat")), "0.10");
     struct blk_snap *v = NULL;
     unsigned count = 0;
+    json_decref(spec);
     img_fail_errno(r, "cannot resize '%s'", name);
-    if (r == -ENOTSUP && snap && !snap->list(n, &v, &count) && count)
+    if (r == -ENOTSUP && v2 && snap && !snap->list(n, &v, &count) && count)
         fprintf(stderr, "hint: snapshots of version 2 need not know their size: amend -o compat=1.1\n");
     blk_snaps_free(v, count);
     return 1;

@@ -94,7 +94,7 @@ class Resize(Case):
 
     def after(self, done):
         now, new = self.shown(), self.size(self.to)
-        assert len(now) in (new,) if done else (new, MIB)
+        assert len(now) in ((new,) if done else (new, MIB))
         least = min(len(now), new, MIB)
         assert now[:least] == self.old[:least] and not any(now[MIB:])
         if len(now) == MIB and new > MIB:
@@ -226,7 +226,7 @@ class Snapshot(Case):
         self.judge(there, self.shown(), done)
 
     def judge(self, there, now, done):
-        assert there in (["one", "two", "new"],) if done else (["one", "two", "new"], ["one", "two"])
+        assert there in ([["one", "two", "new"]] if done else [["one", "two", "new"], ["one", "two"]])
         assert now == self.held[""]
 
 

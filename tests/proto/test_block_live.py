@@ -61,9 +61,9 @@ def test_who_waits_for_requests_does_not_wait_for_their_limits(tmp_path, what):
     """Each request would take two minutes by its limit, of a node or a drive; a command that needs the node quiet lets them through."""
     null = {"driver": "null-co", "node-name": "n", "size": MIB, "read-zeroes": True}
     nodes = [null, {"driver": "throttle", "node-name": "t", "throttle-group": "g", "file": "n"}]
-    limited = sum((["-blockdev", json.dumps(n)] for n in nodes), ["-object", "throttle-group,id=g,x-bps-total=512"])
+    limited = sum((["-blockdev", json.dumps(n)] for n in nodes), ["-object", "throttle-group,id=g,x-bps-total=64"])
     if what == "unplug-drive":
-        limited = ["-drive", "file.driver=null-co,file.size=1M,file.read-zeroes=on,format=raw,if=none,id=t,bps=512"]
+        limited = ["-drive", "file.driver=null-co,file.size=1M,file.read-zeroes=on,format=raw,if=none,id=t,bps=64"]
     with NvmeMachine(tmp_path, *limited, "-device", "nvme,id=c,serial=S,addr=1", "-device", "nvme-ns,bus=c,drive=t,id=ns") as m:
         io = io_of(m)
         buf = io.nvme.alloc(16 * 4096)
