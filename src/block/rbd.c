@@ -41,6 +41,8 @@ static int configure(struct rbd_call *c)
     return 0;
 }
 
+static const char connecting[] = "connect to the cluster of";
+
 static int do_connect(struct rbd_call *c)
 {
     struct rbd_conn *n = c->c;
@@ -50,7 +52,7 @@ static int do_connect(struct rbd_call *c)
     if ((r = configure(c)) < 0)
         return r;
     if ((r = rbd.rados_connect(n->cluster)) < 0)
-        return failed(c, "connect to the cluster of", r);
+        return failed(c, connecting, r);
     if ((r = rbd.rados_ioctx_create(n->cluster, n->pool, &n->io)) < 0)
         return failed(c, "find the pool of", r);
     if (n->space)
@@ -244,9 +246,9 @@ static bool add_servers(struct blk_rbd *s, json_t *o, struct err *e)
         return !s->server || err_set(e, ERR_VALUE, "server is a list of {host, port}");
     json_array_foreach(s->server, i, v) {
         const char *host = json_string_value(json_object_get(v, "host")), *port = json_string_value(json_object_get(v, "port"));
-        if (!host || !port) {
+        if (!host || !port || json_object_size(v) != 2) {
             str_free(&u);
-            return err_set(e, ERR_VALUE, "server.%zu has no %s", i, host ? "port" : "host");
+            return err_set(e, ERR_VALUE, "server.%zu has %s", i, !host ? "no host" : !port ? "no port" : "more than host and port");
         }
         str_printf(&u, strchr(host, ':') ? "%s[%s]:%s" : "%s%s:%s", i ? ";" : "", host, port);
     }
@@ -317,7 +319,7 @@ static bool call_error(struct blk_rbd *s, const struct rbd_call *a, int r, struc
     if (a->setting)
         return err_os(e, -r, "'%s': cannot give Ceph's setting '%s' this value", s->filename, a->setting);
     err_os(e, -r, "cannot %s '%s'", a->step ? a->step : "begin with", s->filename);
-    if (r == -ETIMEDOUT)
+    if (r == -ETIMEDOUT && str_eq(a->step, connecting))
         err_hint(e, "no monitor of the cluster answered in %u seconds; server.0.host=..., or mon_host in conf, says where they are", CONNECT_SECONDS);
     else if (r == -ENOENT && str_eq(a->step, "open"))
         err_hint(e, "make one first: backplane-img create -f raw ADDRESS SIZE");

@@ -192,6 +192,7 @@ def test_options_in_place_of_a_file_of_settings(ceph, tmp_path):
     assert "virtual size: 4 MiB" in img("info", "--image-opts", opts).stdout
     assert "no_such_setting" in img("info", "--image-opts", opts + ",settings.no_such_setting=1", ok=(1,)).stderr
     assert "auth-client-required has 'guess'" in img("info", "--image-opts", opts.replace("=none", "=guess"), ok=(1,)).stderr
+    assert "server.0 has more than host and port" in img("info", "--image-opts", opts + ",server.0.prot=1", ok=(1,)).stderr
     assert "server.0 has no port" in img("info", "--image-opts", "driver=rbd,pool=rbd,image=x,server.0.host=h", ok=(1,)).stderr
 
 
