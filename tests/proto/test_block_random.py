@@ -7,8 +7,6 @@ of jobs that ended well, and the images once the program has ended. BP_FUZZ_ROUN
 import os
 import random
 import shutil
-import socket
-import struct
 import time
 
 import pytest
@@ -16,6 +14,7 @@ import pytest
 from lib.chaos import seeds
 from lib.images import MIB, check, content, create, fill
 from lib.machine import TIMEOUT, Machine
+from lib.nbd import Client, Cmd
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("qemu-io"), reason="no qemu-utils")
 
@@ -26,36 +25,21 @@ NEXT = {"ready": "job-complete", "pending": "job-finalize", "concluded": "job-di
 
 
 class Nbd:
-    """A disk of SIZE bytes over NBD (transmission of the fixed newstyle, simple replies), and what it must read as."""
+    """A disk of SIZE bytes over NBD, and what it must read as."""
 
     def __init__(self, path, name, data):
         self.name, self.data = name, bytearray(data)
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.connect(path)
-        self.file = self.sock.makefile("rb")
-        self.take(18)
-        self.sock.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 1, len(name)) + name.encode())
-        assert struct.unpack(">QH", self.take(10))[0] == len(data)
-
-    def take(self, n):
-        data = self.file.read(n)
-        assert len(data) == n
-        return data
-
-    def ask(self, kind, off, n, data=b""):
-        self.sock.sendall(struct.pack(">IHHQQI", 0x25609513, 0, kind, 1, off, n) + data)
-        assert struct.unpack(">IIQ", self.take(16)) == (0x67446698, 0, 1)
-        return self.take(n) if kind == 0 else b""
+        self.client = Client(path, structured=False)
+        self.client.export_name(name)
 
     def write(self, off, n, byte):
         """Zeroes go as WRITE_ZEROES, which may leave holes."""
         data = bytes([byte]) * n
-        self.ask(1 if byte else 6, off, n, data if byte else b"")
+        assert self.client.ask(Cmd.WRITE if byte else Cmd.WRITE_ZEROES, off, n, data=data if byte else b"") == 0
         self.data[off:off + n] = data
 
     def verify(self):
-        got = self.ask(0, 0, SIZE)
+        got = self.client.read(0, SIZE)
         assert got == self.data, "%s differs from %#x on" % (self.name, next(i for i in range(SIZE) if got[i] != self.data[i]))
 
 

@@ -103,6 +103,13 @@ class Client:
         """A request, whose answer somebody else waits for."""
         self.sock.sendall(struct.pack(">IHHQQI", REQUEST, flags, kind, cookie, off, n) + data)
 
+    def read(self, off, n):
+        """What is there, by a simple reply."""
+        assert not self.structured
+        self.send(Cmd.READ, off, n)
+        assert unpack(self.sock, ">IIQ") == (SIMPLE_REPLY, 0, 42)
+        return take(self.sock, n)
+
     def ask(self, kind, off, n, flags=0, data=b""):
         """The error number of a request, 0: none; what came with it is dropped."""
         self.send(kind, off, n, flags, data)
